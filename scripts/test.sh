@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Runs every test of the workspace. Arguments are passed on to the test runner (a filter, for example).
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+ENVOY_BINARY=$(scripts/get-envoy.sh)
+export ENVOY_BINARY
+# Tests of one program start the others: build them all first.
+cargo build --locked --workspace --bins
+if cargo nextest --version >/dev/null 2>&1; then
+  exec cargo nextest run --locked --workspace "$@"
+fi
+exec cargo test --locked --workspace "$@"
