@@ -1,0 +1,168 @@
+//! A certificate with its key, parsed once and ready to sign many times. [`Root`](crate::Root) and [`XdsCa`](crate::XdsCa) are made of it.
+
+use std::time::{Duration, SystemTime};
+
+use aws_lc_rs::digest::{SHA256, digest};
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, IsCa, Issuer, KeyUsagePurpose,
+    PublicKeyData, SerialNumber,
+};
+use x509_parser::pem::Pem;
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use crate::CaError;
+use crate::key::PrivateKey;
+use crate::time::{Validity, unix_seconds};
+
+/// How long a CA made here is valid. Ten years is what the original gives its builtin CA.
+const CA_VALIDITY: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
+/// A CA: certificate, key, and what is read from the certificate for each signature.
+pub(crate) struct Authority {
+    pub(crate) cert_pem: String,
+    /// SHA-256 of the certificate in DER.
+    pub(crate) fingerprint: [u8; 32],
+    not_after: u64,
+    issuer: Issuer<'static, PrivateKey>,
+}
+
+/// A certificate that an [`Authority`] signed, and its key.
+pub(crate) struct Signed {
+    pub(crate) cert_pem: String,
+    pub(crate) key: PrivateKey,
+    pub(crate) validity: Validity,
+}
+
+impl Authority {
+    /// A new self-signed CA with a P-256 key. `params` brings subject and SANs, the rest is filled in here.
+    pub(crate) fn generate(
+        mut params: CertificateParams,
+        now: SystemTime,
+    ) -> Result<Authority, CaError> {
+        let key = PrivateKey::generate_p256()?;
+        let validity = Validity::starting(now, CA_VALIDITY);
+        validity.apply(&mut params);
+        params.serial_number = Some(random_serial()?);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let cert = params
+            .self_signed(&key)
+            .map_err(CaError::crypto("sign a CA certificate"))?;
+        Ok(Authority {
+            cert_pem: cert.pem(),
+            fingerprint: fingerprint(cert.der()),
+            not_after: validity.not_after,
+            issuer: Issuer::new(params, key),
+        })
+    }
+
+    /// Reads a CA that was made earlier, here or by the user.
+    ///
+    /// # Errors
+    /// When there is not exactly one certificate that is a CA's, when the key can't be used or belongs to another certificate, and when the
+    /// certificate's subject can't be written again byte for byte: verifiers compare names as bytes and would reject all that it signs.
+    pub(crate) fn from_pem(cert_pem: &str, key_pem: &str) -> Result<Authority, CaError> {
+        let not_a = |what: &str| CaError::Certificate(what.to_string());
+        let mut certs = Pem::iter_from_buffer(cert_pem.as_bytes());
+        let (first, second) = (certs.next(), certs.next());
+        let Some(Ok(pem)) = first else {
+            return Err(not_a("there is no PEM block"));
+        };
+        if second.is_some() {
+            return Err(not_a("there is more than one PEM block"));
+        }
+        if pem.label != "CERTIFICATE" {
+            return Err(not_a("the PEM block is not a CERTIFICATE"));
+        }
+        let (rest, cert) =
+            X509Certificate::from_der(&pem.contents).map_err(|_| not_a("it does not parse"))?;
+        if !rest.is_empty() {
+            return Err(not_a("there is something behind it"));
+        }
+        if !cert.is_ca() {
+            return Err(not_a("basic constraint CA is not set"));
+        }
+        let key = PrivateKey::from_pem(key_pem)?;
+        if cert.public_key().raw != key.subject_public_key_info() {
+            return Err(CaError::Mismatch);
+        }
+        let issuer = Issuer::from_ca_cert_der(&pem.contents.as_slice().into(), key)
+            .map_err(|_| not_a("it does not parse"))?;
+        let authority = Authority {
+            cert_pem: cert_pem.to_string(),
+            fingerprint: fingerprint(&pem.contents),
+            not_after: u64::try_from(cert.validity().not_after.timestamp()).unwrap_or(0),
+            issuer,
+        };
+        if authority.issuer_name()? != cert.subject().as_raw() {
+            return Err(not_a(
+                "its subject has parts that we can't repeat in the certificates it signs",
+            ));
+        }
+        Ok(authority)
+    }
+
+    pub(crate) fn key(&self) -> &PrivateKey {
+        self.issuer.key()
+    }
+
+    /// Makes a key and a certificate for it, valid from a little before `now`, and never longer than the CA itself. Subject, SANs and usages
+    /// are the caller's.
+    pub(crate) fn sign(
+        &self,
+        mut params: CertificateParams,
+        length: Duration,
+        now: SystemTime,
+    ) -> Result<Signed, CaError> {
+        if self.not_after <= unix_seconds(now) {
+            return Err(CaError::Expired);
+        }
+        let mut validity = Validity::starting(now, length);
+        validity.not_after = validity.not_after.min(self.not_after);
+        validity.apply(&mut params);
+        params.serial_number = Some(random_serial()?);
+        params.is_ca = IsCa::ExplicitNoCa;
+        params.use_authority_key_identifier_extension = true;
+        let key = PrivateKey::generate_p256()?;
+        let cert = params
+            .signed_by(&key, &self.issuer)
+            .map_err(CaError::crypto("sign a certificate"))?;
+        Ok(Signed {
+            cert_pem: cert.pem(),
+            key,
+            validity,
+        })
+    }
+
+    /// The issuer's name as it comes out in a certificate, by making one that is thrown away.
+    fn issuer_name(&self) -> Result<Vec<u8>, CaError> {
+        let cert = CertificateParams::default()
+            .signed_by(self.key(), &self.issuer)
+            .map_err(CaError::crypto("sign a certificate with this key"))?;
+        let name =
+            X509Certificate::from_der(cert.der()).map(|(_, cert)| cert.issuer().as_raw().to_vec());
+        name.map_err(|_| CaError::Certificate("what it signs does not parse".to_string()))
+    }
+}
+
+/// Parameters with nothing in them; the library's own default has a subject.
+pub(crate) fn blank_params() -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params
+}
+
+fn fingerprint(der: &[u8]) -> [u8; 32] {
+    let mut bytes = [0; 32];
+    bytes.copy_from_slice(digest(&SHA256, der).as_ref());
+    bytes
+}
+
+/// 126 random bits behind `01`: positive, never zero, always of the same length (RFC 5280, 4.1.2.2 wants positive and at most 20 bytes).
+fn random_serial() -> Result<SerialNumber, CaError> {
+    let mut bytes = [0; 16];
+    aws_lc_rs::rand::fill(&mut bytes)
+        .map_err(|_| CaError::crypto("make a serial number")(rcgen::Error::RemoteKeyError))?;
+    bytes[0] = (bytes[0] & 0x7f) | 0x40;
+    Ok(SerialNumber::from_slice(&bytes))
+}

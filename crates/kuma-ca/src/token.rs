@@ -1,0 +1,299 @@
+//! Dataplane tokens: a JWT that says which Dataplane of which mesh its bearer is.
+//!
+//! The token is read by hand, some forty lines, instead of by a JWT library: one algorithm is accepted and the token has no say in it, `kid`
+//! must be a string, time is an argument, and nothing but the signature is looked at before the signature holds. A JWT library is the
+//! counterpart in the tests.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::SystemTime;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::signature::{ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use rcgen::{PublicKeyData, SigningKey as _};
+use serde::{Deserialize, Serialize};
+
+use crate::key::PrivateKey;
+use crate::time::{from_unix, unix_seconds};
+use crate::{CaError, Secret};
+
+/// The longest token that is looked at. Ours have some 700 bytes with the longest names.
+pub const MAX_TOKEN_BYTES: usize = 4096;
+
+/// RSASSA-PKCS1-v1_5 with SHA-256 (RFC 7518, 3.3), the one algorithm of our tokens.
+const ALGORITHM: &str = "RS256";
+
+/// Signs dataplane tokens: an RSA key of 2048 bits.
+pub struct SigningKey {
+    key: PrivateKey,
+    public: VerifyingKey,
+}
+
+/// The public half of a [`SigningKey`], which is all that verifying needs; a retired key is kept as this.
+#[derive(Clone)]
+pub struct VerifyingKey {
+    id: String,
+    key: ParsedPublicKey,
+}
+
+/// Checks tokens against the keys that are in use. Cheap to ask, and free of locks.
+#[derive(Clone, Debug, Default)]
+pub struct TokenVerifier {
+    keys: BTreeMap<String, VerifyingKey>,
+}
+
+/// What a valid token says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claims {
+    /// The Dataplane's mesh.
+    pub mesh: String,
+    /// The Dataplane's name.
+    pub name: String,
+    /// The key that signed it; see [`TokenVerifier::has_key`].
+    pub key_id: String,
+    /// When it stops being valid. Tokens made here have no end.
+    pub expires: Option<SystemTime>,
+}
+
+/// Why a token is not accepted. The texts are constant: they say nothing about keys or about what the token holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum TokenError {
+    /// Too long, not three parts, not base64url, not the expected JSON, or a claim of the wrong type or twice.
+    #[error("not a dataplane token")]
+    Malformed,
+    /// The header names an algorithm other than RS256.
+    #[error("not signed with RS256")]
+    WrongAlgorithm,
+    /// It was signed by a key that is not, or no longer, in use.
+    #[error("signing key changed: ask for a new token")]
+    UnknownKey,
+    /// The signature does not match.
+    #[error("wrong signature")]
+    BadSignature,
+    /// `Name` or `Mesh` is missing or empty.
+    #[error("no dataplane name or mesh in the token")]
+    MissingClaim,
+    /// It had an end, and that is past.
+    #[error("the token has expired")]
+    Expired,
+}
+
+#[derive(Serialize)]
+struct HeaderOut<'a> {
+    alg: &'static str,
+    kid: &'a str,
+    typ: &'static str,
+}
+
+#[derive(Serialize)]
+struct ClaimsOut<'a> {
+    #[serde(rename = "Name")]
+    name: &'a str,
+    #[serde(rename = "Mesh")]
+    mesh: &'a str,
+    iat: u64,
+}
+
+// Derived readers refuse a known field that is there twice. Two readers of one token could otherwise see two identities.
+#[derive(Deserialize)]
+struct HeaderIn {
+    alg: String,
+    kid: Option<String>,
+    /// Extensions that must be understood (RFC 7515, 4.1.11); we understand none.
+    crit: Option<serde::de::IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+struct ClaimsIn {
+    #[serde(rename = "Name", default)]
+    name: String,
+    #[serde(rename = "Mesh", default)]
+    mesh: String,
+    exp: Option<u64>,
+}
+
+impl SigningKey {
+    /// A new key. It takes a tenth of a second or more: in an async program, run it where blocking is allowed.
+    ///
+    /// # Errors
+    /// [`CaError::Crypto`] when the library refuses.
+    pub fn generate() -> Result<SigningKey, CaError> {
+        SigningKey::new(PrivateKey::generate_rsa()?)
+    }
+
+    /// Reads an RSA key of 2048 bits or more in PEM, PKCS#8 or PKCS#1.
+    ///
+    /// # Errors
+    /// [`CaError::Key`] for anything else.
+    pub fn from_pem(pem: &Secret) -> Result<SigningKey, CaError> {
+        SigningKey::new(PrivateKey::from_pem(pem.expose())?)
+    }
+
+    fn new(key: PrivateKey) -> Result<SigningKey, CaError> {
+        if !key.is_rsa() {
+            return Err(CaError::Key);
+        }
+        let public = VerifyingKey::new(key.der_bytes())?;
+        Ok(SigningKey { key, public })
+    }
+
+    /// The private key in PEM: PKCS#8 if it was made here, else as it was given.
+    pub fn to_pem(&self) -> &Secret {
+        self.key.pem()
+    }
+
+    /// What tokens name the key by (`kid`).
+    pub fn id(&self) -> &str {
+        &self.public.id
+    }
+
+    /// The public half.
+    pub fn verifying_key(&self) -> VerifyingKey {
+        self.public.clone()
+    }
+
+    /// A token for Dataplane `name` of `mesh`. It has the time of issue and no end.
+    ///
+    /// # Errors
+    /// [`CaError::Crypto`] when the library refuses.
+    pub fn issue_token(&self, mesh: &str, name: &str, now: SystemTime) -> Result<Secret, CaError> {
+        let header = HeaderOut {
+            alg: ALGORITHM,
+            kid: self.id(),
+            typ: "JWT",
+        };
+        let claims = ClaimsOut {
+            name,
+            mesh,
+            iat: unix_seconds(now),
+        };
+        let mut token = format!("{}.{}", encode(&header), encode(&claims));
+        let signature = self
+            .key
+            .sign(token.as_bytes())
+            .map_err(CaError::crypto("sign a token"))?;
+        token.push('.');
+        URL_SAFE_NO_PAD.encode_string(signature, &mut token);
+        Ok(Secret::new(token))
+    }
+}
+
+impl VerifyingKey {
+    /// From an RSAPublicKey of RFC 8017 in DER.
+    fn new(der: &[u8]) -> Result<VerifyingKey, CaError> {
+        let key = UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, der)
+            .parse()
+            .map_err(|_| CaError::Key)?;
+        let hash = digest(&SHA256, der);
+        let id = hash
+            .as_ref()
+            .iter()
+            .take(8)
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        Ok(VerifyingKey { id, key })
+    }
+
+    /// What tokens name the key by: the first 16 hexadecimal digits of the SHA-256 of the public key.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+}
+
+impl TokenVerifier {
+    /// Accepts tokens signed by any of `keys`; without keys, none.
+    pub fn new(keys: impl IntoIterator<Item = VerifyingKey>) -> TokenVerifier {
+        TokenVerifier {
+            keys: keys.into_iter().map(|key| (key.id.clone(), key)).collect(),
+        }
+    }
+
+    /// Whether tokens of the key with this id are accepted: a stream asks again when a key was retired.
+    pub fn has_key(&self, id: &str) -> bool {
+        self.keys.contains_key(id)
+    }
+
+    /// Reads a token as it stands in an `authorization` header, with or without `Bearer` in front.
+    ///
+    /// # Errors
+    /// [`TokenError`]; whatever the bytes, it costs at most one RSA verification.
+    pub fn verify(&self, token: &str, now: SystemTime) -> Result<Claims, TokenError> {
+        if token.len() > MAX_TOKEN_BYTES {
+            return Err(TokenError::Malformed);
+        }
+        let token = without_scheme(token.trim_ascii());
+        let (signed, signature) = token.rsplit_once('.').ok_or(TokenError::Malformed)?;
+        let (header, payload) = signed.split_once('.').ok_or(TokenError::Malformed)?;
+        if payload.contains('.') {
+            return Err(TokenError::Malformed);
+        }
+
+        let HeaderIn { alg, kid, crit } = decode(header)?;
+        if alg != ALGORITHM {
+            return Err(TokenError::WrongAlgorithm);
+        }
+        let (Some(kid), None) = (kid, crit) else {
+            return Err(TokenError::Malformed);
+        };
+        let signature = URL_SAFE_NO_PAD
+            .decode(signature)
+            .map_err(|_| TokenError::Malformed)?;
+        let VerifyingKey { id, key } = self.keys.get(&kid).ok_or(TokenError::UnknownKey)?;
+        key.verify_sig(signed.as_bytes(), &signature)
+            .map_err(|_| TokenError::BadSignature)?;
+
+        let ClaimsIn { name, mesh, exp } = decode(payload)?;
+        if name.is_empty() || mesh.is_empty() {
+            return Err(TokenError::MissingClaim);
+        }
+        if exp.is_some_and(|exp| exp <= unix_seconds(now)) {
+            return Err(TokenError::Expired);
+        }
+        Ok(Claims {
+            mesh,
+            name,
+            key_id: id.clone(),
+            expires: exp.map(from_unix),
+        })
+    }
+}
+
+/// `Bearer`, in any case as HTTP has it (RFC 9110, 11.1), is what clients add by habit; Envoy sends the token bare.
+fn without_scheme(token: &str) -> &str {
+    match token.split_once(' ') {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token.trim_ascii_start(),
+        _ => token,
+    }
+}
+
+fn encode(part: &impl Serialize) -> String {
+    // Structs of strings and numbers always have a JSON text.
+    URL_SAFE_NO_PAD.encode(serde_json::to_vec(part).unwrap_or_default())
+}
+
+fn decode<T: for<'de> Deserialize<'de>>(part: &str) -> Result<T, TokenError> {
+    let json = URL_SAFE_NO_PAD
+        .decode(part)
+        .map_err(|_| TokenError::Malformed)?;
+    serde_json::from_slice(&json).map_err(|_| TokenError::Malformed)
+}
+
+/// Shows the key's id.
+impl fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SigningKey")
+            .field("id", &self.public.id)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Shows the key's id.
+impl fmt::Debug for VerifyingKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("VerifyingKey")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,14 @@
+//! Certificates held against rustls and the X509-SVID rules, tokens held against a JWT library and a table of bad ones.
+
+mod certificates;
+mod tokens;
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// 2020-01-26T00:53:20Z, the time at which tests happen.
+fn now() -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(1_580_000_000)
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+const DAY: Duration = Duration::from_secs(24 * 3600);
