@@ -1,1 +1,40 @@
-//! Placeholder.
+//! From a mesh to the configuration of each proxy, in Envoy's terms (xDS v3).
+//!
+//! Two steps. [`plan`] says, without any protobuf, what a proxy gets: a list of [`ResourceKey`]s. [`encode`] turns one key
+//! into bytes; it reads nothing but the key, so equal keys give equal bytes and one encoding serves every proxy.
+//! [`bootstrap`] is what a proxy starts with, before it can ask for anything.
+//!
+//! ```
+//! use kuma_envoy::{ResourceKey, encode};
+//!
+//! let encoded = encode(&ResourceKey::LocalCluster { port: 8080 });
+//! assert_eq!(&*encoded.name, "localhost:8080");
+//! ```
+//!
+//! One file per concern: a cluster, an inbound, an outbound. [`names`] has every name, since others depend on them.
+//!
+//! How a permission takes effect without an open connection noticing: the bytes of a listener hold no permission. They
+//! name a secret (`allowed:`, whom the handshake admits) and an extension config (`rbac:`), which Envoy fetches by SDS
+//! and ECDS and replaces in place; a listener whose bytes change is drained. Likewise an outbound's destinations
+//! (`split:`). The one thing about permissions that an outbound listener does hold is its [`Flow`](key::Flow).
+//!
+//! Left out: who is connected, versions, the protocol (`kuma-xds`), and keys of certificates (`kuma-ca`).
+
+pub mod bootstrap;
+mod cluster;
+mod encode;
+mod endpoints;
+mod inbound;
+pub mod key;
+pub mod names;
+mod outbound;
+mod plan;
+mod rbac;
+mod secret;
+mod tls;
+
+pub use bootstrap::{BootstrapParams, bootstrap};
+pub use encode::{Encoded, encode};
+pub use key::ResourceKey;
+pub use plan::plan;
+pub use secret::identity_secret;

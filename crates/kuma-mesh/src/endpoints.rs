@@ -1,6 +1,5 @@
 //! The endpoints of a service, as a value that is cheap to share, compare and hash.
 
-use std::collections::BTreeSet;
 use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 use std::ops::Deref;
@@ -31,27 +30,28 @@ pub struct Endpoints {
 
 impl Endpoints {
     /// Sorts them and leaves out repetitions.
-    pub fn new(endpoints: impl IntoIterator<Item = Endpoint>) -> Endpoints {
-        let sorted: Vec<Endpoint> = endpoints.into_iter().collect::<BTreeSet<_>>().into_iter().collect();
+    pub fn new(mut endpoints: Vec<Endpoint>) -> Endpoints {
+        endpoints.sort_unstable();
+        endpoints.dedup();
         let mut hash = Xxh3::new();
-        for Endpoint { address, port, tags } in &sorted {
+        for Endpoint { address, port, tags } in &endpoints {
             address.hash(&mut hash);
             port.hash(&mut hash);
             tags.hash(&mut hash);
         }
-        Endpoints { hash: hash.finish(), sorted }
+        Endpoints { hash: hash.finish(), sorted: endpoints }
     }
 }
 
 impl Default for Endpoints {
     fn default() -> Endpoints {
-        Endpoints::new([])
+        Endpoints::new(Vec::new())
     }
 }
 
 impl FromIterator<Endpoint> for Endpoints {
     fn from_iter<I: IntoIterator<Item = Endpoint>>(endpoints: I) -> Endpoints {
-        Endpoints::new(endpoints)
+        Endpoints::new(endpoints.into_iter().collect())
     }
 }
 
@@ -97,8 +97,8 @@ mod tests {
 
     #[test]
     fn order_and_repetitions_do_not_matter() {
-        let one = Endpoints::new([endpoint("10.0.0.2", 80), endpoint("10.0.0.1", 80), endpoint("10.0.0.2", 80)]);
-        let two = Endpoints::new([endpoint("10.0.0.1", 80), endpoint("10.0.0.2", 80)]);
+        let one = Endpoints::new(vec![endpoint("10.0.0.2", 80), endpoint("10.0.0.1", 80), endpoint("10.0.0.2", 80)]);
+        let two = Endpoints::new(vec![endpoint("10.0.0.1", 80), endpoint("10.0.0.2", 80)]);
         assert_eq!(one.len(), 2);
         assert_eq!(one, two);
         assert_eq!(hash_of(&one), hash_of(&two));
@@ -106,12 +106,12 @@ mod tests {
 
     #[test]
     fn every_part_counts() {
-        let one = Endpoints::new([endpoint("10.0.0.1", 80)]);
+        let one = Endpoints::new(vec![endpoint("10.0.0.1", 80)]);
         for other in [
             Endpoints::default(),
-            Endpoints::new([endpoint("10.0.0.2", 80)]),
-            Endpoints::new([endpoint("10.0.0.1", 81)]),
-            Endpoints::new([Endpoint { tags: Arc::new(Tags::of_service("db")), ..endpoint("10.0.0.1", 80) }]),
+            Endpoints::new(vec![endpoint("10.0.0.2", 80)]),
+            Endpoints::new(vec![endpoint("10.0.0.1", 81)]),
+            Endpoints::new(vec![Endpoint { tags: Arc::new(Tags::of_service("db")), ..endpoint("10.0.0.1", 80) }]),
         ] {
             assert_ne!(one, other);
             assert_ne!(hash_of(&one), hash_of(&other));

@@ -1,0 +1,124 @@
+//! What a proxy's configuration is made of: small keys, each with every input that its bytes depend on.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use kuma_mesh::Endpoints;
+
+/// One resource of Envoy, before it is encoded.
+///
+/// Equal keys give equal bytes. So whoever holds keys can share what is encoded, and needs to encode only what is new.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum ResourceKey {
+    /// The application behind an inbound: `localhost:<port>`.
+    LocalCluster {
+        /// Port of the application, on loopback.
+        port: u16,
+    },
+    /// The endpoints of one destination, found by EDS.
+    ServiceCluster {
+        /// Name of the cluster, as [`names::service_cluster`](crate::names::service_cluster) makes it.
+        name: Arc<str>,
+        /// SPIFFE id that its endpoints must prove, where the mesh has mTLS.
+        tls: Option<Arc<str>>,
+    },
+    /// The endpoints of a cluster.
+    Endpoints {
+        /// Name of the cluster.
+        cluster: Arc<str>,
+        /// Its endpoints; none is an answer too.
+        endpoints: Arc<Endpoints>,
+        /// Whether none are known because the control plane has yet to learn of them, rather than because there are none:
+        /// no part of the bytes, but not to be sent over what a proxy has.
+        placeholder: bool,
+    },
+    /// What a proxy listens on for its peers: `inbound:<address>:<port>`.
+    InboundListener {
+        /// Address on which the proxy listens.
+        address: IpAddr,
+        /// Port on which the proxy listens.
+        port: u16,
+        /// Port of the application, on loopback.
+        service_port: u16,
+        /// Whether the mesh has mTLS: peers must prove who they are, and be permitted.
+        tls: bool,
+    },
+    /// Who may complete a TLS handshake with an inbound: the secret `allowed:<inbound>`.
+    AllowedPeers {
+        /// Name of the inbound's listener.
+        inbound: Arc<str>,
+        /// Roots of the mesh's CA, PEM.
+        roots: Arc<str>,
+        /// Who; none means nobody.
+        peers: Arc<[Peer]>,
+    },
+    /// What the permissions say of an inbound: the extension config `rbac:<inbound>`.
+    Rbac {
+        /// Name of the inbound's listener.
+        inbound: Arc<str>,
+        /// One for each permission; none means nobody.
+        policies: Arc<[Policy]>,
+    },
+    /// What an application dials: `outbound:<address>:<port>`.
+    OutboundListener {
+        /// Address on which the proxy listens.
+        address: IpAddr,
+        /// Port on which the proxy listens.
+        port: u16,
+        /// Whether the flow is permitted.
+        flow: Flow,
+    },
+    /// Where an outbound's connections go: the extension config `split:<outbound>`.
+    Split {
+        /// Name of the outbound's listener.
+        outbound: Arc<str>,
+        /// The service that is dialled.
+        service: Arc<str>,
+        /// Where to; none means nowhere: connections are reset.
+        clusters: Arc<[WeightedCluster]>,
+    },
+    /// What proves a server's identity: the secret `mesh_ca`.
+    MeshCa {
+        /// Roots of the mesh's CA, PEM.
+        roots: Arc<str>,
+    },
+}
+
+/// A peer that is permitted, by its SPIFFE id.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub enum Peer {
+    /// The one with this id: `spiffe://<mesh>/<service>`.
+    Service(Arc<str>),
+    /// Each whose id starts with this: `spiffe://<mesh>/`. The last slash is what keeps out the mesh `<mesh>-2`.
+    Mesh(Arc<str>),
+}
+
+/// What one permission says of an inbound.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct Policy {
+    /// Name of the permission.
+    pub name: Arc<str>,
+    /// Whom it permits; one that permits nobody is left out.
+    pub peers: Arc<[Peer]>,
+}
+
+/// Whether what an outbound carries is permitted. It is part of the listener's filter chain, so a change of it, and
+/// nothing else, ends the connections that are open, within the drain time.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Flow {
+    /// The mesh has no mTLS: nothing is enforced.
+    Open,
+    /// Enforced, and permitted.
+    Permitted,
+    /// Enforced, and not permitted.
+    Denied,
+}
+
+/// A cluster and its share of the connections.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct WeightedCluster {
+    /// Name of the cluster.
+    pub name: Arc<str>,
+    /// Its share, relative to the others'. A cluster of weight 0 is left out.
+    pub weight: u32,
+}

@@ -1,0 +1,109 @@
+//! The names of what is generated. Statistics, dashboards and tests know them: each is kept byte for byte.
+
+use std::net::{IpAddr, SocketAddr};
+
+use kuma_model::SERVICE_TAG;
+
+/// The secret with a proxy's own certificate and key.
+pub const IDENTITY_CERT: &str = "identity_cert";
+/// The secret with the roots that prove a server's identity.
+pub const MESH_CA: &str = "mesh_ca";
+/// The cluster of the control plane's xDS server. In the bootstrap: a served cluster of this name is ignored.
+pub const ADS_CLUSTER: &str = "ads_cluster";
+/// The cluster of the receiver of access logs. In the bootstrap: a served cluster of this name is ignored.
+pub const ACCESS_LOG_SINK: &str = "access_log_sink";
+/// The secret with the dataplane token, in the bootstrap.
+pub const DATAPLANE_TOKEN: &str = "dataplane_token";
+/// A cluster that nobody has: a connection to it is reset. No cluster of a service is called so, since `:` followed by no
+/// port is in no name that we make.
+pub const NOWHERE: &str = "kuma:nowhere";
+/// An identity that nobody has: a mesh's name holds no dot, so it is the trust domain of none.
+pub const NOBODY: &str = "spiffe://nobody.invalid/nobody";
+
+/// `localhost:<port>`: the application behind an inbound.
+pub fn local_cluster(port: u16) -> String {
+    format!("localhost:{port}")
+}
+
+/// `inbound:<address>:<port>`, with brackets around an IPv6 address.
+pub fn inbound_listener(address: IpAddr, port: u16) -> String {
+    format!("inbound:{}", SocketAddr::new(address, port))
+}
+
+/// `outbound:<address>:<port>`, with brackets around an IPv6 address.
+pub fn outbound_listener(address: IpAddr, port: u16) -> String {
+    format!("outbound:{}", SocketAddr::new(address, port))
+}
+
+/// `allowed:<inbound>`: the secret that says whom an inbound's handshake admits.
+pub fn allowed_peers(inbound: &str) -> String {
+    format!("allowed:{inbound}")
+}
+
+/// `rbac:<inbound>`: the extension config with an inbound's permissions.
+pub fn rbac(inbound: &str) -> String {
+    format!("rbac:{inbound}")
+}
+
+/// `split:<outbound>`: the extension config with an outbound's destinations.
+pub fn split(outbound: &str) -> String {
+    format!("split:{outbound}")
+}
+
+/// `<service>`, or `<service>{k1=v1,k2=v2}` where a destination has more tags than `service`, sorted.
+pub fn service_cluster<'a>(service: &str, tags: impl IntoIterator<Item = (&'a String, &'a String)>) -> String {
+    let mut others: Vec<String> = tags
+        .into_iter()
+        .filter(|(key, _)| key.as_str() != SERVICE_TAG)
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
+    if others.is_empty() {
+        return service.to_owned();
+    }
+    others.sort_unstable();
+    format!("{service}{{{}}}", others.join(","))
+}
+
+/// A name as part of a statistic's name, where a dot or colon would start another part.
+pub fn stat_prefix(name: &str) -> String {
+    name.chars().map(|c| if c.is_ascii_alphanumeric() || matches!(c, '_' | '-') { c } else { '_' }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn ip(address: &str) -> IpAddr {
+        address.parse().expect("an address")
+    }
+
+    #[test]
+    fn listeners_are_named_by_their_address() {
+        assert_eq!(inbound_listener(ip("192.168.0.1"), 80), "inbound:192.168.0.1:80");
+        assert_eq!(outbound_listener(ip("127.0.0.1"), 10000), "outbound:127.0.0.1:10000");
+        assert_eq!(inbound_listener(ip("::1"), 80), "inbound:[::1]:80");
+        assert_eq!(allowed_peers("inbound:192.168.0.1:80"), "allowed:inbound:192.168.0.1:80");
+        assert_eq!(rbac("inbound:192.168.0.1:80"), "rbac:inbound:192.168.0.1:80");
+        assert_eq!(split("outbound:127.0.0.1:10000"), "split:outbound:127.0.0.1:10000");
+    }
+
+    #[test]
+    fn a_cluster_is_named_by_its_service_and_other_tags() {
+        let tags = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
+            pairs.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect()
+        };
+        assert_eq!(service_cluster("redis", &tags(&[("service", "redis")])), "redis");
+        assert_eq!(service_cluster("redis", &tags(&[("version", "1.0"), ("service", "redis")])), "redis{version=1.0}");
+        // Sorted as pairs: `-` sorts before `=`.
+        assert_eq!(service_cluster("db", &tags(&[("a", "1"), ("a-b", "2"), ("service", "db")])), "db{a-b=2,a=1}");
+    }
+
+    #[test]
+    fn statistics_have_no_foreign_dots() {
+        assert_eq!(stat_prefix("localhost:8080"), "localhost_8080");
+        assert_eq!(stat_prefix("db{role=master}"), "db_role_master_");
+        assert_eq!(stat_prefix("web-1_a"), "web-1_a");
+    }
+}
