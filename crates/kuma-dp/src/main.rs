@@ -1,2 +1,152 @@
-//! Placeholder.
-fn main() {}
+//! `kuma-dp` starts Envoy for one Dataplane and looks after it.
+//!
+//! It asks the control plane for Envoy's bootstrap configuration, runs Envoy as a child that cannot outlive it, keeps a
+//! stream of its own to the control plane to say how Envoy is, and drains Envoy before it ends. What Envoy does with
+//! traffic it learns over xDS from the control plane; none of that passes through here.
+//!
+//! Where to read: [`config`] (every setting), [`run`] (the life of the process, from top to bottom), then the parts it
+//! calls. Everything runs on one thread: that keeps the process small, and the kernel ties Envoy's life to the *thread*
+//! that started it (see [`envoy::guard`]).
+
+mod admin_port;
+mod backoff;
+mod bootstrap;
+mod config;
+mod control_plane;
+mod drain;
+mod envoy;
+mod files;
+mod http_client;
+mod lifecycle;
+mod run;
+mod runtime_dir;
+mod signals;
+mod tls;
+mod token;
+
+use std::ffi::OsString;
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::config::{Config, Flags};
+
+/// Dataplane manager for Envoy-based service mesh.
+#[derive(Parser)]
+#[command(name = "kuma-dp", disable_version_flag = true)]
+struct Cli {
+    /// How much to log on standard error; warnings and errors are always shown
+    #[arg(long, global = true, value_enum, default_value_t = LogLevel::Off)]
+    log_level: LogLevel,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Launch Envoy for a Dataplane
+    #[command(
+        after_help = "Flags beat environment variables, and those beat the defaults.\n\
+        KUMA_DATAPLANE_DRAIN_TIME (30s) has no flag: how long connections may take to end when kuma-dp is stopped."
+    )]
+    Run(Flags),
+    /// Print version
+    Version {
+        /// Print the commit and the date of the build too
+        #[arg(short = 'a', long)]
+        detailed: bool,
+    },
+    /// Replaces itself by Envoy, with its life tied to kuma-dp's
+    #[command(hide = true)]
+    EnvoyGuard {
+        /// Process id of the kuma-dp that starts Envoy
+        parent: i32,
+        /// Envoy and its arguments
+        #[arg(last = true, required = true)]
+        command: Vec<OsString>,
+    },
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum LogLevel {
+    Off,
+    Info,
+    Debug,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match cli.command {
+        Command::Version { detailed } => {
+            print!("{}", kuma_version::text(detailed));
+            ExitCode::SUCCESS
+        }
+        Command::EnvoyGuard { parent, command } => {
+            let error = envoy::guard::become_envoy(parent, &command);
+            eprintln!("Error: {error:#}");
+            ExitCode::FAILURE
+        }
+        Command::Run(flags) => {
+            start_logging(cli.log_level);
+            match launch(&flags) {
+                Ok(code) => ExitCode::from(code),
+                Err(error) => {
+                    eprintln!("Error: {error:#}");
+                    ExitCode::FAILURE
+                }
+            }
+        }
+    }
+}
+
+fn launch(flags: &Flags) -> anyhow::Result<u8> {
+    let config = Config::load(flags, |variable| std::env::var_os(variable))?;
+    tls::install_provider();
+    // One thread on purpose; see the notes at the top.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let code = runtime.block_on(run::run(config));
+    // Name look-ups run on a helper thread and may hang for long: nobody waits for their answer any more.
+    runtime.shutdown_background();
+    code
+}
+
+/// Logs go to standard error. `off` still lets warnings through: a proxy that waits for a control plane that is not
+/// there, in silence, looks like one that works.
+fn start_logging(level: LogLevel) {
+    let own = match level {
+        LogLevel::Off => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+    };
+    let lines = tracing_subscriber::fmt::layer()
+        .with_target(false)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
+    tracing_subscriber::registry()
+        .with(lines)
+        .with(
+            Targets::new()
+                .with_default(LevelFilter::ERROR)
+                .with_target("kuma_dp", own),
+        )
+        .init();
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::Cli;
+
+    #[test]
+    fn command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

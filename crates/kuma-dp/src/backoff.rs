@@ -1,0 +1,64 @@
+//! Growing, jittered pauses between attempts.
+
+use std::time::Duration;
+
+const FIRST: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_secs(30);
+
+/// Pauses that double from one second to thirty. Each is shortened by up to half at random, so that a thousand proxies
+/// that lost their control plane at once do not come back at once.
+#[derive(Debug)]
+pub(crate) struct Backoff {
+    base: Duration,
+}
+
+impl Backoff {
+    pub(crate) fn new() -> Backoff {
+        Backoff { base: FIRST }
+    }
+
+    /// How long to wait now.
+    pub(crate) fn next(&mut self) -> Duration {
+        self.jittered(rand::random_range(0.0..1.0))
+    }
+
+    /// Starts again from the shortest pause, after something has worked.
+    pub(crate) fn reset(&mut self) {
+        self.base = FIRST;
+    }
+
+    /// Goes straight to the longest pauses, where soon is of no use.
+    pub(crate) fn slow_down(&mut self) {
+        self.base = LONGEST;
+    }
+
+    /// `jitter` in 0..1: how much of the random half to wait.
+    fn jittered(&mut self, jitter: f64) -> Duration {
+        let pause = self.base.mul_f64(0.5 + 0.5 * jitter);
+        self.base = (self.base * 2).min(LONGEST);
+        pause
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn doubles_up_to_the_cap() {
+        let mut backoff = Backoff::new();
+        let pauses: Vec<u64> = (0..7).map(|_| backoff.jittered(1.0).as_secs()).collect();
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 30, 30]);
+        backoff.reset();
+        assert_eq!(backoff.jittered(0.0), Duration::from_millis(500));
+    }
+
+    #[test]
+    fn jitter_takes_away_at_most_half() {
+        let mut backoff = Backoff { base: LONGEST };
+        for _ in 0..100 {
+            let pause = backoff.next();
+            assert!(LONGEST / 2 <= pause && pause <= LONGEST, "{pause:?}");
+        }
+    }
+}

@@ -1,0 +1,518 @@
+//! Every setting of `kuma-dp run`, read in one place, once.
+//!
+//! A flag beats its environment variable, which beats the default. A variable that is set but empty counts as set: that
+//! is how `KUMA_DATAPLANE_ADMIN_PORT=` turns Envoy's admin interface off. All mistakes are reported together, each with
+//! the flag or variable it came from.
+
+mod duration;
+mod port_range;
+
+use std::ffi::OsString;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use url::Url;
+
+pub(crate) use port_range::PortRange;
+
+/// The flags of `kuma-dp run`. They are texts here; [`Config::load`] gives them their meaning, because the environment
+/// has to be read by the same rules.
+#[derive(clap::Args, Default)]
+pub(crate) struct Flags {
+    /// Name of the Dataplane [env: KUMA_DATAPLANE_NAME]
+    #[arg(long)]
+    pub(crate) name: Option<OsString>,
+    /// Mesh that the Dataplane belongs to [env: KUMA_DATAPLANE_MESH] [default: default]
+    #[arg(long)]
+    pub(crate) mesh: Option<OsString>,
+    /// URL of the control plane's API server [env: KUMA_CONTROL_PLANE_API_SERVER_URL] [default: http://localhost:5681]
+    #[arg(long)]
+    pub(crate) cp_address: Option<OsString>,
+    /// Port (or range to choose from) of Envoy's admin interface; empty turns it off [env: KUMA_DATAPLANE_ADMIN_PORT] [default: 30001-65535]
+    #[arg(long, allow_hyphen_values = true)]
+    pub(crate) admin_port: Option<OsString>,
+    /// Envoy's executable: a path, or a name to look up in PATH [env: KUMA_DATAPLANE_RUNTIME_BINARY_PATH] [default: envoy]
+    #[arg(long)]
+    pub(crate) binary_path: Option<OsString>,
+    /// Directory for Envoy's configuration; without it a temporary one is used and removed [env: KUMA_DATAPLANE_RUNTIME_CONFIG_DIR]
+    #[arg(long)]
+    pub(crate) config_dir: Option<OsString>,
+    /// File with the dataplane token (`kumactl generate dataplane-token`) [env: KUMA_DATAPLANE_RUNTIME_TOKEN_PATH]
+    #[arg(long)]
+    pub(crate) dataplane_token_file: Option<OsString>,
+}
+
+/// A configuration without mistakes.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Config {
+    /// Base URL of the control plane's HTTP API.
+    pub(crate) cp_address: Url,
+    pub(crate) mesh: String,
+    pub(crate) name: String,
+    /// Where Envoy's admin interface may listen; `None` turns it off.
+    pub(crate) admin_port: Option<PortRange>,
+    /// How long connections may take to end when kuma-dp is stopped.
+    pub(crate) drain_time: Duration,
+    pub(crate) binary_path: PathBuf,
+    pub(crate) config_dir: Option<PathBuf>,
+    pub(crate) token_file: Option<PathBuf>,
+}
+
+/// Every mistake in a configuration.
+#[derive(Debug)]
+pub(crate) struct InvalidConfig(Vec<Violation>);
+
+#[derive(Debug)]
+struct Violation {
+    section: Section,
+    message: String,
+    /// Where the value came from, or where to set it.
+    origin: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Section {
+    ControlPlane,
+    Dataplane,
+    DataplaneRuntime,
+}
+
+/// One setting: its names and its default. This is the only place where variables are named.
+struct Setting {
+    flag: Option<&'static str>,
+    variable: &'static str,
+    default: &'static str,
+    section: Section,
+}
+
+const fn setting(
+    section: Section,
+    flag: Option<&'static str>,
+    variable: &'static str,
+    default: &'static str,
+) -> Setting {
+    Setting {
+        flag,
+        variable,
+        default,
+        section,
+    }
+}
+
+const CP_ADDRESS: Setting = setting(
+    Section::ControlPlane,
+    Some("--cp-address"),
+    "KUMA_CONTROL_PLANE_API_SERVER_URL",
+    "http://localhost:5681",
+);
+const MESH: Setting = setting(
+    Section::Dataplane,
+    Some("--mesh"),
+    "KUMA_DATAPLANE_MESH",
+    "default",
+);
+const NAME: Setting = setting(
+    Section::Dataplane,
+    Some("--name"),
+    "KUMA_DATAPLANE_NAME",
+    "",
+);
+const ADMIN_PORT: Setting = setting(
+    Section::Dataplane,
+    Some("--admin-port"),
+    "KUMA_DATAPLANE_ADMIN_PORT",
+    "30001-65535",
+);
+const DRAIN_TIME: Setting = setting(Section::Dataplane, None, "KUMA_DATAPLANE_DRAIN_TIME", "30s");
+const BINARY_PATH: Setting = setting(
+    Section::DataplaneRuntime,
+    Some("--binary-path"),
+    "KUMA_DATAPLANE_RUNTIME_BINARY_PATH",
+    "envoy",
+);
+const CONFIG_DIR: Setting = setting(
+    Section::DataplaneRuntime,
+    Some("--config-dir"),
+    "KUMA_DATAPLANE_RUNTIME_CONFIG_DIR",
+    "",
+);
+const TOKEN_FILE: Setting = setting(
+    Section::DataplaneRuntime,
+    Some("--dataplane-token-file"),
+    "KUMA_DATAPLANE_RUNTIME_TOKEN_PATH",
+    "",
+);
+
+impl Config {
+    /// Reads the settings from flags and from `variable`, which looks up an environment variable.
+    ///
+    /// # Errors
+    /// All mistakes at once.
+    pub(crate) fn load(
+        flags: &Flags,
+        variable: impl Fn(&str) -> Option<OsString>,
+    ) -> Result<Config, InvalidConfig> {
+        let Flags {
+            name,
+            mesh,
+            cp_address,
+            admin_port,
+            binary_path,
+            config_dir,
+            dataplane_token_file,
+        } = flags;
+        let mut reader = Reader {
+            variable: &variable,
+            violations: Vec::new(),
+        };
+        let cp_address = reader.read(&CP_ADDRESS, cp_address.as_ref(), parse_url);
+        let mesh = reader.read(&MESH, mesh.as_ref(), |text| non_empty(text, ".Mesh"));
+        let name = reader.read(&NAME, name.as_ref(), |text| non_empty(text, ".Name"));
+        let admin_port = reader.read(&ADMIN_PORT, admin_port.as_ref(), PortRange::parse);
+        let drain_time = reader.read(&DRAIN_TIME, None, parse_drain_time);
+        let binary_path = reader.path(&BINARY_PATH, binary_path.as_ref());
+        if binary_path.is_none() {
+            reader.violation(
+                &BINARY_PATH,
+                None,
+                ".BinaryPath must be non-empty".to_owned(),
+            );
+        }
+        let config_dir = reader.path(&CONFIG_DIR, config_dir.as_ref());
+        let token_file = reader.path(&TOKEN_FILE, dataplane_token_file.as_ref());
+        match (cp_address, mesh, name, admin_port, drain_time, binary_path) {
+            (
+                Some(cp_address),
+                Some(mesh),
+                Some(name),
+                Some(admin_port),
+                Some(drain_time),
+                Some(binary_path),
+            ) => Ok(Config {
+                cp_address,
+                mesh,
+                name,
+                admin_port,
+                drain_time,
+                binary_path,
+                config_dir,
+                token_file,
+            }),
+            _ => Err(InvalidConfig(reader.violations)),
+        }
+    }
+}
+
+struct Reader<'a> {
+    variable: &'a dyn Fn(&str) -> Option<OsString>,
+    violations: Vec<Violation>,
+}
+
+impl Reader<'_> {
+    fn read<T>(
+        &mut self,
+        setting: &Setting,
+        flag: Option<&OsString>,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        let (text, origin) = self.text(setting, flag);
+        let parsed = match text.to_str() {
+            Some(text) => parse(text),
+            None => Err(format!("invalid value {text:?}: it is not UTF-8")),
+        };
+        parsed
+            .map_err(|message| self.violation(setting, origin, message))
+            .ok()
+    }
+
+    /// Paths need not be UTF-8. Empty means not set.
+    fn path(&mut self, setting: &Setting, flag: Option<&OsString>) -> Option<PathBuf> {
+        let (text, _) = self.text(setting, flag);
+        (!text.is_empty()).then(|| PathBuf::from(text))
+    }
+
+    /// The value and where it came from (`None` = the default).
+    fn text(&self, setting: &Setting, flag: Option<&OsString>) -> (OsString, Option<&'static str>) {
+        if let (Some(value), Some(name)) = (flag, setting.flag) {
+            return (value.clone(), Some(name));
+        }
+        match (self.variable)(setting.variable) {
+            Some(value) => (value, Some(setting.variable)),
+            None => (setting.default.into(), None),
+        }
+    }
+
+    fn violation(&mut self, setting: &Setting, origin: Option<&'static str>, message: String) {
+        let origin = match (origin, setting.flag) {
+            (Some(origin), _) => origin.to_owned(),
+            (None, Some(flag)) => format!("set {flag} or {}", setting.variable),
+            (None, None) => format!("set {}", setting.variable),
+        };
+        self.violations.push(Violation {
+            section: setting.section,
+            message,
+            origin,
+        });
+    }
+}
+
+fn non_empty(text: &str, field: &str) -> Result<String, String> {
+    if text.is_empty() {
+        Err(format!("{field} must be non-empty"))
+    } else {
+        Ok(text.to_owned())
+    }
+}
+
+fn parse_url(text: &str) -> Result<Url, String> {
+    if text.is_empty() {
+        return Err(".URL must be non-empty".to_owned());
+    }
+    match Url::parse(text) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(url),
+        _ => Err(".URL must be a valid absolute URI".to_owned()),
+    }
+}
+
+fn parse_drain_time(text: &str) -> Result<Duration, String> {
+    match duration::parse(text) {
+        Some(time) if !time.is_zero() => Ok(time),
+        Some(_) => Err(".DrainTime must be positive".to_owned()),
+        None if text.starts_with('-') && duration::parse(&text[1..]).is_some() => {
+            Err(".DrainTime must be positive".to_owned())
+        }
+        None => Err(format!(
+            ".DrainTime: invalid value {text:?}: write a duration such as 30s, 1m30s or 500ms"
+        )),
+    }
+}
+
+impl Section {
+    const ALL: [Section; 3] = [
+        Section::ControlPlane,
+        Section::Dataplane,
+        Section::DataplaneRuntime,
+    ];
+
+    /// How the section is named in front of its violations.
+    fn prefix(self) -> &'static str {
+        match self {
+            Section::ControlPlane => ".ControlPlane is not valid: .ApiServer is not valid",
+            Section::Dataplane => ".Dataplane is not valid",
+            Section::DataplaneRuntime => ".DataplaneRuntime is not valid",
+        }
+    }
+}
+
+impl fmt::Display for InvalidConfig {
+    /// One documented line with everything that is wrong, then one line for each value with its origin.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Invalid configuration: ")?;
+        let sections = Section::ALL.iter().filter_map(|section| {
+            let messages: Vec<&str> = (self.0.iter())
+                .filter(|violation| violation.section == *section)
+                .map(|violation| violation.message.as_str())
+                .collect();
+            (!messages.is_empty()).then(|| format!("{}: {}", section.prefix(), messages.join("; ")))
+        });
+        f.write_str(&sections.collect::<Vec<_>>().join("; "))?;
+        for Violation {
+            message, origin, ..
+        } in &self.0
+        {
+            write!(f, "\n  {origin}: {message}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for InvalidConfig {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(flags: &Flags, environment: &[(&str, &str)]) -> Result<Config, InvalidConfig> {
+        Config::load(flags, |wanted| {
+            environment
+                .iter()
+                .find(|(name, _)| *name == wanted)
+                .map(|(_, value)| value.into())
+        })
+    }
+
+    fn named(name: &str) -> Flags {
+        Flags {
+            name: Some(name.into()),
+            ..Flags::default()
+        }
+    }
+
+    #[test]
+    fn defaults_are_the_documented_ones() {
+        assert_eq!(
+            load(&named("web-1"), &[]).unwrap(),
+            Config {
+                cp_address: Url::parse("http://localhost:5681").unwrap(),
+                mesh: "default".to_owned(),
+                name: "web-1".to_owned(),
+                admin_port: Some(PortRange {
+                    low: 30001,
+                    high: 65535
+                }),
+                drain_time: Duration::from_secs(30),
+                binary_path: "envoy".into(),
+                config_dir: None,
+                token_file: None,
+            }
+        );
+    }
+
+    #[test]
+    fn every_variable_is_read() {
+        let config = load(
+            &Flags::default(),
+            &[
+                (
+                    "KUMA_CONTROL_PLANE_API_SERVER_URL",
+                    "https://cp.internal:443/kuma",
+                ),
+                ("KUMA_DATAPLANE_MESH", "blue"),
+                ("KUMA_DATAPLANE_NAME", "web-1"),
+                ("KUMA_DATAPLANE_ADMIN_PORT", "9901"),
+                ("KUMA_DATAPLANE_DRAIN_TIME", "1m30s"),
+                ("KUMA_DATAPLANE_RUNTIME_BINARY_PATH", "/opt/envoy"),
+                ("KUMA_DATAPLANE_RUNTIME_CONFIG_DIR", "/etc/kuma"),
+                ("KUMA_DATAPLANE_RUNTIME_TOKEN_PATH", "/etc/kuma/token"),
+            ],
+        );
+        assert_eq!(
+            config.unwrap(),
+            Config {
+                cp_address: Url::parse("https://cp.internal/kuma").unwrap(),
+                mesh: "blue".to_owned(),
+                name: "web-1".to_owned(),
+                admin_port: Some(PortRange {
+                    low: 9901,
+                    high: 9901
+                }),
+                drain_time: Duration::from_secs(90),
+                binary_path: "/opt/envoy".into(),
+                config_dir: Some("/etc/kuma".into()),
+                token_file: Some("/etc/kuma/token".into()),
+            }
+        );
+    }
+
+    #[test]
+    fn flags_beat_the_environment() {
+        let flags = Flags {
+            name: Some("flag".into()),
+            mesh: Some("flag".into()),
+            cp_address: Some("http://flag:1".into()),
+            admin_port: Some("1".into()),
+            binary_path: Some("flag".into()),
+            config_dir: Some("flag".into()),
+            dataplane_token_file: Some("flag".into()),
+        };
+        let environment = [
+            ("KUMA_DATAPLANE_NAME", "env"),
+            ("KUMA_DATAPLANE_MESH", "env"),
+            ("KUMA_CONTROL_PLANE_API_SERVER_URL", "http://env:2"),
+            ("KUMA_DATAPLANE_ADMIN_PORT", "2"),
+            ("KUMA_DATAPLANE_RUNTIME_BINARY_PATH", "env"),
+            ("KUMA_DATAPLANE_RUNTIME_CONFIG_DIR", "env"),
+            ("KUMA_DATAPLANE_RUNTIME_TOKEN_PATH", "env"),
+        ];
+        let printed = format!("{:?}", load(&flags, &environment).unwrap());
+        assert!(
+            !printed.contains("env") && printed.contains("low: 1,"),
+            "{printed}"
+        );
+    }
+
+    #[test]
+    fn a_variable_set_to_nothing_counts_as_set() {
+        let config = load(&named("web-1"), &[("KUMA_DATAPLANE_ADMIN_PORT", "")]).unwrap();
+        assert_eq!(config.admin_port, None);
+        let error = load(&named("web-1"), &[("KUMA_DATAPLANE_MESH", "")]).unwrap_err();
+        assert!(
+            error.to_string().contains(".Mesh must be non-empty"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn all_mistakes_are_reported_together_with_their_origin() {
+        let flags = Flags {
+            cp_address: Some("localhost:5681".into()),
+            admin_port: Some("9901-".into()),
+            binary_path: Some("".into()),
+            ..Flags::default()
+        };
+        let error = load(
+            &flags,
+            &[
+                ("KUMA_DATAPLANE_DRAIN_TIME", "0s"),
+                ("KUMA_DATAPLANE_MESH", ""),
+            ],
+        )
+        .unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "Invalid configuration: .ControlPlane is not valid: .ApiServer is not valid: .URL must be a valid absolute URI; \
+             .Dataplane is not valid: .Mesh must be non-empty; .Name must be non-empty; .DrainTime must be positive; \
+             .DataplaneRuntime is not valid: .BinaryPath must be non-empty\
+             \n  --cp-address: .URL must be a valid absolute URI\
+             \n  KUMA_DATAPLANE_MESH: .Mesh must be non-empty\
+             \n  set --name or KUMA_DATAPLANE_NAME: .Name must be non-empty\
+             \n  KUMA_DATAPLANE_DRAIN_TIME: .DrainTime must be positive\
+             \n  set --binary-path or KUMA_DATAPLANE_RUNTIME_BINARY_PATH: .BinaryPath must be non-empty"
+        );
+    }
+
+    #[test]
+    fn odd_values_are_refused() {
+        for (variable, value, message) in [
+            (
+                "KUMA_CONTROL_PLANE_API_SERVER_URL",
+                "",
+                ".URL must be non-empty",
+            ),
+            (
+                "KUMA_CONTROL_PLANE_API_SERVER_URL",
+                "ftp://cp",
+                ".URL must be a valid absolute URI",
+            ),
+            (
+                "KUMA_CONTROL_PLANE_API_SERVER_URL",
+                "/catalog",
+                ".URL must be a valid absolute URI",
+            ),
+            (
+                "KUMA_DATAPLANE_DRAIN_TIME",
+                "-30s",
+                ".DrainTime must be positive",
+            ),
+            (
+                "KUMA_DATAPLANE_DRAIN_TIME",
+                "soon",
+                ".DrainTime: invalid value \"soon\"",
+            ),
+            (
+                "KUMA_DATAPLANE_ADMIN_PORT",
+                "x",
+                "invalid value \"x\". Valid port range formats:",
+            ),
+        ] {
+            let error = load(&named("web-1"), &[(variable, value)])
+                .unwrap_err()
+                .to_string();
+            assert!(
+                error.contains(message) && error.contains(&format!("\n  {variable}: ")),
+                "{value:?}: {error}"
+            );
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! Envoy's admin interface, as far as a graceful end needs it.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::StatusCode;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use url::Url;
+
+use crate::bootstrap::Address;
+use crate::http_client::{self, Answer, NoAnswer};
+
+/// Envoy answers from its main thread, which may be busy with configuration.
+const LIMIT: Duration = Duration::from_secs(2);
+/// Listeners of this prefix receive what others send to the Dataplane's services.
+const INBOUND: &str = "inbound:";
+
+/// A client of the admin interface.
+pub(crate) struct Admin {
+    base: Url,
+}
+
+/// Why the admin interface did not help.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AdminError {
+    #[error("Envoy's admin interface does not answer")]
+    NoAnswer(#[from] NoAnswer),
+    #[error("Envoy's admin interface answered {path} with status {status}")]
+    Status {
+        path: &'static str,
+        status: StatusCode,
+    },
+    #[error("Envoy's admin interface answered {path} in an unknown form")]
+    Form {
+        path: &'static str,
+        source: serde_json::Error,
+    },
+}
+
+impl Admin {
+    /// The interface that a bootstrap names. `None` if that is no address that can be asked.
+    pub(crate) fn new(address: &Address) -> Option<Admin> {
+        let host: IpAddr = address.host.parse().ok()?;
+        let host = match host {
+            // Listening everywhere, it listens here too.
+            IpAddr::V4(ip) if ip.is_unspecified() => "127.0.0.1".to_owned(),
+            IpAddr::V6(ip) if ip.is_unspecified() => "[::1]".to_owned(),
+            IpAddr::V4(ip) => ip.to_string(),
+            IpAddr::V6(ip) => format!("[{ip}]"),
+        };
+        Some(Admin {
+            base: Url::parse(&format!("http://{host}:{}", address.port)).ok()?,
+        })
+    }
+
+    /// Asks all listeners to drain: peers that can be told (HTTP) are told to leave, and new connections are accepted
+    /// until the drain time is over.
+    pub(crate) async fn drain_listeners(&self) -> Result<(), AdminError> {
+        let path = "/drain_listeners";
+        let answer = http_client::post(&self.url(path, "graceful"), Bytes::new(), LIMIT).await?;
+        successful(path, answer).map(|_| ())
+    }
+
+    /// The inbound listeners' names in statistics.
+    pub(crate) async fn inbound_listeners(&self) -> Result<BTreeSet<String>, AdminError> {
+        let listeners: Listeners = self.json("/listeners", "format=json").await?;
+        Ok(listeners.inbound_stat_names())
+    }
+
+    /// How many connections the given listeners serve now.
+    pub(crate) async fn active_connections(
+        &self,
+        listeners: &BTreeSet<String>,
+    ) -> Result<u64, AdminError> {
+        let query = r"format=json&type=Gauges&filter=^listener\..*\.downstream_cx_active$";
+        let stats: Stats = self.json("/stats", query).await?;
+        Ok(stats.active(listeners))
+    }
+
+    async fn json<T: DeserializeOwned>(
+        &self,
+        path: &'static str,
+        query: &str,
+    ) -> Result<T, AdminError> {
+        let answer = successful(path, http_client::get(&self.url(path, query), LIMIT).await?)?;
+        serde_json::from_slice(&answer.body).map_err(|source| AdminError::Form { path, source })
+    }
+
+    fn url(&self, path: &str, query: &str) -> Url {
+        let mut url = self.base.clone();
+        url.set_path(path);
+        url.set_query(Some(query));
+        url
+    }
+}
+
+fn successful(path: &'static str, answer: Answer) -> Result<Answer, AdminError> {
+    if answer.status == StatusCode::OK {
+        Ok(answer)
+    } else {
+        Err(AdminError::Status {
+            path,
+            status: answer.status,
+        })
+    }
+}
+
+#[derive(Deserialize)]
+struct Listeners {
+    #[serde(default)]
+    listener_statuses: Vec<ListenerStatus>,
+}
+
+#[derive(Deserialize)]
+struct ListenerStatus {
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    local_address: LocalAddress,
+}
+
+#[derive(Deserialize, Default)]
+struct LocalAddress {
+    socket_address: Option<SocketAddress>,
+}
+
+#[derive(Deserialize)]
+struct SocketAddress {
+    address: IpAddr,
+    #[serde(default)]
+    port_value: u16,
+}
+
+#[derive(Deserialize)]
+struct Stats {
+    stats: Vec<Stat>,
+}
+
+#[derive(Deserialize)]
+struct Stat {
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    value: u64,
+}
+
+impl Listeners {
+    /// Envoy counts a listener's connections under its address, with `_` for `:` (which separates nothing in names).
+    fn inbound_stat_names(self) -> BTreeSet<String> {
+        (self.listener_statuses.into_iter())
+            .filter(|listener| listener.name.starts_with(INBOUND))
+            .filter_map(|listener| listener.local_address.socket_address)
+            .map(
+                |SocketAddress {
+                     address,
+                     port_value,
+                 }| std::net::SocketAddr::new(address, port_value),
+            )
+            .map(|address| {
+                format!(
+                    "listener.{}.downstream_cx_active",
+                    address.to_string().replace(':', "_")
+                )
+            })
+            .collect()
+    }
+}
+
+impl Stats {
+    fn active(&self, listeners: &BTreeSet<String>) -> u64 {
+        self.stats
+            .iter()
+            .filter(|stat| listeners.contains(&stat.name))
+            .map(|stat| stat.value)
+            .sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_the_inbound_listeners_alone() {
+        let listeners = r#"{"listener_statuses":[
+            {"name":"inbound:127.0.0.1:10000","local_address":{"socket_address":{"address":"127.0.0.1","port_value":10000}}},
+            {"name":"inbound:[::1]:10001","local_address":{"socket_address":{"address":"::1","port_value":10001}}},
+            {"name":"outbound:127.0.0.1:20000","local_address":{"socket_address":{"address":"127.0.0.1","port_value":20000}}},
+            {"name":"inbound:pipe","local_address":{"pipe":{"path":"/x"}}}]}"#;
+        let listeners = serde_json::from_str::<Listeners>(listeners)
+            .unwrap()
+            .inbound_stat_names();
+        let stats = r#"{"stats":[
+            {"name":"listener.127.0.0.1_10000.downstream_cx_active","value":2},
+            {"name":"listener.127.0.0.1_10000.worker_0.downstream_cx_active","value":1},
+            {"name":"listener.[__1]_10001.downstream_cx_active","value":3},
+            {"name":"listener.127.0.0.1_20000.downstream_cx_active","value":10},
+            {"name":"listener.admin.downstream_cx_active","value":100}]}"#;
+        assert_eq!(
+            serde_json::from_str::<Stats>(stats)
+                .unwrap()
+                .active(&listeners),
+            5
+        );
+    }
+
+    #[test]
+    fn addresses_that_listen_everywhere_are_asked_here() {
+        for (host, base) in [
+            ("127.0.0.1", Some("http://127.0.0.1:9901/")),
+            ("0.0.0.0", Some("http://127.0.0.1:9901/")),
+            ("::", Some("http://[::1]:9901/")),
+            ("fd00::1", Some("http://[fd00::1]:9901/")),
+            ("not an address", None),
+        ] {
+            let admin = Admin::new(&Address {
+                host: host.to_owned(),
+                port: 9901,
+            });
+            assert_eq!(admin.as_ref().map(|admin| admin.base.as_str()), base);
+        }
+    }
+}

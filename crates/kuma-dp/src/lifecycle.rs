@@ -1,0 +1,154 @@
+//! kuma-dp's own stream to the control plane, on which it says how its Envoy is.
+//!
+//! Envoy's xDS stream breaks when Envoy ends, but cannot say why, nor that it soon will. So kuma-dp reports *running*,
+//! *draining* and *Envoy has exited* itself, to the same server and with the same token. The stream is a comfort, not a
+//! need: nothing here may hold up Envoy, and a control plane that does not know the method changes nothing.
+
+mod grpc;
+mod messages;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::backoff::Backoff;
+use crate::bootstrap::XdsServer;
+use crate::token::TokenFile;
+
+pub(crate) use messages::State;
+
+/// A stream that lived this long had worked: the next attempt may come soon.
+const HEALTHY_AFTER: Duration = Duration::from_secs(10);
+
+/// The state to report; the latest one wins.
+#[derive(Debug, Clone)]
+struct Status {
+    state: State,
+    detail: String,
+    /// Nothing will follow: the stream ends after this.
+    last: bool,
+}
+
+/// Who reports, to whom.
+pub(crate) struct Identity {
+    pub(crate) server: XdsServer,
+    pub(crate) mesh: String,
+    pub(crate) name: String,
+    pub(crate) token: Option<Arc<TokenFile>>,
+}
+
+/// Keeps the stream, in a task of its own that ends with this value.
+pub(crate) struct Lifecycle {
+    status: watch::Sender<Status>,
+    connected: watch::Receiver<bool>,
+    task: JoinHandle<()>,
+}
+
+impl Lifecycle {
+    /// Starts to report *running*.
+    pub(crate) fn start(identity: Identity) -> Lifecycle {
+        let (status, reported) = watch::channel(Status {
+            state: State::Running,
+            detail: String::new(),
+            last: false,
+        });
+        let (connection, connected) = watch::channel(false);
+        let task = tokio::spawn(keep(identity, reported, connection));
+        Lifecycle {
+            status,
+            connected,
+            task,
+        }
+    }
+
+    /// Reports another state as soon as possible. Returns at once.
+    pub(crate) fn report(&self, state: State, detail: impl Into<String>) {
+        self.status.send_replace(Status {
+            state,
+            detail: detail.into(),
+            last: false,
+        });
+    }
+
+    /// Whether the control plane hears what is reported.
+    pub(crate) fn is_connected(&self) -> bool {
+        *self.connected.borrow()
+    }
+
+    /// Reports a last state, and waits at most `limit` for the control plane to have read it.
+    pub(crate) async fn finish(mut self, state: State, detail: impl Into<String>, limit: Duration) {
+        self.status.send_replace(Status {
+            state,
+            detail: detail.into(),
+            last: true,
+        });
+        if self.is_connected() && tokio::time::timeout(limit, &mut self.task).await.is_err() {
+            tracing::debug!("the control plane has not confirmed the last report");
+        }
+    }
+}
+
+impl Drop for Lifecycle {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Connects, reports, and does it again whenever that ends, until the last report is made.
+async fn keep(
+    identity: Identity,
+    mut status: watch::Receiver<Status>,
+    connection: watch::Sender<bool>,
+) {
+    let mut backoff = Backoff::new();
+    // Every attempt fails alike while the control plane is away: it is said once, and once more when it is back.
+    let mut complained = false;
+    loop {
+        let started = Instant::now();
+        let ended = grpc::report(&identity, &status, || {
+            connection.send_replace(true);
+            if complained {
+                tracing::info!("connected to the control plane again");
+            }
+        })
+        .await;
+        let was_connected = connection.send_replace(false);
+        if status.borrow().last {
+            return;
+        }
+        if was_connected && started.elapsed() > HEALTHY_AFTER {
+            backoff.reset();
+        }
+        let pause = backoff.next();
+        match ended {
+            Ok(()) => tracing::debug!(
+                "the control plane ended the stream of reports; next attempt in {pause:.1?}"
+            ),
+            Err(error) if error.is_unimplemented() => {
+                // It may be updated one day, so the attempts go on, rarely.
+                tracing::debug!("this control plane takes no reports of kuma-dp");
+                backoff.slow_down();
+            }
+            Err(error) => {
+                let error = anyhow::Error::from(error);
+                if complained && !was_connected {
+                    tracing::debug!(
+                        "could not report to the control plane: {error:#}; next attempt in {pause:.1?}"
+                    );
+                } else {
+                    tracing::warn!(
+                        "could not report to the control plane: {error:#}. Envoy goes on with what it has; kuma-dp keeps trying"
+                    );
+                }
+                complained = true;
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            // A last report cannot be made while the control plane is away.
+            Ok(_) = status.wait_for(|status| status.last) => return,
+        }
+    }
+}

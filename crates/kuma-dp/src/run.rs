@@ -1,0 +1,265 @@
+//! The life of `kuma-dp run`, from the first request to the control plane to Envoy's end.
+
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+
+use crate::admin_port::AdminPort;
+use crate::backoff::Backoff;
+use crate::bootstrap::{self, Address, Facts, XdsServer};
+use crate::config::Config;
+use crate::control_plane::{self, BootstrapRequest, Failure};
+use crate::drain::drain;
+use crate::envoy::admin::Admin;
+use crate::envoy::lookup::Places;
+use crate::envoy::{self, Envoy};
+use crate::lifecycle::{Identity, Lifecycle, State};
+use crate::runtime_dir::RuntimeDir;
+use crate::signals::{Asked, Signals};
+use crate::token::TokenFile;
+
+/// How long the last report may hold up kuma-dp's own end.
+const LAST_REPORT_LIMIT: Duration = Duration::from_secs(1);
+
+/// Runs Envoy until it ends or a signal asks for the end. Gives the exit code: 0 after a signal, else Envoy's own.
+///
+/// # Errors
+/// Envoy could not be started at all.
+pub(crate) async fn run(config: Config) -> anyhow::Result<u8> {
+    let mut signals = Signals::install().context("could not listen for signals")?;
+    // What can be checked here is, before anybody waits for a control plane.
+    let binary = Places::here().find(&config.binary_path)?;
+    let dir = RuntimeDir::create(config.config_dir.as_deref())?;
+    let token = config
+        .token_file
+        .clone()
+        .map(|path| TokenFile::open(path, dir.token()))
+        .transpose()?
+        .map(Arc::new);
+    let code = {
+        let mut supervisor = Supervisor {
+            config: &config,
+            binary,
+            dir: &dir,
+            token,
+            signals: &mut signals,
+        };
+        supervisor.run().await
+    };
+    dir.remove();
+    code
+}
+
+struct Supervisor<'a> {
+    config: &'a Config,
+    /// Envoy's executable.
+    binary: PathBuf,
+    dir: &'a RuntimeDir,
+    token: Option<Arc<TokenFile>>,
+    signals: &'a mut Signals,
+}
+
+/// All that Envoy starts with.
+struct Prepared<'a> {
+    bootstrap: &'a Path,
+    admin: Option<Address>,
+    xds: Option<XdsServer>,
+    /// Held for as long as Envoy runs.
+    _admin_port: Option<AdminPort>,
+}
+
+impl Supervisor<'_> {
+    async fn run(&mut self) -> anyhow::Result<u8> {
+        let preparing = prepare(self.config, self.dir, self.token.as_deref());
+        let Prepared {
+            bootstrap,
+            admin,
+            xds,
+            _admin_port,
+        } = tokio::select! {
+            prepared = preparing => prepared?,
+            signal = self.signals.stop() => {
+                tracing::info!("{signal}: ending before Envoy was started");
+                return Ok(0);
+            }
+        };
+        if tracing::enabled!(tracing::Level::INFO)
+            && let Some(version) = envoy::version(&self.binary).await
+        {
+            tracing::info!("Envoy {version}, {}", self.binary.display());
+        }
+        let mut envoy = Envoy::start(&self.binary, bootstrap, self.config.drain_time)?;
+        tracing::info!(
+            "started Envoy (process {}) with {}",
+            envoy.id().unwrap_or_default(),
+            bootstrap.display()
+        );
+        let lifecycle = xds.map(|server| {
+            Lifecycle::start(Identity {
+                server,
+                mesh: self.config.mesh.clone(),
+                name: self.config.name.clone(),
+                token: self.token.clone(),
+            })
+        });
+        loop {
+            tokio::select! {
+                status = envoy.wait() => return exited(status?, lifecycle).await,
+                asked = self.signals.next() => match asked {
+                    Asked::Stop(signal) => {
+                        let admin = admin.as_ref().and_then(Admin::new);
+                        return self.stop(signal, envoy, lifecycle, admin).await;
+                    }
+                    Asked::Reload => self.reload_token(),
+                }
+            }
+        }
+    }
+
+    /// Drains and ends Envoy. A second signal cuts that short.
+    async fn stop(
+        &mut self,
+        signal: &str,
+        mut envoy: Envoy,
+        lifecycle: Option<Lifecycle>,
+        admin: Option<Admin>,
+    ) -> anyhow::Result<u8> {
+        let drain_time = self.config.drain_time;
+        tracing::info!(
+            "{signal}: draining Envoy for at most {drain_time:?}; a second signal ends it at once"
+        );
+        let second = async {
+            tokio::select! {
+                () = drain(lifecycle.as_ref(), admin.as_ref(), drain_time) => None,
+                signal = self.signals.stop() => Some(signal),
+                _ = envoy.wait() => None,
+            }
+        };
+        let second = match second.await {
+            None => tokio::select! {
+                status = envoy.terminate() => {
+                    tracing::info!("Envoy has ended: {}", status?);
+                    None
+                }
+                signal = self.signals.stop() => Some(signal),
+            },
+            second => second,
+        };
+        if let Some(signal) = second {
+            envoy.kill().await?;
+            tracing::warn!("{signal} again: Envoy was killed");
+            return Ok(1);
+        }
+        if let Some(lifecycle) = lifecycle {
+            lifecycle
+                .finish(
+                    State::EnvoyExited,
+                    "kuma-dp was asked to end",
+                    LAST_REPORT_LIMIT,
+                )
+                .await;
+        }
+        Ok(0)
+    }
+
+    fn reload_token(&self) {
+        match self.token.as_deref().map(TokenFile::refresh) {
+            Some(Ok(_)) => tracing::info!("SIGHUP: read the token file again"),
+            Some(Err(error)) => tracing::warn!("SIGHUP: keeping the token as it was: {error:#}"),
+            None => tracing::info!("SIGHUP: there is no token file to read again"),
+        }
+    }
+}
+
+/// Envoy has ended by itself: so does kuma-dp, for whoever supervises it to start both anew.
+async fn exited(status: ExitStatus, lifecycle: Option<Lifecycle>) -> anyhow::Result<u8> {
+    // A process that a signal ended has no code.
+    let code = status
+        .code()
+        .map_or(1, |code| u8::try_from(code).unwrap_or(1));
+    let how = match status.signal() {
+        Some(signal) => format!("it was killed by signal {signal}"),
+        None => format!("it exited with code {code}"),
+    };
+    if let Some(lifecycle) = lifecycle {
+        lifecycle
+            .finish(State::EnvoyExited, how.clone(), LAST_REPORT_LIMIT)
+            .await;
+    }
+    // Always shown, like other warnings: it says why kuma-dp is gone.
+    tracing::warn!("Envoy has ended: {how}. Its own messages are above; kuma-dp ends with it");
+    Ok(code)
+}
+
+/// Gets everything that Envoy needs from the control plane, however long that takes.
+async fn prepare<'a>(
+    config: &Config,
+    dir: &'a RuntimeDir,
+    token: Option<&TokenFile>,
+) -> anyhow::Result<Prepared<'a>> {
+    let mut backoff = Backoff::new();
+    let mut warned_of_token = false;
+    loop {
+        // Anew for each attempt: what was free a minute ago may not be now.
+        let admin_port = config.admin_port.map(AdminPort::reserve).transpose()?;
+        let request = BootstrapRequest {
+            mesh: &config.mesh,
+            name: &config.name,
+            admin_port: admin_port.as_ref().map(|admin| admin.port),
+            dataplane_token_path: token.map(TokenFile::copy),
+            access_log_socket: &dir.access_log_socket(),
+        };
+        let failure = match ask(config, &request, &mut warned_of_token).await {
+            Ok(text) => {
+                let Facts { admin, xds } = bootstrap::read(&text).unwrap_or_else(|error| {
+                    tracing::warn!("kuma-dp does not understand the bootstrap, and reports nothing to the control plane: {error}");
+                    Facts { admin: None, xds: None }
+                });
+                if let (Some(server), Some(_)) = (&xds, token)
+                    && server.tls.is_none()
+                {
+                    tracing::warn!(
+                        "the control plane offers xDS without TLS: kuma-dp does not send the token there"
+                    );
+                }
+                return Ok(Prepared {
+                    bootstrap: dir.write_bootstrap(&text)?,
+                    admin,
+                    xds,
+                    _admin_port: admin_port,
+                });
+            }
+            Err(failure) => failure,
+        };
+        let advice = failure.advice(&config.cp_address);
+        let may_heal = failure.may_heal();
+        let failure = anyhow::Error::from(failure);
+        anyhow::ensure!(may_heal, "{failure:#}; {advice}");
+        let pause = backoff.next();
+        tracing::warn!("{failure:#}; {advice}. Next attempt in {pause:.1?}");
+        tokio::time::sleep(pause).await;
+    }
+}
+
+async fn ask(
+    config: &Config,
+    request: &BootstrapRequest<'_>,
+    warned_of_token: &mut bool,
+) -> Result<bytes::Bytes, Failure> {
+    let catalog = control_plane::catalog(&config.cp_address).await?;
+    if catalog.issues_tokens && config.token_file.is_none() && !*warned_of_token {
+        *warned_of_token = true;
+        tracing::warn!(
+            "no dataplane token was given: if mesh {mesh:?} has mTLS, this proxy gets no certificate. Generate one with \
+             'kumactl generate dataplane-token --dataplane={name} --mesh={mesh} > /path/file' and pass it with \
+             --dataplane-token-file=/path/file",
+            mesh = config.mesh,
+            name = config.name,
+        );
+    }
+    control_plane::bootstrap(&catalog, request).await
+}

@@ -1,0 +1,176 @@
+//! Where a running kuma-dp keeps what only it and its Envoy may see.
+
+use std::fs::{self, DirBuilder, Permissions};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{self, Path, PathBuf};
+
+use anyhow::Context;
+use tempfile::TempDir;
+
+use crate::files::write_private;
+
+/// Longest path of a Unix socket: `sun_path` has 108 bytes, one of them the end mark (unix(7)). Envoy refuses a whole
+/// bootstrap for one longer path.
+const SOCKET_PATH_MAX: usize = 107;
+const PREFIX: &str = "kuma-dp-";
+const RANDOM_LETTERS: usize = 6;
+const SOCKET: &str = "access-logs.sock";
+
+/// A directory of mode 0700 with a random name, removed with all it holds when this is dropped. It holds the copy of
+/// the token, sockets, and Envoy's bootstrap unless that was wished elsewhere (`--config-dir`).
+#[derive(Debug)]
+pub(crate) struct RuntimeDir {
+    private: TempDir,
+    bootstrap: PathBuf,
+}
+
+impl RuntimeDir {
+    /// Makes the directory: in `config_dir` (made if missing), else in the system's place for temporary files.
+    pub(crate) fn create(config_dir: Option<&Path>) -> anyhow::Result<RuntimeDir> {
+        let parent = match config_dir {
+            // Envoy and the control plane get these paths; they must not depend on who resolves them.
+            Some(dir) => {
+                path::absolute(dir).with_context(|| format!("could not use {}", dir.display()))?
+            }
+            None => std::env::temp_dir(),
+        };
+        if config_dir.is_some() {
+            DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(&parent)
+                .with_context(|| {
+                    format!(
+                        "could not create the configuration directory {}",
+                        parent.display()
+                    )
+                })?;
+        }
+        // A socket below a very long path could not be bound.
+        let private_parent = if fits_a_socket(&parent) {
+            parent.clone()
+        } else {
+            PathBuf::from("/tmp")
+        };
+        let private = tempfile::Builder::new()
+            .prefix(PREFIX)
+            .rand_bytes(RANDOM_LETTERS)
+            .permissions(Permissions::from_mode(0o700))
+            .tempdir_in(&private_parent)
+            .with_context(|| {
+                format!(
+                    "could not create a private directory in {}",
+                    private_parent.display()
+                )
+            })?;
+        let bootstrap_parent = if config_dir.is_some() {
+            &parent
+        } else {
+            private.path()
+        };
+        let bootstrap = bootstrap_parent.join("bootstrap.yaml");
+        Ok(RuntimeDir { private, bootstrap })
+    }
+
+    /// Where kuma-dp's copy of the token goes.
+    pub(crate) fn token(&self) -> PathBuf {
+        self.private.path().join("token")
+    }
+
+    /// Socket on which Envoy's access logs are to be received.
+    pub(crate) fn access_log_socket(&self) -> PathBuf {
+        self.private.path().join(SOCKET)
+    }
+
+    /// Writes Envoy's configuration with mode 0600, and says where it is.
+    pub(crate) fn write_bootstrap(&self, text: &[u8]) -> anyhow::Result<&Path> {
+        write_private(&self.bootstrap, text).with_context(|| {
+            format!(
+                "could not write Envoy's configuration {}",
+                self.bootstrap.display()
+            )
+        })?;
+        Ok(&self.bootstrap)
+    }
+
+    /// Removes the directory now, saying so if that fails.
+    pub(crate) fn remove(self) {
+        let path = self.private.path().to_owned();
+        if let Err(error) = self.private.close()
+            && fs::exists(&path).unwrap_or(true)
+        {
+            tracing::warn!("could not remove {}: {error}", path.display());
+        }
+    }
+}
+
+fn fits_a_socket(parent: &Path) -> bool {
+    let below = "/".len() + PREFIX.len() + RANDOM_LETTERS + "/".len() + SOCKET.len();
+    parent.as_os_str().as_bytes().len() + below <= SOCKET_PATH_MAX
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn private_and_gone_afterwards() {
+        let dir = RuntimeDir::create(None).unwrap();
+        let bootstrap = dir.write_bootstrap(b"{}").unwrap().to_owned();
+        let private = bootstrap.parent().unwrap().to_owned();
+        assert!(
+            private
+                .file_name()
+                .unwrap()
+                .to_str()
+                .unwrap()
+                .starts_with("kuma-dp-")
+        );
+        assert_eq!((mode(&private), mode(&bootstrap)), (0o700, 0o600));
+        dir.remove();
+        assert!(!private.exists());
+    }
+
+    #[test]
+    fn config_dir_keeps_the_bootstrap_and_nothing_else() {
+        let outer = tempfile::tempdir().unwrap();
+        let config_dir = outer.path().join("made/if/missing");
+        let dir = RuntimeDir::create(Some(&config_dir)).unwrap();
+        assert_eq!(
+            dir.write_bootstrap(b"{}").unwrap(),
+            config_dir.join("bootstrap.yaml")
+        );
+        assert!(dir.token().starts_with(&config_dir));
+        assert_eq!(
+            (mode(&config_dir), mode(dir.token().parent().unwrap())),
+            (0o700, 0o700)
+        );
+        dir.remove();
+        let left: Vec<_> = fs::read_dir(&config_dir)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
+        assert_eq!(left, ["bootstrap.yaml"]);
+    }
+
+    #[test]
+    fn sockets_fit_however_long_the_directory() {
+        let outer = tempfile::tempdir().unwrap();
+        for length in [1, 40, 60, 100, 200] {
+            let config_dir = outer.path().join("d".repeat(length));
+            let dir = RuntimeDir::create(Some(&config_dir)).unwrap();
+            let socket = dir.access_log_socket();
+            assert!(
+                socket.as_os_str().len() <= SOCKET_PATH_MAX,
+                "{}",
+                socket.display()
+            );
+            std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        }
+    }
+}
