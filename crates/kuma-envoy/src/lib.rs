@@ -20,6 +20,8 @@
 //!
 //! Left out: who is connected, versions, the protocol (`kuma-xds`), and keys of certificates (`kuma-ca`).
 
+mod address;
+mod ads;
 pub mod bootstrap;
 mod cluster;
 mod encode;

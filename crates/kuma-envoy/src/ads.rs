@@ -1,0 +1,35 @@
+//! How the resources that we serve refer to one another: by name, over the one ADS stream.
+
+use envoy_api::Packed;
+use envoy_api::envoy::config::core::v3::config_source::ConfigSourceSpecifier;
+use envoy_api::envoy::config::core::v3::{AggregatedConfigSource, ApiVersion, ConfigSource, ExtensionConfigSource};
+use envoy_api::envoy::config::listener::v3::{Filter, filter};
+use envoy_api::envoy::extensions::transport_sockets::tls::v3::SdsSecretConfig;
+
+/// Where every reference leads. These bytes never change: a listener whose secrets come from another source drops its
+/// certificates, and Envoy 1.40 does not ask for them again.
+pub(crate) fn source() -> ConfigSource {
+    ConfigSource {
+        resource_api_version: ApiVersion::V3 as i32,
+        config_source_specifier: Some(ConfigSourceSpecifier::Ads(AggregatedConfigSource {})),
+        ..ConfigSource::default()
+    }
+}
+
+/// A secret, by SDS.
+pub(crate) fn secret(name: &str) -> SdsSecretConfig {
+    SdsSecretConfig { name: name.to_owned(), sds_config: Some(source()) }
+}
+
+/// A network filter whose configuration is an extension config of the filter's name, by ECDS. Until it arrives, the
+/// listener waits; Envoy closes every connection where it does not come in time.
+pub(crate) fn filter<M: Packed>(name: String) -> Filter {
+    Filter {
+        name,
+        config_type: Some(filter::ConfigType::ConfigDiscovery(ExtensionConfigSource {
+            config_source: Some(source()),
+            type_urls: vec![M::TYPE_URL.to_owned()],
+            ..ExtensionConfigSource::default()
+        })),
+    }
+}

@@ -1,0 +1,219 @@
+//! What an Envoy starts with: who it is, and where to ask for everything else.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::names;
+
+/// What a bootstrap depends on.
+#[derive(Clone, Debug)]
+pub struct BootstrapParams {
+    /// Mesh of the Dataplane.
+    pub mesh: String,
+    /// Name of the Dataplane.
+    pub name: String,
+    /// The service it is known by; `unknown` where it has none.
+    pub service: String,
+    /// Address of Envoy's admin server.
+    pub admin_address: IpAddr,
+    /// Port of Envoy's admin server; 0 for none.
+    pub admin_port: u16,
+    /// Host of the xDS server: a name, which its certificate must have, or an IP address.
+    pub xds_host: String,
+    /// Port of the xDS server.
+    pub xds_port: u16,
+    /// The certificate of the CA that the xDS server's certificate must be of, PEM.
+    pub xds_ca_pem: String,
+    /// How long a connection to the xDS server may take to open.
+    pub xds_connect_timeout: Duration,
+    /// File with the dataplane token. It is read by Envoy, and must hold the token alone, without a final newline.
+    pub token_path: Option<String>,
+    /// Path of the unix socket on which access logs are received, at most 107 bytes long.
+    pub access_log_socket: String,
+    /// How many connections Envoy accepts at the same time, over all listeners.
+    pub max_downstream_connections: u64,
+}
+
+/// Sensible for a proxy beside one application; above it Envoy refuses connections, where it would run out of memory.
+pub const MAX_DOWNSTREAM_CONNECTIONS: u64 = 50_000;
+
+/// The bootstrap, as Envoy reads it in JSON.
+pub fn bootstrap(params: &BootstrapParams) -> Value {
+    let mut bootstrap = json!({
+        "node": node(params),
+        "dynamic_resources": {
+            "lds_config": ads(),
+            "cds_config": ads(),
+            "ads_config": {
+                "api_type": "DELTA_GRPC",
+                "transport_api_version": "V3",
+                // The first message lists some 500 extensions, 60 kB.
+                "set_node_on_first_message_only": true,
+                "grpc_services": [{
+                    "envoy_grpc": {"cluster_name": names::ADS_CLUSTER},
+                    // Envoy's own limit is 30 s: as long would a proxy stay behind after its control plane is back.
+                    "retry_policy": {"retry_back_off": {"base_interval": "0.5s", "max_interval": "5s"}},
+                }],
+            },
+        },
+        "static_resources": {
+            "clusters": [ads_cluster(params), access_log_sink(params)],
+        },
+        "overload_manager": {
+            "resource_monitors": [{
+                "name": "envoy.resource_monitors.global_downstream_max_connections",
+                "typed_config": {
+                    "@type": "type.googleapis.com/envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
+                    "max_active_downstream_connections": params.max_downstream_connections,
+                },
+            }],
+        },
+    });
+    if let Some(path) = &params.token_path {
+        bootstrap["static_resources"]["secrets"] = json!([{
+            "name": names::DATAPLANE_TOKEN,
+            "generic_secret": {"secret": {"filename": path}},
+        }]);
+    }
+    if params.admin_port != 0 {
+        bootstrap["admin"] = admin(params);
+    }
+    bootstrap
+}
+
+fn node(params: &BootstrapParams) -> Value {
+    // Envoy refuses to start ADS without a cluster.
+    let cluster = if params.service.is_empty() { "unknown" } else { &params.service };
+    let mut node = json!({"id": format!("{}.{}", params.mesh, params.name), "cluster": cluster});
+    if params.admin_port != 0 {
+        // A string, by the documented interface.
+        node["metadata"] = json!({"dataplane.admin.port": params.admin_port.to_string()});
+    }
+    node
+}
+
+fn admin(params: &BootstrapParams) -> Value {
+    json!({
+        "access_log": [{
+            "name": "envoy.access_loggers.file",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog",
+                "path": "/dev/null",
+            },
+        }],
+        "address": socket_address(&params.admin_address.to_string(), params.admin_port),
+    })
+}
+
+fn ads_cluster(params: &BootstrapParams) -> Value {
+    json!({
+        "name": names::ADS_CLUSTER,
+        "connect_timeout": seconds(params.xds_connect_timeout),
+        "type": "STRICT_DNS",
+        // By default an IPv6 address of the host is taken alone, even if nothing listens there.
+        "dns_lookup_family": "V4_PREFERRED",
+        "typed_extension_protocol_options": http2(params.token_path.is_some()),
+        "upstream_connection_options": {"tcp_keepalive": {}},
+        "load_assignment": load_assignment(
+            names::ADS_CLUSTER,
+            socket_address(&params.xds_host, params.xds_port),
+        ),
+        "transport_socket": transport_socket(params),
+    })
+}
+
+/// TLS that trusts one CA and one host, and nothing that the system trusts.
+fn transport_socket(params: &BootstrapParams) -> Value {
+    let host = params.xds_host.as_str();
+    let san_type = if host.parse::<IpAddr>().is_ok() { "IP_ADDRESS" } else { "DNS" };
+    let mut context = json!({
+        "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
+        "common_tls_context": {
+            "tls_params": {"tls_minimum_protocol_version": "TLSv1_2", "tls_maximum_protocol_version": "TLSv1_3"},
+            "alpn_protocols": ["h2"],
+            "validation_context": {
+                "trusted_ca": {"inline_string": params.xds_ca_pem},
+                "match_typed_subject_alt_names": [{"san_type": san_type, "matcher": {"exact": host}}],
+            },
+        },
+    });
+    // An address is no server name (RFC 6066, section 3).
+    if san_type == "DNS" {
+        context["sni"] = host.into();
+    }
+    json!({"name": "envoy.transport_sockets.tls", "typed_config": context})
+}
+
+fn access_log_sink(params: &BootstrapParams) -> Value {
+    json!({
+        "name": names::ACCESS_LOG_SINK,
+        "connect_timeout": "1s",
+        "type": "STATIC",
+        "typed_extension_protocol_options": http2(false),
+        "load_assignment": load_assignment(
+            names::ACCESS_LOG_SINK,
+            json!({"pipe": {"path": params.access_log_socket}}),
+        ),
+    })
+}
+
+/// HTTP/2, which gRPC needs. With `token`, every request carries the token of the static secret in its `authorization`
+/// header: put there by a filter, it shows in no dump of the configuration.
+fn http2(token: bool) -> Value {
+    const TYPE: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+    let mut options = json!({
+        "@type": format!("type.googleapis.com/{TYPE}"),
+        "explicit_http_config": {
+            // Finds out that the other end is gone where no packet says so.
+            "http2_protocol_options": {"connection_keepalive": {"interval": "30s", "timeout": "10s"}},
+        },
+    });
+    if token {
+        options["http_filters"] = json!([
+            {
+                "name": "envoy.filters.http.credential_injector",
+                "typed_config": {
+                    "@type": "type.googleapis.com/envoy.extensions.filters.http.credential_injector.v3.CredentialInjector",
+                    "overwrite": true,
+                    "credential": {
+                        "name": "envoy.http.injected_credentials.generic",
+                        "typed_config": {
+                            "@type": "type.googleapis.com/envoy.extensions.http.injected_credentials.generic.v3.Generic",
+                            "credential": {"name": names::DATAPLANE_TOKEN},
+                            "header": "authorization",
+                        },
+                    },
+                },
+            },
+            {
+                "name": "envoy.filters.http.upstream_codec",
+                "typed_config": {
+                    "@type": "type.googleapis.com/envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec",
+                },
+            },
+        ]);
+    }
+    json!({(TYPE): options})
+}
+
+fn ads() -> Value {
+    json!({"resource_api_version": "V3", "ads": {}})
+}
+
+fn load_assignment(cluster: &str, address: Value) -> Value {
+    json!({
+        "cluster_name": cluster,
+        "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address}}]}],
+    })
+}
+
+fn socket_address(host: &str, port: u16) -> Value {
+    json!({"socket_address": {"address": host, "port_value": port}})
+}
+
+/// A duration in the JSON form of protobuf.
+fn seconds(duration: Duration) -> String {
+    format!("{}s", duration.as_secs_f64())
+}

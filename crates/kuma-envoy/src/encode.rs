@@ -1,0 +1,82 @@
+//! One key into bytes.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use envoy_api::envoy::config::core::v3::TypedExtensionConfig;
+use envoy_api::{Any, Packed, ResourceType};
+use prost::Message;
+
+use crate::key::ResourceKey;
+use crate::{cluster, endpoints, inbound, names, outbound, rbac, secret};
+
+/// A resource as it is served.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Encoded {
+    /// What it is.
+    pub resource_type: ResourceType,
+    /// Its name, unique among those of its type.
+    pub name: Arc<str>,
+    /// The message, encoded. It goes into an `Any` with the type URL of the resource type.
+    pub value: Bytes,
+    /// What must be sent again right behind it whenever it was sent, changed or not: a cluster whose endpoints do not come
+    /// again is kept waiting by Envoy, for 15 s, and so is the acknowledgement of every cluster.
+    pub requires: Option<(ResourceType, Arc<str>)>,
+    /// Whether it stands in for something that is not known yet: see [`ResourceKey::Endpoints`].
+    pub placeholder: bool,
+}
+
+/// Encodes the resource of a key.
+pub fn encode(key: &ResourceKey) -> Encoded {
+    match key {
+        ResourceKey::LocalCluster { port } => {
+            let cluster = cluster::local(*port);
+            resource(ResourceType::Cluster, cluster.name.as_str().into(), &cluster)
+        }
+        ResourceKey::ServiceCluster { name, tls } => Encoded {
+            requires: Some((ResourceType::Endpoint, name.clone())),
+            ..resource(ResourceType::Cluster, name.clone(), &cluster::service(name, tls.as_deref()))
+        },
+        ResourceKey::Endpoints { cluster, endpoints, placeholder } => Encoded {
+            placeholder: *placeholder,
+            ..resource(ResourceType::Endpoint, cluster.clone(), &endpoints::assignment(cluster, endpoints))
+        },
+        ResourceKey::InboundListener { address, port, service_port, tls } => {
+            let listener = inbound::listener(*address, *port, *service_port, *tls);
+            resource(ResourceType::Listener, listener.name.as_str().into(), &listener)
+        }
+        ResourceKey::AllowedPeers { inbound, roots, peers } => {
+            let name: Arc<str> = names::allowed_peers(inbound).into();
+            resource(ResourceType::Secret, name.clone(), &secret::allowed_peers(&name, roots, peers))
+        }
+        ResourceKey::Rbac { inbound, policies } => {
+            extension(names::rbac(inbound), Any::pack(&rbac::filter(inbound, policies)))
+        }
+        ResourceKey::OutboundListener { address, port, flow } => {
+            let listener = outbound::listener(*address, *port, *flow);
+            resource(ResourceType::Listener, listener.name.as_str().into(), &listener)
+        }
+        ResourceKey::Split { outbound, service, clusters } => {
+            extension(names::split(outbound), Any::pack(&outbound::split(service, clusters)))
+        }
+        ResourceKey::MeshCa { roots } => {
+            resource(ResourceType::Secret, names::MESH_CA.into(), &secret::mesh_ca(roots))
+        }
+    }
+}
+
+pub(crate) fn resource<M: Packed>(resource_type: ResourceType, name: Arc<str>, message: &M) -> Encoded {
+    debug_assert_eq!(M::TYPE_URL, resource_type.type_url());
+    Encoded {
+        resource_type,
+        name,
+        value: Message::encode_to_vec(message).into(),
+        requires: None,
+        placeholder: false,
+    }
+}
+
+fn extension(name: String, config: Any) -> Encoded {
+    let shared: Arc<str> = name.as_str().into();
+    resource(ResourceType::ExtensionConfig, shared, &TypedExtensionConfig { name, typed_config: Some(config) })
+}

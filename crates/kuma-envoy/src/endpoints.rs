@@ -1,0 +1,56 @@
+//! The endpoints of a cluster.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use envoy_api::envoy::config::core::v3::Metadata;
+use envoy_api::envoy::config::endpoint::v3::lb_endpoint::HostIdentifier;
+use envoy_api::envoy::config::endpoint::v3::{ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints};
+use envoy_api::{Struct, Value, value};
+use kuma_mesh::Endpoints;
+use kuma_model::Tags;
+
+use crate::address;
+
+/// The namespace in which Envoy's load balancers look for an endpoint's metadata.
+const LB_METADATA: &str = "envoy.lb";
+
+/// A cluster's endpoints. None is an answer too: Envoy waits for one, and a connection is then reset at once.
+pub(crate) fn assignment(cluster: &str, endpoints: &Endpoints) -> ClusterLoadAssignment {
+    let lb_endpoints: Vec<LbEndpoint> = endpoints
+        .iter()
+        .map(|found| endpoint(found.address, found.port, Some(&found.tags)))
+        .collect();
+    ClusterLoadAssignment {
+        cluster_name: cluster.to_owned(),
+        endpoints: if lb_endpoints.is_empty() {
+            Vec::new()
+        } else {
+            vec![LocalityLbEndpoints { lb_endpoints, ..LocalityLbEndpoints::default() }]
+        },
+        ..ClusterLoadAssignment::default()
+    }
+}
+
+/// One endpoint; its tags are metadata.
+pub(crate) fn endpoint(address: IpAddr, port: u16, tags: Option<&Tags>) -> LbEndpoint {
+    LbEndpoint {
+        metadata: tags.map(metadata),
+        host_identifier: Some(HostIdentifier::Endpoint(Endpoint {
+            address: Some(address::tcp(address, port)),
+            ..Endpoint::default()
+        })),
+        ..LbEndpoint::default()
+    }
+}
+
+fn metadata(tags: &Tags) -> Metadata {
+    let fields = tags
+        .iter()
+        .map(|(key, value)| (key.clone(), Value { kind: Some(value::Kind::StringValue(value.clone())) }))
+        .collect();
+    Metadata {
+        filter_metadata: BTreeMap::from([(LB_METADATA.to_owned(), Struct { fields })]),
+        ..Metadata::default()
+    }
+}

@@ -1,0 +1,59 @@
+//! What a proxy listens on for its peers.
+
+use std::net::IpAddr;
+
+use envoy_api::Any;
+use envoy_api::envoy::config::core::v3::TrafficDirection;
+use envoy_api::envoy::config::listener::v3::{Filter, FilterChain, Listener, filter};
+use envoy_api::envoy::extensions::filters::network::rbac::v3::Rbac;
+use envoy_api::envoy::extensions::filters::network::tcp_proxy::v3::tcp_proxy::ClusterSpecifier;
+use envoy_api::envoy::extensions::filters::network::tcp_proxy::v3::{TcpProxy, UpstreamConnectMode};
+
+use crate::{address, ads, names, tls};
+
+/// The listener of an inbound. With `tls` it holds no permission, only the names of a secret and an extension config that
+/// do, so that permissions change without a change of the listener.
+pub(crate) fn listener(address: IpAddr, port: u16, service_port: u16, tls: bool) -> Listener {
+    let name = names::inbound_listener(address, port);
+    let proxy = Filter {
+        name: "envoy.filters.network.tcp_proxy".into(),
+        config_type: Some(filter::ConfigType::TypedConfig(Any::pack(&tcp_proxy(service_port, tls)))),
+    };
+    let chain = if tls {
+        FilterChain {
+            filters: vec![ads::filter::<Rbac>(names::rbac(&name)), proxy],
+            transport_socket: Some(tls::downstream(&names::allowed_peers(&name))),
+            ..FilterChain::default()
+        }
+    } else {
+        FilterChain { filters: vec![proxy], ..FilterChain::default() }
+    };
+    Listener {
+        name,
+        address: Some(address::tcp(address, port)),
+        filter_chains: vec![chain],
+        traffic_direction: TrafficDirection::Inbound as i32,
+        // Otherwise two proxies with the same inbound on one host would share its connections, silently.
+        enable_reuse_port: Some(false),
+        ..Listener::default()
+    }
+}
+
+fn tcp_proxy(service_port: u16, tls: bool) -> TcpProxy {
+    let cluster = names::local_cluster(service_port);
+    let proxy = TcpProxy {
+        stat_prefix: names::stat_prefix(&cluster),
+        cluster_specifier: Some(ClusterSpecifier::Cluster(cluster)),
+        ..TcpProxy::default()
+    };
+    if !tls {
+        return proxy;
+    }
+    // By default the application is dialled when the connection is accepted. Where it speaks first, a peer that is not
+    // permitted would read its greeting: RBAC waits for the peer's first byte.
+    TcpProxy {
+        upstream_connect_mode: UpstreamConnectMode::OnDownstreamTlsHandshake as i32,
+        max_early_data_bytes: Some(0),
+        ..proxy
+    }
+}

@@ -1,0 +1,66 @@
+//! What an application dials, and where that leads.
+
+use std::net::IpAddr;
+
+use envoy_api::envoy::config::core::v3::TrafficDirection;
+use envoy_api::envoy::config::listener::v3::{FilterChain, Listener};
+use envoy_api::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy;
+use envoy_api::envoy::extensions::filters::network::tcp_proxy::v3::tcp_proxy::{
+    ClusterSpecifier, WeightedCluster as Weights, weighted_cluster::ClusterWeight,
+};
+
+use crate::key::{Flow, WeightedCluster};
+use crate::{address, ads, names};
+
+/// The listener of an outbound. Where its connections go is an extension config, so that they survive a change of it.
+pub(crate) fn listener(address: IpAddr, port: u16, flow: Flow) -> Listener {
+    let name = names::outbound_listener(address, port);
+    Listener {
+        filter_chains: vec![FilterChain {
+            name: chain_name(flow).to_owned(),
+            filters: vec![ads::filter::<TcpProxy>(names::split(&name))],
+            ..FilterChain::default()
+        }],
+        name,
+        address: Some(address::tcp(address, port)),
+        traffic_direction: TrafficDirection::Outbound as i32,
+        // Otherwise two proxies with the same outbound on one host would share its connections, silently.
+        enable_reuse_port: Some(false),
+        ..Listener::default()
+    }
+}
+
+/// When the name changes Envoy updates the listener in place and drains the old chain: the connections of a flow that was
+/// revoked end within the drain time, and those of the other listeners go on.
+fn chain_name(flow: Flow) -> &'static str {
+    match flow {
+        Flow::Open => "open",
+        Flow::Permitted => "permitted",
+        Flow::Denied => "denied",
+    }
+}
+
+/// Where an outbound's connections go.
+pub(crate) fn split(service: &str, clusters: &[WeightedCluster]) -> TcpProxy {
+    // Envoy refuses a weight of 0, and a list without entries.
+    let clusters: Vec<&WeightedCluster> = clusters.iter().filter(|cluster| cluster.weight > 0).collect();
+    let specifier = match clusters.as_slice() {
+        [] => ClusterSpecifier::Cluster(names::NOWHERE.to_owned()),
+        [only] => ClusterSpecifier::Cluster(only.name.to_string()),
+        several => ClusterSpecifier::WeightedClusters(Weights {
+            clusters: several
+                .iter()
+                .map(|cluster| ClusterWeight {
+                    name: cluster.name.to_string(),
+                    weight: cluster.weight,
+                    ..ClusterWeight::default()
+                })
+                .collect(),
+        }),
+    };
+    TcpProxy {
+        stat_prefix: names::stat_prefix(service),
+        cluster_specifier: Some(specifier),
+        ..TcpProxy::default()
+    }
+}

@@ -1,0 +1,126 @@
+//! What a proxy gets: the list of its resources, each by the inputs that its bytes depend on.
+//!
+//! Cheap, and no protobuf: the engine plans a proxy at every change that may concern it, and encodes only the keys that it
+//! has not seen before.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use kuma_mesh::{Destination, Inbound, MeshDataplane, MeshSnapshot, spiffe_id, spiffe_prefix};
+
+use crate::key::{Flow, Peer, Policy, ResourceKey, WeightedCluster};
+use crate::names;
+
+/// Every resource of a proxy, each once. `roots` are the PEM certificates of the mesh's CA; without them a mesh with mTLS
+/// still gets its TLS listeners, which then refuse everyone.
+pub fn plan(snapshot: &MeshSnapshot, dataplane: &MeshDataplane, roots: Option<&Arc<str>>) -> Vec<ResourceKey> {
+    let redirect_port = dataplane.redirect_port();
+    let transparent = redirect_port.is_some();
+    let mut plan = Plan { snapshot, roots, transparent, keys: Vec::new(), clusters: BTreeSet::new() };
+    if let Some(port) = redirect_port {
+        plan.keys.push(ResourceKey::CatchAllListener { port });
+        plan.keys.push(ResourceKey::PassThroughCluster);
+    }
+    for inbound in &dataplane.inbounds {
+        plan.inbound(inbound);
+    }
+    for outbound in &dataplane.outbounds {
+        plan.outbound(dataplane, outbound);
+    }
+    if let (true, Some(roots)) = (snapshot.mtls_enabled(), roots) {
+        plan.keys.push(ResourceKey::MeshCa { roots: roots.clone() });
+    }
+    plan.keys
+}
+
+struct Plan<'a> {
+    snapshot: &'a MeshSnapshot,
+    roots: Option<&'a Arc<str>>,
+    /// Whether the operating system redirects the proxy's connections to it.
+    transparent: bool,
+    keys: Vec<ResourceKey>,
+    /// Names of the clusters that are planned: two outbounds to one service share theirs.
+    clusters: BTreeSet<Arc<str>>,
+}
+
+impl Plan<'_> {
+    fn inbound(&mut self, inbound: &Inbound) {
+        let tls = self.snapshot.mtls_enabled();
+        let Inbound { address, port, service_port, .. } = *inbound;
+        if self.clusters.insert(Arc::from(names::local_cluster(service_port))) {
+            self.keys.push(ResourceKey::LocalCluster { port: service_port });
+        }
+        self.keys.push(ResourceKey::InboundListener { address, port, service_port, tls, transparent: self.transparent });
+        if tls {
+            self.permissions(inbound, Arc::from(names::inbound_listener(address, port)));
+        }
+    }
+
+    /// Who is admitted at an inbound, twice: by the validation of certificates, so that a stranger fails the handshake, and
+    /// by RBAC, for its statistics.
+    fn permissions(&mut self, inbound: &Inbound, name: Arc<str>) {
+        let mut admitted = BTreeSet::new();
+        let mut policies = Vec::new();
+        for permission in self.snapshot.admitted(inbound) {
+            let peers: Vec<Peer> = permission.peers.iter().map(|peer| self.peer(peer)).collect();
+            admitted.extend(peers.iter().cloned());
+            policies.push(Policy { name: permission.permission, peers: peers.into() });
+        }
+        if let Some(roots) = self.roots {
+            self.keys.push(ResourceKey::AllowedPeers {
+                inbound: name.clone(),
+                roots: roots.clone(),
+                peers: admitted.into_iter().collect(),
+            });
+        }
+        self.keys.push(ResourceKey::Rbac { inbound: name, policies: policies.into() });
+    }
+
+    fn peer(&self, peer: &kuma_mesh::Peer) -> Peer {
+        let mesh = &self.snapshot.name;
+        match peer {
+            kuma_mesh::Peer::Service(service) => Peer::Service(spiffe_id(mesh, service).into()),
+            kuma_mesh::Peer::Any => Peer::Mesh(spiffe_prefix(mesh).into()),
+        }
+    }
+
+    fn outbound(&mut self, dataplane: &MeshDataplane, outbound: &kuma_mesh::Outbound) {
+        let kuma_mesh::Outbound { address, port, ref service } = *outbound;
+        let flow = if !self.snapshot.mtls_enabled() {
+            Flow::Open
+        } else if self.snapshot.is_flow_permitted(dataplane, service) {
+            Flow::Permitted
+        } else {
+            Flow::Denied
+        };
+        self.keys.push(ResourceKey::OutboundListener { address, port, flow, transparent: self.transparent });
+        let mut clusters: Vec<WeightedCluster> = Vec::new();
+        for destination in self.snapshot.destinations(dataplane, service) {
+            let name: Arc<str> = names::service_cluster(&destination.service, &destination.tags.0).into();
+            // Envoy refuses a cluster that is listed twice: two entries with the same tags are one with the sum.
+            match clusters.iter_mut().find(|cluster| cluster.name == name) {
+                Some(cluster) => cluster.weight = cluster.weight.saturating_add(destination.weight),
+                None => clusters.push(WeightedCluster { name: name.clone(), weight: destination.weight }),
+            }
+            self.service_cluster(&destination, name);
+        }
+        self.keys.push(ResourceKey::Split {
+            outbound: Arc::from(names::outbound_listener(address, port)),
+            service: service.clone(),
+            clusters: clusters.into(),
+        });
+    }
+
+    fn service_cluster(&mut self, destination: &Destination, name: Arc<str>) {
+        if !self.clusters.insert(name.clone()) {
+            return;
+        }
+        let tls = self.snapshot.mtls_enabled().then(|| spiffe_id(&self.snapshot.name, &destination.service).into());
+        self.keys.push(ResourceKey::ServiceCluster { name: name.clone(), tls });
+        self.keys.push(ResourceKey::Endpoints {
+            cluster: name,
+            endpoints: self.snapshot.endpoints(destination),
+            placeholder: self.snapshot.is_unknown(&destination.service),
+        });
+    }
+}

@@ -1,0 +1,39 @@
+//! What the permissions say of an inbound. The handshake has refused everyone else by then (`secret.rs`); this keeps the
+//! count of what is allowed and denied, and is a second lock.
+
+use envoy_api::envoy::config::rbac::v3::principal::{Authenticated, Identifier};
+use envoy_api::envoy::config::rbac::v3::{self, Permission, Principal, permission, rbac};
+use envoy_api::envoy::extensions::filters::network::rbac::v3::Rbac;
+
+use crate::key::{Peer, Policy};
+use crate::{names, tls};
+
+/// The RBAC filter of an inbound. Without a policy it denies all.
+pub(crate) fn filter(inbound: &str, policies: &[Policy]) -> Rbac {
+    let policies = policies
+        .iter()
+        // Envoy refuses a policy without principals, and with it the whole filter.
+        .filter(|policy| !policy.peers.is_empty())
+        .map(|policy| (policy.name.to_string(), permits(&policy.peers)))
+        .collect();
+    Rbac {
+        stat_prefix: format!("{}.", names::stat_prefix(inbound)),
+        rules: Some(v3::Rbac { action: rbac::Action::Allow as i32, policies, ..v3::Rbac::default() }),
+        ..Rbac::default()
+    }
+}
+
+fn permits(peers: &[Peer]) -> v3::Policy {
+    v3::Policy {
+        permissions: vec![Permission { rule: Some(permission::Rule::Any(true)) }],
+        principals: peers.iter().map(principal).collect(),
+        ..v3::Policy::default()
+    }
+}
+
+/// A whole mesh is a prefix, not `any`: another mesh with the same provided CA is a stranger.
+fn principal(peer: &Peer) -> Principal {
+    Principal {
+        identifier: Some(Identifier::Authenticated(Authenticated { principal_name: Some(tls::matcher(peer)) })),
+    }
+}
