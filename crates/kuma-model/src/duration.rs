@@ -1,0 +1,180 @@
+//! Lengths of time as documents write them.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Serialize, Serializer};
+use serde_json::Value;
+
+use crate::decode::{Decode, wrong_type};
+use crate::violations::Violations;
+
+const NANOS_PER_SECOND: i64 = 1_000_000_000;
+
+/// A length of time, to the nanosecond, up to 292 years.
+///
+/// Read in the syntax of Go's `time.ParseDuration` (`500ms`, `1m30s`); printed as proto3's JSON prints it: seconds, with 0,
+/// 3, 6 or 9 decimals (`90s`, `0.500s`).
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct Duration {
+    nanos: i64,
+}
+
+/// Why a text is no [`Duration`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum DurationError {
+    /// Not of the syntax.
+    #[error(r#"must be a duration such as "10s", "500ms" or "1m30s""#)]
+    Syntax,
+    /// Longer than 292 years.
+    #[error("must have a valid value")]
+    OutOfRange,
+}
+
+impl Duration {
+    /// So many nanoseconds.
+    pub const fn from_nanos(nanos: i64) -> Duration {
+        Duration { nanos }
+    }
+
+    /// So many seconds.
+    pub const fn from_secs(seconds: u32) -> Duration {
+        Duration {
+            nanos: seconds as i64 * NANOS_PER_SECOND,
+        }
+    }
+
+    /// In nanoseconds.
+    pub const fn as_nanos(self) -> i64 {
+        self.nanos
+    }
+
+    /// Whether it is longer than nothing.
+    pub const fn is_positive(self) -> bool {
+        self.nanos > 0
+    }
+
+    /// The same length in the standard library's type; nothing where it is negative.
+    pub fn to_std(self) -> Option<std::time::Duration> {
+        u64::try_from(self.nanos)
+            .ok()
+            .map(std::time::Duration::from_nanos)
+    }
+}
+
+impl FromStr for Duration {
+    type Err = DurationError;
+
+    fn from_str(text: &str) -> Result<Duration, DurationError> {
+        let (negative, rest) = match text.strip_prefix(['-', '+']) {
+            Some(rest) => (text.starts_with('-'), rest),
+            None => (false, text),
+        };
+        if rest == "0" {
+            return Ok(Duration::default());
+        }
+        if rest.is_empty() {
+            return Err(DurationError::Syntax);
+        }
+        let mut rest = rest;
+        let mut total: i128 = 0;
+        while !rest.is_empty() {
+            let (nanos, remaining) = part(rest)?;
+            total = total.checked_add(nanos).ok_or(DurationError::OutOfRange)?;
+            rest = remaining;
+        }
+        let total = if negative { -total } else { total };
+        i64::try_from(total)
+            .map(Duration::from_nanos)
+            .map_err(|_| DurationError::OutOfRange)
+    }
+}
+
+/// Reads one number with its unit, in nanoseconds; and what follows.
+fn part(text: &str) -> Result<(i128, &str), DurationError> {
+    let (whole, rest) = digits(text);
+    let (fraction, rest) = match rest.strip_prefix('.') {
+        Some(rest) => digits(rest),
+        None => ("", rest),
+    };
+    if whole.is_empty() && fraction.is_empty() {
+        return Err(DurationError::Syntax);
+    }
+    let (unit, rest) = unit(rest).ok_or(DurationError::Syntax)?;
+    let parse = |digits: &str| match digits {
+        "" => Ok(0),
+        digits => digits
+            .parse::<i64>()
+            .map(i128::from)
+            .map_err(|_| DurationError::OutOfRange),
+    };
+    // An hour has 13 digits of nanoseconds: what is beyond them is too small to count.
+    let fraction = &fraction[..fraction.len().min(13)];
+    let scale = 10_i128.pow(fraction.len() as u32);
+    Ok((parse(whole)? * unit + parse(fraction)? * unit / scale, rest))
+}
+
+fn digits(text: &str) -> (&str, &str) {
+    text.split_at(text.bytes().take_while(u8::is_ascii_digit).count())
+}
+
+/// Nanoseconds of the unit at the start of a text. Longer spellings come before those that begin them.
+fn unit(text: &str) -> Option<(i128, &str)> {
+    const UNITS: [(&str, i128); 8] = [
+        ("ns", 1),
+        ("us", 1_000),
+        ("µs", 1_000), // U+00B5, micro sign
+        ("μs", 1_000), // U+03BC, Greek letter mu
+        ("ms", 1_000_000),
+        ("s", 1_000_000_000),
+        ("m", 60_000_000_000),
+        ("h", 3_600_000_000_000),
+    ];
+    UNITS
+        .iter()
+        .find_map(|(name, nanos)| text.strip_prefix(name).map(|rest| (*nanos, rest)))
+}
+
+/// How many decimals it takes to print so many nanoseconds, in steps of three.
+pub(crate) fn fraction_digits(nanos: u32) -> usize {
+    match nanos {
+        0 => 0,
+        _ if nanos.is_multiple_of(1_000_000) => 3,
+        _ if nanos.is_multiple_of(1_000) => 6,
+        _ => 9,
+    }
+}
+
+impl fmt::Display for Duration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sign = if self.nanos < 0 { "-" } else { "" };
+        let nanos = self.nanos.unsigned_abs();
+        let (seconds, fraction) = (
+            nanos / NANOS_PER_SECOND as u64,
+            (nanos % NANOS_PER_SECOND as u64) as u32,
+        );
+        write!(f, "{sign}{seconds}")?;
+        let digits = fraction_digits(fraction);
+        if digits > 0 {
+            write!(f, ".{:0digits$}", fraction / 10_u32.pow(9 - digits as u32))?;
+        }
+        f.write_str("s")
+    }
+}
+
+impl Serialize for Duration {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl Decode for Duration {
+    fn decode(value: &Value, path: &str, violations: &mut Violations) -> Option<Duration> {
+        let Value::String(text) = value else {
+            return wrong_type(path, violations, r#"a duration such as "10s""#, value);
+        };
+        text.parse()
+            .map_err(|error: DurationError| violations.add(path, error.to_string()))
+            .ok()
+    }
+}

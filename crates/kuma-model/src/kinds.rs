@@ -1,0 +1,66 @@
+//! The kinds of resource, one file each, and the one list of them.
+//!
+//! A new kind is a file here and its lines in this file; REST, kumactl, stores and tables loop over the list.
+
+use crate::resource::Kind;
+
+mod dataplane;
+mod dataplane_insight;
+mod health_check;
+mod mesh;
+mod metrics;
+mod proxy_template;
+mod traffic_log;
+mod traffic_permission;
+mod traffic_route;
+
+pub use dataplane::{
+    Dataplane, Gateway, Inbound, InboundInterface, Networking, Outbound, OutboundInterface,
+    TransparentProxying,
+};
+pub use dataplane_insight::{Counters, DataplaneInsight, Subscription, SubscriptionStatus};
+pub use health_check::{ActiveChecks, HealthCheck, HealthCheckConf, PassiveChecks};
+pub use mesh::{
+    Ca, DEFAULT_METRICS_PATH, DEFAULT_METRICS_PORT, LogSink, Logging, LoggingBackend, Mesh, Mtls,
+    Tracing, TracingBackend, Zipkin, ZipkinAddress,
+};
+pub use metrics::{Metrics, PrometheusMetrics};
+pub use proxy_template::{DEFAULT_PROXY, ProxyTemplate, ProxyTemplateConf, RawResource};
+pub use traffic_log::{TrafficLog, TrafficLogConf};
+pub use traffic_permission::TrafficPermission;
+pub use traffic_route::{TrafficRoute, WeightedDestination};
+
+/// Every kind of resource that people or the control plane write as documents.
+pub static KINDS: &[Kind] = &[
+    Kind::of::<Mesh>(),
+    Kind::of::<Dataplane>(),
+    Kind::of::<DataplaneInsight>(),
+    Kind::of::<HealthCheck>(),
+    Kind::of::<ProxyTemplate>(),
+    Kind::of::<TrafficLog>(),
+    Kind::of::<TrafficPermission>(),
+    Kind::of::<TrafficRoute>(),
+];
+
+/// The kind under which stores keep keys and certificates. It is in no list, so that no API serves it.
+pub const SECRET_KIND: &str = "Secret";
+
+/// The kind of that `type:`.
+pub fn kind(name: &str) -> Option<&'static Kind> {
+    KINDS.iter().find(|kind| kind.name == name)
+}
+
+/// The kind whose collection in the REST API is called so.
+pub fn by_api_path(path: &str) -> Option<&'static Kind> {
+    KINDS.iter().find(|kind| kind.api_path == path)
+}
+
+/// The kind that `kumactl get` calls so.
+pub fn by_cli_list(name: &str) -> Option<&'static Kind> {
+    KINDS.iter().find(|kind| kind.cli_list == name)
+}
+
+/// The kind that `kumactl delete` calls so.
+pub fn by_cli_one(name: &str) -> Option<&'static Kind> {
+    KINDS.iter().find(|kind| kind.cli_one == name)
+}

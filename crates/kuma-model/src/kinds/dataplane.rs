@@ -1,0 +1,309 @@
+//! One proxy's place in the mesh.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::decode::{self, Decode, Fields};
+use crate::kinds::metrics::Metrics;
+use crate::omit;
+use crate::resource::{Column, Resource};
+use crate::tags::Tags;
+use crate::violations::Violations;
+
+mod interfaces;
+mod validation;
+
+/// Describes what a proxy stands before and what its application dials.
+#[derive(Clone, Default, PartialEq, Debug, Serialize)]
+pub struct Dataplane {
+    /// Where it listens. Valid documents have it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub networking: Option<Networking>,
+    /// How it offers metrics, where that differs from the Mesh.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<Metrics>,
+}
+
+/// Where a proxy listens, as written. [`Dataplane::inbounds`] and [`Dataplane::outbounds`] say what it means.
+#[derive(Clone, Default, PartialEq, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Networking {
+    /// Address of the inbounds that have none of their own.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub address: String,
+    /// Where it takes connections for its application.
+    pub inbound: Vec<Inbound>,
+    /// Where its application dials other services.
+    pub outbound: Vec<Outbound>,
+    /// Set where the application takes connections itself, as an API gateway does. Replaces `inbound`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<Gateway>,
+    /// Set where connections reach the proxy by redirection.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub transparent_proxying: Option<TransparentProxying>,
+}
+
+/// Where a proxy takes connections for its application: either `interface`, or the other three.
+#[derive(Clone, Default, PartialEq, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Inbound {
+    /// `ADDRESS:PORT:SERVICE_PORT`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub interface: String,
+    /// Address on which the proxy listens; that of `networking` if empty.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub address: String,
+    /// Port on which the proxy listens.
+    #[serde(skip_serializing_if = "omit::is_zero")]
+    pub port: u32,
+    /// Port of the application; the same as `port` if 0.
+    #[serde(skip_serializing_if = "omit::is_zero")]
+    pub service_port: u32,
+    /// What the application is; `service` is mandatory.
+    pub tags: Tags,
+}
+
+/// Where the application dials a service: either `interface`, or `address` and `port`.
+#[derive(Clone, Default, PartialEq, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Outbound {
+    /// `ADDRESS:PORT`; without an address, 127.0.0.1.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub interface: String,
+    /// Address on which the proxy listens; 127.0.0.1 if empty.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub address: String,
+    /// Port on which the proxy listens.
+    #[serde(skip_serializing_if = "omit::is_zero")]
+    pub port: u32,
+    /// The service.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub service: String,
+    /// Kept as written, without effect.
+    #[serde(skip_serializing_if = "omit::is_zero")]
+    pub service_port: u32,
+}
+
+/// What an application that takes connections itself is.
+#[derive(Clone, Default, PartialEq, Debug, Serialize)]
+pub struct Gateway {
+    /// Its tags; `service` is mandatory.
+    pub tags: Tags,
+}
+
+/// How connections reach the proxy by redirection.
+#[derive(Clone, Default, PartialEq, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TransparentProxying {
+    /// Port to which they are redirected.
+    #[serde(skip_serializing_if = "omit::is_zero")]
+    pub redirect_port: u32,
+}
+
+/// What an [`Inbound`] means.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct InboundInterface<'a> {
+    /// Address on which the proxy listens, and at which its peers reach it.
+    pub address: IpAddr,
+    /// Port on which the proxy listens.
+    pub port: u16,
+    /// Port of the application.
+    pub service_port: u16,
+    /// What the application is.
+    pub tags: &'a Tags,
+}
+
+/// What an [`Outbound`] means.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct OutboundInterface<'a> {
+    /// Address on which the proxy listens.
+    pub address: IpAddr,
+    /// Port on which the proxy listens.
+    pub port: u16,
+    /// The service.
+    pub service: &'a str,
+}
+
+impl Dataplane {
+    /// Its inbounds. An entry that does not parse, which validation refuses, is left out.
+    pub fn inbounds(&self) -> Vec<InboundInterface<'_>> {
+        let Some(networking) = &self.networking else {
+            return Vec::new();
+        };
+        networking
+            .inbound
+            .iter()
+            .filter_map(|inbound| inbound.resolve(&networking.address))
+            .collect()
+    }
+
+    /// Its outbounds. An entry that does not parse, which validation refuses, is left out.
+    pub fn outbounds(&self) -> Vec<OutboundInterface<'_>> {
+        let Some(networking) = &self.networking else {
+            return Vec::new();
+        };
+        networking
+            .outbound
+            .iter()
+            .filter_map(Outbound::resolve)
+            .collect()
+    }
+
+    /// The tags of each inbound, or those of the gateway. Selectors match each set by itself.
+    pub fn tag_sets(&self) -> Vec<&Tags> {
+        let Some(networking) = &self.networking else {
+            return Vec::new();
+        };
+        let inbounds = networking.inbound.iter().map(|inbound| &inbound.tags);
+        inbounds
+            .chain(networking.gateway.iter().map(|gateway| &gateway.tags))
+            .collect()
+    }
+
+    /// The services it stands for: its identities.
+    pub fn services(&self) -> BTreeSet<&str> {
+        self.tag_sets()
+            .into_iter()
+            .filter_map(Tags::service)
+            .collect()
+    }
+
+    /// The service it is known by where one must do: the first by name, or `unknown`.
+    pub fn identifying_service(&self) -> &str {
+        self.services().first().copied().unwrap_or("unknown")
+    }
+
+    /// All its tags in one line: sorted by key, the values of a key sorted and joined by commas.
+    pub fn display_tags(&self) -> String {
+        let mut values: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+        for (key, value) in self.tag_sets().into_iter().flat_map(|tags| tags.iter()) {
+            values.entry(key).or_default().insert(value);
+        }
+        let joined = values.into_iter().map(|(key, values)| {
+            let values: Vec<&str> = values.into_iter().collect();
+            format!("{key}={}", values.join(","))
+        });
+        joined.collect::<Vec<String>>().join(" ")
+    }
+}
+
+impl Inbound {
+    fn resolve(&self, networking_address: &str) -> Option<InboundInterface<'_>> {
+        let (address, port, service_port) = if self.interface.is_empty() {
+            let address = if self.address.is_empty() {
+                networking_address
+            } else {
+                &self.address
+            };
+            let port = real_port(self.port)?;
+            let service_port = if self.service_port == 0 {
+                port
+            } else {
+                real_port(self.service_port)?
+            };
+            (address.parse().ok()?, port, service_port)
+        } else {
+            interfaces::parse_inbound(&self.interface)?
+        };
+        Some(InboundInterface {
+            address,
+            port,
+            service_port,
+            tags: &self.tags,
+        })
+    }
+}
+
+impl Outbound {
+    fn resolve(&self) -> Option<OutboundInterface<'_>> {
+        let (address, port) = if !self.interface.is_empty() {
+            interfaces::parse_outbound(&self.interface)?
+        } else if self.address.is_empty() {
+            (Ipv4Addr::LOCALHOST.into(), real_port(self.port)?)
+        } else {
+            (self.address.parse().ok()?, real_port(self.port)?)
+        };
+        Some(OutboundInterface {
+            address,
+            port,
+            service: &self.service,
+        })
+    }
+}
+
+fn real_port(port: u32) -> Option<u16> {
+    u16::try_from(port).ok().filter(|port| *port > 0)
+}
+
+impl Resource for Dataplane {
+    const KIND: &'static str = "Dataplane";
+    const API_PATH: &'static str = "dataplanes";
+    const CLI_LIST: &'static str = "dataplanes";
+    const CLI_ONE: &'static str = "dataplane";
+    const COLUMNS: &'static [Column<Dataplane>] = &[Column {
+        title: "TAGS",
+        cell: Dataplane::display_tags,
+    }];
+
+    fn decode(fields: &mut Fields<'_>) -> Dataplane {
+        Dataplane {
+            networking: fields.opt("networking"),
+            metrics: fields.opt("metrics"),
+        }
+    }
+
+    fn validate(&self, violations: &mut Violations) {
+        validation::check_networking(
+            self.networking.as_ref().unwrap_or(&Networking::default()),
+            violations,
+        );
+        if let Some(metrics) = &self.metrics {
+            metrics.validate(violations);
+        }
+    }
+}
+
+impl Decode for Networking {
+    fn decode(value: &Value, path: &str, violations: &mut Violations) -> Option<Networking> {
+        decode::object(value, path, violations, |fields| Networking {
+            address: fields.get("address"),
+            inbound: fields.get("inbound"),
+            outbound: fields.get("outbound"),
+            gateway: fields.object("gateway", |gateway| Gateway {
+                tags: gateway.get("tags"),
+            }),
+            transparent_proxying: fields.object("transparentProxying", |proxying| {
+                TransparentProxying {
+                    redirect_port: proxying.get("redirectPort"),
+                }
+            }),
+        })
+    }
+}
+
+impl Decode for Inbound {
+    fn decode(value: &Value, path: &str, violations: &mut Violations) -> Option<Inbound> {
+        decode::object(value, path, violations, |fields| Inbound {
+            interface: fields.get("interface"),
+            address: fields.get("address"),
+            port: fields.get("port"),
+            service_port: fields.get("servicePort"),
+            tags: fields.get("tags"),
+        })
+    }
+}
+
+impl Decode for Outbound {
+    fn decode(value: &Value, path: &str, violations: &mut Violations) -> Option<Outbound> {
+        decode::object(value, path, violations, |fields| Outbound {
+            interface: fields.get("interface"),
+            address: fields.get("address"),
+            port: fields.get("port"),
+            service: fields.get("service"),
+            service_port: fields.get("servicePort"),
+        })
+    }
+}

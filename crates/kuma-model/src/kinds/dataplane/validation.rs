@@ -1,0 +1,226 @@
+//! The rules for Dataplanes.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+
+use super::{Inbound, Networking, Outbound, interfaces};
+use crate::decode::{element, entry};
+use crate::tags::{SERVICE_TAG, Tags, check_key, check_service, check_value};
+use crate::violations::Violations;
+
+const INVALID_ADDRESS: &str = "address has to be valid IP address";
+
+/// The tag that says what an inbound speaks.
+const PROTOCOL_TAG: &str = "protocol";
+
+pub(super) fn check_networking(networking: &Networking, violations: &mut Violations) {
+    match (&networking.gateway, networking.inbound.is_empty()) {
+        (None, true) => violations.add(
+            "networking",
+            "has to contain at least one inbound interface or gateway",
+        ),
+        (Some(_), false) => {
+            violations.add("networking", "inbound cannot be defined both with gateway")
+        }
+        _ => {}
+    }
+    let needs_address =
+        |inbound: &Inbound| inbound.interface.is_empty() && inbound.address.is_empty();
+    if (!networking.address.is_empty() || networking.inbound.iter().any(needs_address))
+        && networking.address.parse::<IpAddr>().is_err()
+    {
+        violations.add("networking.address", INVALID_ADDRESS);
+    }
+    if let Some(gateway) = &networking.gateway {
+        check_tags("networking.gateway.tags", &gateway.tags, violations);
+    }
+    let mut listeners = Listeners::default();
+    for (index, inbound) in networking.inbound.iter().enumerate() {
+        let path = element("networking.inbound", index);
+        check_inbound(&path, inbound, &networking.address, violations);
+        if let Some(meaning) = inbound.resolve(&networking.address) {
+            listeners.add(
+                meaning.address,
+                meaning.port,
+                &path,
+                &inbound.interface,
+                violations,
+            );
+        }
+    }
+    for (index, outbound) in networking.outbound.iter().enumerate() {
+        let path = element("networking.outbound", index);
+        check_outbound(&path, outbound, violations);
+        if let Some(meaning) = outbound.resolve() {
+            listeners.add(
+                meaning.address,
+                meaning.port,
+                &path,
+                &outbound.interface,
+                violations,
+            );
+        }
+    }
+    if let Some(proxying) = &networking.transparent_proxying
+        && proxying.redirect_port > u32::from(u16::MAX)
+    {
+        violations.add(
+            "networking.transparentProxying.redirectPort",
+            "redirectPort has to be in range of [0, 65535]",
+        );
+    }
+}
+
+fn check_inbound(
+    path: &str,
+    inbound: &Inbound,
+    networking_address: &str,
+    violations: &mut Violations,
+) {
+    if inbound.interface.is_empty() {
+        check_port(path, inbound.port, violations);
+        check_service_port(path, inbound.service_port, violations);
+        check_address(path, &inbound.address, violations);
+    } else {
+        for (field, set) in [
+            ("port", inbound.port > 0),
+            ("servicePort", inbound.service_port > 0),
+            ("address", !inbound.address.is_empty()),
+            ("networking.address", !networking_address.is_empty()),
+        ] {
+            if set {
+                let instead = "Replace it with port, servicePort and networking.address";
+                let message = format!("interface cannot be defined with {field}. {instead}");
+                violations.add(format!("{path}.interface"), message);
+            }
+        }
+        if interfaces::parse_inbound(&inbound.interface).is_none() {
+            violations.add(
+                format!("{path}.interface"),
+                "invalid format: expected format is DATAPLANE_IP:DATAPLANE_PORT:WORKLOAD_PORT , \
+                 e.g. 192.168.0.100:9090:8080 or [2001:db8::1]:7070:6060",
+            );
+        }
+    }
+    let path = format!("{path}.tags");
+    check_tags(&path, &inbound.tags, violations);
+    if let Some(protocol) = inbound
+        .tags
+        .get(PROTOCOL_TAG)
+        .filter(|protocol| !protocol.is_empty())
+        && !["http", "tcp"].contains(&protocol.to_ascii_lowercase().as_str())
+    {
+        let message = format!(
+            "tag {PROTOCOL_TAG:?} has an invalid value {protocol:?}. Allowed values: http, tcp"
+        );
+        violations.add(entry(&path, PROTOCOL_TAG), message);
+    }
+}
+
+fn check_outbound(path: &str, outbound: &Outbound, violations: &mut Violations) {
+    if outbound.interface.is_empty() {
+        check_port(path, outbound.port, violations);
+        check_address(path, &outbound.address, violations);
+    } else {
+        for (field, set) in [
+            ("port", outbound.port > 0),
+            ("address", !outbound.address.is_empty()),
+        ] {
+            if set {
+                let message = format!(
+                    "interface cannot be defined with {field}. Replace it with port and address"
+                );
+                violations.add(format!("{path}.interface"), message);
+            }
+        }
+        if interfaces::parse_outbound(&outbound.interface).is_none() {
+            violations.add(
+                format!("{path}.interface"),
+                "invalid format: expected format is DATAPLANE_IP:DATAPLANE_PORT where DATAPLANE_IP is optional. \
+                 E.g. 127.0.0.1:9090, :9090, [::1]:8080",
+            );
+        }
+    }
+    if outbound.service.is_empty() {
+        violations.add(format!("{path}.service"), "cannot be empty");
+    } else if let Some(problem) = check_service(&outbound.service) {
+        violations.add(format!("{path}.service"), problem);
+    }
+    check_service_port(path, outbound.service_port, violations);
+}
+
+fn check_port(path: &str, port: u32, violations: &mut Violations) {
+    if port == 0 || port > u32::from(u16::MAX) {
+        violations.add(
+            format!("{path}.port"),
+            "port has to be in range of [1, 65535]",
+        );
+    }
+}
+
+fn check_service_port(path: &str, port: u32, violations: &mut Violations) {
+    if port > u32::from(u16::MAX) {
+        violations.add(
+            format!("{path}.servicePort"),
+            "servicePort has to be in range of [0, 65535]",
+        );
+    }
+}
+
+fn check_address(path: &str, address: &str, violations: &mut Violations) {
+    if !address.is_empty() && address.parse::<IpAddr>().is_err() {
+        violations.add(format!("{path}.address"), INVALID_ADDRESS);
+    }
+}
+
+fn check_tags(path: &str, tags: &Tags, violations: &mut Violations) {
+    if !tags.contains_key(SERVICE_TAG) {
+        violations.add(entry(path, SERVICE_TAG), "tag has to exist");
+    }
+    for (key, value) in tags.iter() {
+        let at = || entry(path, key);
+        if key.is_empty() {
+            violations.add(path, "tag key cannot be empty");
+        } else if let Some(problem) = check_key(key) {
+            violations.add(at(), problem);
+        }
+        if value.is_empty() {
+            violations.add(at(), "tag value cannot be empty");
+        } else if let Some(problem) = check_value(key, value) {
+            violations.add(at(), problem);
+        }
+    }
+}
+
+/// The listeners that a proxy will have. Envoy refuses a second one on an address and port.
+#[derive(Default)]
+struct Listeners {
+    taken: BTreeMap<SocketAddr, String>,
+}
+
+impl Listeners {
+    fn add(
+        &mut self,
+        address: IpAddr,
+        port: u16,
+        path: &str,
+        interface: &str,
+        violations: &mut Violations,
+    ) {
+        // An IPv4 address written in IPv6 is the same to the operating system.
+        let socket = SocketAddr::new(address.to_canonical(), port);
+        if let Some(first) = self.taken.get(&socket) {
+            let field = if interface.is_empty() {
+                "port"
+            } else {
+                "interface"
+            };
+            violations.add(
+                format!("{path}.{field}"),
+                format!("{socket} is already used by {first}"),
+            );
+        } else {
+            self.taken.insert(socket, path.to_owned());
+        }
+    }
+}

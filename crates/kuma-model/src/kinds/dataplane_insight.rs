@@ -1,0 +1,183 @@
+//! What a proxy has been sent and has answered, as the control plane saw it.
+
+use serde::{Serialize, Serializer};
+use serde_json::Value;
+
+use crate::decode::{self, Decode, Fields};
+use crate::resource::Resource;
+use crate::timestamp::Timestamp;
+use crate::violations::Violations;
+
+/// The history of a proxy's streams. The control plane writes it; name and mesh are those of the Dataplane.
+#[derive(Clone, Default, PartialEq, Debug, Serialize)]
+pub struct DataplaneInsight {
+    /// Its streams, oldest first.
+    pub subscriptions: Vec<Subscription>,
+}
+
+/// One stream of a proxy.
+#[derive(Clone, Default, PartialEq, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Subscription {
+    /// Unique.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub id: String,
+    /// Which control plane process it was with.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub control_plane_instance_id: String,
+    /// When it was opened.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connect_time: Option<Timestamp>,
+    /// When it ended, if it did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disconnect_time: Option<Timestamp>,
+    /// What passed over it.
+    pub status: SubscriptionStatus,
+}
+
+/// What passed over a stream.
+#[derive(Clone, Default, PartialEq, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SubscriptionStatus {
+    /// When the last response was sent or answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_update_time: Option<Timestamp>,
+    /// Of all types of Envoy resource.
+    pub total: Counters,
+    /// Clusters.
+    pub cds: Counters,
+    /// Endpoints.
+    pub eds: Counters,
+    /// Listeners.
+    pub lds: Counters,
+    /// Routes.
+    pub rds: Counters,
+}
+
+/// Counts of responses. Strings in JSON, as proto3 writes numbers of 64 bits; 0 is left out.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Counters {
+    /// Sent to the proxy.
+    #[serde(skip_serializing_if = "is_zero", serialize_with = "as_string")]
+    pub responses_sent: u64,
+    /// Accepted by it.
+    #[serde(skip_serializing_if = "is_zero", serialize_with = "as_string")]
+    pub responses_acknowledged: u64,
+    /// Refused by it.
+    #[serde(skip_serializing_if = "is_zero", serialize_with = "as_string")]
+    pub responses_rejected: u64,
+}
+
+impl DataplaneInsight {
+    /// Whether a stream is open.
+    pub fn is_online(&self) -> bool {
+        self.subscriptions
+            .iter()
+            .any(|entry| entry.connect_time.is_some() && entry.disconnect_time.is_none())
+    }
+
+    /// The stream that was opened last.
+    pub fn latest(&self) -> Option<&Subscription> {
+        self.subscriptions
+            .iter()
+            .max_by_key(|entry| entry.connect_time)
+    }
+
+    /// The totals of all streams.
+    pub fn sum(&self) -> Counters {
+        let mut sum = Counters::default();
+        for entry in &self.subscriptions {
+            sum.add(&entry.status.total);
+        }
+        sum
+    }
+}
+
+impl SubscriptionStatus {
+    /// Takes over the counts of another stream.
+    pub fn add(&mut self, other: &SubscriptionStatus) {
+        self.last_update_time = self.last_update_time.max(other.last_update_time);
+        self.total.add(&other.total);
+        self.cds.add(&other.cds);
+        self.eds.add(&other.eds);
+        self.lds.add(&other.lds);
+        self.rds.add(&other.rds);
+    }
+}
+
+impl Counters {
+    /// Adds other counts.
+    pub fn add(&mut self, other: &Counters) {
+        self.responses_sent = self.responses_sent.saturating_add(other.responses_sent);
+        self.responses_acknowledged = self
+            .responses_acknowledged
+            .saturating_add(other.responses_acknowledged);
+        self.responses_rejected = self
+            .responses_rejected
+            .saturating_add(other.responses_rejected);
+    }
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
+fn as_string<S: Serializer>(count: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(count)
+}
+
+impl Resource for DataplaneInsight {
+    const KIND: &'static str = "DataplaneInsight";
+    const API_PATH: &'static str = "dataplane-insights";
+    const CLI_LIST: &'static str = "dataplane-insights";
+    const CLI_ONE: &'static str = "dataplane-insight";
+    const SERVER_MADE: bool = true;
+
+    fn decode(fields: &mut Fields<'_>) -> DataplaneInsight {
+        DataplaneInsight {
+            subscriptions: fields.get("subscriptions"),
+        }
+    }
+
+    fn validate(&self, _: &mut Violations) {}
+}
+
+impl Decode for Subscription {
+    fn decode(value: &Value, path: &str, violations: &mut Violations) -> Option<Subscription> {
+        decode::object(value, path, violations, |fields| Subscription {
+            id: fields.get("id"),
+            control_plane_instance_id: fields.get("controlPlaneInstanceId"),
+            connect_time: fields.opt("connectTime"),
+            disconnect_time: fields.opt("disconnectTime"),
+            status: fields.get("status"),
+        })
+    }
+}
+
+impl Decode for SubscriptionStatus {
+    fn decode(
+        value: &Value,
+        path: &str,
+        violations: &mut Violations,
+    ) -> Option<SubscriptionStatus> {
+        decode::object(value, path, violations, |fields| SubscriptionStatus {
+            last_update_time: fields.opt("lastUpdateTime"),
+            total: fields.get("total"),
+            cds: fields.get("cds"),
+            eds: fields.get("eds"),
+            lds: fields.get("lds"),
+            rds: fields.get("rds"),
+        })
+    }
+}
+
+impl Decode for Counters {
+    fn decode(value: &Value, path: &str, violations: &mut Violations) -> Option<Counters> {
+        decode::object(value, path, violations, |fields| Counters {
+            responses_sent: fields.get("responsesSent"),
+            responses_acknowledged: fields.get("responsesAcknowledged"),
+            responses_rejected: fields.get("responsesRejected"),
+        })
+    }
+}

@@ -1,0 +1,144 @@
+//! `logging` of a Mesh: where TrafficLogs can send logs to.
+
+use std::collections::BTreeSet;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::decode::{self, Decode, Fields, element};
+use crate::violations::Violations;
+
+/// The log backends of a mesh.
+#[derive(Clone, Default, PartialEq, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Logging {
+    /// Name of the backend for TrafficLogs that name none; empty for none.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub default_backend: String,
+    /// The backends.
+    pub backends: Vec<LoggingBackend>,
+}
+
+/// Where logs go.
+#[derive(Clone, Default, PartialEq, Debug, Serialize)]
+pub struct LoggingBackend {
+    /// How TrafficLogs call it.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub name: String,
+    /// A line of the log, with placeholders; the built-in format if empty.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub format: String,
+    /// Where to.
+    #[serde(flatten)]
+    pub sink: Option<LogSink>,
+}
+
+/// The kinds of log backend. In JSON a field of the backend: `"file": {"path": …}` or `"tcp": {"address": …}`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum LogSink {
+    /// A file on the machine of the proxy.
+    File {
+        /// Its path.
+        path: String,
+    },
+    /// A server that takes lines over TCP.
+    Tcp {
+        /// Its `HOST:PORT`.
+        address: String,
+    },
+}
+
+impl Logging {
+    pub(super) fn validate(&self, violations: &mut Violations) {
+        let mut names = BTreeSet::new();
+        for (index, backend) in self.backends.iter().enumerate() {
+            let path = element("logging.backends", index);
+            backend.validate(&path, violations);
+            if !names.insert(&backend.name) && !backend.name.is_empty() {
+                let message = format!(
+                    "{:?} name is already used for another backend",
+                    backend.name
+                );
+                violations.add(format!("{path}.name"), message);
+            }
+        }
+        if !self.default_backend.is_empty() && !names.contains(&self.default_backend) {
+            violations.add(
+                "logging.defaultBackend",
+                "has to be set to one of the logging backend in mesh",
+            );
+        }
+    }
+}
+
+impl LoggingBackend {
+    fn validate(&self, path: &str, violations: &mut Violations) {
+        if self.name.is_empty() {
+            violations.add(format!("{path}.name"), "cannot be empty");
+        }
+        match &self.sink {
+            Some(LogSink::File { path: file }) if file.is_empty() => {
+                violations.add(format!("{path}.file.path"), "cannot be empty");
+            }
+            Some(LogSink::Tcp { address }) if address.is_empty() => {
+                violations.add(format!("{path}.tcp.address"), "cannot be empty");
+            }
+            Some(LogSink::Tcp { address }) if !is_host_and_port(address) => {
+                violations.add(
+                    format!("{path}.tcp.address"),
+                    "has to be in format of HOST:PORT",
+                );
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Whether a text is a name, an IPv4 address or an IPv6 address in brackets, followed by a port.
+fn is_host_and_port(address: &str) -> bool {
+    let Some((host, port)) = address.rsplit_once(':') else {
+        return false;
+    };
+    let host_fits = match host.strip_prefix('[') {
+        Some(host) => host
+            .strip_suffix(']')
+            .is_some_and(|host| host.parse::<std::net::Ipv6Addr>().is_ok()),
+        None => {
+            !host.is_empty()
+                && !host.contains([':', '[', ']', '/'])
+                && !host.contains(char::is_whitespace)
+        }
+    };
+    host_fits && decode::port(port).is_some()
+}
+
+impl Decode for Logging {
+    fn decode(value: &Value, path: &str, violations: &mut Violations) -> Option<Logging> {
+        decode::object(value, path, violations, |fields| Logging {
+            default_backend: fields.get("defaultBackend"),
+            backends: fields.get("backends"),
+        })
+    }
+}
+
+impl Decode for LoggingBackend {
+    fn decode(value: &Value, path: &str, violations: &mut Violations) -> Option<LoggingBackend> {
+        decode::object(value, path, violations, |fields| LoggingBackend {
+            name: fields.get("name"),
+            format: fields.get("format"),
+            sink: read_sink(fields),
+        })
+    }
+}
+
+fn read_sink(fields: &mut Fields<'_>) -> Option<LogSink> {
+    match fields.one_of(&["file", "tcp"])? {
+        "file" => fields.member("file", |file| LogSink::File {
+            path: file.get("path"),
+        }),
+        _ => fields.member("tcp", |tcp| LogSink::Tcp {
+            address: tcp.get("address"),
+        }),
+    }
+}

@@ -1,0 +1,182 @@
+//! `tracing` of a Mesh: where proxies send traces to.
+
+use std::collections::BTreeSet;
+
+use serde::{Serialize, Serializer};
+use serde_json::Value;
+
+use crate::decode::{self, Decode, element};
+use crate::omit;
+use crate::violations::Violations;
+
+/// The trace backends of a mesh.
+#[derive(Clone, Default, PartialEq, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Tracing {
+    /// Name of the backend that is used; empty for none.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub default_backend: String,
+    /// The backends.
+    pub backends: Vec<TracingBackend>,
+    /// The older way to name a backend: kept as written, without effect.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub zipkin: Option<ZipkinAddress>,
+}
+
+/// Where Zipkin is, in the older form.
+#[derive(Clone, Default, PartialEq, Debug, Serialize)]
+pub struct ZipkinAddress {
+    /// Any text.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub address: String,
+}
+
+/// Where traces go.
+#[derive(Clone, Default, PartialEq, Debug, Serialize)]
+pub struct TracingBackend {
+    /// What the backend is called.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub name: String,
+    /// Percentage of requests that are traced; all if unset.
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "without_needless_fraction"
+    )]
+    pub sampling: Option<f64>,
+    /// Zipkin's collector.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub zipkin: Option<Zipkin>,
+}
+
+/// A collector that speaks Zipkin's protocol.
+#[derive(Clone, Default, PartialEq, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Zipkin {
+    /// Where it takes spans, with an explicit port: `http://zipkin.internal:9411/api/v2/spans`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub url: String,
+    /// Whether trace ids have 128 bits.
+    #[serde(rename = "traceId128bit", skip_serializing_if = "omit::is_false")]
+    pub trace_id_128bit: bool,
+    /// `httpJsonV1`, `httpJson` or `httpProto`; Envoy's default if empty.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub api_version: String,
+}
+
+impl Tracing {
+    pub(super) fn validate(&self, violations: &mut Violations) {
+        let mut names = BTreeSet::new();
+        for (index, backend) in self.backends.iter().enumerate() {
+            let path = element("tracing.backends", index);
+            backend.validate(&path, violations);
+            if !names.insert(&backend.name) && !backend.name.is_empty() {
+                let message = format!(
+                    "{:?} name is already used for another backend",
+                    backend.name
+                );
+                violations.add(format!("{path}.name"), message);
+            }
+        }
+        if !self.default_backend.is_empty() && !names.contains(&self.default_backend) {
+            violations.add(
+                "tracing.defaultBackend",
+                "has to be set to one of the tracing backend in mesh",
+            );
+        }
+    }
+}
+
+impl TracingBackend {
+    fn validate(&self, path: &str, violations: &mut Violations) {
+        if self.name.is_empty() {
+            violations.add(format!("{path}.name"), "cannot be empty");
+        }
+        if self
+            .sampling
+            .is_some_and(|percentage| !(0.0..=100.0).contains(&percentage))
+        {
+            violations.add(
+                format!("{path}.sampling"),
+                "has to be in [0.0 - 100.0] range",
+            );
+        }
+        let Some(zipkin) = &self.zipkin else { return };
+        if let Some(problem) = check_url(&zipkin.url) {
+            violations.add(format!("{path}.zipkin.url"), problem);
+        }
+        if !["", "httpJsonV1", "httpJson", "httpProto"].contains(&zipkin.api_version.as_str()) {
+            let message = "has invalid value. Allowed values: httpJsonV1, httpJson, httpProto";
+            violations.add(format!("{path}.zipkin.apiVersion"), message);
+        }
+    }
+}
+
+/// What is wrong with the URL of a collector, if anything.
+fn check_url(url: &str) -> Option<&'static str> {
+    const INVALID: Option<&str> = Some("invalid URL");
+    if url.is_empty() {
+        return Some("cannot be empty");
+    }
+    if url.contains(|letter: char| letter.is_whitespace() || letter.is_control()) {
+        return INVALID;
+    }
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return INVALID;
+    };
+    if !["http", "https"].contains(&scheme.to_ascii_lowercase().as_str()) {
+        return INVALID;
+    }
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let host_and_port = authority.rsplit('@').next().unwrap_or_default();
+    let (host, port) = match host_and_port.rfind(']') {
+        Some(end) => host_and_port.split_at(end + 1),
+        None => host_and_port.split_at(host_and_port.find(':').unwrap_or(host_and_port.len())),
+    };
+    if host.is_empty() {
+        return INVALID;
+    }
+    match port.strip_prefix(':') {
+        None | Some("") => Some("port has to be explicitly specified"),
+        Some(port) if decode::port(port).is_none() => INVALID,
+        Some(_) => None,
+    }
+}
+
+/// A whole percentage is written without a fraction, as proto3's JSON does.
+fn without_needless_fraction<S: Serializer>(
+    value: &Option<f64>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(value) if value.fract() == 0.0 && (0.0..=100.0).contains(value) => {
+            serializer.serialize_u8(*value as u8)
+        }
+        value => value.serialize(serializer),
+    }
+}
+
+impl Decode for Tracing {
+    fn decode(value: &Value, path: &str, violations: &mut Violations) -> Option<Tracing> {
+        decode::object(value, path, violations, |fields| Tracing {
+            default_backend: fields.get("defaultBackend"),
+            backends: fields.get("backends"),
+            zipkin: fields.member("zipkin", |zipkin| ZipkinAddress {
+                address: zipkin.get("address"),
+            }),
+        })
+    }
+}
+
+impl Decode for TracingBackend {
+    fn decode(value: &Value, path: &str, violations: &mut Violations) -> Option<TracingBackend> {
+        decode::object(value, path, violations, |fields| TracingBackend {
+            name: fields.get("name"),
+            sampling: fields.opt("sampling"),
+            zipkin: fields.member("zipkin", |zipkin| Zipkin {
+                url: zipkin.get("url"),
+                trace_id_128bit: zipkin.get("traceId128bit"),
+                api_version: zipkin.get("apiVersion"),
+            }),
+        })
+    }
+}

@@ -1,0 +1,208 @@
+//! What is wrong with a document, all of it at once.
+
+use std::fmt;
+
+use serde::Serialize;
+
+/// How many violations are kept. A document of some megabytes could otherwise cause an answer many times its size.
+const LIMIT: usize = 1000;
+
+/// One rule that a document breaks.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Violation {
+    /// Path of the field, such as `networking.inbound[0].tags["service"]`.
+    pub field: String,
+    /// What is wrong with it.
+    pub message: String,
+}
+
+/// Everything that is wrong with a document, in the order in which it was found. One violation per line when displayed.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub struct Violations {
+    found: Vec<Violation>,
+    /// Set when a stored document is read back: a field that a newer version wrote is then no reason to drop it.
+    ignore_unknown_fields: bool,
+}
+
+impl Violations {
+    /// Records one violation. Past a thousand, a last one says that the rest is not listed.
+    pub fn add(&mut self, field: impl Into<String>, message: impl Into<String>) {
+        if self.found.len() < LIMIT {
+            self.found.push(Violation {
+                field: field.into(),
+                message: message.into(),
+            });
+        } else if self.found.len() == LIMIT {
+            self.found.push(Violation {
+                field: String::new(),
+                message: "there are more violations than can be listed".into(),
+            });
+        }
+    }
+
+    /// Whether nothing is wrong.
+    pub fn is_empty(&self) -> bool {
+        self.found.is_empty()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.found.len()
+    }
+
+    /// The violations, in order.
+    pub fn iter(&self) -> std::slice::Iter<'_, Violation> {
+        self.found.iter()
+    }
+
+    /// The violations, in order.
+    pub fn into_vec(self) -> Vec<Violation> {
+        self.found
+    }
+
+    /// Takes over the violations of a part of the document that lies at `prefix`.
+    pub fn extend_under(&mut self, prefix: &str, other: Violations) {
+        for Violation { field, message } in other.found {
+            let separator = if prefix.is_empty() || field.is_empty() || field.starts_with('[') {
+                ""
+            } else {
+                "."
+            };
+            self.add(format!("{prefix}{separator}{field}"), message);
+        }
+    }
+
+    /// `value` if nothing is wrong.
+    pub fn result<T>(self, value: T) -> Result<T, Violations> {
+        if self.is_empty() {
+            Ok(value)
+        } else {
+            Err(self)
+        }
+    }
+
+    /// Collects violations of a reading that lets unknown fields pass.
+    pub(crate) fn lenient() -> Violations {
+        Violations {
+            found: Vec::new(),
+            ignore_unknown_fields: true,
+        }
+    }
+
+    pub(crate) fn ignores_unknown_fields(&self) -> bool {
+        self.ignore_unknown_fields
+    }
+
+    /// Takes over the violations of rules, without those about a field that could not be read in the first place: they
+    /// would complain of the default in its place.
+    pub(crate) fn extend_where_readable(&mut self, rules: Violations) {
+        let unreadable: Vec<String> = self
+            .found
+            .iter()
+            .map(|violation| violation.field.clone())
+            .collect();
+        for Violation { field, message } in rules.found {
+            if !unreadable
+                .iter()
+                .any(|other| encloses(other, &field) || encloses(&field, other))
+            {
+                self.add(field, message);
+            }
+        }
+    }
+}
+
+/// Whether `inner` is the field `outer` or a part of it.
+fn encloses(outer: &str, inner: &str) -> bool {
+    inner
+        .strip_prefix(outer)
+        .is_some_and(|rest| rest.is_empty() || outer.is_empty() || rest.starts_with(['.', '[']))
+}
+
+impl fmt::Display for Violations {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, Violation { field, message }) in self.found.iter().enumerate() {
+            if index > 0 {
+                f.write_str("\n")?;
+            }
+            if !field.is_empty() {
+                write!(f, "{field}: ")?;
+            }
+            f.write_str(message)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Violations {}
+
+impl<'a> IntoIterator for &'a Violations {
+    type Item = &'a Violation;
+    type IntoIter = std::slice::Iter<'a, Violation>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn one(field: &str) -> Violations {
+        let mut violations = Violations::default();
+        violations.add(field, "is wrong");
+        violations
+    }
+
+    #[test]
+    fn parts_are_put_under_their_path() {
+        let mut all = Violations::default();
+        for part in ["name", "[0].name", ""] {
+            all.extend_under("conf", one(part));
+        }
+        all.extend_under("", one("name"));
+        assert_eq!(
+            all.to_string(),
+            "conf.name: is wrong\nconf[0].name: is wrong\nconf: is wrong\nname: is wrong"
+        );
+    }
+
+    #[test]
+    fn the_list_is_bounded() {
+        let mut all = Violations::default();
+        for _ in 0..5000 {
+            all.add("a", "b");
+        }
+        assert_eq!(all.len(), LIMIT + 1);
+        assert!(
+            all.to_string()
+                .ends_with("\nthere are more violations than can be listed")
+        );
+    }
+
+    #[test]
+    fn rules_say_nothing_of_what_could_not_be_read() {
+        let mut all = one("networking.inbound[1]");
+        for field in [
+            "networking",
+            "networking.inbound[1].port",
+            "networking.inbound[10].port",
+            "networking.outbound",
+        ] {
+            all.extend_where_readable(one(field));
+        }
+        let fields: Vec<&str> = all
+            .iter()
+            .map(|violation| violation.field.as_str())
+            .collect();
+        assert_eq!(
+            fields,
+            [
+                "networking.inbound[1]",
+                "networking.inbound[10].port",
+                "networking.outbound"
+            ]
+        );
+    }
+}
