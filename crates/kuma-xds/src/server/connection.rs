@@ -1,0 +1,197 @@
+//! One connection: what it speaks, and what its requests get.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, Method, Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::task::TaskTracker;
+
+use super::ads::{AdsBody, Opening};
+use super::body::ResponseBody;
+use super::{Authority, Context, DELTA_PATH, Peer, STREAM_PATH};
+use crate::grpc::{CONTENT_TYPE_GRPC, Code, Status};
+use crate::session::Variant;
+
+/// How often an idle connection is asked whether its peer is still there.
+pub const PING_INTERVAL: Duration = Duration::from_secs(30);
+
+/// How long the peer may take to answer. With the interval, a peer that vanished holds its stream for 50 s at most.
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How long a connection may take for its first byte, and again for the TLS handshake.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a connection may stay without a first request.
+const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Envoy needs one stream per connection, kuma-dp one of its own; the rest is for tools and reconnects that overlap.
+const MAX_STREAMS: u32 = 16;
+
+/// Receive window of streams and connections. A cap on what a peer can make us buffer; requests are small, and a large
+/// one after a reconnect takes some round trips more.
+const WINDOW: u32 = 64 << 10;
+
+/// How much of a response may wait in HTTP/2 before the stream is asked for more.
+const SEND_BUFFER: usize = 256 << 10;
+
+/// All headers of a request; a token has a kilobyte or two.
+const MAX_HEADERS: u32 = 16 << 10;
+
+const TLS_HANDSHAKE: u8 = 0x16;
+const HTTP2_PREFACE: u8 = b'P';
+
+pub(super) async fn run<A: Authority>(
+    context: Arc<Context<A>>,
+    socket: TcpStream,
+    address: SocketAddr,
+) {
+    let served = tokio::select! {
+        served = serve(&context, socket, address) => served,
+        () = context.abort.cancelled() => Err("cut off by the shutdown".into()),
+    };
+    if let Err(error) = served {
+        tracing::debug!(peer = %address, %error, "an xDS connection ended");
+    }
+}
+
+async fn serve<A: Authority>(
+    context: &Arc<Context<A>>,
+    socket: TcpStream,
+    address: SocketAddr,
+) -> Result<(), crate::grpc::BoxError> {
+    socket.set_nodelay(true)?;
+    let mut first = [0];
+    let shutdown = context.shutdown.cancelled();
+    tokio::select! {
+        peeked = timeout(HANDSHAKE_TIMEOUT, socket.peek(&mut first)) => { peeked??; }
+        () = shutdown => return Ok(()),
+    }
+    match (first[0], &context.tls) {
+        (TLS_HANDSHAKE, Some(config)) => {
+            let config = config.borrow().clone();
+            let accept = TlsAcceptor::from(config).accept(socket);
+            let stream = timeout(HANDSHAKE_TIMEOUT, accept).await??;
+            let peer = Peer { address, tls: true };
+            // Boxed: its state is larger than all that is needed before, and lives for as long as the connection.
+            Box::pin(serve_http2(context, stream, peer)).await
+        }
+        (HTTP2_PREFACE, _) => {
+            let peer = Peer {
+                address,
+                tls: false,
+            };
+            Box::pin(serve_http2(context, socket, peer)).await
+        }
+        (TLS_HANDSHAKE, None) => Err("the peer speaks TLS, which is not set up".into()),
+        _ => Err("the peer speaks neither TLS nor HTTP/2".into()),
+    }
+}
+
+async fn serve_http2<A: Authority>(
+    context: &Arc<Context<A>>,
+    io: impl AsyncRead + AsyncWrite + Unpin,
+    peer: Peer,
+) -> Result<(), crate::grpc::BoxError> {
+    let has_request = Arc::new(AtomicBool::new(false));
+    let service = service_fn(|request: Request<Incoming>| {
+        has_request.store(true, Ordering::Relaxed);
+        respond(context.clone(), peer.clone(), request)
+    });
+    let connection = http2::Builder::new(Tasks(context.tasks.clone()))
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(WINDOW)
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_send_buf_size(SEND_BUFFER)
+        .max_header_list_size(MAX_HEADERS)
+        .keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_TIMEOUT)
+        .serve_connection(TokioIo::new(io), service);
+    let mut connection = pin!(connection);
+
+    tokio::select! {
+        ended = connection.as_mut() => return Ok(ended?),
+        () = tokio::time::sleep(FIRST_REQUEST_TIMEOUT) => {}
+        () = context.shutdown.cancelled() => {}
+    }
+    if !has_request.load(Ordering::Relaxed) && !context.shutdown.is_cancelled() {
+        return Err("the first request did not come in time".into());
+    }
+    tokio::select! {
+        ended = connection.as_mut() => return Ok(ended?),
+        () = context.shutdown.cancelled() => {}
+    }
+    // Streams end by themselves; hyper ends the connection after the last.
+    connection.as_mut().graceful_shutdown();
+    Ok(connection.await?)
+}
+
+async fn respond<A: Authority>(
+    context: Arc<Context<A>>,
+    peer: Peer,
+    request: Request<Incoming>,
+) -> Result<Response<ResponseBody<A>>, Infallible> {
+    let variant = match request.uri().path() {
+        STREAM_PATH => Variant::Sotw,
+        DELTA_PATH => Variant::Delta,
+        path => {
+            let response = match context.routes.get(path) {
+                Some(handler) => handler(peer, request).await,
+                None => Status::new(Code::Unimplemented, "there is no such method").into_response(),
+            };
+            return Ok(response.map(ResponseBody::Other));
+        }
+    };
+    let admitted = check_call(request.method(), request.headers())
+        .and_then(|()| context.authority.admit(&peer, request.headers()));
+    if let Err(status) = admitted {
+        return Ok(status.into_response().map(ResponseBody::Other));
+    }
+    let (parts, requests) = request.into_parts();
+    let opening = Opening::new(context.authority.clone(), peer, parts.headers);
+    let body = AdsBody::new(variant, requests, opening, context.shutdown.clone());
+    let mut response = Response::new(ResponseBody::Ads(Box::new(body)));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, CONTENT_TYPE_GRPC);
+    Ok(response)
+}
+
+fn check_call(method: &Method, headers: &HeaderMap) -> Result<(), Status> {
+    let is_grpc = headers
+        .get(CONTENT_TYPE)
+        .is_some_and(|value| value.as_bytes().starts_with(CONTENT_TYPE_GRPC.as_bytes()));
+    if method != Method::POST || !is_grpc {
+        return Err(Status::new(Code::Unimplemented, "this is a gRPC method"));
+    }
+    Ok(())
+}
+
+/// Lets hyper start the tasks that drive the bodies of responses, and the server wait for them.
+#[derive(Clone)]
+struct Tasks(TaskTracker);
+
+impl<F> hyper::rt::Executor<F> for Tasks
+where
+    F: Future + Send + 'static,
+    F::Output: Send,
+{
+    fn execute(&self, future: F) {
+        self.0.spawn(async move {
+            future.await;
+        });
+    }
+}

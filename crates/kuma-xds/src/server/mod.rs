@@ -1,0 +1,200 @@
+//! The server: accepts connections, TLS or not, and moves the bytes of sessions.
+//!
+//! Everything here is HTTP/2. The first byte of a connection tells TLS from the plain preface, so one port takes both;
+//! what a plain stream may have is up to the [`Authority`]. An ADS stream is nothing but the body of its response: when
+//! HTTP/2 has room for more, the body reads requests, looks at the stream's state and says what to send. While nothing
+//! happens it is not run, holds no buffer and has no task of its own beside the one that hyper gives each body.
+
+mod ads;
+mod body;
+mod connection;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use http::{HeaderMap, Request, Response};
+use hyper::body::Incoming;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::grpc::{BoxBody, Status};
+use crate::session::{Event, StreamState, Variant};
+use crate::wire::Node;
+
+pub use self::connection::PING_INTERVAL;
+
+/// The path of the state-of-the-world variant.
+pub const STREAM_PATH: &str =
+    "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources";
+
+/// The path of the incremental variant.
+pub const DELTA_PATH: &str =
+    "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources";
+
+/// How long streams and connections have to end by themselves after a shutdown began.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// How long to wait after `accept` failed, which it does when the process is out of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Where a connection comes from.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// Its address.
+    pub address: SocketAddr,
+    /// Whether the connection is encrypted.
+    pub tls: bool,
+}
+
+/// Decides who may open a stream, and what that stream is sent. The application's side of the server.
+pub trait Authority: Send + Sync + 'static {
+    /// What belongs to one stream; dropped when the stream ends.
+    type Stream: StreamHandler;
+
+    /// Looks at a stream before its first message: cheap, and only to turn away at once who shows a bad token.
+    fn admit(&self, peer: &Peer, headers: &HeaderMap) -> Result<(), Status>;
+
+    /// Opens a stream, at its first message. An error ends it with this status. The latest state of the receiver counts,
+    /// and dropping its sender ends the stream with UNAVAILABLE.
+    fn open(
+        &self,
+        peer: &Peer,
+        headers: &HeaderMap,
+        node: &Node,
+        variant: Variant,
+    ) -> Result<(Self::Stream, watch::Receiver<StreamState>), Status>;
+}
+
+/// Takes the events of one stream, in order. Called from within the stream's own poll: it must not block.
+pub trait StreamHandler: Send + 'static {
+    /// Takes an event.
+    fn on_event(&mut self, event: Event);
+}
+
+/// Answers the requests of one path.
+pub type Handler =
+    Arc<dyn Fn(Peer, Request<Incoming>) -> BoxFuture<'static, Response<BoxBody>> + Send + Sync>;
+
+/// Paths of further gRPC methods on the same port. Each handler sees to authentication itself.
+#[derive(Clone, Default)]
+pub struct Routes {
+    handlers: HashMap<&'static str, Handler>,
+}
+
+impl Routes {
+    /// No further paths.
+    pub fn new() -> Routes {
+        Routes::default()
+    }
+
+    /// Adds the method of a path, such as `/package.Service/Method`.
+    #[must_use]
+    pub fn with<F>(
+        mut self,
+        path: &'static str,
+        handler: impl Fn(Peer, Request<Incoming>) -> F + Send + Sync + 'static,
+    ) -> Routes
+    where
+        F: Future<Output = Response<BoxBody>> + Send + 'static,
+    {
+        let handler: Handler = Arc::new(move |peer, request| Box::pin(handler(peer, request)));
+        self.handlers.insert(path, handler);
+        self
+    }
+
+    /// The paths, beside those of ADS.
+    pub fn paths(&self) -> impl Iterator<Item = &'static str> {
+        self.handlers.keys().copied()
+    }
+
+    fn get(&self, path: &str) -> Option<&Handler> {
+        self.handlers.get(path)
+    }
+}
+
+/// The server; see [`Server::serve`].
+pub struct Server<A> {
+    authority: Arc<A>,
+    routes: Routes,
+    tls: Option<watch::Receiver<Arc<rustls::ServerConfig>>>,
+}
+
+impl<A: Authority> Server<A> {
+    /// A server of plain HTTP/2, for ADS only.
+    pub fn new(authority: Arc<A>) -> Server<A> {
+        Server {
+            authority,
+            routes: Routes::new(),
+            tls: None,
+        }
+    }
+
+    /// Takes further paths.
+    #[must_use]
+    pub fn routes(mut self, routes: Routes) -> Server<A> {
+        self.routes = routes;
+        self
+    }
+
+    /// Takes TLS connections too, each with the configuration that is the latest when it comes. The configuration should
+    /// offer `h2` by ALPN.
+    #[must_use]
+    pub fn tls(mut self, config: watch::Receiver<Arc<rustls::ServerConfig>>) -> Server<A> {
+        self.tls = Some(config);
+        self
+    }
+
+    /// Serves until `shutdown` is cancelled. Then streams end with UNAVAILABLE, which makes a client come back, and
+    /// whoever has not gone after five seconds is cut off.
+    pub async fn serve(self, listener: TcpListener, shutdown: CancellationToken) {
+        let context = Arc::new(Context {
+            authority: self.authority,
+            routes: self.routes,
+            tls: self.tls,
+            tasks: TaskTracker::new(),
+            shutdown,
+            abort: CancellationToken::new(),
+        });
+        loop {
+            tokio::select! {
+                () = context.shutdown.cancelled() => break,
+                accepted = listener.accept() => match accepted {
+                    Ok((socket, address)) => {
+                        let task = connection::run(context.clone(), socket, address);
+                        context.tasks.spawn(task);
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "cannot accept an xDS connection");
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                    }
+                },
+            }
+        }
+        drop(listener);
+        context.tasks.close();
+        if tokio::time::timeout(GRACE, context.tasks.wait())
+            .await
+            .is_err()
+        {
+            context.abort.cancel();
+            context.tasks.wait().await;
+        }
+    }
+}
+
+/// What all connections of a server share.
+struct Context<A> {
+    authority: Arc<A>,
+    routes: Routes,
+    tls: Option<watch::Receiver<Arc<rustls::ServerConfig>>>,
+    /// Connections and the bodies that hyper drives for them.
+    tasks: TaskTracker,
+    shutdown: CancellationToken,
+    /// Ends what has not ended by itself.
+    abort: CancellationToken,
+}

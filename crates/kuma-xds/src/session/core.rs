@@ -1,0 +1,294 @@
+//! What both variants share: who asks, in which order things are sent, and what is in flight.
+
+use std::sync::Arc;
+
+use envoy_api::ResourceType;
+
+use super::event::tidy;
+use super::limits::{MAX_NAME_LENGTH, MAX_SUBSCRIPTIONS};
+use super::state::TypeState;
+use super::view::{Due, add_names};
+use super::{Event, StreamState, Variant, delta, sotw};
+use crate::grpc::{Code, Status};
+use crate::snapshot::find;
+use crate::wire::{ErrorDetail, Node};
+use crate::{Resource, Response};
+
+/// Types whose resources refer to clusters.
+const REFERRING: [ResourceType; 3] = [
+    ResourceType::Listener,
+    ResourceType::ExtensionConfig,
+    ResourceType::Route,
+];
+
+/// Types whose resources are taken away last, because others refer to them.
+pub(super) const REFERRED: [ResourceType; 2] = [ResourceType::Cluster, ResourceType::Endpoint];
+
+#[derive(Debug)]
+pub(super) struct Core {
+    pub(super) variant: Variant,
+    only: Option<ResourceType>,
+    node_id: Option<Box<str>>,
+    state: StreamState,
+    pub(super) types: [TypeState; ResourceType::COUNT],
+    last_nonce: u64,
+    /// Whether the client came with clusters from an earlier stream, and so with listeners that use them.
+    pub(super) is_resumed: bool,
+    settled: Option<(u64, bool)>,
+}
+
+impl Core {
+    pub(super) fn new(variant: Variant, only: Option<ResourceType>) -> Core {
+        Core {
+            variant,
+            only,
+            node_id: None,
+            state: StreamState::Hold,
+            types: Default::default(),
+            last_nonce: 0,
+            is_resumed: false,
+            settled: None,
+        }
+    }
+
+    /// C1.
+    pub(super) fn check_node(&mut self, node: Option<&Node>) -> Result<(), Status> {
+        let refuse = |message: &str| Err(Status::new(Code::InvalidArgument, message));
+        let id = node
+            .map(|node| node.id.as_str())
+            .filter(|id| !id.is_empty());
+        match (&self.node_id, id) {
+            (None, None) => refuse("the first request must name its node"),
+            (None, Some(id)) => {
+                self.node_id = Some(id.into());
+                Ok(())
+            }
+            (Some(known), Some(id)) if **known != *id => {
+                refuse("the node must not change within a stream")
+            }
+            (Some(_), _) => Ok(()),
+        }
+    }
+
+    /// The type that a request is about; none when it is not one of ours (C13).
+    pub(super) fn resource_type(&self, type_url: &str) -> Result<Option<ResourceType>, Status> {
+        let refuse = |message: &str| Err(Status::new(Code::InvalidArgument, message));
+        match (self.only, ResourceType::from_type_url(type_url)) {
+            (None, _) if type_url.is_empty() => {
+                refuse("an aggregated stream needs a type URL in each request")
+            }
+            (None, resource_type) => Ok(resource_type),
+            (Some(only), _) if type_url.is_empty() => Ok(Some(only)),
+            (Some(only), Some(asked)) if only == asked => Ok(Some(only)),
+            (Some(_), _) => refuse("this stream carries another type"),
+        }
+    }
+
+    /// Refuses names that no resource can have, and more names than a stream may subscribe to. Called before anything
+    /// is stored.
+    pub(super) fn check_names<'a>(
+        &self,
+        names: impl ExactSizeIterator<Item = &'a String>,
+        replaced: usize,
+    ) -> Result<(), Status> {
+        let subscribed: usize = self.types.iter().map(|state| state.names.len()).sum();
+        if subscribed - replaced + names.len() > MAX_SUBSCRIPTIONS {
+            return Err(Status::new(
+                Code::ResourceExhausted,
+                format!("a stream may subscribe to at most {MAX_SUBSCRIPTIONS} resources"),
+            ));
+        }
+        check_lengths(names, MAX_NAME_LENGTH, "name")
+    }
+
+    /// A name in memory of its own or, rather, in that of the resource which it names.
+    pub(super) fn intern(&self, resource_type: ResourceType, name: &str) -> Arc<str> {
+        let known = match &self.state {
+            StreamState::Serve(snapshot) => snapshot.get(resource_type, name),
+            StreamState::Hold | StreamState::Close(_) => None,
+        };
+        known.map_or_else(|| Arc::from(name), |resource| resource.name().clone())
+    }
+
+    pub(super) fn on_state(&mut self, state: StreamState) {
+        if let StreamState::Serve(next) = &state {
+            for resource_type in ResourceType::ALL {
+                let known = &mut self.types[resource_type as usize];
+                let list = next.list(resource_type);
+                match &self.state {
+                    StreamState::Serve(last) => {
+                        known.dirty |= !Arc::ptr_eq(last.list(resource_type), list)
+                    }
+                    StreamState::Hold | StreamState::Close(_) => {
+                        known.dirty = true;
+                        for name in &mut known.names {
+                            if let Some(resource) = find(list, name) {
+                                *name = resource.name().clone();
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        self.state = state;
+    }
+
+    /// Takes an ACK or NACK (C5), if it is one of a response that waits for it.
+    pub(super) fn on_answer(
+        &mut self,
+        resource_type: ResourceType,
+        nonce: &str,
+        error: Option<ErrorDetail>,
+        events: &mut Vec<Event>,
+    ) {
+        let Ok(nonce) = nonce.parse() else {
+            return;
+        };
+        if self.types[resource_type as usize].answer(nonce, error.is_some()) {
+            events.push(match error {
+                None => Event::Acked { resource_type },
+                Some(error) => Event::Nacked {
+                    resource_type,
+                    message: tidy(&error.message),
+                },
+            });
+        }
+    }
+
+    pub(super) fn poll(&mut self, events: &mut Vec<Event>) -> Option<Response> {
+        let StreamState::Serve(snapshot) = &self.state else {
+            return None;
+        };
+        let snapshot = Arc::clone(snapshot);
+        for resource_type in ResourceType::ALL {
+            let state = &self.types[resource_type as usize];
+            if !state.seen || !(state.dirty || state.has_more_parts()) {
+                continue;
+            }
+            let list = snapshot.list(resource_type);
+            if state.must_wait() {
+                if REFERRED.contains(&resource_type) && state.has_new(list) {
+                    // O1: what refers to the new ones waits with them. Endpoints and secrets come before the first type
+                    // that refers, or are required by something that was sent already.
+                    return self.poll_unreferring(&snapshot, resource_type, events);
+                }
+                continue;
+            }
+            if let Some(response) = self.update(resource_type, list, events) {
+                return Some(response);
+            }
+        }
+        if self.may_take_away() {
+            for resource_type in REFERRED {
+                let state = &self.types[resource_type as usize];
+                if state.doomed && !state.dirty && state.flight.is_none() {
+                    let list = snapshot.list(resource_type);
+                    let response = match self.variant {
+                        Variant::Delta => delta::take_away(self, resource_type, list, events),
+                        Variant::Sotw => sotw::take_away(self, resource_type, list, events),
+                    };
+                    return Some(response);
+                }
+            }
+        }
+        self.settle(snapshot.revision(), events);
+        None
+    }
+
+    /// What may be sent while a new resource of type `blocked` waits for an ACK.
+    fn poll_unreferring(
+        &mut self,
+        snapshot: &crate::Snapshot,
+        blocked: ResourceType,
+        events: &mut Vec<Event>,
+    ) -> Option<Response> {
+        let free = ResourceType::ALL
+            .into_iter()
+            .filter(|other| *other > blocked && !REFERRING.contains(other));
+        for resource_type in free {
+            let state = &self.types[resource_type as usize];
+            let pending = state.seen && (state.dirty || state.has_more_parts());
+            if pending && !state.must_wait() {
+                let response = self.update(resource_type, snapshot.list(resource_type), events);
+                if response.is_some() {
+                    return response;
+                }
+            }
+        }
+        None
+    }
+
+    fn update(
+        &mut self,
+        resource_type: ResourceType,
+        list: &[Arc<Resource>],
+        events: &mut Vec<Event>,
+    ) -> Option<Response> {
+        match self.variant {
+            Variant::Delta => delta::update(self, resource_type, list, events),
+            Variant::Sotw => sotw::update(self, resource_type, list, events),
+        }
+    }
+
+    /// O1: whether nothing that the client runs can still refer to a cluster that is to go.
+    fn may_take_away(&self) -> bool {
+        let is_settled = |resource_type: &ResourceType| {
+            let state = &self.types[*resource_type as usize];
+            state.flight.is_none() && !state.nacked && !(state.seen && state.dirty)
+        };
+        let listeners = &self.types[ResourceType::Listener as usize];
+        REFERRING.iter().all(is_settled) && (listeners.seen || !self.is_resumed)
+    }
+
+    fn settle(&mut self, revision: u64, events: &mut Vec<Event>) {
+        let accepted = !self.types.iter().any(|state| state.nacked);
+        let is_settled = |state: &TypeState| {
+            state.flight.is_none() && !(state.seen && state.dirty) && !(state.doomed && accepted)
+        };
+        let settled = Some((revision, accepted));
+        if self.settled != settled && self.node_id.is_some() && self.types.iter().all(is_settled) {
+            self.settled = settled;
+            events.push(Event::Settled { revision, accepted });
+        }
+    }
+
+    /// A nonce for the next response (C2).
+    pub(super) fn next_nonce(&mut self) -> u64 {
+        self.last_nonce += 1;
+        self.settled = None;
+        self.last_nonce
+    }
+
+    /// O2: what these resources require is owed, unless the client does not want it. A type that the client has not
+    /// asked for yet may be asked for by a client that has all of it, so the debt is kept until then. What is itself
+    /// sent only because it is owed calls for nothing, so that this comes to an end.
+    pub(super) fn owe_requirements(&mut self, due: &[(Arc<Resource>, Due)]) {
+        let mut owed: [Vec<Arc<str>>; ResourceType::COUNT] = Default::default();
+        let changed = due.iter().filter(|(_, due)| *due == Due::Changed);
+        for (resource_type, name) in changed.flat_map(|(resource, _)| resource.requires()) {
+            let state = &self.types[*resource_type as usize];
+            if !state.seen || state.wants(name) {
+                owed[*resource_type as usize].push(name.clone());
+            }
+        }
+        for (state, names) in self.types.iter_mut().zip(owed) {
+            if !names.is_empty() {
+                add_names(&mut state.owed, names);
+                state.dirty = true;
+            }
+        }
+    }
+}
+
+/// Refuses texts that are longer than anything we could have sent.
+pub(super) fn check_lengths<'a>(
+    mut texts: impl Iterator<Item = &'a String>,
+    limit: usize,
+    what: &str,
+) -> Result<(), Status> {
+    if texts.any(|text| text.len() > limit) {
+        let message = format!("a {what} may have at most {limit} bytes");
+        return Err(Status::new(Code::InvalidArgument, message));
+    }
+    Ok(())
+}

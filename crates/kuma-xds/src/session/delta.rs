@@ -1,0 +1,278 @@
+//! The incremental variant.
+
+use std::sync::Arc;
+
+use envoy_api::ResourceType;
+
+use super::core::{Core, REFERRED, check_lengths};
+use super::limits::{MAX_SUBSCRIPTIONS, MAX_VERSION_LENGTH, RESPONSE_SIZE};
+use super::state::{TypeState, WILDCARD, has_legacy_wildcard, tells_absence};
+use super::view::{add_names, find_name, merge, remove_names, remove_resources};
+use super::{Event, Subscription, Variant};
+use crate::grpc::{Code, Status};
+use crate::snapshot::find;
+use crate::wire::DeltaDiscoveryRequest;
+use crate::{Resource, Response};
+
+pub(super) fn on_request(
+    core: &mut Core,
+    resource_type: ResourceType,
+    request: DeltaDiscoveryRequest,
+    events: &mut Vec<Event>,
+) -> Result<(), Status> {
+    let DeltaDiscoveryRequest {
+        node: _,
+        type_url: _,
+        resource_names_subscribe: subscribe,
+        resource_names_unsubscribe: unsubscribe,
+        initial_resource_versions: reported,
+        response_nonce,
+        error_detail,
+    } = request;
+    core.check_names(subscribe.iter(), 0)?;
+    if reported.len() > MAX_SUBSCRIPTIONS {
+        let message =
+            format!("a stream may report at most {MAX_SUBSCRIPTIONS} resources of a type");
+        return Err(Status::new(Code::ResourceExhausted, message));
+    }
+    check_lengths(reported.keys(), super::limits::MAX_NAME_LENGTH, "name")?;
+    check_lengths(reported.values(), MAX_VERSION_LENGTH, "version")?;
+
+    // D1, and D2: whatever the nonce, the rest of the request counts.
+    core.on_answer(resource_type, &response_nonce, error_detail, events);
+
+    let is_first = !core.types[resource_type as usize].seen;
+    let has_all = subscribe.iter().any(|name| name == WILDCARD)
+        || (is_first && subscribe.is_empty() && has_legacy_wildcard(resource_type));
+    let mut names: Vec<Arc<str>> = Vec::new();
+    let asked = subscribe.iter().filter(|name| *name != WILDCARD);
+    add_names(
+        &mut names,
+        asked.map(|name| core.intern(resource_type, name)),
+    );
+    let mut gone: Vec<Arc<str>> = Vec::new();
+    add_names(&mut gone, unsubscribe.into_iter().map(Arc::from));
+
+    let state = &mut core.types[resource_type as usize];
+    if is_first {
+        state.seen = true;
+        state.dirty = true;
+        if !reported.is_empty() {
+            let held = |(name, version): (&String, &String)| {
+                Arc::new(Resource::held(
+                    resource_type,
+                    name.as_str(),
+                    version.as_str(),
+                ))
+            };
+            state.view = reported.iter().map(held).collect();
+            core.is_resumed |= resource_type == ResourceType::Cluster;
+            let pair = |(name, version): (String, String)| (name.into(), version.into());
+            let versions = reported.into_iter().map(pair).collect();
+            events.push(Event::Reported {
+                resource_type,
+                versions,
+            });
+        }
+    }
+    remove_subscriptions(state, resource_type, gone, events);
+    add_subscriptions(
+        state,
+        resource_type,
+        has_all.then_some(is_first),
+        names,
+        events,
+    );
+    if is_first {
+        state.forget_unwanted();
+    }
+    Ok(())
+}
+
+fn remove_subscriptions(
+    state: &mut TypeState,
+    resource_type: ResourceType,
+    mut gone: Vec<Arc<str>>,
+    events: &mut Vec<Event>,
+) {
+    let drops_all = state.wildcard && find_name(&gone, WILDCARD);
+    gone.retain(|name| find_name(&state.names, name) || (drops_all && **name == *WILDCARD)); // D4
+    if gone.is_empty() {
+        return;
+    }
+    remove_names(&mut state.names, &gone);
+    state.wildcard &= !drops_all;
+    if state.wildcard {
+        add_names(&mut state.owed, gone.iter().cloned()); // D5
+        state.dirty = true;
+    } else {
+        state.forget_unwanted();
+    }
+    events.push(Event::Unsubscribed {
+        resource_type,
+        names: gone,
+    });
+}
+
+/// `all` says whether `*` is asked for, and then whether by the first request.
+fn add_subscriptions(
+    state: &mut TypeState,
+    resource_type: ResourceType,
+    all: Option<bool>,
+    names: Vec<Arc<str>>,
+    events: &mut Vec<Event>,
+) {
+    if all.is_none() && names.is_empty() {
+        return;
+    }
+    state.dirty = true;
+    let mut subscriptions = Vec::with_capacity(names.len() + 1);
+    if let Some(is_first) = all {
+        subscriptions.push(Subscription {
+            name: Arc::from(WILDCARD),
+            reported: None,
+        });
+        if !is_first && state.wildcard {
+            // D3 for all of them.
+            add_names(
+                &mut state.owed,
+                state.view.iter().map(|held| held.name().clone()),
+            );
+        }
+        // D9: a client that came with something was answered before.
+        state.owes_answer |= !is_first || state.view.is_empty();
+        state.wildcard = true;
+    }
+    let mut asked = Vec::new();
+    for name in &names {
+        // D9: only the first request can find reported resources in the view of names it is not yet subscribed to.
+        let reported = find(&state.view, name)
+            .filter(|held| !held.has_body() && !find_name(&state.names, name))
+            .map(|held| held.version().into());
+        if reported.is_none() {
+            asked.push(name.clone());
+        }
+        subscriptions.push(Subscription {
+            name: name.clone(),
+            reported,
+        });
+    }
+    // D3, C8: asked for is asked for, whatever we believe the client to hold.
+    remove_resources(&mut state.view, &asked);
+    add_names(&mut state.owed, asked);
+    add_names(&mut state.names, names);
+    events.push(Event::Subscribed {
+        resource_type,
+        subscriptions,
+    });
+}
+
+/// Brings the client up to date with a type, but for clusters and endpoints that are to go.
+pub(super) fn update(
+    core: &mut Core,
+    resource_type: ResourceType,
+    list: &[Arc<Resource>],
+    events: &mut Vec<Event>,
+) -> Option<Response> {
+    let state = &mut core.types[resource_type as usize];
+    let cursor = state
+        .flight
+        .as_mut()
+        .and_then(|flight| flight.cursor.take());
+    if cursor.is_none() {
+        state.dirty = false;
+    }
+    let mut scan = state.scan(list, cursor.as_deref());
+
+    let mut removed = Vec::new();
+    if tells_absence(resource_type) {
+        removed = scan.missing; // D6
+        if REFERRED.contains(&resource_type) {
+            remove_names(&mut scan.doomed, &removed);
+            state.doomed = !scan.doomed.is_empty();
+        } else {
+            add_names(&mut removed, scan.doomed); // D7
+        }
+    } else if !scan.missing.is_empty() {
+        remove_names(&mut state.owed, &scan.missing);
+        events.push(Event::Unknown {
+            resource_type,
+            names: scan.missing,
+        });
+    }
+
+    if scan.due.is_empty() && removed.is_empty() && !state.owes_answer {
+        state.end_parts();
+        return None;
+    }
+    let mut size = 0;
+    let mut fits = |length: usize| {
+        let is_first = size == 0;
+        size += length;
+        is_first || size <= RESPONSE_SIZE
+    };
+    let resources = scan
+        .due
+        .iter()
+        .take_while(|(resource, _)| fits(resource.delta_entry().len()))
+        .count();
+    let names = match resources == scan.due.len() {
+        true => removed.iter().take_while(|name| fits(name.len())).count(),
+        false => 0,
+    };
+    let is_whole = resources == scan.due.len() && names == removed.len();
+    scan.due.truncate(resources);
+    removed.truncate(names);
+    let last = scan.due.last().map(|(resource, _)| resource.name().clone());
+    let next = (!is_whole).then(|| last.or(cursor).unwrap_or_else(|| Arc::from("")));
+    core.owe_requirements(&scan.due);
+    let resources = scan.due.into_iter().map(|(resource, _)| resource).collect();
+    Some(send(core, resource_type, resources, removed, next, events))
+}
+
+/// Takes clusters or endpoints away.
+pub(super) fn take_away(
+    core: &mut Core,
+    resource_type: ResourceType,
+    list: &[Arc<Resource>],
+    events: &mut Vec<Event>,
+) -> Response {
+    let state = &mut core.types[resource_type as usize];
+    state.doomed = false;
+    let doomed = state.scan(list, None).doomed;
+    // Names are short: even all of a stream's fit into one message that every client takes.
+    send(core, resource_type, Vec::new(), doomed, None, events)
+}
+
+fn send(
+    core: &mut Core,
+    resource_type: ResourceType,
+    resources: Vec<Arc<Resource>>,
+    removed: Vec<Arc<str>>,
+    cursor: Option<Arc<str>>,
+    events: &mut Vec<Event>,
+) -> Response {
+    let nonce = core.next_nonce();
+    let state = &mut core.types[resource_type as usize];
+    state.owes_answer = false;
+    if !state.owed.is_empty() {
+        state
+            .owed
+            .retain(|name| find(&resources, name).is_none() && !find_name(&removed, name));
+        state.owed.shrink_to_fit();
+    }
+    if !resources.is_empty() {
+        state.view = merge(&state.view, &resources);
+    }
+    remove_resources(&mut state.view, &removed);
+    state.depart(nonce, cursor);
+    events.push(Event::Sent { resource_type });
+    Response {
+        variant: Variant::Delta,
+        resource_type,
+        nonce,
+        version: String::new(),
+        resources,
+        removed,
+    }
+}

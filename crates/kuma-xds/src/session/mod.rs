@@ -1,0 +1,131 @@
+//! One stream of the protocol as a state machine, without I/O.
+//!
+//! A session knows what its client subscribed to and what the client holds (what was sent last, or reported after a
+//! reconnect). What has to be sent is the difference to the latest [`Snapshot`], found when there is room to send it: a
+//! dirty set, never a queue. The rules, most of them from Envoy's xds_protocol.rst; each is the name of a test:
+//!
+//! | rule | |
+//! | --- | --- |
+//! | C1 | The node comes with the first message and never changes. |
+//! | C2, C3 | A nonce is unique within its stream and means nothing in another. |
+//! | C4, C15 | An ACK is not answered. Nothing is sent unless something changed or was asked for. |
+//! | C5, C6 | A NACK is an `error_detail`. What was refused is not sent again; any other content is. |
+//! | C7 | Of a burst of requests the last state counts. |
+//! | C8, C9 | A newly named resource is sent, unchanged or not; one that does not exist yet is sent when it does. |
+//! | C10 | No response names a resource twice. |
+//! | C11, C12 | The empty first request of clusters or listeners means all, as `*` does. |
+//! | C13 | An unknown type stays unanswered and hurts nothing. |
+//! | C14 | Equal content has equal versions, in every process. |
+//! | S1 | SotW: a request with a stale nonce is as if it had never come. |
+//! | S2, S3 | SotW: clusters and listeners are sent whole; of endpoints and routes only those that changed. |
+//! | S4, S5 | SotW: omission unsubscribes. A version on a new stream spares sending for a pure wildcard only. |
+//! | D1, D2 | Delta: answers match by nonce; a stale nonce cancels no change of a subscription. |
+//! | D3, D4, D5 | Delta: asked again is sent again. Needless unsubscribing is ignored, out of a wildcard answered. |
+//! | D6, D7 | Delta: what does not exist is answered as removed, and what goes is removed, except as said below. |
+//! | D8, D9 | Delta: only what changed is sent; after a reconnect only what differs from what is reported. |
+//! | D10 | A version is of one resource. |
+//! | O1 | Clusters, endpoints, secrets, listeners, extension configs, routes; removed clusters and endpoints last. |
+//! | O2 | What a resource that was sent [requires](crate::Resource::requiring) is sent again behind it. |
+//! | O3 | What a new resource refers to is provided when it is asked for. |
+//!
+//! Three things the protocol leaves open:
+//!
+//! - Secrets and extension configs are never answered as removed: Envoy resets connections when they are. One that does
+//!   not exist is answered when it does, and one that goes stays with the client until the client unsubscribes.
+//! - Clusters and endpoints are taken away once listeners, extension configs and routes have been sent and accepted,
+//!   so that nothing the client runs still refers to them. A refused listener holds them back as well: the client goes
+//!   on with the old one. After a reconnect they wait until the client has asked for listeners.
+//! - A new cluster or endpoint that has to wait for an ACK makes listeners, extension configs and routes wait with it.
+//!   Endpoints and secrets never wait for clusters: Envoy withholds that ACK until it has them.
+
+mod core;
+mod delta;
+mod event;
+pub mod limits;
+mod sotw;
+mod state;
+mod view;
+
+use std::sync::Arc;
+
+use envoy_api::ResourceType;
+
+use self::core::Core;
+pub use self::event::{Event, Subscription};
+use crate::grpc::{Code, Status};
+use crate::wire::Request;
+use crate::{Response, Snapshot};
+
+/// The two variants of the protocol.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Variant {
+    /// State of the world: a response holds everything of its type, or stands for it.
+    Sotw,
+    /// Incremental: a response holds what changed.
+    Delta,
+}
+
+/// What a stream is to do; the latest counts.
+#[derive(Clone, Debug, Default)]
+pub enum StreamState {
+    /// Say nothing, and remember what the client asks for and reports.
+    #[default]
+    Hold,
+    /// Bring the client to this.
+    Serve(Arc<Snapshot>),
+    /// End the stream with this outcome.
+    Close(Status),
+}
+
+/// One stream: requests and states in, responses and events out.
+#[derive(Debug)]
+pub struct Session {
+    core: Core,
+}
+
+impl Session {
+    /// An aggregated stream (ADS), which carries all types.
+    pub fn new(variant: Variant) -> Session {
+        Session {
+            core: Core::new(variant, None),
+        }
+    }
+
+    /// A stream of one type, such as of the SecretDiscoveryService. It may leave the type URL out.
+    pub fn of_type(variant: Variant, resource_type: ResourceType) -> Session {
+        Session {
+            core: Core::new(variant, Some(resource_type)),
+        }
+    }
+
+    /// Takes a request. An error ends the stream with this outcome.
+    pub fn on_request(&mut self, request: Request, events: &mut Vec<Event>) -> Result<(), Status> {
+        self.core.check_node(request.node())?;
+        let Some(resource_type) = self.core.resource_type(request.type_url())? else {
+            return Ok(());
+        };
+        match (self.core.variant, request) {
+            (Variant::Delta, Request::Delta(request)) => {
+                delta::on_request(&mut self.core, resource_type, request, events)
+            }
+            (Variant::Sotw, Request::Sotw(request)) => {
+                sotw::on_request(&mut self.core, resource_type, request, events)
+            }
+            (variant, _) => Err(Status::new(
+                Code::Internal,
+                format!("a {variant:?} stream was given a request of the other variant"),
+            )),
+        }
+    }
+
+    /// Takes what the stream is to do from now on. The caller ends the stream when that is [`StreamState::Close`].
+    pub fn on_state(&mut self, state: StreamState) {
+        self.core.on_state(state);
+    }
+
+    /// The next response, if there is anything to send now. To be asked again after every request and state, until it
+    /// says `None`; and not before the stream can take more, because what is not sent yet may still be superseded.
+    pub fn poll(&mut self, events: &mut Vec<Event>) -> Option<Response> {
+        self.core.poll(events)
+    }
+}

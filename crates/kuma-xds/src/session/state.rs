@@ -1,0 +1,194 @@
+//! What a session knows of one type of resource.
+
+use std::sync::Arc;
+
+use envoy_api::ResourceType;
+
+use super::view::{Due, Scan, due, find_name, targets};
+use crate::Resource;
+use crate::snapshot::find;
+
+/// What `*` stands for, in names.
+pub(super) const WILDCARD: &str = "*";
+
+/// Whether an empty first request of the type means all of it (xds_protocol.rst, "How the client specifies what
+/// resources to return"). For every type an explicit `*` does.
+pub(super) fn has_legacy_wildcard(resource_type: ResourceType) -> bool {
+    matches!(
+        resource_type,
+        ResourceType::Cluster | ResourceType::Listener
+    )
+}
+
+/// Whether absence may be told. Envoy resets connections that need a secret or an extension config which it is told does
+/// not exist, and waits for one that stays unanswered.
+pub(super) fn tells_absence(resource_type: ResourceType) -> bool {
+    !matches!(
+        resource_type,
+        ResourceType::Secret | ResourceType::ExtensionConfig
+    )
+}
+
+/// The state of one type on one stream. Small, since there are six of them on each of many idle streams.
+#[derive(Debug, Default)]
+pub(super) struct TypeState {
+    /// Whether the client has asked for the type at all.
+    pub(super) seen: bool,
+    /// Subscribed to everything.
+    pub(super) wildcard: bool,
+    /// Subscribed to by name; sorted, distinct.
+    pub(super) names: Vec<Arc<str>>,
+    /// What the client holds as far as we know, refused or not: sent last, or reported (then without a body). Sorted.
+    pub(super) view: Vec<Arc<Resource>>,
+    /// Names to be answered although the client may hold them: asked for, or required by something that was sent. Sorted,
+    /// distinct. May hold names that are not subscribed to only until the type is first asked for.
+    pub(super) owed: Vec<Arc<str>>,
+    /// A first answer is due even if there is nothing to say: Envoy waits for it.
+    pub(super) owes_answer: bool,
+    /// Whether subscription, debts or snapshot changed since `view` was last compared with the snapshot.
+    pub(super) dirty: bool,
+    /// Whether `view` has clusters or endpoints to be taken away.
+    pub(super) doomed: bool,
+    /// What the client has not answered yet.
+    pub(super) flight: Option<Flight>,
+    /// Whether the client refused (a part of) the last response.
+    pub(super) nacked: bool,
+    /// SotW: the nonce of the last response, 0 before the first.
+    pub(super) last_nonce: u64,
+    /// SotW: whether the client ever named anything; from then on an empty list means nothing.
+    pub(super) has_named: bool,
+    /// SotW: the version that a new stream began with, until it is compared with ours.
+    pub(super) reported_version: Option<Box<str>>,
+}
+
+/// A response that is not answered yet, in one or several parts.
+#[derive(Debug)]
+pub(super) struct Flight {
+    first: u64,
+    last: u64,
+    answered: u64,
+    /// Where the next part goes on; only names behind it are in it, so that the parts come to an end.
+    pub(super) cursor: Option<Arc<str>>,
+}
+
+impl TypeState {
+    /// Whether the client is subscribed to a name.
+    pub(super) fn wants(&self, name: &str) -> bool {
+        self.wildcard || find_name(&self.names, name)
+    }
+
+    /// Whether a response is out and complete, so that nothing may be sent until it is answered.
+    pub(super) fn must_wait(&self) -> bool {
+        self.flight
+            .as_ref()
+            .is_some_and(|flight| flight.cursor.is_none())
+    }
+
+    /// Whether a response was begun of which parts are still to be sent.
+    pub(super) fn has_more_parts(&self) -> bool {
+        self.flight
+            .as_ref()
+            .is_some_and(|flight| flight.cursor.is_some())
+    }
+
+    /// Compares what the client holds with what it should hold. Only names behind `after` are found to be due.
+    pub(super) fn scan(&mut self, list: &[Arc<Resource>], after: Option<&str>) -> Scan {
+        let mut scan = Scan::default();
+        let mut at = 0;
+        for target in targets(self.wildcard, &self.names, list) {
+            while let Some(held) = self.view.get(at).filter(|held| held.name() < target.name()) {
+                scan.doomed.push(held.name().clone());
+                at += 1;
+            }
+            let held = self
+                .view
+                .get_mut(at)
+                .filter(|held| held.name() == target.name());
+            let due = due(target, held.as_deref(), &self.owed);
+            if let Some(held) = held {
+                if due != Due::Changed && target.has_body() && held.same_as(target) {
+                    // The same in new memory: hold on to the new, so that the old can go.
+                    *held = target.clone();
+                }
+                at += 1;
+            }
+            if due != Due::No && after.is_none_or(|after| **target.name() > *after) {
+                scan.due.push((target.clone(), due));
+            }
+        }
+        scan.doomed
+            .extend(self.view[at..].iter().map(|held| held.name().clone()));
+        scan.missing.extend(
+            self.owed
+                .iter()
+                .filter(|name| find(list, name).is_none())
+                .cloned(),
+        );
+        scan
+    }
+
+    /// Whether something is due of which the client holds nothing yet.
+    pub(super) fn has_new(&self, list: &[Arc<Resource>]) -> bool {
+        targets(self.wildcard, &self.names, list)
+            .any(|target| target.has_body() && find(&self.view, target.name()).is_none())
+    }
+
+    /// Forgets all that the client is not subscribed to (any more).
+    pub(super) fn forget_unwanted(&mut self) {
+        if !self.wildcard {
+            let names = &self.names;
+            self.view.retain(|held| find_name(names, held.name()));
+            self.owed.retain(|name| find_name(names, name));
+        }
+    }
+
+    /// Notes that a response goes out with this nonce, and whether parts of it are to follow behind a name.
+    pub(super) fn depart(&mut self, nonce: u64, cursor: Option<Arc<str>>) {
+        self.last_nonce = nonce;
+        match &mut self.flight {
+            Some(flight) => {
+                flight.last = nonce;
+                flight.cursor = cursor;
+            }
+            None => {
+                self.nacked = false;
+                self.flight = Some(Flight {
+                    first: nonce,
+                    last: nonce,
+                    answered: 0,
+                    cursor,
+                });
+            }
+        }
+    }
+
+    /// Notes that no further part follows.
+    pub(super) fn end_parts(&mut self) {
+        if let Some(flight) = &mut self.flight {
+            flight.cursor = None;
+            self.land();
+        }
+    }
+
+    /// Takes an ACK or NACK. False when the nonce is not of a response that waits for its answer.
+    pub(super) fn answer(&mut self, nonce: u64, refused: bool) -> bool {
+        let Some(flight) = &mut self.flight else {
+            return false;
+        };
+        if nonce < flight.first || nonce > flight.last || nonce <= flight.answered {
+            return false;
+        }
+        flight.answered = nonce;
+        self.nacked |= refused;
+        self.land();
+        true
+    }
+
+    fn land(&mut self) {
+        let has_landed =
+            |flight: &Flight| flight.cursor.is_none() && flight.answered >= flight.last;
+        if self.flight.as_ref().is_some_and(has_landed) {
+            self.flight = None;
+        }
+    }
+}

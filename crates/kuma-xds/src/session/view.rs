@@ -1,0 +1,121 @@
+//! Sorted lists of names and resources: small, and compared by one walk.
+
+use std::sync::Arc;
+
+use crate::Resource;
+use crate::snapshot::find;
+
+/// Whether a resource is to be sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Due {
+    /// The client holds it, or it is not for this client.
+    No,
+    /// The client holds it, and it is owed once more.
+    Again,
+    /// The client holds another version or nothing.
+    Changed,
+}
+
+/// What a comparison found.
+#[derive(Debug, Default)]
+pub(super) struct Scan {
+    /// To be sent, sorted by name.
+    pub(super) due: Vec<(Arc<Resource>, Due)>,
+    /// Held by the client and not wanted from it any more. Sorted.
+    pub(super) doomed: Vec<Arc<str>>,
+    /// Owed, and there is no such thing. Sorted.
+    pub(super) missing: Vec<Arc<str>>,
+}
+
+/// Whether `target` is to be sent to a client that holds `held` by its name.
+pub(super) fn due(target: &Arc<Resource>, held: Option<&Arc<Resource>>, owed: &[Arc<str>]) -> Due {
+    if !target.has_body() {
+        return Due::No;
+    }
+    match held {
+        None => Due::Changed,
+        Some(held) if held.same_as(target) => match find_name(owed, target.name()) {
+            true => Due::Again,
+            false => Due::No,
+        },
+        Some(_) if target.is_placeholder() => Due::No,
+        Some(_) => Due::Changed,
+    }
+}
+
+/// The part of a snapshot's list that a client is subscribed to, sorted by name.
+pub(super) fn targets<'a>(
+    wildcard: bool,
+    names: &'a [Arc<str>],
+    list: &'a [Arc<Resource>],
+) -> impl Iterator<Item = &'a Arc<Resource>> {
+    let (all, named) = if wildcard {
+        (list, &[][..])
+    } else {
+        (&[][..], names)
+    };
+    all.iter()
+        .chain(named.iter().filter_map(|name| find(list, name)))
+}
+
+/// Whether a sorted list has a name.
+pub(super) fn find_name(names: &[Arc<str>], name: &str) -> bool {
+    names
+        .binary_search_by(|candidate| (**candidate).cmp(name))
+        .is_ok()
+}
+
+/// Adds names to a sorted list. All at once: one by one, a request with many names would take quadratic time.
+pub(super) fn add_names(names: &mut Vec<Arc<str>>, more: impl IntoIterator<Item = Arc<str>>) {
+    let before = names.len();
+    names.extend(more);
+    if names.len() > before {
+        names.sort();
+        names.dedup();
+        names.shrink_to_fit();
+    }
+}
+
+/// Takes names out of a list.
+pub(super) fn remove_names(names: &mut Vec<Arc<str>>, sorted: &[Arc<str>]) {
+    if !sorted.is_empty() && !names.is_empty() {
+        names.retain(|name| !find_name(sorted, name));
+        names.shrink_to_fit();
+    }
+}
+
+/// Takes the resources of these names out of a view.
+pub(super) fn remove_resources(view: &mut Vec<Arc<Resource>>, sorted: &[Arc<str>]) {
+    if !sorted.is_empty() && !view.is_empty() {
+        view.retain(|held| !find_name(sorted, held.name()));
+        view.shrink_to_fit();
+    }
+}
+
+/// Two lists sorted by name as one, in which those of `newer` replace those of `older`.
+pub(super) fn merge(older: &[Arc<Resource>], newer: &[Arc<Resource>]) -> Vec<Arc<Resource>> {
+    let mut merged = Vec::with_capacity(older.len().max(newer.len()));
+    let mut older = older.iter().peekable();
+    for resource in newer {
+        while let Some(held) = older.next_if(|held| held.name() < resource.name()) {
+            merged.push(held.clone());
+        }
+        older.next_if(|held| held.name() == resource.name());
+        merged.push(resource.clone());
+    }
+    merged.extend(older.cloned());
+    merged.shrink_to_fit();
+    merged
+}
+
+/// The version of a whole list, for the SotW variant: made of names and versions, so equal in every process.
+pub(super) fn version_of(list: &[Arc<Resource>]) -> String {
+    let mut hasher = xxhash_rust::xxh3::Xxh3Default::new();
+    for resource in list {
+        for part in [resource.name(), resource.version()] {
+            hasher.update(&(part.len() as u64).to_le_bytes());
+            hasher.update(part.as_bytes());
+        }
+    }
+    format!("{:016x}", hasher.digest())
+}
