@@ -1,2 +1,56 @@
-//! Placeholder.
-fn main() {}
+//! The command line of users: reads and changes what a control plane holds, over its HTTP API.
+//!
+//! One file per verb in [`commands`], and none per kind of resource: what can be listed, applied and deleted, and what a table shows, comes
+//! from `kuma_model::KINDS`.
+//!
+//! Results go to stdout, everything else to stderr. Exit codes: 0, 1 for a failure, 2 for a command line that makes no sense.
+
+mod admin;
+mod age;
+mod cli;
+mod client;
+mod commands;
+mod config;
+mod config_file;
+mod failure;
+mod fetch;
+mod input;
+mod output;
+mod session;
+mod table;
+mod template;
+
+use std::io::{ErrorKind, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+use failure::Failure;
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    match run(cli) {
+        Ok(result) => match std::io::stdout().write_all(result.as_bytes()) {
+            // A reader that has seen enough (`| head`) is no failure.
+            Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+                eprintln!("Error: could not write the result: {error}");
+                ExitCode::FAILURE
+            }
+            _ => ExitCode::SUCCESS,
+        },
+        Err(failure) => {
+            eprint!("{failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Carries out one command and returns what it has to say on stdout.
+fn run(cli: cli::Cli) -> Result<String, Failure> {
+    // One provider for all TLS of the process; an error only means that it is installed already.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(format!("could not start: {error}")))?;
+    runtime.block_on(commands::run(cli))
+}

@@ -1,0 +1,273 @@
+//! The command line, as it is written. What it means is resolved in [`crate::session`] and in the commands.
+
+use std::path::PathBuf;
+
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use kuma_model::{KINDS, Kind};
+
+use crate::output::Format;
+
+/// Management tool for Kuma.
+#[derive(Debug, Parser)]
+#[command(name = "kumactl", max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Flags that every command takes.
+#[derive(Debug, Args)]
+pub(crate) struct Global {
+    /// Path to the configuration file to use [default: ~/.kumactl/config]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) config_file: Option<PathBuf>,
+    /// Mesh to use
+    #[arg(long, global = true, value_name = "NAME", default_value = "default")]
+    pub(crate) mesh: String,
+    /// Whether to report requests on stderr
+    #[arg(
+        long,
+        global = true,
+        value_name = "LEVEL",
+        value_enum,
+        default_value = "off",
+        hide_possible_values = true
+    )]
+    pub(crate) log_level: LogLevel,
+}
+
+/// Value of `--log-level`. The two levels that are not off mean the same today.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogLevel {
+    /// Nothing.
+    Off,
+    /// Requests.
+    Info,
+    /// Requests.
+    Debug,
+}
+
+/// One per verb.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Create or change resources, read from YAML or JSON
+    #[command(after_help = APPLY_HELP)]
+    Apply(Apply),
+    /// Manage which control planes kumactl talks to
+    #[command(subcommand)]
+    Config(Config),
+    /// Delete a resource
+    Delete(Delete),
+    /// Generate dataplane tokens
+    #[command(subcommand)]
+    Generate(Generate),
+    /// List resources of a kind
+    Get(Get),
+    /// Show resources together with what is known about them
+    #[command(subcommand)]
+    Inspect(Inspect),
+    /// Print the version
+    Version {
+        /// Print tag, commit and date of the build as well
+        #[arg(short = 'a', long)]
+        detailed: bool,
+    },
+}
+
+const APPLY_HELP: &str = "\
+The input may hold several documents, separated by `---`. All of them are checked before the first one is sent; meshes are sent first.
+
+{{ name }} becomes the value given by --var name=value. Values are inserted as they are. A placeholder without a value is an error; \
+{{! … }} is a comment.";
+
+/// `apply`
+#[derive(Debug, Args)]
+pub(crate) struct Apply {
+    /// File, http(s) URL, or - for standard input, which is also the default
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) file: Option<String>,
+    /// Value of a placeholder; may be repeated, or hold several separated by commas
+    #[arg(short, long, value_name = "NAME=VALUE", value_delimiter = ',', value_parser = assignment)]
+    pub(crate) var: Vec<(String, String)>,
+}
+
+/// `config`
+#[derive(Debug, Subcommand)]
+pub(crate) enum Config {
+    /// Manage known control planes
+    #[command(subcommand)]
+    ControlPlanes(ControlPlanes),
+    /// Show the configuration
+    View,
+}
+
+/// `config control-planes`
+#[derive(Debug, Subcommand)]
+pub(crate) enum ControlPlanes {
+    /// Add a control plane and make it the active one
+    Add(AddControlPlane),
+    /// List known control planes
+    List,
+    /// Remove a control plane
+    Remove {
+        /// Name of the control plane
+        #[arg(long)]
+        name: String,
+    },
+    /// Make another control plane the active one
+    Switch {
+        /// Name of the control plane
+        #[arg(long)]
+        name: String,
+    },
+}
+
+/// `config control-planes add`
+#[derive(Debug, Args)]
+pub(crate) struct AddControlPlane {
+    /// Name for the control plane
+    #[arg(long)]
+    pub(crate) name: String,
+    /// Address of its HTTP API, such as http://localhost:5681
+    #[arg(long, value_name = "URL")]
+    pub(crate) address: String,
+    /// Replace a control plane of the same name
+    #[arg(long)]
+    pub(crate) overwrite: bool,
+    /// File with the client certificate for its admin server, in PEM
+    #[arg(long, value_name = "FILE", requires = "admin_client_key")]
+    pub(crate) admin_client_cert: Option<String>,
+    /// File with the key of that certificate, in PEM
+    #[arg(long, value_name = "FILE", requires = "admin_client_cert")]
+    pub(crate) admin_client_key: Option<String>,
+}
+
+/// `delete`
+#[derive(Debug, Args)]
+pub(crate) struct Delete {
+    /// Kind of the resource
+    #[arg(value_name = "TYPE", value_parser = kind_parser(|kind| kind.cli_one))]
+    pub(crate) kind: &'static Kind,
+    /// Name of the resource
+    pub(crate) name: String,
+}
+
+/// `generate`
+#[derive(Debug, Subcommand)]
+pub(crate) enum Generate {
+    /// Generate the token that proves the identity of a dataplane
+    DataplaneToken(DataplaneToken),
+}
+
+/// `generate dataplane-token`
+#[derive(Debug, Args)]
+pub(crate) struct DataplaneToken {
+    /// Name of the dataplane
+    #[arg(long, visible_alias = "name", value_name = "NAME")]
+    pub(crate) dataplane: String,
+}
+
+/// `get`
+#[derive(Debug, Args)]
+pub(crate) struct Get {
+    /// Kind of the resources
+    #[arg(value_name = "TYPE", value_parser = kind_parser(|kind| kind.cli_list))]
+    pub(crate) kind: &'static Kind,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+/// `inspect`
+#[derive(Debug, Subcommand)]
+pub(crate) enum Inspect {
+    /// Show dataplanes, whether they are connected, and what they have been sent
+    Dataplanes(InspectDataplanes),
+}
+
+/// `inspect dataplanes`
+#[derive(Debug, Args)]
+pub(crate) struct InspectDataplanes {
+    /// Only dataplanes with this tag; may be repeated, or hold several separated by commas
+    #[arg(long, value_name = "NAME=VALUE", value_delimiter = ',', value_parser = assignment)]
+    pub(crate) tag: Vec<(String, String)>,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+/// Flag of commands that show resources.
+#[derive(Debug, Args)]
+pub(crate) struct Output {
+    /// Form of the output
+    #[arg(
+        short,
+        long = "output",
+        value_name = "FORMAT",
+        value_enum,
+        default_value = "table"
+    )]
+    pub(crate) format: Format,
+}
+
+/// Takes the name that `spelling` gives to a kind, or the name that the HTTP API gives to its collection. Kinds that only the control plane writes are not offered.
+fn kind_parser(
+    spelling: fn(&Kind) -> &'static str,
+) -> impl TypedValueParser<Value = &'static Kind> {
+    let offered = || KINDS.iter().filter(|kind| !kind.server_made);
+    let values = offered().map(move |kind| PossibleValue::new(spelling(kind)).alias(kind.api_path));
+    PossibleValuesParser::new(values).try_map(move |given| {
+        let named = |kind: &&Kind| spelling(kind) == given || kind.api_path == given;
+        offered()
+            .find(named)
+            .ok_or_else(|| format!("no kind is called {given}"))
+    })
+}
+
+/// `name=value`; the value may be empty and may hold further equals signs.
+fn assignment(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.trim().is_empty() => {
+            Ok((name.trim().to_owned(), value.to_owned()))
+        }
+        _ => Err("it must have the form NAME=VALUE".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_kind_can_be_listed_and_deleted_under_its_names() {
+        for kind in KINDS.iter().filter(|kind| !kind.server_made) {
+            for name in [kind.cli_list, kind.api_path] {
+                let cli = Cli::try_parse_from(["kumactl", "get", name]).expect(name);
+                assert!(
+                    matches!(cli.command, Command::Get(Get { kind: found, .. }) if found.name == kind.name),
+                    "{name}"
+                );
+            }
+            let cli =
+                Cli::try_parse_from(["kumactl", "delete", kind.cli_one, "x"]).expect(kind.cli_one);
+            assert!(
+                matches!(cli.command, Command::Delete(Delete { kind: found, .. }) if found.name == kind.name)
+            );
+        }
+    }
+
+    #[test]
+    fn assignments() {
+        assert_eq!(assignment("a=b=c"), Ok(("a".to_owned(), "b=c".to_owned())));
+        assert_eq!(assignment("a="), Ok(("a".to_owned(), String::new())));
+        assert!(assignment("a").is_err());
+        assert!(assignment("=b").is_err());
+    }
+}

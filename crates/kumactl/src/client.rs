@@ -1,0 +1,308 @@
+//! The HTTP API of a control plane, as seen by a client.
+
+use std::error::Error;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use reqwest::{Method, RequestBuilder, StatusCode};
+use serde_json::Value;
+use url::{Host, Url};
+
+use crate::config::parse_address;
+use crate::failure::Failure;
+
+/// Time for one call of the API.
+pub(crate) const API_TIMEOUT: Duration = Duration::from_secs(60);
+/// Time for a call of the catalog or of the admin server.
+pub(crate) const ADMIN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A server and how long it is waited for.
+#[derive(Debug)]
+pub(crate) struct Client {
+    http: reqwest::Client,
+    base: Url,
+    address: String,
+    timeout: Duration,
+    log: bool,
+}
+
+/// Why a call gave no result.
+#[derive(Debug)]
+pub(crate) enum CallError {
+    /// No answer at all.
+    Unreachable {
+        /// Address of the server.
+        address: String,
+        /// What went wrong, at the bottom.
+        reason: String,
+    },
+    /// An answer that refuses.
+    Refused(Refusal),
+    /// An answer that is not what the API answers.
+    Garbled {
+        /// Address of the server.
+        address: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+/// An answer with an error status.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    /// HTTP status.
+    pub(crate) status: StatusCode,
+    body: Result<ErrorBody, String>,
+}
+
+/// How the API describes an error.
+#[derive(Debug, serde::Deserialize)]
+struct ErrorBody {
+    title: String,
+    #[serde(default)]
+    details: String,
+    #[serde(default)]
+    causes: Vec<ErrorCause>,
+}
+
+#[derive(Debug, serde::Deserialize)]
+struct ErrorCause {
+    #[serde(default)]
+    field: String,
+    #[serde(default)]
+    message: String,
+}
+
+impl Client {
+    /// A client of the server at `address`; `log` reports every call on stderr.
+    pub(crate) fn new(address: &str, timeout: Duration, log: bool) -> Result<Client, Failure> {
+        let base = parse_address(address).map_err(|reason| {
+            Failure::new(format!(
+                "the address of the Control Plane is not valid: {reason}"
+            ))
+        })?;
+        let http = http_client(&base)
+            .timeout(timeout)
+            .redirect(reqwest::redirect::Policy::none())
+            .build();
+        let http = http.map_err(|error| {
+            Failure::new(format!("could not set up HTTP: {}", root_cause(&error)))
+        })?;
+        Ok(Client {
+            http,
+            base,
+            address: address.to_owned(),
+            timeout,
+            log,
+        })
+    }
+
+    /// Reads JSON. `path` is given in segments, which are escaped.
+    pub(crate) async fn get(
+        &self,
+        path: &[&str],
+        query: &[(&str, String)],
+    ) -> Result<Value, CallError> {
+        let mut url = self.url(path);
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        let body = self.call(Method::GET, url, |request| request).await?;
+        serde_json::from_slice(&body)
+            .map_err(|error| self.garbled(format!("the answer is not JSON: {error}")))
+    }
+
+    /// Reads the items of a list.
+    pub(crate) async fn list(
+        &self,
+        path: &[&str],
+        query: &[(&str, String)],
+    ) -> Result<Vec<Value>, CallError> {
+        match self.get(path, query).await? {
+            Value::Object(mut list) => match list.remove("items") {
+                Some(Value::Array(items)) => Ok(items),
+                _ => Err(self.garbled("the answer has no list of items")),
+            },
+            _ => Err(self.garbled("the answer is not a list")),
+        }
+    }
+
+    /// Creates or replaces.
+    pub(crate) async fn put(&self, path: &[&str], body: &Value) -> Result<(), CallError> {
+        self.call(Method::PUT, self.url(path), |request| request.json(body))
+            .await
+            .map(drop)
+    }
+
+    /// Deletes.
+    pub(crate) async fn delete(&self, path: &[&str]) -> Result<(), CallError> {
+        self.call(Method::DELETE, self.url(path), |request| request)
+            .await
+            .map(drop)
+    }
+
+    /// Sends JSON and reads text.
+    pub(crate) async fn post(&self, path: &[&str], body: &Value) -> Result<String, CallError> {
+        let text = self
+            .call(Method::POST, self.url(path), |request| request.json(body))
+            .await?;
+        String::from_utf8(text).map_err(|_| self.garbled("the answer is not text"))
+    }
+
+    fn url(&self, path: &[&str]) -> Url {
+        let mut url = self.base.clone();
+        url.set_query(None);
+        url.set_fragment(None);
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().extend(path);
+        }
+        url
+    }
+
+    async fn call(
+        &self,
+        method: Method,
+        url: Url,
+        fill: impl FnOnce(RequestBuilder) -> RequestBuilder,
+    ) -> Result<Vec<u8>, CallError> {
+        let start = Instant::now();
+        let description = format!("{method} {url}");
+        let answer = async {
+            let response = fill(self.http.request(method, url)).send().await?;
+            let status = response.status();
+            reqwest::Result::Ok((status, response.bytes().await?))
+        };
+        let answer = answer.await;
+        if self.log {
+            let outcome = answer
+                .as_ref()
+                .map_or_else(root_cause, |(status, _)| status.to_string());
+            eprintln!(
+                "{description}: {outcome} ({} ms)",
+                start.elapsed().as_millis()
+            );
+        }
+        match answer {
+            Ok((status, body)) if status.is_success() => Ok(body.into()),
+            Ok((status, body)) => Err(CallError::Refused(Refusal::read(status, &body))),
+            Err(error) => Err(CallError::Unreachable {
+                address: self.address.clone(),
+                reason: self.reason(&error),
+            }),
+        }
+    }
+
+    fn reason(&self, error: &reqwest::Error) -> String {
+        if error.is_timeout() {
+            format!("no answer within {} s", self.timeout.as_secs())
+        } else {
+            root_cause(error)
+        }
+    }
+
+    fn garbled(&self, reason: impl Into<String>) -> CallError {
+        CallError::Garbled {
+            address: self.address.clone(),
+            reason: reason.into(),
+        }
+    }
+}
+
+/// Begins a client for requests to `url`. What is on this machine is not reached through a proxy, and the machine's certificates are only
+/// read where there is TLS: a container may have none.
+pub(crate) fn http_client(url: &Url) -> reqwest::ClientBuilder {
+    let builder =
+        reqwest::Client::builder().user_agent(concat!("kumactl/", env!("CARGO_PKG_VERSION")));
+    let local = match url.host() {
+        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        Some(Host::Ipv4(ip)) => IpAddr::from(ip).is_loopback(),
+        Some(Host::Ipv6(ip)) => IpAddr::from(ip).to_canonical().is_loopback(),
+        None => false,
+    };
+    let builder = if local { builder.no_proxy() } else { builder };
+    if url.scheme() == "http" {
+        builder.tls_certs_only([])
+    } else {
+        builder
+    }
+}
+
+/// The innermost cause, which is the one that a person can act on.
+pub(crate) fn root_cause(error: &reqwest::Error) -> String {
+    let mut cause: &dyn Error = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}
+
+impl Refusal {
+    /// The API says that there is no such resource; a server that knows no such path says it differently.
+    pub(crate) fn is_not_found(&self) -> bool {
+        self.status == StatusCode::NOT_FOUND && self.body.is_ok()
+    }
+
+    fn read(status: StatusCode, body: &[u8]) -> Refusal {
+        /// Most characters shown of a body that is not the API's.
+        const SHOWN: usize = 1000;
+        let body = serde_json::from_slice(body).map_err(|_| {
+            String::from_utf8_lossy(body)
+                .trim()
+                .chars()
+                .take(SHOWN)
+                .collect()
+        });
+        Refusal { status, body }
+    }
+}
+
+impl From<CallError> for Failure {
+    fn from(error: CallError) -> Failure {
+        match error {
+            CallError::Unreachable { address, reason } => Failure::new(format!("could not connect to the Control Plane at {address}: {reason}"))
+                .hint("is kuma-cp running there? `kumactl config control-planes list` shows which one is active"),
+            CallError::Garbled { address, reason } => Failure::new(format!("the server at {address} does not answer like a Control Plane: {reason}")),
+            CallError::Refused(refusal) => refusal.into(),
+        }
+    }
+}
+
+impl From<Refusal> for Failure {
+    fn from(Refusal { status, body }: Refusal) -> Failure {
+        let failure = match body {
+            Ok(ErrorBody {
+                title,
+                details,
+                causes,
+            }) => {
+                let message = if details.is_empty() {
+                    title
+                } else {
+                    format!("{title} ({details})")
+                };
+                causes
+                    .into_iter()
+                    .fold(Failure::new(message), |failure, cause| {
+                        failure.cause(cause.field, cause.message)
+                    })
+            }
+            Err(text) => {
+                let text = if text.is_empty() {
+                    status
+                        .canonical_reason()
+                        .unwrap_or("no explanation")
+                        .to_owned()
+                } else {
+                    text
+                };
+                Failure::new(format!("({}): {text}", status.as_u16()))
+            }
+        };
+        match status {
+            StatusCode::METHOD_NOT_ALLOWED => {
+                failure.hint("this Control Plane is read-only; on Kubernetes, resources are changed with kubectl")
+            }
+            _ => failure,
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! One file per verb. Each returns what it has to say on stdout.
+
+mod apply;
+mod config;
+mod delete;
+mod generate;
+mod get;
+mod inspect;
+
+use kuma_model::{Document, Key, Kind, Scope};
+use serde_json::Value;
+
+use crate::cli::{Cli, Command, Generate, Inspect};
+use crate::failure::Failure;
+use crate::output::{Format, json_list, yaml_list};
+use crate::session::Session;
+
+/// Carries out a command.
+pub(crate) async fn run(cli: Cli) -> Result<String, Failure> {
+    let Cli { global, command } = cli;
+    if let Command::Version { detailed } = command {
+        return Ok(kuma_version::text(detailed));
+    }
+    let session = Session::new(global)?;
+    match command {
+        Command::Apply(arguments) => apply::run(&session, arguments).await,
+        Command::Config(command) => config::run(&session, command).await,
+        Command::Delete(arguments) => delete::run(&session, arguments).await,
+        Command::Generate(Generate::DataplaneToken(arguments)) => {
+            generate::dataplane_token(&session, arguments).await
+        }
+        Command::Get(arguments) => get::run(&session, arguments).await,
+        Command::Inspect(Inspect::Dataplanes(arguments)) => {
+            inspect::dataplanes(&session, arguments).await
+        }
+        Command::Version { .. } => Ok(String::new()),
+    }
+}
+
+/// Path of a kind's collection in the HTTP API.
+fn collection<'a>(kind: &Kind, mesh: &'a str) -> Result<Vec<&'a str>, Failure> {
+    match kind.scope {
+        Scope::Global => Ok(vec![kind.api_path]),
+        Scope::Mesh => Ok(vec!["meshes", segment(mesh)?, kind.api_path]),
+    }
+}
+
+/// Names become parts of paths, so those that mean something there are no names.
+fn segment(name: &str) -> Result<&str, Failure> {
+    match name {
+        "" | "." | ".." => Err(Failure::new(format!("{name:?} is not a name"))),
+        name => Ok(name),
+    }
+}
+
+/// Shows items in the format asked for; `table` is called for the one that is not the same for all lists.
+fn show(
+    items: Vec<Value>,
+    format: Format,
+    table: impl FnOnce(&[Value]) -> String,
+) -> Result<String, Failure> {
+    match format {
+        Format::Table => Ok(table(&items)),
+        Format::Json => Ok(json_list(items)),
+        Format::Yaml => {
+            yaml_list(items).map_err(|error| Failure::new(format!("could not write YAML: {error}")))
+        }
+    }
+}
+
+/// A resource as the API shows it. Read as it is, not checked: an older kumactl has to show what a newer control plane holds.
+fn document(kind: &Kind, item: &Value) -> Document {
+    let mut spec = item.as_object().cloned().unwrap_or_default();
+    let mut text = |field: &str| match spec.remove(field) {
+        Some(Value::String(text)) => text,
+        _ => String::new(),
+    };
+    let (_, mesh, name) = (text("type"), text("mesh"), text("name"));
+    let key = match kind.scope {
+        Scope::Global => Key::mesh(&name),
+        Scope::Mesh => Key::new(kind.name, &mesh, &name),
+    };
+    Document {
+        key,
+        spec: Value::Object(spec),
+    }
+}

@@ -1,0 +1,48 @@
+//! What every command needs to know about this run.
+
+use crate::cli::{Global, LogLevel};
+use crate::client::{API_TIMEOUT, Client};
+use crate::config::Configuration;
+use crate::config_file::ConfigFile;
+use crate::failure::Failure;
+
+/// The global flags, resolved.
+#[derive(Debug)]
+pub(crate) struct Session {
+    /// Where the configuration is.
+    pub(crate) config_file: ConfigFile,
+    /// Value of `--mesh`.
+    pub(crate) mesh: String,
+    /// Whether requests are reported on stderr.
+    pub(crate) log: bool,
+}
+
+impl Session {
+    /// Resolves the global flags.
+    pub(crate) fn new(global: Global) -> Result<Session, Failure> {
+        let Global {
+            config_file,
+            mesh,
+            log_level,
+        } = global;
+        Ok(Session {
+            config_file: ConfigFile::locate(config_file)?,
+            mesh,
+            log: log_level != LogLevel::Off,
+        })
+    }
+
+    /// Reads the user's configuration.
+    pub(crate) fn configuration(&self) -> Result<Configuration, Failure> {
+        self.config_file.load()
+    }
+
+    /// A client of the HTTP API of the control plane in use.
+    pub(crate) fn api(&self) -> Result<Client, Failure> {
+        Client::new(
+            self.configuration()?.active()?.address,
+            API_TIMEOUT,
+            self.log,
+        )
+    }
+}

@@ -1,0 +1,10 @@
+//! The real program against a small server that behaves like the HTTP API. What it prints, asks for and leaves behind is kept as snapshots.
+
+mod apply;
+mod config;
+mod control_plane;
+mod errors;
+mod lists;
+mod token;
+mod transcript;
+mod url;
