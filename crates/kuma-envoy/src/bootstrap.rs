@@ -1,6 +1,6 @@
 //! What an Envoy starts with: who it is, and where to ask for everything else.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -8,39 +8,38 @@ use serde_json::{Value, json};
 use crate::names;
 
 /// What a bootstrap depends on.
-#[derive(Clone, Debug)]
-pub struct BootstrapParams {
+#[derive(Clone, Copy, Debug)]
+pub struct BootstrapParams<'a> {
     /// Mesh of the Dataplane.
-    pub mesh: String,
+    pub mesh: &'a str,
     /// Name of the Dataplane.
-    pub name: String,
+    pub name: &'a str,
     /// The service it is known by; `unknown` where it has none.
-    pub service: String,
-    /// Address of Envoy's admin server.
-    pub admin_address: IpAddr,
-    /// Port of Envoy's admin server; 0 for none.
-    pub admin_port: u16,
+    pub service: &'a str,
+    /// Address of Envoy's admin server, if it shall have one.
+    pub admin: Option<SocketAddr>,
+    /// File in which the admin server logs what it is asked.
+    pub admin_access_log_path: &'a str,
     /// Host of the xDS server: a name, which its certificate must have, or an IP address.
-    pub xds_host: String,
+    pub xds_host: &'a str,
     /// Port of the xDS server.
     pub xds_port: u16,
-    /// The certificate of the CA that the xDS server's certificate must be of, PEM.
-    pub xds_ca_pem: String,
     /// How long a connection to the xDS server may take to open.
     pub xds_connect_timeout: Duration,
+    /// The certificate of the CA that the xDS server's certificate must be of, PEM.
+    pub xds_ca_pem: &'a str,
     /// File with the dataplane token. It is read by Envoy, and must hold the token alone, without a final newline.
-    pub token_path: Option<String>,
+    pub token_path: Option<&'a str>,
     /// Path of the unix socket on which access logs are received, at most 107 bytes long.
-    pub access_log_socket: String,
-    /// How many connections Envoy accepts at the same time, over all listeners.
-    pub max_downstream_connections: u64,
+    pub access_log_socket: &'a str,
 }
 
-/// Sensible for a proxy beside one application; above it Envoy refuses connections, where it would run out of memory.
-pub const MAX_DOWNSTREAM_CONNECTIONS: u64 = 50_000;
+/// How many connections a proxy accepts at the same time, over all listeners: far above what one application takes, and
+/// low enough that Envoy refuses connections where it would run out of memory. It warns where there is no limit.
+const MAX_DOWNSTREAM_CONNECTIONS: u64 = 50_000;
 
 /// The bootstrap, as Envoy reads it in JSON.
-pub fn bootstrap(params: &BootstrapParams) -> Value {
+pub fn bootstrap(params: &BootstrapParams<'_>) -> Value {
     let mut bootstrap = json!({
         "node": node(params),
         "dynamic_resources": {
@@ -66,48 +65,48 @@ pub fn bootstrap(params: &BootstrapParams) -> Value {
                 "name": "envoy.resource_monitors.global_downstream_max_connections",
                 "typed_config": {
                     "@type": "type.googleapis.com/envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
-                    "max_active_downstream_connections": params.max_downstream_connections,
+                    "max_active_downstream_connections": MAX_DOWNSTREAM_CONNECTIONS,
                 },
             }],
         },
     });
-    if let Some(path) = &params.token_path {
+    if let Some(path) = params.token_path {
         bootstrap["static_resources"]["secrets"] = json!([{
             "name": names::DATAPLANE_TOKEN,
             "generic_secret": {"secret": {"filename": path}},
         }]);
     }
-    if params.admin_port != 0 {
-        bootstrap["admin"] = admin(params);
+    if let Some(address) = params.admin {
+        bootstrap["admin"] = admin(address, params.admin_access_log_path);
     }
     bootstrap
 }
 
-fn node(params: &BootstrapParams) -> Value {
+fn node(params: &BootstrapParams<'_>) -> Value {
     // Envoy refuses to start ADS without a cluster.
-    let cluster = if params.service.is_empty() { "unknown" } else { &params.service };
+    let cluster = if params.service.is_empty() { "unknown" } else { params.service };
     let mut node = json!({"id": format!("{}.{}", params.mesh, params.name), "cluster": cluster});
-    if params.admin_port != 0 {
+    if let Some(address) = params.admin {
         // A string, by the documented interface.
-        node["metadata"] = json!({"dataplane.admin.port": params.admin_port.to_string()});
+        node["metadata"] = json!({"dataplane.admin.port": address.port().to_string()});
     }
     node
 }
 
-fn admin(params: &BootstrapParams) -> Value {
+fn admin(address: SocketAddr, access_log: &str) -> Value {
     json!({
         "access_log": [{
             "name": "envoy.access_loggers.file",
             "typed_config": {
                 "@type": "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog",
-                "path": "/dev/null",
+                "path": access_log,
             },
         }],
-        "address": socket_address(&params.admin_address.to_string(), params.admin_port),
+        "address": socket_address(&address.ip().to_string(), address.port()),
     })
 }
 
-fn ads_cluster(params: &BootstrapParams) -> Value {
+fn ads_cluster(params: &BootstrapParams<'_>) -> Value {
     json!({
         "name": names::ADS_CLUSTER,
         "connect_timeout": seconds(params.xds_connect_timeout),
@@ -118,15 +117,15 @@ fn ads_cluster(params: &BootstrapParams) -> Value {
         "upstream_connection_options": {"tcp_keepalive": {}},
         "load_assignment": load_assignment(
             names::ADS_CLUSTER,
-            socket_address(&params.xds_host, params.xds_port),
+            socket_address(params.xds_host, params.xds_port),
         ),
         "transport_socket": transport_socket(params),
     })
 }
 
 /// TLS that trusts one CA and one host, and nothing that the system trusts.
-fn transport_socket(params: &BootstrapParams) -> Value {
-    let host = params.xds_host.as_str();
+fn transport_socket(params: &BootstrapParams<'_>) -> Value {
+    let host = params.xds_host;
     let san_type = if host.parse::<IpAddr>().is_ok() { "IP_ADDRESS" } else { "DNS" };
     let mut context = json!({
         "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
@@ -146,7 +145,7 @@ fn transport_socket(params: &BootstrapParams) -> Value {
     json!({"name": "envoy.transport_sockets.tls", "typed_config": context})
 }
 
-fn access_log_sink(params: &BootstrapParams) -> Value {
+fn access_log_sink(params: &BootstrapParams<'_>) -> Value {
     json!({
         "name": names::ACCESS_LOG_SINK,
         "connect_timeout": "1s",

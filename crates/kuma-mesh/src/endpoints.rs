@@ -85,7 +85,7 @@ mod tests {
         Endpoint {
             address: address.parse().expect("an address"),
             port,
-            tags: Arc::new(Tags::of_service("redis")),
+            tags: Arc::new(Tags::from([("service", "redis")])),
         }
     }
 
@@ -111,7 +111,7 @@ mod tests {
             Endpoints::default(),
             Endpoints::new(vec![endpoint("10.0.0.2", 80)]),
             Endpoints::new(vec![endpoint("10.0.0.1", 81)]),
-            Endpoints::new(vec![Endpoint { tags: Arc::new(Tags::of_service("db")), ..endpoint("10.0.0.1", 80) }]),
+            Endpoints::new(vec![Endpoint { tags: Arc::new(Tags::from([("service", "db")])), ..endpoint("10.0.0.1", 80) }]),
         ] {
             assert_ne!(one, other);
             assert_ne!(hash_of(&one), hash_of(&other));
