@@ -128,8 +128,6 @@ impl Reader {
     /// `None` when the log is gone.
     async fn next(&mut self) -> Option<Change> {
         loop {
-            // What is appended after this line wakes the wait below.
-            self.latest.mark_unchanged();
             match lock(&self.ring).after(self.at) {
                 Next::Commit(commit) => {
                     self.at = commit.revision;
@@ -138,6 +136,7 @@ impl Reader {
                 Next::Gap => return Some(Change::Gap),
                 Next::Nothing => {}
             }
+            // Wakes at once if something was appended since the last wait, so nothing is missed in between.
             self.latest.changed().await.ok()?;
         }
     }
