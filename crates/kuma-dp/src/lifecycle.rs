@@ -22,6 +22,10 @@ pub(crate) use messages::State;
 /// A stream that lived this long had worked: the next attempt may come soon.
 const HEALTHY_AFTER: Duration = Duration::from_secs(10);
 
+/// A single failure is no news: the control plane was restarted, or has not yet seen the Envoy whose kuma-dp reports to
+/// it. Later failures in a row are all alike, so one is shown.
+const WORTH_A_WARNING: u32 = 2;
+
 /// The state to report; the latest one wins.
 #[derive(Debug, Clone)]
 struct Status {
@@ -103,13 +107,12 @@ async fn keep(
     connection: watch::Sender<bool>,
 ) {
     let mut backoff = Backoff::new();
-    // Every attempt fails alike while the control plane is away: it is said once, and once more when it is back.
-    let mut complained = false;
+    let mut failures = 0_u32;
     loop {
         let started = Instant::now();
         let ended = grpc::report(&identity, &status, || {
             connection.send_replace(true);
-            if complained {
+            if failures >= WORTH_A_WARNING {
                 tracing::info!("connected to the control plane again");
             }
         })
@@ -120,6 +123,7 @@ async fn keep(
         }
         if was_connected && started.elapsed() > HEALTHY_AFTER {
             backoff.reset();
+            failures = 0;
         }
         let pause = backoff.next();
         match ended {
@@ -132,17 +136,17 @@ async fn keep(
                 backoff.slow_down();
             }
             Err(error) => {
+                failures += 1;
                 let error = anyhow::Error::from(error);
-                if complained && !was_connected {
+                if failures == WORTH_A_WARNING {
+                    tracing::warn!(
+                        "cannot report to the control plane: {error:#}. Envoy goes on with what it has; kuma-dp keeps trying"
+                    );
+                } else {
                     tracing::debug!(
                         "could not report to the control plane: {error:#}; next attempt in {pause:.1?}"
                     );
-                } else {
-                    tracing::warn!(
-                        "could not report to the control plane: {error:#}. Envoy goes on with what it has; kuma-dp keeps trying"
-                    );
                 }
-                complained = true;
             }
         }
         tokio::select! {

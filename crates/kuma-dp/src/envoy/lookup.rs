@@ -149,7 +149,7 @@ mod tests {
                 "ROOT/cwd/sub/envoy",
                 "ROOT/cwd/sub/envoy",
             ),
-            (&["bin1/envoy", "cwd/envoy"], "./envoy", "ROOT/cwd/envoy"),
+            (&["bin1/envoy", "cwd/envoy"], "./envoy", "ROOT/cwd/./envoy"),
             (&["cwd/sub/e"], "sub/e", "ROOT/cwd/sub/e"),
             (&["beside/envoy"], "ROOT/gone/envoy", "ROOT/beside/envoy"),
         ] {

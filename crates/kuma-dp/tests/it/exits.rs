@@ -1,0 +1,151 @@
+//! Every way to end, and what is left afterwards: nothing.
+
+use http::StatusCode;
+use kuma_test::eventually;
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::control_plane::{DRAINING, ENVOY_EXITED, RUNNING};
+use crate::fake_envoy::{FakeEnvoy, OBEDIENT, STUBBORN};
+use crate::world::{LIMIT, World, entries, is_running};
+
+async fn gone(pid: u32) {
+    eventually("Envoy is gone", || async {
+        (!is_running(pid)).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_drains_and_ends_envoy() {
+    let world = World::new().await;
+    let envoy = FakeEnvoy::new(world.folder.path(), OBEDIENT);
+    let mut kuma_dp = world.start(&envoy.path(), &[]);
+    let pid = envoy.started().await;
+    world.cp.reported(&[RUNNING]).await;
+    kuma_dp.signal(Signal::TERM);
+    assert_eq!(kuma_dp.wait(LIMIT).code(), Some(0));
+    assert!(!is_running(pid));
+    world.cp.reported(&[RUNNING, DRAINING, ENVOY_EXITED]).await;
+    assert_eq!(entries(&world.tmp()), Vec::<std::path::PathBuf>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kill_minus_9_takes_envoy_along() {
+    let world = World::new().await;
+    // Not even one that ignores what it can ignore stays.
+    let envoy = FakeEnvoy::new(world.folder.path(), STUBBORN);
+    for _ in 0..20 {
+        let mut kuma_dp = world.start(&envoy.path(), &[]);
+        let pid = envoy.started().await;
+        kuma_dp.kill();
+        gone(pid).await;
+        std::fs::remove_file(envoy.path().with_file_name("pid")).unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn envoys_exit_code_is_kuma_dps() {
+    for (body, code, said) in [
+        ("exit 7", 7, "it exited with code 7"),
+        ("exit 0", 0, "it exited with code 0"),
+        ("kill -9 $$", 1, "it was killed by signal 9"),
+    ] {
+        let world = World::new().await;
+        // Until the control plane has heard of it; else there would be nobody to report to.
+        let wait = format!(
+            "while [ ! -e {0}/go ]; do sleep 0.02; done; {body}",
+            world.folder.path().display()
+        );
+        let envoy = FakeEnvoy::new(world.folder.path(), &wait);
+        let mut kuma_dp = world.start(&envoy.path(), &["--log-level=off"]);
+        world.cp.reported(&[RUNNING]).await;
+        std::fs::write(world.path("go"), "").unwrap();
+        assert_eq!(kuma_dp.wait(LIMIT).code(), Some(code), "{body}");
+        assert!(
+            kuma_dp
+                .output()
+                .contains(&format!("Envoy has ended: {said}")),
+            "{}",
+            kuma_dp.output()
+        );
+        world.cp.reported(&[RUNNING, ENVOY_EXITED]).await;
+        assert_eq!(
+            world.cp.script(|script| script.reports[1].detail.clone()),
+            said
+        );
+        assert_eq!(entries(&world.tmp()), Vec::<std::path::PathBuf>::new());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_envoy_that_hangs_is_killed_in_the_end() {
+    let world = World::new().await;
+    let envoy = FakeEnvoy::new(world.folder.path(), STUBBORN);
+    let mut kuma_dp = world.start(&envoy.path(), &[]);
+    let pid = envoy.started().await;
+    kuma_dp.signal(Signal::TERM);
+    assert_eq!(kuma_dp.wait(LIMIT).code(), Some(0));
+    assert!(!is_running(pid));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_signal_ends_it_at_once() {
+    let world = World::new().await;
+    let envoy = FakeEnvoy::new(world.folder.path(), STUBBORN);
+    let mut kuma_dp = world.start(&envoy.path(), &[]);
+    let pid = envoy.started().await;
+    world.cp.reported(&[RUNNING]).await;
+    kuma_dp.signal(Signal::INT);
+    world.cp.reported(&[RUNNING, DRAINING]).await;
+    kuma_dp.signal(Signal::TERM);
+    assert_eq!(kuma_dp.wait(LIMIT).code(), Some(1));
+    assert!(!is_running(pid));
+    assert_eq!(entries(&world.tmp()), Vec::<std::path::PathBuf>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_to_the_terminals_group_reaches_kuma_dp_alone() {
+    let world = World::new().await;
+    let envoy = FakeEnvoy::new(world.folder.path(), OBEDIENT);
+    let kuma_dp = world.start(&envoy.path(), &[]);
+    let pid = envoy.started().await;
+    let group =
+        |pid: u32| rustix::process::getpgid(Pid::from_raw(pid.try_into().unwrap())).unwrap();
+    assert_ne!(group(pid), group(kuma_dp.id()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unwilling_control_plane_holds_up_nothing() {
+    let mut world = World::new().await;
+    let envoy = FakeEnvoy::new(world.folder.path(), OBEDIENT);
+    let mut kuma_dp = world.start(&envoy.path(), &[]);
+    let pid = envoy.started().await;
+    world.cp.reported(&[RUNNING]).await;
+    world
+        .cp
+        .script(|script| script.catalog_status = StatusCode::INTERNAL_SERVER_ERROR);
+    world.cp.stop_xds().await;
+    // Envoy goes on without a control plane, and so does its end.
+    eventually("kuma-dp has noticed", || async {
+        kuma_dp.output().contains("could not report").then_some(())
+    })
+    .await;
+    assert!(is_running(pid));
+    kuma_dp.signal(Signal::TERM);
+    assert_eq!(kuma_dp.wait(LIMIT).code(), Some(0));
+    assert!(!is_running(pid));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn envoy_killed_from_outside_is_noticed() {
+    let world = World::new().await;
+    let envoy = FakeEnvoy::new(world.folder.path(), OBEDIENT);
+    let mut kuma_dp = world.start(&envoy.path(), &[]);
+    let pid = envoy.started().await;
+    kill_process(
+        Pid::from_raw(pid.try_into().unwrap()).unwrap(),
+        Signal::KILL,
+    )
+    .unwrap();
+    assert_eq!(kuma_dp.wait(LIMIT).code(), Some(1));
+}
