@@ -1,1 +1,19 @@
-//! Placeholder.
+//! The control plane of a mesh: documents in, configuration of proxies out.
+//!
+//! [`run::start`] wires everything and names every server in order. The data flow, and what must stay true of it, are in
+//! ARCHITECTURE.md.
+
+pub mod admin;
+pub mod ads;
+pub mod api;
+pub mod bootstrap;
+pub mod config;
+pub mod diagnostics;
+pub mod engine;
+pub mod http;
+pub mod identity;
+pub mod insights;
+pub mod lifecycle;
+pub mod mesh_ca;
+pub mod run;
+pub mod state_folder;

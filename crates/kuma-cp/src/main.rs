@@ -1,2 +1,122 @@
-//! Placeholder.
-fn main() {}
+//! `kuma-cp`, the control plane.
+
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::filter::LevelFilter;
+
+// Gives memory back after a storm of connections; the default allocator keeps it.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// The control plane of Kuma, a universal service mesh.
+#[derive(Parser)]
+#[command(name = "kuma-cp", disable_version_flag = true)]
+struct Cli {
+    /// How much to log.
+    #[arg(long, global = true, value_enum, default_value_t = LogLevel::Info)]
+    log_level: LogLevel,
+    /// How to log: text for people, JSON for programs.
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the control plane until it is told to stop.
+    Run(RunArgs),
+    /// Show the version.
+    Version {
+        /// Show the build as well.
+        #[arg(short = 'a', long)]
+        detailed: bool,
+    },
+}
+
+#[derive(Args)]
+struct RunArgs {
+    /// Configuration file, YAML. Variables of the environment override it.
+    #[arg(short = 'c', long = "config-file")]
+    config_file: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum LogLevel {
+    Off,
+    Error,
+    Warn,
+    Info,
+    Debug,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match cli.command {
+        Command::Version { detailed } => {
+            print!("{}", kuma_version::text(detailed));
+            ExitCode::SUCCESS
+        }
+        Command::Run(args) => {
+            init_logs(cli.log_level, cli.log_format);
+            match run(&args) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    eprintln!("Error: {error:#}");
+                    ExitCode::FAILURE
+                }
+            }
+        }
+    }
+}
+
+fn run(args: &RunArgs) -> anyhow::Result<()> {
+    let environment = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let loaded = kuma_cp::config::load(args.config_file.as_deref(), environment)?;
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    let home = std::env::var_os("HOME").map(PathBuf::from);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut running = kuma_cp::run::start(loaded.config, home.as_deref()).await?;
+        tokio::select! {
+            ended = running.failed() => return Err(ended),
+            _ = terminate.recv() => tracing::info!("asked to stop (SIGTERM)"),
+            _ = interrupt.recv() => tracing::info!("asked to stop (SIGINT)"),
+        }
+        tokio::select! {
+            () = running.stop() => Ok(()),
+            _ = terminate.recv() => anyhow::bail!("told to stop twice: stopped at once"),
+            _ = interrupt.recv() => anyhow::bail!("told to stop twice: stopped at once"),
+        }
+    })
+}
+
+fn init_logs(level: LogLevel, format: LogFormat) {
+    let level = match level {
+        LogLevel::Off => LevelFilter::OFF,
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+    };
+    let logs = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => logs.with_target(false).with_ansi(std::io::stderr().is_terminal()).init(),
+        LogFormat::Json => logs.json().init(),
+    }
+}

@@ -14,13 +14,7 @@ use crate::names;
 /// Every resource of a proxy, each once. `roots` are the PEM certificates of the mesh's CA; without them a mesh with mTLS
 /// still gets its TLS listeners, which then refuse everyone.
 pub fn plan(snapshot: &MeshSnapshot, dataplane: &MeshDataplane, roots: Option<&Arc<str>>) -> Vec<ResourceKey> {
-    let redirect_port = dataplane.redirect_port();
-    let transparent = redirect_port.is_some();
-    let mut plan = Plan { snapshot, roots, transparent, keys: Vec::new(), clusters: BTreeSet::new() };
-    if let Some(port) = redirect_port {
-        plan.keys.push(ResourceKey::CatchAllListener { port });
-        plan.keys.push(ResourceKey::PassThroughCluster);
-    }
+    let mut plan = Plan { snapshot, roots, keys: Vec::new(), clusters: BTreeSet::new() };
     for inbound in &dataplane.inbounds {
         plan.inbound(inbound);
     }
@@ -36,8 +30,6 @@ pub fn plan(snapshot: &MeshSnapshot, dataplane: &MeshDataplane, roots: Option<&A
 struct Plan<'a> {
     snapshot: &'a MeshSnapshot,
     roots: Option<&'a Arc<str>>,
-    /// Whether the operating system redirects the proxy's connections to it.
-    transparent: bool,
     keys: Vec<ResourceKey>,
     /// Names of the clusters that are planned: two outbounds to one service share theirs.
     clusters: BTreeSet<Arc<str>>,
@@ -50,7 +42,7 @@ impl Plan<'_> {
         if self.clusters.insert(Arc::from(names::local_cluster(service_port))) {
             self.keys.push(ResourceKey::LocalCluster { port: service_port });
         }
-        self.keys.push(ResourceKey::InboundListener { address, port, service_port, tls, transparent: self.transparent });
+        self.keys.push(ResourceKey::InboundListener { address, port, service_port, tls });
         if tls {
             self.permissions(inbound, Arc::from(names::inbound_listener(address, port)));
         }
@@ -93,7 +85,7 @@ impl Plan<'_> {
         } else {
             Flow::Denied
         };
-        self.keys.push(ResourceKey::OutboundListener { address, port, flow, transparent: self.transparent });
+        self.keys.push(ResourceKey::OutboundListener { address, port, flow });
         let mut clusters: Vec<WeightedCluster> = Vec::new();
         for destination in self.snapshot.destinations(dataplane, service) {
             let name: Arc<str> = names::service_cluster(&destination.service, &destination.tags.0).into();

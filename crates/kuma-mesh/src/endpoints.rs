@@ -34,12 +34,20 @@ impl Endpoints {
         endpoints.sort_unstable();
         endpoints.dedup();
         let mut hash = Xxh3::new();
-        for Endpoint { address, port, tags } in &endpoints {
+        for Endpoint {
+            address,
+            port,
+            tags,
+        } in &endpoints
+        {
             address.hash(&mut hash);
             port.hash(&mut hash);
             tags.hash(&mut hash);
         }
-        Endpoints { hash: hash.finish(), sorted: endpoints }
+        Endpoints {
+            hash: hash.finish(),
+            sorted: endpoints,
+        }
     }
 }
 
@@ -97,7 +105,11 @@ mod tests {
 
     #[test]
     fn order_and_repetitions_do_not_matter() {
-        let one = Endpoints::new(vec![endpoint("10.0.0.2", 80), endpoint("10.0.0.1", 80), endpoint("10.0.0.2", 80)]);
+        let one = Endpoints::new(vec![
+            endpoint("10.0.0.2", 80),
+            endpoint("10.0.0.1", 80),
+            endpoint("10.0.0.2", 80),
+        ]);
         let two = Endpoints::new(vec![endpoint("10.0.0.1", 80), endpoint("10.0.0.2", 80)]);
         assert_eq!(one.len(), 2);
         assert_eq!(one, two);
@@ -111,7 +123,10 @@ mod tests {
             Endpoints::default(),
             Endpoints::new(vec![endpoint("10.0.0.2", 80)]),
             Endpoints::new(vec![endpoint("10.0.0.1", 81)]),
-            Endpoints::new(vec![Endpoint { tags: Arc::new(Tags::from([("service", "db")])), ..endpoint("10.0.0.1", 80) }]),
+            Endpoints::new(vec![Endpoint {
+                tags: Arc::new(Tags::from([("service", "db")])),
+                ..endpoint("10.0.0.1", 80)
+            }]),
         ] {
             assert_ne!(one, other);
             assert_ne!(hash_of(&one), hash_of(&other));

@@ -1,1 +1,31 @@
-//! Placeholder.
+//! One mesh as a value.
+//!
+//! [`MeshSnapshot`] holds the documents of one mesh together with the indexes that answer, without a scan of the whole
+//! mesh, the two questions everything else is made of: *what does this proxy see* (its endpoints, the policies that match
+//! it, the peers it admits) and *which proxies does this change concern* ([`Affected`]).
+//!
+//! The crate is pure: no clock, no I/O, no Envoy. `kuma-envoy` turns what it answers into configuration; the engine of
+//! `kuma-cp` owns one snapshot per mesh and applies commits to it.
+//!
+//! What it leaves out: Envoy's names and messages, certificates, and who is connected.
+
+mod affected;
+mod dataplane;
+pub mod endpoints;
+mod matching;
+mod permissions;
+mod policies;
+mod routes;
+mod services;
+mod snapshot;
+mod spiffe;
+
+pub use affected::Affected;
+pub use dataplane::{Inbound, MeshDataplane, Outbound};
+pub use endpoints::{Endpoint, Endpoints};
+pub use matching::{ConnectionPolicy, best_policy};
+pub use permissions::{Admitted, Peer};
+pub use policies::Policies;
+pub use routes::Destination;
+pub use snapshot::MeshSnapshot;
+pub use spiffe::{spiffe_id, spiffe_prefix};

@@ -1,1 +1,16 @@
-//! Placeholder.
+//! Runs the project's programs, real Envoys included, for tests. Development only.
+//!
+//! Everything listens on loopback, on ports that were free a moment ago, and ends with the value that started it.
+
+pub mod apps;
+pub mod control_plane;
+pub mod dataplane;
+pub mod documents;
+pub mod ports;
+pub mod process;
+pub mod wait;
+
+pub use control_plane::ControlPlane;
+pub use dataplane::Dataplane;
+pub use process::{Process, envoy_binary, program};
+pub use wait::eventually;

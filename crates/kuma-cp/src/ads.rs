@@ -1,0 +1,166 @@
+//! xDS streams of proxies: who may open one, and what becomes of their answers.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
+use jiff::Timestamp;
+use kuma_ca::{Claims, TokenVerifier};
+use kuma_xds::grpc::{Code, Status};
+use kuma_xds::server::{Authority, Peer, StreamHandler};
+use kuma_xds::{Event, Node, ResourceType, StreamState, Variant};
+use tokio::sync::watch;
+
+use crate::engine::{Engine, OpenStream, StreamId};
+use crate::insights::{Insights, SubscriptionHandle};
+
+/// Name of the secret with a proxy's own certificate.
+const IDENTITY_CERT: &str = "identity_cert";
+
+/// Decides who may open a stream, and connects streams with the engine.
+pub struct Ads {
+    /// Where configuration comes from.
+    pub engine: Arc<Engine>,
+    /// Where answers are noted.
+    pub insights: Arc<Insights>,
+    /// Who proves to be whom.
+    pub tokens: Arc<TokenVerifier>,
+}
+
+impl Ads {
+    /// What the request's token proves; `None` without one.
+    ///
+    /// # Errors
+    /// A token that is not valid, or that came over a connection on which others could have read it.
+    pub fn claims(&self, peer: &Peer, headers: &HeaderMap) -> Result<Option<Claims>, Status> {
+        let mut values = headers.get_all(AUTHORIZATION).iter();
+        let Some(value) = values.next() else { return Ok(None) };
+        if values.next().is_some() {
+            return Err(Status::new(Code::Unauthenticated, "more than one authorization header"));
+        }
+        if !peer.tls {
+            return Err(Status::new(Code::Unauthenticated, "a dataplane token must travel over TLS"));
+        }
+        let token = value.to_str().map_err(|_| Status::new(Code::Unauthenticated, "the dataplane token is not valid"))?;
+        match self.tokens.verify(token, std::time::SystemTime::now()) {
+            Ok(claims) => Ok(Some(claims)),
+            Err(error) => {
+                tracing::warn!(peer = %peer.address, %error, "refused a dataplane token");
+                Err(Status::new(Code::Unauthenticated, format!("the dataplane token is not valid: {error}")))
+            }
+        }
+    }
+}
+
+/// The mesh and the name in a node's id, `<mesh>.<name>`. Names may contain dots, meshes may not.
+pub fn parse_node_id(id: &str) -> Option<(&str, &str)> {
+    let (mesh, name) = id.split_once('.')?;
+    // Dataplanes of Kubernetes are called `<pod>.<namespace>`.
+    let name_ok = !name.is_empty() && name.split('.').all(|part| kuma_model::check_name(part).is_none());
+    (kuma_model::check_name(mesh).is_none() && name_ok).then_some((mesh, name))
+}
+
+/// Whether the claims of a token, if there is one, are about this proxy.
+///
+/// # Errors
+/// They are about another one.
+pub fn check_claims(claims: Option<&Claims>, mesh: &str, name: &str) -> Result<(), Status> {
+    match claims {
+        Some(claims) if claims.mesh != mesh || claims.name != name => {
+            tracing::warn!(%mesh, dataplane = %name, token_mesh = %claims.mesh, token_name = %claims.name,
+                "refused a proxy whose token is of another one");
+            Err(Status::new(Code::PermissionDenied, "the dataplane token is of another dataplane"))
+        }
+        _ => Ok(()),
+    }
+}
+
+impl Authority for Ads {
+    type Stream = AdsStream;
+
+    fn admit(&self, peer: &Peer, headers: &HeaderMap) -> Result<(), Status> {
+        self.claims(peer, headers).map(drop)
+    }
+
+    fn open(
+        &self,
+        peer: &Peer,
+        headers: &HeaderMap,
+        node: &Node,
+        _: Variant,
+    ) -> Result<(AdsStream, watch::Receiver<StreamState>), Status> {
+        let claims = self.claims(peer, headers)?;
+        let Some((mesh, name)) = parse_node_id(&node.id) else {
+            return Err(Status::new(Code::InvalidArgument, "node.id has to be <mesh>.<name of the Dataplane>"));
+        };
+        check_claims(claims.as_ref(), mesh, name)?;
+        let (mesh, proxy): (Arc<str>, Arc<str>) = (Arc::from(mesh), Arc::from(name));
+        let (state, receiver) = watch::channel(StreamState::Hold);
+        let id = self.engine.next_stream();
+        let address: IpAddr = peer.address.ip();
+        let stream = OpenStream {
+            id,
+            proxy: proxy.clone(),
+            authenticated: claims.is_some(),
+            encrypted: peer.tls,
+            address,
+            returning: false,
+            state,
+        };
+        tracing::info!(%mesh, dataplane = %proxy, peer = %peer.address, "proxy connected");
+        let subscription = self.insights.connected(&mesh, &proxy, Timestamp::now());
+        let engine = self.engine.clone();
+        Ok((AdsStream { id, mesh, proxy, opening: Some(stream), engine, subscription }, receiver))
+    }
+}
+
+/// One stream of a proxy. Dropped when the stream ends.
+pub struct AdsStream {
+    id: StreamId,
+    mesh: Arc<str>,
+    proxy: Arc<str>,
+    /// What the engine is told with the first event, which says whether the client comes back with configuration.
+    opening: Option<OpenStream>,
+    engine: Arc<Engine>,
+    subscription: SubscriptionHandle,
+}
+
+impl StreamHandler for AdsStream {
+    fn on_event(&mut self, event: Event) {
+        if let Some(mut stream) = self.opening.take() {
+            stream.returning = matches!(event, Event::Reported { .. });
+            self.engine.open(&self.mesh, stream);
+        }
+        match event {
+            Event::Reported { resource_type: ResourceType::Secret, versions } => {
+                let identity = versions.iter().find(|(name, _)| name.as_ref() == IDENTITY_CERT);
+                self.engine.reported_secrets(&self.mesh, self.id, identity.map(|(_, version)| version.clone()));
+            }
+            Event::Subscribed { resource_type: ResourceType::Secret, subscriptions } => {
+                if subscriptions.iter().any(|subscription| subscription.name.as_ref() == IDENTITY_CERT) {
+                    self.engine.wants_identity(&self.mesh, self.id);
+                }
+            }
+            Event::Unknown { resource_type, names } => {
+                tracing::debug!(mesh = %self.mesh, dataplane = %self.proxy, r#type = resource_type.type_url(), ?names,
+                    "the proxy asks for what it has no right to, or what does not exist yet");
+            }
+            Event::Reported { .. } | Event::Subscribed { .. } | Event::Unsubscribed { .. } | Event::Settled { .. } => {}
+            Event::Sent { resource_type } => self.subscription.sent(resource_type, Timestamp::now()),
+            Event::Acked { resource_type } => self.subscription.acked(resource_type, Timestamp::now()),
+            Event::Nacked { resource_type, message } => {
+                tracing::warn!(mesh = %self.mesh, dataplane = %self.proxy, r#type = resource_type.type_url(), %message,
+                    "the proxy refused a response and keeps what it had");
+                self.subscription.nacked(resource_type, Timestamp::now());
+            }
+        }
+    }
+}
+
+impl Drop for AdsStream {
+    fn drop(&mut self) {
+        tracing::info!(mesh = %self.mesh, dataplane = %self.proxy, "proxy disconnected");
+        self.engine.close(&self.mesh, self.id);
+    }
+}

@@ -1,0 +1,69 @@
+//! Each distinct resource encoded once, and shared by every proxy that gets it.
+
+use std::sync::Arc;
+
+use kuma_envoy::ResourceKey;
+use kuma_mesh::{MeshDataplane, MeshSnapshot};
+use kuma_xds::{Resource, ResourceType, Snapshot};
+use rustc_hash::FxHashMap;
+
+/// Resources by everything that their bytes depend on: equal keys give one resource, so proxies that differ in nothing
+/// share everything, and what a change leaves alone keeps its pointer.
+#[derive(Default)]
+pub(super) struct Content {
+    resources: FxHashMap<ResourceKey, Arc<Resource>>,
+    /// Size at which those that no proxy holds any more are dropped.
+    sweep_at: usize,
+}
+
+/// Below this many resources nothing is swept.
+const SWEEP_FROM: usize = 1024;
+
+impl Content {
+    /// The resource of a key, encoded if it is new.
+    pub(super) fn resource(&mut self, key: ResourceKey) -> Arc<Resource> {
+        if let Some(resource) = self.resources.get(&key) {
+            return resource.clone();
+        }
+        let resource = Arc::new(encode(&key));
+        if self.resources.len() >= self.sweep_at.max(SWEEP_FROM) {
+            self.resources.retain(|_, resource| Arc::strong_count(resource) > 1);
+            self.sweep_at = 2 * self.resources.len();
+        }
+        self.resources.insert(key, resource.clone());
+        resource
+    }
+}
+
+/// One resource as it goes on the wire. Its version is the hash of its bytes: two control planes, or one restarted, agree.
+pub(super) fn encode(key: &ResourceKey) -> Resource {
+    let encoded = kuma_envoy::encode(key);
+    let requires: Vec<_> = encoded.requires.into_iter().collect();
+    let resource = Resource::new(encoded.resource_type, encoded.name, &encoded.value).requiring(requires);
+    if encoded.placeholder { resource.placeholder() } else { resource }
+}
+
+/// The whole answer for one proxy with nothing remembered: the oracle of the incremental path.
+pub(super) fn generate(snapshot: &MeshSnapshot, dataplane: &MeshDataplane, roots: Option<&Arc<str>>) -> Snapshot {
+    let mut builder = Snapshot::builder();
+    for key in kuma_envoy::plan(snapshot, dataplane, roots) {
+        builder.insert(Arc::new(encode(&key)));
+    }
+    builder.build()
+}
+
+/// Whether two snapshots hold the very same lists, which is so whenever one was built after the other without a change.
+pub(super) fn same_lists(a: &Snapshot, b: &Snapshot) -> bool {
+    ResourceType::ALL.iter().all(|&kind| Arc::ptr_eq(a.list(kind), b.list(kind)))
+}
+
+/// Whether two snapshots have the same names in the same versions.
+pub(super) fn same_versions(a: &Snapshot, b: &Snapshot) -> bool {
+    ResourceType::ALL.iter().all(|&kind| {
+        let versions = |snapshot: &Snapshot| -> Vec<(Arc<str>, String)> {
+            let list = snapshot.list(kind).iter();
+            list.map(|resource| (resource.name().clone(), resource.version().to_owned())).collect()
+        };
+        versions(a) == versions(b)
+    })
+}

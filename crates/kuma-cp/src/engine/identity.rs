@@ -1,0 +1,86 @@
+//! Who gets a certificate, when it is made anew, and when a proxy keeps the one it has.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use kuma_ca::{IdentityVersion, LeafRequest, Root};
+use kuma_mesh::MeshDataplane;
+use kuma_xds::Resource;
+
+/// Name of the secret with a proxy's own certificate and key.
+pub(super) const IDENTITY_CERT: &str = "identity_cert";
+
+/// A certificate in a proxy's hands.
+pub(super) struct Identity {
+    pub(super) resource: Arc<Resource>,
+    /// A hash of what it was made of: the root, the mesh and the services.
+    inputs: u64,
+    /// When the next one is due.
+    pub(super) renew_at: SystemTime,
+}
+
+/// What a certificate is made of.
+pub(super) struct Issuing<'a> {
+    pub(super) root: &'a Root,
+    pub(super) mesh: &'a str,
+    pub(super) validity: Duration,
+    pub(super) now: SystemTime,
+    /// Spreads renewals, so that proxies that came together do not come back together; 0 to 1.
+    pub(super) jitter: f64,
+}
+
+impl Issuing<'_> {
+    /// The identity that a proxy should hold: the one it has where that will do, else a new one.
+    ///
+    /// `reported` is the version of a certificate that the proxy says it holds from an earlier life of this process; leaf
+    /// keys are never stored, so a good one can be recognised but not sent again.
+    pub(super) fn identity(
+        &self,
+        dataplane: &MeshDataplane,
+        current: Option<Identity>,
+        reported: Option<&str>,
+    ) -> Result<Identity, kuma_ca::CaError> {
+        let services: BTreeSet<&str> = dataplane.services.iter().map(|service| service.as_ref()).collect();
+        let inputs = self.root.identity_inputs(self.mesh, &services);
+        if let Some(current) = current
+            && current.inputs == inputs
+            && self.now < current.renew_at
+        {
+            return Ok(current);
+        }
+        if let Some(version) = reported.and_then(|text| text.parse::<IdentityVersion>().ok())
+            && version.still_good(inputs, self.validity, self.now)
+        {
+            let not_after = version.not_after();
+            return Ok(Identity {
+                resource: Arc::new(Resource::held(
+                    envoy_api::ResourceType::Secret,
+                    IDENTITY_CERT,
+                    version.to_string(),
+                )),
+                inputs,
+                renew_at: kuma_ca::renewal_time(not_after - self.validity, not_after, self.jitter),
+            });
+        }
+        let leaf = self.root.issue(&LeafRequest {
+            mesh: self.mesh,
+            services: &services,
+            validity: self.validity,
+            now: self.now,
+        })?;
+        let version = IdentityVersion::new(inputs, leaf.not_after);
+        let encoded = kuma_envoy::identity_secret(IDENTITY_CERT, &leaf.chain_pem, leaf.key_pem.expose());
+        let resource = Resource::with_version(
+            envoy_api::ResourceType::Secret,
+            IDENTITY_CERT,
+            version.to_string(),
+            &encoded.value,
+        );
+        Ok(Identity {
+            resource: Arc::new(resource),
+            inputs,
+            renew_at: leaf.renewal_time(self.jitter),
+        })
+    }
+}

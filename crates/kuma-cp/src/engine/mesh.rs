@@ -1,0 +1,475 @@
+//! One mesh at work: its snapshot, the proxies that are connected, and what each of them is to get.
+//!
+//! Synchronous and without I/O: events in, states of streams out. `task.rs` runs it; tests drive it by hand.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use kuma_ca::Root;
+use kuma_mesh::{Affected, MeshSnapshot};
+use kuma_model::{Dataplane, Key, Mesh, Resource as _, TrafficPermission, TrafficRoute, decode_spec};
+use kuma_store::Stored;
+use kuma_xds::grpc::{Code, Status};
+use kuma_xds::{ResourceType, Snapshot, StreamState};
+use tokio::sync::watch;
+
+use super::content::{Content, generate, same_lists, same_versions};
+use super::identity::{Identity, Issuing};
+use crate::mesh_ca;
+
+/// How long a proxy that comes back with configuration is listened to before it is answered, while its Mesh has not been
+/// written since the start: long enough for the rest of its first requests, which Envoy sends in one go, to say whether it
+/// holds secrets.
+pub(super) const GRACE: Duration = Duration::from_millis(500);
+
+/// Identifies a stream for the life of the process.
+pub type StreamId = u64;
+
+/// What holds for all meshes.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Whether the store keeps documents over a restart. Where it does not, a document that is missing may still come.
+    pub durable: bool,
+    /// Life of the certificates of proxies.
+    pub leaf_validity: Duration,
+}
+
+/// A stream that was opened.
+pub struct OpenStream {
+    /// Its id.
+    pub id: StreamId,
+    /// Name of the Dataplane that it says it is, proved by a token if `authenticated`.
+    pub proxy: Arc<str>,
+    /// Whether a token proved it.
+    pub authenticated: bool,
+    /// Whether the connection is encrypted: secrets travel on no other.
+    pub encrypted: bool,
+    /// Where it comes from.
+    pub address: IpAddr,
+    /// Whether its first request reported configuration from an earlier life of this process.
+    pub returning: bool,
+    /// Where its state goes.
+    pub state: watch::Sender<StreamState>,
+}
+
+struct Stream {
+    proxy: Arc<str>,
+    authenticated: bool,
+    encrypted: bool,
+    address: IpAddr,
+    state: watch::Sender<StreamState>,
+    returning: bool,
+    /// Until when a returning proxy may still say that it holds secrets.
+    grace_until: SystemTime,
+    holds_secrets: bool,
+    wants_identity: bool,
+    reported_identity: Option<Box<str>>,
+    identity: Option<Identity>,
+}
+
+/// A connected proxy. Streams of one proxy share everything but the identity.
+#[derive(Default)]
+struct Proxy {
+    streams: BTreeSet<StreamId>,
+    config: Option<Arc<Snapshot>>,
+}
+
+/// The state of one mesh; see the module.
+pub struct MeshEngine {
+    settings: Settings,
+    snapshot: MeshSnapshot,
+    /// The documents that make up the snapshot.
+    documents: BTreeSet<Key>,
+    /// Whether the Mesh was written since the start, not just made by default.
+    mesh_written: bool,
+    /// Dataplanes that were deleted since the start: that they are gone is known, not just not heard of.
+    deleted: BTreeSet<Arc<str>>,
+    root: Option<Root>,
+    roots: Option<Arc<str>>,
+    content: Content,
+    proxies: BTreeMap<Arc<str>, Proxy>,
+    streams: HashMap<StreamId, Stream>,
+    /// When a stream is looked at again: a renewal, or the end of its grace.
+    deadlines: BTreeSet<(SystemTime, StreamId)>,
+}
+
+impl MeshEngine {
+    /// A mesh without documents or proxies.
+    pub fn new(name: &str, settings: Settings) -> MeshEngine {
+        MeshEngine {
+            snapshot: MeshSnapshot::new(name, !settings.durable),
+            settings,
+            documents: BTreeSet::new(),
+            mesh_written: false,
+            deleted: BTreeSet::new(),
+            root: None,
+            roots: None,
+            content: Content::default(),
+            proxies: BTreeMap::new(),
+            streams: HashMap::new(),
+            deadlines: BTreeSet::new(),
+        }
+    }
+
+    /// Whether the mesh has neither documents nor streams, and can be forgotten.
+    pub fn is_idle(&self) -> bool {
+        self.documents.is_empty() && self.streams.is_empty()
+    }
+
+    /// Takes the whole mesh as it is in the store: at start and after a gap. What is not there any more is gone.
+    pub fn load(&mut self, documents: &[Arc<Stored>], now: SystemTime) {
+        let present: BTreeSet<&Key> = documents.iter().map(|stored| &stored.document.key).collect();
+        let vanished: Vec<Key> = self.documents.iter().filter(|key| !present.contains(key)).cloned().collect();
+        let mut affected = Affected::none();
+        for key in vanished {
+            affected.merge(self.apply_one(&key, None));
+        }
+        for stored in documents {
+            affected.merge(self.apply_one(&stored.document.key, Some(stored)));
+        }
+        self.publish(&affected, now);
+    }
+
+    /// Applies one commit as a whole: nobody sees half of it.
+    pub fn commit(&mut self, changes: &[(Key, Option<Arc<Stored>>)], now: SystemTime) {
+        let mut affected = Affected::none();
+        for (key, stored) in changes {
+            affected.merge(self.apply_one(key, stored.as_ref()));
+            if key.kind == Mesh::KIND && stored.is_some() && !self.mesh_written {
+                self.mesh_written = true;
+                affected = Affected::All;
+            }
+        }
+        self.publish(&affected, now);
+    }
+
+    /// Notes that the Mesh was written again just as it is, which a restarted control plane may have waited for.
+    pub fn touch_mesh(&mut self, now: SystemTime) {
+        if !self.mesh_written {
+            self.mesh_written = true;
+            self.publish(&Affected::All, now);
+        }
+    }
+
+    /// A proxy opened a stream.
+    pub fn open(&mut self, stream: OpenStream, now: SystemTime) {
+        let OpenStream { id, proxy, authenticated, encrypted, address, returning, state } = stream;
+        if !authenticated && self.snapshot.mtls_enabled() {
+            let text = format!(
+                "mesh {:?} has mTLS: a dataplane token is required (kumactl generate dataplane-token, kuma-dp run --dataplane-token-file)",
+                self.snapshot.name
+            );
+            state.send_replace(StreamState::Close(Status::new(Code::Unauthenticated, text)));
+            return;
+        }
+        if self.snapshot.mtls_enabled() && !encrypted {
+            let text = format!("mesh {:?} has mTLS: the connection to the control plane must be TLS", self.snapshot.name);
+            state.send_replace(StreamState::Close(Status::new(Code::PermissionDenied, text)));
+            return;
+        }
+        self.streams.insert(
+            id,
+            Stream {
+                proxy: proxy.clone(),
+                authenticated,
+                encrypted,
+                address,
+                state,
+                returning,
+                grace_until: now + GRACE,
+                holds_secrets: false,
+                wants_identity: false,
+                reported_identity: None,
+                identity: None,
+            },
+        );
+        let entry = self.proxies.entry(proxy.clone()).or_default();
+        entry.streams.insert(id);
+        if entry.config.is_none() {
+            self.plan(&proxy);
+        }
+        // Its proxy is alive, whatever an earlier one of this name has said.
+        let affected = self.snapshot.set_departed(&proxy, false);
+        self.publish(&affected, now);
+        self.publish_stream(id, now);
+    }
+
+    /// A stream's client told which secrets it holds from an earlier life.
+    pub fn reported_secrets(&mut self, id: StreamId, identity: Option<Box<str>>, now: SystemTime) {
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        stream.holds_secrets = true;
+        stream.reported_identity = identity;
+        self.publish_stream(id, now);
+    }
+
+    /// A stream's client asked for its certificate.
+    pub fn wants_identity(&mut self, id: StreamId, now: SystemTime) {
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        stream.wants_identity = true;
+        self.publish_stream(id, now);
+    }
+
+    /// A stream ended.
+    pub fn close(&mut self, id: StreamId) {
+        let Some(stream) = self.streams.remove(&id) else { return };
+        if let Some(identity) = &stream.identity {
+            self.deadlines.remove(&(identity.renew_at, id));
+        }
+        self.deadlines.remove(&(stream.grace_until, id));
+        if let Some(proxy) = self.proxies.get_mut(&stream.proxy) {
+            proxy.streams.remove(&id);
+            if proxy.streams.is_empty() {
+                self.proxies.remove(&stream.proxy);
+            }
+        }
+    }
+
+    /// kuma-dp said that its proxy is leaving or has left, or that it runs.
+    pub fn set_departed(&mut self, proxy: &Arc<str>, departed: bool, now: SystemTime) {
+        let affected = self.snapshot.set_departed(proxy, departed);
+        self.publish(&affected, now);
+    }
+
+    /// Whether a word about a proxy may be believed without a token: only where no token is needed, and from the address
+    /// that the proxy's own stream comes from.
+    pub fn believes(&self, proxy: &str, address: IpAddr) -> bool {
+        !self.snapshot.mtls_enabled()
+            && self.proxies.get(proxy).is_some_and(|proxy| {
+                proxy.streams.iter().any(|id| self.streams.get(id).is_some_and(|stream| stream.address == address))
+            })
+    }
+
+    /// The next time that [`MeshEngine::on_deadline`] has something to do.
+    pub fn next_deadline(&self) -> Option<SystemTime> {
+        self.deadlines.first().map(|(time, _)| *time)
+    }
+
+    /// Renews the certificates that are due, and answers the proxies whose grace is over.
+    pub fn on_deadline(&mut self, now: SystemTime) {
+        while let Some(&(time, id)) = self.deadlines.first()
+            && time <= now
+        {
+            self.deadlines.remove(&(time, id));
+            self.publish_stream(id, now);
+        }
+    }
+
+    /// The connected proxies whose configuration is not what the whole path gives. Always none, or the engine has a bug.
+    pub fn audit(&self) -> Vec<String> {
+        let differs = |name: &str| match (self.current(name), self.generate(name)) {
+            (None, None) => false,
+            (Some(current), Some(whole)) => !same_versions(&current, &whole),
+            _ => true,
+        };
+        let names = self.proxies.keys().filter(|name| differs(name));
+        names.map(|name| format!("{}.{name}", self.snapshot.name)).collect()
+    }
+
+    /// What a proxy is to get, made from nothing: what a proxy has by the incremental path must equal it.
+    pub fn generate(&self, proxy: &str) -> Option<Snapshot> {
+        let dataplane = self.snapshot.dataplane(proxy)?;
+        Some(generate(&self.snapshot, dataplane, self.roots.as_ref()))
+    }
+
+    /// What a connected proxy is given now, its identity left out.
+    pub fn current(&self, proxy: &str) -> Option<Arc<Snapshot>> {
+        self.proxies.get(proxy)?.config.clone()
+    }
+
+    /// Applies one document. One that does not parse is reported and left out; where it guards access that denies.
+    fn apply_one(&mut self, key: &Key, stored: Option<&Arc<Stored>>) -> Affected {
+        if stored.is_some() {
+            self.documents.insert(key.clone());
+        } else {
+            self.documents.remove(key);
+        }
+        let spec = stored.map(|stored| &stored.document.spec);
+        match key.kind {
+            Mesh::KIND => {
+                if stored.is_none() {
+                    self.mesh_written = false;
+                }
+                self.snapshot.set_mesh(spec.and_then(|spec| decoded::<Mesh>(key, spec)).map(Arc::new))
+            }
+            Dataplane::KIND => {
+                if stored.is_none() {
+                    self.deleted.insert(key.name.clone());
+                } else {
+                    self.deleted.remove(&key.name);
+                }
+                let dataplane = spec.and_then(|spec| decoded::<Dataplane>(key, spec));
+                self.snapshot.set_dataplane(&key.name, dataplane)
+            }
+            TrafficPermission::KIND => {
+                let policy = spec.and_then(|spec| decoded::<TrafficPermission>(key, spec));
+                self.snapshot.set_permission(&key.name, policy.map(Arc::new))
+            }
+            TrafficRoute::KIND => {
+                let policy = spec.and_then(|spec| decoded::<TrafficRoute>(key, spec));
+                self.snapshot.set_route(&key.name, policy.map(Arc::new))
+            }
+            kuma_model::SECRET_KIND if mesh_ca::is_builtin_ca(key) => {
+                self.root = spec.and_then(|spec| match mesh_ca::read(spec) {
+                    Ok(root) => Some(root),
+                    Err(error) => {
+                        tracing::error!(mesh = %key.mesh, %error, "the CA of the mesh cannot be read: no certificate is issued");
+                        None
+                    }
+                });
+                self.roots = self.root.as_ref().map(|root| Arc::from(root.cert_pem()));
+                Affected::All
+            }
+            _ => Affected::none(),
+        }
+    }
+
+    /// Plans the affected proxies that are connected, and hands the result to their streams.
+    fn publish(&mut self, affected: &Affected, now: SystemTime) {
+        let concerned: Vec<Arc<str>> = match affected {
+            Affected::All => self.proxies.keys().cloned().collect(),
+            Affected::Proxies(names) => names.iter().filter(|name| self.proxies.contains_key(*name)).cloned().collect(),
+        };
+        for name in concerned {
+            // A mesh-wide change may alter whether a stream is held, even where the configuration stays.
+            if self.plan(&name) || matches!(affected, Affected::All) || self.snapshot.dataplane(&name).is_none() {
+                let ids: Vec<StreamId> = self.proxies.get(&name).map(|proxy| proxy.streams.iter().copied().collect()).unwrap_or_default();
+                for id in ids {
+                    self.publish_stream(id, now);
+                }
+            }
+        }
+    }
+
+    /// Makes the configuration of a connected proxy anew. Returns whether it changed.
+    fn plan(&mut self, name: &Arc<str>) -> bool {
+        let keys = self.snapshot.dataplane(name).map(|dataplane| {
+            kuma_envoy::plan(&self.snapshot, dataplane, self.roots.as_ref())
+        });
+        let Some(proxy) = self.proxies.get_mut(name) else { return false };
+        let config = keys.map(|keys| {
+            let mut builder = Snapshot::builder();
+            for key in keys {
+                builder.insert(self.content.resource(key));
+            }
+            match &proxy.config {
+                Some(before) => builder.build_after(before),
+                None => builder.build(),
+            }
+        });
+        let changed = match (&proxy.config, &config) {
+            (None, None) => false,
+            (Some(before), Some(after)) => !same_lists(before, after),
+            _ => true,
+        };
+        if changed {
+            proxy.config = config.map(Arc::new);
+        }
+        changed
+    }
+
+    /// Gives a stream what it is to get now.
+    fn publish_stream(&mut self, id: StreamId, now: SystemTime) {
+        let state = self.stream_state(id, now);
+        let Some(stream) = self.streams.get(&id) else { return };
+        stream.state.send_if_modified(|current| {
+            let same = match (&*current, &state) {
+                (StreamState::Hold, StreamState::Hold) => true,
+                (StreamState::Serve(before), StreamState::Serve(after)) => same_lists(before, after),
+                _ => false,
+            };
+            if !same {
+                *current = state;
+            }
+            !same
+        });
+    }
+
+    fn stream_state(&mut self, id: StreamId, now: SystemTime) -> StreamState {
+        let Some(stream) = self.streams.get_mut(&id) else { return StreamState::Hold };
+        let known = self.snapshot.dataplane(&stream.proxy).is_some() && self.snapshot.mesh.is_some();
+        if !known {
+            let gone = self.settings.durable || self.deleted.contains(&stream.proxy);
+            return if gone { StreamState::Serve(Arc::new(Snapshot::default())) } else { StreamState::Hold };
+        }
+        if !self.settings.durable && !self.mesh_written && stream.returning {
+            if stream.holds_secrets {
+                return StreamState::Hold;
+            }
+            if now < stream.grace_until {
+                self.deadlines.insert((stream.grace_until, id));
+                return StreamState::Hold;
+            }
+        }
+        let Some(config) = self.proxies.get(&stream.proxy).and_then(|proxy| proxy.config.clone()) else {
+            return StreamState::Hold;
+        };
+        if !self.snapshot.mtls_enabled() {
+            if let Some(identity) = stream.identity.take() {
+                self.deadlines.remove(&(identity.renew_at, id));
+            }
+            return StreamState::Serve(config);
+        }
+        if !stream.authenticated || !stream.encrypted {
+            tracing::warn!(
+                mesh = %self.snapshot.name, dataplane = %stream.proxy,
+                "mTLS is on and the proxy has no token or no TLS to the control plane: it gets no certificate and its inbounds refuse everyone"
+            );
+            let mut without_secrets = config.to_builder();
+            without_secrets.share(ResourceType::Secret, Snapshot::default().list(ResourceType::Secret).clone());
+            return StreamState::Serve(Arc::new(without_secrets.build()));
+        }
+        if !stream.wants_identity && !stream.holds_secrets {
+            return StreamState::Serve(config);
+        }
+        match self.issue(id, now) {
+            Some(identity) => StreamState::Serve(Arc::new(config.to_builder().with(identity).build())),
+            None => StreamState::Serve(config),
+        }
+    }
+
+    /// The certificate that a stream's proxy is to hold; `None` if there is no CA to make one.
+    fn issue(&mut self, id: StreamId, now: SystemTime) -> Option<Arc<kuma_xds::Resource>> {
+        let stream = self.streams.get_mut(&id)?;
+        let dataplane = self.snapshot.dataplane(&stream.proxy)?;
+        let Some(root) = &self.root else {
+            tracing::error!(mesh = %self.snapshot.name, dataplane = %stream.proxy, "the mesh has no CA: no certificate is issued");
+            return None;
+        };
+        if let Some(identity) = &stream.identity {
+            self.deadlines.remove(&(identity.renew_at, id));
+        }
+        let issuing = Issuing {
+            root,
+            mesh: &self.snapshot.name,
+            validity: self.settings.leaf_validity,
+            now,
+            jitter: rand::random(),
+        };
+        // A reported one is considered once: at its renewal it must not be found good enough again.
+        let reported = stream.reported_identity.take();
+        match issuing.identity(dataplane, stream.identity.take(), reported.as_deref()) {
+            Ok(identity) => {
+                self.deadlines.insert((identity.renew_at, id));
+                let resource = identity.resource.clone();
+                stream.identity = Some(identity);
+                Some(resource)
+            }
+            Err(error) => {
+                tracing::error!(mesh = %self.snapshot.name, dataplane = %stream.proxy, %error, "cannot issue a certificate");
+                None
+            }
+        }
+    }
+}
+
+fn decoded<R: kuma_model::Resource>(key: &Key, spec: &serde_json::Value) -> Option<R> {
+    match decode_spec(spec) {
+        Ok(value) => Some(value),
+        Err(violations) => {
+            tracing::error!(%key, %violations, "a stored document cannot be read and is left out");
+            None
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! The task that owns one mesh: takes events in order, and sleeps until the next one or the next deadline.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use kuma_model::Key;
+use kuma_store::Stored;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use super::{Engine, MeshEngine, OpenStream, StreamId};
+
+/// The longest sleep: certificates go by the wall clock, which may be set while we sleep.
+const LONGEST_SLEEP: Duration = Duration::from_secs(600);
+
+/// What a mesh may hear.
+pub(super) enum Event {
+    /// The whole mesh as it is in the store.
+    Load(Vec<Arc<Stored>>),
+    /// This mesh's part of one commit.
+    Commit(Vec<(Key, Option<Arc<Stored>>)>),
+    /// The Mesh was written again without a change.
+    TouchMesh,
+    Open(OpenStream),
+    ReportedSecrets {
+        id: StreamId,
+        identity: Option<Box<str>>,
+    },
+    WantsIdentity {
+        id: StreamId,
+    },
+    Close {
+        id: StreamId,
+    },
+    Departed {
+        proxy: Arc<str>,
+        departed: bool,
+    },
+    Believes {
+        proxy: Arc<str>,
+        address: IpAddr,
+        reply: oneshot::Sender<bool>,
+    },
+    Audit {
+        reply: oneshot::Sender<Vec<String>>,
+    },
+}
+
+/// Runs a mesh until it has nothing left or the engine is cancelled.
+pub(super) async fn run(
+    engine: Arc<Engine>,
+    name: Arc<str>,
+    mut mesh: MeshEngine,
+    mut events: mpsc::UnboundedReceiver<Event>,
+    cancel: CancellationToken,
+) {
+    loop {
+        let deadline = mesh.next_deadline();
+        tokio::select! {
+            biased;
+            () = cancel.cancelled() => return,
+            event = events.recv() => match event {
+                Some(event) => handle(&mut mesh, event),
+                None => return,
+            },
+            () = sleep_until(deadline), if deadline.is_some() => mesh.on_deadline(SystemTime::now()),
+        }
+        if mesh.is_idle() && engine.retire(&name, &events) {
+            return;
+        }
+    }
+}
+
+fn handle(mesh: &mut MeshEngine, event: Event) {
+    let now = SystemTime::now();
+    match event {
+        Event::Load(documents) => mesh.load(&documents, now),
+        Event::Commit(changes) => mesh.commit(&changes, now),
+        Event::TouchMesh => mesh.touch_mesh(now),
+        Event::Open(stream) => mesh.open(stream, now),
+        Event::ReportedSecrets { id, identity } => mesh.reported_secrets(id, identity, now),
+        Event::WantsIdentity { id } => mesh.wants_identity(id, now),
+        Event::Close { id } => mesh.close(id),
+        Event::Departed { proxy, departed } => mesh.set_departed(&proxy, departed, now),
+        // Whoever asked may have gone away.
+        Event::Believes { proxy, address, reply } => drop(reply.send(mesh.believes(&proxy, address))),
+        Event::Audit { reply } => drop(reply.send(mesh.audit())),
+    }
+}
+
+async fn sleep_until(deadline: Option<SystemTime>) {
+    let Some(deadline) = deadline else { return };
+    let left = deadline.duration_since(SystemTime::now()).unwrap_or_default();
+    tokio::time::sleep(left.min(LONGEST_SLEEP)).await;
+}

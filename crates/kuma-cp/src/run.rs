@@ -1,0 +1,322 @@
+//! Wires the control plane: builds everything, binds every listener, then runs.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context as _, bail};
+use jiff::Timestamp;
+use kuma_ca::{TokenVerifier, XdsCa};
+use kuma_model::{DataplaneInsight, Resource as _, decode_spec};
+use kuma_store::{MemoryStore, Store};
+use kuma_xds::server::{Routes, Server};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::admin::{Admin, TokenIssuer};
+use crate::ads::Ads;
+use crate::api::Api;
+use crate::bootstrap::{BootstrapContext, BootstrapServer};
+use crate::config::{Config, Environment, StoreType};
+use crate::diagnostics::Readiness;
+use crate::engine::{Engine, Settings};
+use crate::http::serve::{Limits, serve};
+use crate::insights::Insights;
+use crate::mesh_ca::{FreshRoots, KeptRoots, MeshAuthority};
+use crate::state_folder::StateFolder;
+use crate::{admin, api, bootstrap, diagnostics, identity, lifecycle};
+
+/// Life of the certificates of proxies. Renewed between half and two thirds of it, so that a control plane may be away for a
+/// third: 8 hours.
+const LEAF_VALIDITY: Duration = Duration::from_secs(24 * 3600);
+
+/// How long an ordered shutdown may take.
+const STOP_WITHIN: Duration = Duration::from_secs(10);
+
+/// Where the servers listen.
+#[derive(Clone, Copy, Debug)]
+pub struct Addresses {
+    /// xDS for proxies.
+    pub xds: SocketAddr,
+    /// Admin, on loopback.
+    pub admin: SocketAddr,
+    /// `/ready` and `/healthy`.
+    pub diagnostics: SocketAddr,
+    /// The HTTP API.
+    pub api: SocketAddr,
+    /// Bootstrap of proxies.
+    pub bootstrap: SocketAddr,
+}
+
+/// A control plane at work.
+pub struct Running {
+    /// Where it listens.
+    pub addresses: Addresses,
+    tasks: JoinSet<&'static str>,
+    engine: Arc<Engine>,
+    readiness: Readiness,
+    cancel: CancellationToken,
+}
+
+impl Running {
+    /// Waits for a task to end by itself, which none should, and names it.
+    pub async fn failed(&mut self) -> anyhow::Error {
+        match self.tasks.join_next().await {
+            Some(Ok(name)) => anyhow::anyhow!("{name} has ended unexpectedly"),
+            Some(Err(error)) => anyhow::anyhow!("a part of the control plane has failed: {error}"),
+            None => anyhow::anyhow!("nothing runs"),
+        }
+    }
+
+    /// Stops in order: not ready any more, streams end, insights are written; what has not ended after 10 s is given up.
+    pub async fn stop(mut self) {
+        self.readiness.set(false);
+        self.cancel.cancel();
+        let ended = async {
+            while self.tasks.join_next().await.is_some() {}
+            self.engine.stopped().await;
+        };
+        if tokio::time::timeout(STOP_WITHIN, ended).await.is_err() {
+            tracing::warn!("not everything has ended within {STOP_WITHIN:?}; given up");
+        }
+    }
+
+    fn spawn(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(async move {
+            task.await;
+            name
+        });
+    }
+}
+
+/// Starts a control plane. `home` is what a `~` in `general.workDir` stands for.
+///
+/// # Errors
+/// What cannot be used, with the setting that names it. Nothing is left running then.
+pub async fn start(mut config: Config, home: Option<&Path>) -> anyhow::Result<Running> {
+    check_supported(&config)?;
+    // Fails only if it is installed already, which tests do.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+
+    let listeners = Listeners::bind(&mut config).await?;
+    config.complete();
+    tracing::info!("Current config {}", config.to_json());
+    let addresses = listeners.addresses()?;
+
+    let folder = state_folder(&config, home)?;
+    let keys = folder.clone();
+    let signing_key = tokio::task::spawn_blocking(move || identity::signing_key(keys.as_deref())).await??;
+    let signing_key = Arc::new(signing_key);
+    let xds_ca = identity::xds_ca(folder.as_deref(), SystemTime::now())?;
+
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    let cancel = CancellationToken::new();
+    let settings = Settings { durable: store.durable(), leaf_validity: LEAF_VALIDITY };
+    let engine = Engine::new(settings, cancel.clone());
+    let insights = Arc::new(Insights::new(uuid::Uuid::new_v4().to_string()));
+    let authority: Arc<dyn MeshAuthority> = match folder {
+        Some(folder) if !store.durable() => Arc::new(KeptRoots(folder)),
+        _ => Arc::new(FreshRoots),
+    };
+    let api = Api::new(store.clone(), insights.clone(), authority, &config).map_err(anyhow::Error::msg)?;
+    let mesh = config.defaults.mesh_document().map_err(anyhow::Error::msg)?;
+    api.create_mesh_if_missing(mesh).await.map_err(|error| anyhow::anyhow!("cannot create the default mesh: {error:?}"))?;
+
+    let stored = store.list(DataplaneInsight::KIND, None).await?;
+    let stored = stored.iter().filter_map(|entry| Some((entry.document.key.clone(), decode_spec(&entry.document.spec).ok()?)));
+    insights.load(stored, Timestamp::now());
+    let revision = engine.load(store.as_ref()).await?;
+
+    let tokens = Arc::new(TokenVerifier::new([signing_key.verifying_key()]));
+    let ads = Arc::new(Ads { engine: engine.clone(), insights: insights.clone(), tokens });
+    let (tls, pinned_ca, renewal) = xds_tls(&config, xds_ca)?;
+    let flush_interval = config.xds_server.dataplane_status_flush_interval.get();
+    let params = &config.bootstrap_server.params;
+    let context = BootstrapContext {
+        xds_host: params.xds_host.clone(),
+        xds_port: params.xds_port,
+        xds_connect_timeout: params.xds_connect_timeout.get(),
+        xds_ca_pem: pinned_ca,
+        admin_address: params.admin_address.parse().context("bootstrapServer.params.adminAddress")?,
+        admin_port: params.admin_port,
+        admin_access_log_path: params.admin_access_log_path.clone(),
+    };
+    let bootstrap = Arc::new(BootstrapServer { store: store.clone(), context });
+    let issuer = config.admin_server.apis.dataplane_token.enabled.then_some(signing_key as Arc<dyn TokenIssuer>);
+    let readiness = Readiness::default();
+    let mut running = Running { addresses, tasks: JoinSet::new(), engine: engine.clone(), readiness: readiness.clone(), cancel: cancel.clone() };
+
+    running.spawn("the mesh engine", engine.follow(store.clone(), revision));
+    running.spawn("the writer of insights", insights.flush(store, flush_interval, cancel.clone()));
+    running.spawn("the renewal of the xDS certificate", renewal.run(cancel.clone()));
+    let reports = ads.clone();
+    let routes = Routes::new().with(lifecycle::METHOD, move |peer, request| lifecycle::report(reports.clone(), peer, request));
+    let xds = Server::new(ads).routes(routes).tls(tls);
+    running.spawn("the xDS server", xds.serve(listeners.xds, cancel.clone()));
+    let http = |name, listener, router| serve(name, listener, router, Limits::default(), cancel.clone());
+    running.spawn("the HTTP API", http("api", listeners.api, api::router(Arc::new(api))));
+    running.spawn("the admin server", http("admin", listeners.admin, admin::router(Arc::new(Admin { tokens: issuer }))));
+    running.spawn("the bootstrap server", http("bootstrap", listeners.bootstrap, bootstrap::router(bootstrap)));
+    running.spawn("the diagnostics server", http("diagnostics", listeners.diagnostics, diagnostics::router(readiness.clone())));
+    readiness.set(true);
+    tracing::info!(
+        api = %addresses.api, xds = %addresses.xds, admin = %addresses.admin, bootstrap = %addresses.bootstrap,
+        diagnostics = %addresses.diagnostics, "ready"
+    );
+    Ok(running)
+}
+
+fn check_supported(config: &Config) -> anyhow::Result<()> {
+    if !matches!(config.store.store_type, StoreType::Memory) {
+        bail!("store.type (KUMA_STORE_TYPE): this version has the store `memory` alone");
+    }
+    if !matches!(config.environment, Environment::Universal) {
+        bail!("environment (KUMA_ENVIRONMENT): this version runs on `universal` alone");
+    }
+    Ok(())
+}
+
+/// The folder for what outlives the process, or `None`, with a warning, if it cannot be written.
+fn state_folder(config: &Config, home: Option<&Path>) -> anyhow::Result<Option<Arc<StateFolder>>> {
+    let path = config.work_dir(home);
+    let opened = path.map_err(anyhow::Error::msg).and_then(|path| {
+        StateFolder::open(&path).with_context(|| format!("{} (KUMA_GENERAL_WORK_DIR)", path.display()))
+    });
+    match opened {
+        Ok(folder) => Ok(Some(Arc::new(folder))),
+        Err(error) => {
+            tracing::warn!(
+                "the state folder cannot be used: {error:#}. Keys are kept in memory alone: after a restart running proxies will not come back, and tokens have to be generated again"
+            );
+            Ok(None)
+        }
+    }
+}
+
+struct Listeners {
+    xds: TcpListener,
+    admin: TcpListener,
+    diagnostics: TcpListener,
+    api: TcpListener,
+    bootstrap: TcpListener,
+}
+
+impl Listeners {
+    /// Binds all ports, and writes those that the system chose back into the configuration.
+    async fn bind(config: &mut Config) -> anyhow::Result<Listeners> {
+        let listeners = Listeners {
+            xds: everywhere(config.xds_server.grpc_port, "xdsServer.grpcPort (KUMA_XDS_SERVER_GRPC_PORT)").await?,
+            admin: bind(
+                (Ipv4Addr::LOCALHOST, config.admin_server.local.port).into(),
+                "adminServer.local.port (KUMA_ADMIN_SERVER_LOCAL_PORT)",
+            )
+            .await?,
+            diagnostics: everywhere(
+                config.xds_server.diagnostics_port,
+                "xdsServer.diagnosticsPort (KUMA_XDS_SERVER_DIAGNOSTICS_PORT)",
+            )
+            .await?,
+            api: everywhere(config.api_server.port, "apiServer.port (KUMA_API_SERVER_PORT)").await?,
+            bootstrap: everywhere(config.bootstrap_server.port, "bootstrapServer.port (KUMA_BOOTSTRAP_SERVER_PORT)").await?,
+        };
+        let addresses = listeners.addresses()?;
+        config.xds_server.grpc_port = addresses.xds.port();
+        config.xds_server.diagnostics_port = addresses.diagnostics.port();
+        config.admin_server.local.port = addresses.admin.port();
+        config.api_server.port = addresses.api.port();
+        config.bootstrap_server.port = addresses.bootstrap.port();
+        Ok(listeners)
+    }
+
+    fn addresses(&self) -> std::io::Result<Addresses> {
+        Ok(Addresses {
+            xds: self.xds.local_addr()?,
+            admin: self.admin.local_addr()?,
+            diagnostics: self.diagnostics.local_addr()?,
+            api: self.api.local_addr()?,
+            bootstrap: self.bootstrap.local_addr()?,
+        })
+    }
+}
+
+/// Listens on every address, IPv6 and IPv4; on IPv4 alone where the machine has no IPv6.
+async fn everywhere(port: u16, setting: &str) -> anyhow::Result<TcpListener> {
+    match TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).await {
+        Ok(listener) => Ok(listener),
+        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
+            Err(error).with_context(|| format!("cannot listen on port {port}; see {setting}"))
+        }
+        Err(_) => bind((IpAddr::from(Ipv4Addr::UNSPECIFIED), port).into(), setting).await,
+    }
+}
+
+async fn bind(address: SocketAddr, setting: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}; see {setting}"))
+}
+
+/// Makes the xDS server's certificate anew before it ends.
+struct Renewal {
+    made: Option<(XdsCa, Vec<String>, SystemTime)>,
+    tls: watch::Sender<Arc<rustls::ServerConfig>>,
+}
+
+/// What the xDS server shows, and the PEM that proxies pin: the CA, or the certificate that the user has set.
+fn xds_tls(config: &Config, ca: XdsCa) -> anyhow::Result<(watch::Receiver<Arc<rustls::ServerConfig>>, String, Renewal)> {
+    let sds = &config.sds_server;
+    if !sds.tls_cert_file.is_empty() {
+        let read = |path: &str, setting: &str| std::fs::read_to_string(path).with_context(|| format!("cannot read {path}; see {setting}"));
+        let chain = read(&sds.tls_cert_file, "sdsServer.tlsCertFile (KUMA_SDS_SERVER_TLS_CERT_FILE)")?;
+        let key = kuma_ca::Secret::new(read(&sds.tls_key_file, "sdsServer.tlsKeyFile (KUMA_SDS_SERVER_TLS_KEY_FILE)")?);
+        let (tls, receiver) = watch::channel(identity::grpc_tls(&chain, key.expose()).context("sdsServer.tlsCertFile and tlsKeyFile")?);
+        return Ok((receiver, chain, Renewal { made: None, tls }));
+    }
+    let hosts = vec![config.general.advertised_hostname.clone(), config.bootstrap_server.params.xds_host.clone()];
+    let (first, renew_at) = server_config(&ca, &hosts)?;
+    let (tls, receiver) = watch::channel(first);
+    let pinned = ca.cert_pem().to_owned();
+    Ok((receiver, pinned, Renewal { made: Some((ca, hosts, renew_at)), tls }))
+}
+
+fn server_config(ca: &XdsCa, hosts: &[String]) -> anyhow::Result<(Arc<rustls::ServerConfig>, SystemTime)> {
+    let hosts: Vec<&str> = hosts.iter().map(String::as_str).filter(|host| !host.is_empty()).collect();
+    let leaf = identity::server_leaf(ca, &hosts, SystemTime::now())
+        .context("general.advertisedHostname (KUMA_GENERAL_ADVERTISED_HOSTNAME) or bootstrapServer.params.xdsHost")?;
+    let config = identity::grpc_tls(&leaf.chain_pem, leaf.key_pem.expose())?;
+    Ok((config, leaf.renewal_time(rand::random())))
+}
+
+impl Renewal {
+    /// The longest sleep: certificates go by the wall clock, which may be set while we sleep.
+    const LONGEST_SLEEP: Duration = Duration::from_secs(3600);
+    /// Pause after a failure.
+    const RETRY: Duration = Duration::from_secs(60);
+
+    async fn run(mut self, cancel: CancellationToken) {
+        loop {
+            let pause = match &mut self.made {
+                None => Self::LONGEST_SLEEP,
+                Some((_, _, renew_at)) if SystemTime::now() < *renew_at => {
+                    renew_at.duration_since(SystemTime::now()).unwrap_or_default().min(Self::LONGEST_SLEEP)
+                }
+                Some((ca, hosts, renew_at)) => match server_config(ca, hosts) {
+                    Ok((config, next)) => {
+                        self.tls.send_replace(config);
+                        *renew_at = next;
+                        continue;
+                    }
+                    Err(error) => {
+                        tracing::error!("cannot renew the certificate of the xDS server: {error:#}");
+                        Self::RETRY
+                    }
+                },
+            };
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = cancel.cancelled() => return,
+            }
+        }
+    }
+}

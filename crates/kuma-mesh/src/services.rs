@@ -1,0 +1,99 @@
+//! Services: who stands for them, who dials them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use kuma_model::Tags;
+
+use crate::{Endpoint, Endpoints, MeshDataplane};
+
+/// One service of the mesh.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Service {
+    /// Its endpoints by the Dataplane and the inbound that offers each.
+    members: BTreeMap<(Arc<str>, usize), Endpoint>,
+    /// All of them, sorted and distinct.
+    endpoints: Arc<Endpoints>,
+    /// Dataplanes with an outbound to it.
+    pub(crate) consumers: BTreeSet<Arc<str>>,
+    /// Dataplanes that stand for it: by an inbound or as a gateway.
+    pub(crate) providers: BTreeSet<Arc<str>>,
+    /// Whether a Dataplane that stands for it has ever been seen.
+    pub(crate) seen: bool,
+}
+
+impl Service {
+    /// Every endpoint.
+    pub(crate) fn endpoints(&self) -> &Arc<Endpoints> {
+        &self.endpoints
+    }
+
+    /// The endpoints that carry all the given tags; `*` asks only that the key is there.
+    pub(crate) fn endpoints_with(&self, tags: &Tags) -> Arc<Endpoints> {
+        let selector = kuma_model::Selector { tags: tags.clone() };
+        if self
+            .endpoints
+            .iter()
+            .all(|endpoint| selector.matches(&endpoint.tags))
+        {
+            return self.endpoints.clone();
+        }
+        let matching = self
+            .endpoints
+            .iter()
+            .filter(|endpoint| selector.matches(&endpoint.tags));
+        Arc::new(Endpoints::new(matching.cloned().collect()))
+    }
+
+    /// The distinct tag sets of its endpoints.
+    pub(crate) fn tag_sets(&self) -> BTreeSet<&Tags> {
+        self.members
+            .values()
+            .map(|endpoint| endpoint.tags.as_ref())
+            .collect()
+    }
+
+    /// Enters a Dataplane's inbounds of this service; [`Service::refresh`] makes them count.
+    pub(crate) fn enter(&mut self, service: &str, dataplane: &MeshDataplane, takes_traffic: bool) {
+        self.providers.insert(dataplane.name.clone());
+        if !takes_traffic {
+            return;
+        }
+        for (index, inbound) in dataplane.inbounds.iter().enumerate() {
+            if inbound.service.as_ref() == service {
+                let endpoint = Endpoint {
+                    address: inbound.address,
+                    port: inbound.port,
+                    tags: inbound.tags.clone(),
+                };
+                self.members
+                    .insert((dataplane.name.clone(), index), endpoint);
+            }
+        }
+    }
+
+    /// Takes a Dataplane's inbounds out; [`Service::refresh`] makes it count.
+    pub(crate) fn leave(&mut self, dataplane: &MeshDataplane) {
+        self.providers.remove(&dataplane.name);
+        for index in 0..dataplane.inbounds.len() {
+            self.members.remove(&(dataplane.name.clone(), index));
+        }
+    }
+
+    /// Makes the list of endpoints anew. Returns whether it changed, or became known to be empty.
+    pub(crate) fn refresh(&mut self) -> bool {
+        let first_seen = !self.seen && !self.providers.is_empty();
+        self.seen |= first_seen;
+        let endpoints = Endpoints::new(self.members.values().cloned().collect());
+        if endpoints == *self.endpoints {
+            return first_seen;
+        }
+        self.endpoints = Arc::new(endpoints);
+        true
+    }
+
+    /// Whether nothing refers to it any more.
+    pub(crate) fn is_unused(&self) -> bool {
+        self.members.is_empty() && self.consumers.is_empty() && self.providers.is_empty()
+    }
+}

@@ -1,0 +1,260 @@
+//! The documents of one mesh with their indexes, and what each change of them concerns.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use kuma_model::{Dataplane, Mesh, TrafficPermission, TrafficRoute};
+use rustc_hash::FxHashMap;
+
+use crate::policies::{exact_service, may_be_service};
+use crate::services::Service;
+use crate::{Affected, ConnectionPolicy, MeshDataplane, Policies};
+
+/// One mesh: its documents as of a revision, with the indexes that answer what they mean.
+///
+/// Every setter takes a whole document (or `None` for its deletion) and returns which proxies that concerns. Setters may
+/// be called in any order: the mesh that results depends on the documents alone.
+#[derive(Clone, Debug, Default)]
+pub struct MeshSnapshot {
+    /// Name of the mesh.
+    pub name: Arc<str>,
+    /// The Mesh document; `None` while there is none.
+    pub mesh: Option<Arc<Mesh>>,
+    /// Whether documents may still be missing, because the store forgets them at a restart and their owners write them
+    /// again one by one: then a service nobody has offered yet is *unknown*, not empty.
+    pub forgetful: bool,
+    pub(crate) dataplanes: BTreeMap<Arc<str>, Arc<MeshDataplane>>,
+    pub(crate) services: FxHashMap<Arc<str>, Service>,
+    pub(crate) permissions: Policies<TrafficPermission>,
+    pub(crate) routes: Policies<TrafficRoute>,
+    /// Dataplanes whose proxies have said that they are leaving: they stand for no endpoint.
+    departed: BTreeSet<Arc<str>>,
+}
+
+impl MeshSnapshot {
+    /// An empty mesh.
+    pub fn new(name: &str, forgetful: bool) -> MeshSnapshot {
+        MeshSnapshot {
+            name: Arc::from(name),
+            forgetful,
+            ..MeshSnapshot::default()
+        }
+    }
+
+    /// Whether proxies of the mesh talk mutual TLS.
+    pub fn mtls_enabled(&self) -> bool {
+        self.mesh.as_ref().is_some_and(|mesh| mesh.mtls_enabled())
+    }
+
+    /// A Dataplane by its name.
+    pub fn dataplane(&self, name: &str) -> Option<&Arc<MeshDataplane>> {
+        self.dataplanes.get(name)
+    }
+
+    /// All Dataplanes, by name.
+    pub fn dataplanes(&self) -> impl Iterator<Item = &Arc<MeshDataplane>> {
+        self.dataplanes.values()
+    }
+
+    /// Whether the mesh may have endpoints for this service that it has not heard of yet ([`MeshSnapshot::forgetful`]).
+    pub fn is_unknown(&self, service: &str) -> bool {
+        self.forgetful
+            && !self
+                .services
+                .get(service)
+                .is_some_and(|service| service.seen)
+    }
+
+    /// Puts or deletes the Mesh document.
+    pub fn set_mesh(&mut self, mesh: Option<Arc<Mesh>>) -> Affected {
+        if self.mesh == mesh {
+            return Affected::none();
+        }
+        self.mesh = mesh;
+        Affected::All
+    }
+
+    /// Puts or deletes a Dataplane.
+    pub fn set_dataplane(&mut self, name: &Arc<str>, spec: Option<Dataplane>) -> Affected {
+        if spec.is_none() {
+            self.departed.remove(name);
+        }
+        let after = spec.map(|spec| Arc::new(MeshDataplane::new(name.clone(), spec)));
+        let mut affected = self.replace(name, after);
+        affected.merge(Affected::Proxies(BTreeSet::from([name.clone()])));
+        affected
+    }
+
+    /// Notes that a proxy is leaving, so that its clients stop dialling it, or that it is back.
+    pub fn set_departed(&mut self, name: &Arc<str>, departed: bool) -> Affected {
+        let changed = if departed {
+            self.departed.insert(name.clone())
+        } else {
+            self.departed.remove(name)
+        };
+        match self.dataplanes.get(name).cloned() {
+            Some(dataplane) if changed => self.replace(name, Some(dataplane)),
+            _ => Affected::none(),
+        }
+    }
+
+    /// Puts or deletes a TrafficPermission.
+    pub fn set_permission(
+        &mut self,
+        name: &Arc<str>,
+        policy: Option<Arc<TrafficPermission>>,
+    ) -> Affected {
+        let before = self.permissions.set(name, policy.clone());
+        if before == policy || !self.mtls_enabled() {
+            return Affected::none();
+        }
+        let mut affected = BTreeSet::new();
+        for policy in before.iter().chain(&policy) {
+            self.add_sources(policy.as_ref(), &mut affected);
+            self.add_destinations(policy.as_ref(), &mut affected);
+        }
+        Affected::Proxies(affected)
+    }
+
+    /// Puts or deletes a TrafficRoute.
+    pub fn set_route(&mut self, name: &Arc<str>, policy: Option<Arc<TrafficRoute>>) -> Affected {
+        let before = self.routes.set(name, policy.clone());
+        if before == policy {
+            return Affected::none();
+        }
+        let mut affected = BTreeSet::new();
+        for policy in before.iter().chain(&policy) {
+            self.add_sources(policy.as_ref(), &mut affected);
+        }
+        Affected::Proxies(affected)
+    }
+
+    /// Puts a Dataplane in the place of the one of this name, and says whose endpoints that changed.
+    fn replace(&mut self, name: &Arc<str>, after: Option<Arc<MeshDataplane>>) -> Affected {
+        let before = match &after {
+            Some(after) => self.dataplanes.insert(name.clone(), after.clone()),
+            None => self.dataplanes.remove(name),
+        };
+        let mut touched: BTreeSet<Arc<str>> = BTreeSet::new();
+        if let Some(before) = &before {
+            for service in &before.services {
+                touched.insert(service.clone());
+                self.services
+                    .entry(service.clone())
+                    .or_default()
+                    .leave(before);
+            }
+            for service in before.consumed_services() {
+                touched.insert(service.clone());
+                self.services
+                    .entry(service.clone())
+                    .or_default()
+                    .consumers
+                    .remove(name);
+            }
+        }
+        if let Some(after) = &after {
+            let takes_traffic = !self.departed.contains(name);
+            for service in after.consumed_services() {
+                self.services
+                    .entry(service.clone())
+                    .or_default()
+                    .consumers
+                    .insert(name.clone());
+            }
+            for service in &after.services {
+                touched.insert(service.clone());
+                self.services.entry(service.clone()).or_default().enter(
+                    service,
+                    after,
+                    takes_traffic,
+                );
+            }
+        }
+        let mut affected = BTreeSet::new();
+        for service in touched {
+            let Some(entry) = self.services.get_mut(&service) else {
+                continue;
+            };
+            if entry.refresh() {
+                self.add_consumers(&service, &mut affected);
+            }
+            // That a service is empty is knowledge where documents may be missing, so there it stays.
+            if !self.forgetful && self.services.get(&service).is_some_and(Service::is_unused) {
+                self.services.remove(&service);
+            }
+        }
+        Affected::Proxies(affected)
+    }
+
+    /// The proxies that dial a service: by an outbound of its name, or of one that a route sends there.
+    fn add_consumers(&self, service: &str, affected: &mut BTreeSet<Arc<str>>) {
+        if let Some(entry) = self.services.get(service) {
+            affected.extend(entry.consumers.iter().cloned());
+        }
+        for (_, route) in self.routes.iter() {
+            let leads_here = route.conf.iter().any(|entry| {
+                entry
+                    .destination
+                    .get(kuma_model::SERVICE_TAG)
+                    .is_some_and(|to| to == service)
+            });
+            if leads_here {
+                self.add_sources(route.as_ref(), affected);
+            }
+        }
+    }
+
+    /// The proxies with an outbound that a policy is about: they match a source and dial a destination.
+    fn add_sources<P: ConnectionPolicy>(&self, policy: &P, affected: &mut BTreeSet<Arc<str>>) {
+        let about = |dataplane: &MeshDataplane| {
+            dataplane.outbounds.iter().any(|outbound| {
+                policy
+                    .destinations()
+                    .iter()
+                    .any(|selector| may_be_service(selector, &outbound.service))
+            })
+        };
+        for selector in policy.sources() {
+            for dataplane in self.providers(exact_service(selector)) {
+                if dataplane.matches(selector) && about(dataplane) {
+                    affected.insert(dataplane.name.clone());
+                }
+            }
+        }
+    }
+
+    /// The proxies with an inbound that matches a destination of a policy.
+    fn add_destinations<P: ConnectionPolicy>(&self, policy: &P, affected: &mut BTreeSet<Arc<str>>) {
+        for selector in policy.destinations() {
+            for dataplane in self.providers(exact_service(selector)) {
+                if dataplane
+                    .inbounds
+                    .iter()
+                    .any(|inbound| selector.matches(&inbound.tags))
+                {
+                    affected.insert(dataplane.name.clone());
+                }
+            }
+        }
+    }
+
+    /// The Dataplanes that stand for a service, or all of them.
+    fn providers(
+        &self,
+        service: Option<&str>,
+    ) -> Box<dyn Iterator<Item = &Arc<MeshDataplane>> + '_> {
+        match service {
+            None => Box::new(self.dataplanes.values()),
+            Some(service) => {
+                let names = self.services.get(service).map(|entry| &entry.providers);
+                Box::new(
+                    names
+                        .into_iter()
+                        .flatten()
+                        .filter_map(|name| self.dataplanes.get(name)),
+                )
+            }
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! `Affected` may name too many, never too few: who is not named sees exactly what it saw before. And the mesh that
+//! results depends on the documents alone, not on the order in which they came.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use kuma_mesh::{Admitted, Affected, Destination, Endpoints, MeshSnapshot};
+use kuma_model::{Dataplane, Mesh, TrafficPermission, TrafficRoute};
+use proptest::prelude::*;
+
+use crate::support::{dataplane, spec};
+
+const SERVICES: &[&str] = &["web", "redis", "backend"];
+const NAMES: &[&str] = &["one", "two", "three", "four"];
+
+#[derive(Clone, Debug)]
+enum Edit {
+    Mesh(Option<bool>),
+    Dataplane(usize, Option<(Vec<String>, Vec<usize>)>),
+    Departed(usize, bool),
+    Permission(usize, Option<(String, String)>),
+    Route(usize, Option<(String, String, Vec<(u32, String)>)>),
+}
+
+fn service() -> impl Strategy<Value = &'static str> {
+    prop::sample::select(SERVICES)
+}
+
+fn selector() -> impl Strategy<Value = String> {
+    let service = prop_oneof![service().prop_map(str::to_owned), Just("'*'".to_owned())];
+    let version = prop::option::of(prop::sample::select(vec!["v1", "v2", "'*'"]));
+    (service, version).prop_map(|(service, version)| match version {
+        Some(version) => format!("service: {service}, version: {version}"),
+        None => format!("service: {service}"),
+    })
+}
+
+fn tags() -> impl Strategy<Value = String> {
+    (
+        service(),
+        prop::option::of(prop::sample::select(vec!["v1", "v2"])),
+    )
+        .prop_map(|(service, version)| match version {
+            Some(version) => format!("service: {service}, version: {version}"),
+            None => format!("service: {service}"),
+        })
+}
+
+fn edit() -> impl Strategy<Value = Edit> {
+    let name = 0..NAMES.len();
+    let sources = prop_oneof![
+        service().prop_map(|name| format!("service: {name}")),
+        Just("service: '*'".to_owned())
+    ];
+    prop_oneof![
+        1 => prop::option::of(any::<bool>()).prop_map(Edit::Mesh),
+        5 => (name.clone(), prop::option::weighted(0.8, (prop::collection::vec(tags(), 1..3), prop::collection::vec(0..SERVICES.len(), 0..3))))
+            .prop_map(|(name, content)| Edit::Dataplane(name, content)),
+        1 => (name.clone(), any::<bool>()).prop_map(|(name, departed)| Edit::Departed(name, departed)),
+        3 => (name.clone(), prop::option::weighted(0.7, (sources, selector()))).prop_map(|(name, content)| Edit::Permission(name, content)),
+        3 => (name, prop::option::weighted(0.7, (selector(), service(), prop::collection::vec((0u32..3, tags()), 1..3))))
+            .prop_map(|(name, content)| Edit::Route(name, content.map(|(source, to, conf)| (source, to.to_owned(), conf)))),
+    ]
+}
+
+fn apply(mesh: &mut MeshSnapshot, edit: &Edit) -> Affected {
+    match edit {
+        Edit::Mesh(content) => mesh.set_mesh(content.map(|mtls| {
+            Arc::new(spec::<Mesh>(&format!(
+                "mtls: {{enabled: {mtls}, ca: {{builtin: {{}}}}}}"
+            )))
+        })),
+        Edit::Dataplane(name, content) => {
+            let spec: Option<Dataplane> = content.as_ref().map(|(inbounds, outbounds)| {
+                let inbounds: Vec<&str> = inbounds.iter().map(String::as_str).collect();
+                let outbounds: Vec<&str> = outbounds.iter().map(|&index| SERVICES[index]).collect();
+                dataplane(&inbounds, &outbounds)
+            });
+            mesh.set_dataplane(&Arc::from(NAMES[*name]), spec)
+        }
+        Edit::Departed(name, departed) => mesh.set_departed(&Arc::from(NAMES[*name]), *departed),
+        Edit::Permission(name, content) => {
+            let policy = content.as_ref().map(|(source, destination)| {
+                let yaml = format!("sources: [{{match: {{{source}}}}}]\ndestinations: [{{match: {{{destination}}}}}]");
+                Arc::new(spec::<TrafficPermission>(&yaml))
+            });
+            mesh.set_permission(&Arc::from(NAMES[*name]), policy)
+        }
+        Edit::Route(name, content) => {
+            let policy = content.as_ref().map(|(source, destination, conf)| {
+                let conf: String = conf.iter().map(|(weight, tags)| format!("- {{weight: {weight}, destination: {{{tags}}}}}\n")).collect();
+                let yaml = format!("sources: [{{match: {{{source}}}}}]\ndestinations: [{{match: {{service: {destination}}}}}]\nconf:\n{conf}");
+                Arc::new(spec::<TrafficRoute>(&yaml))
+            });
+            mesh.set_route(&Arc::from(NAMES[*name]), policy)
+        }
+    }
+}
+
+type Outbound = (String, bool, Vec<(Destination, Arc<Endpoints>)>);
+
+/// All that a proxy's configuration is made of.
+#[derive(Debug, PartialEq)]
+struct View {
+    spec: Dataplane,
+    mtls: bool,
+    admitted: Vec<Vec<Admitted>>,
+    outbounds: Vec<Outbound>,
+}
+
+fn views(mesh: &MeshSnapshot) -> BTreeMap<String, View> {
+    let view = |name: &Arc<str>| {
+        let dataplane = mesh.dataplane(name)?;
+        let mtls = mesh.mtls_enabled();
+        let outbounds = dataplane.outbounds.iter().map(|outbound| {
+            let destinations = mesh.destinations(dataplane, &outbound.service).into_iter();
+            let destinations = destinations
+                .map(|to| {
+                    let endpoints = mesh.endpoints(&to);
+                    (to, endpoints)
+                })
+                .collect();
+            (
+                outbound.service.to_string(),
+                mtls && mesh.is_flow_permitted(dataplane, &outbound.service),
+                destinations,
+            )
+        });
+        Some(View {
+            spec: dataplane.spec.clone(),
+            mtls,
+            admitted: if mtls {
+                dataplane
+                    .inbounds
+                    .iter()
+                    .map(|inbound| mesh.admitted(inbound))
+                    .collect()
+            } else {
+                Vec::new()
+            },
+            outbounds: outbounds.collect(),
+        })
+    };
+    mesh.dataplanes()
+        .filter_map(|dataplane| Some((dataplane.name.to_string(), view(&dataplane.name)?)))
+        .collect()
+}
+
+proptest! {
+    #[test]
+    fn whoever_is_not_named_sees_what_it_saw(edits in prop::collection::vec(edit(), 1..30)) {
+        let mut mesh = MeshSnapshot::new("default", false);
+        let mut before = views(&mesh);
+        for edit in &edits {
+            let affected = apply(&mut mesh, edit);
+            let after = views(&mesh);
+            for name in NAMES.iter().filter(|name| !affected.contains(name)) {
+                prop_assert_eq!(before.get(*name), after.get(*name), "{} is not named by {:?}", name, edit);
+            }
+            before = after;
+        }
+    }
+
+    #[test]
+    fn the_mesh_depends_on_the_documents_alone(edits in prop::collection::vec(edit(), 1..30)) {
+        let mut mesh = MeshSnapshot::new("default", false);
+        let mut last: BTreeMap<(u8, usize), &Edit> = BTreeMap::new();
+        for edit in &edits {
+            apply(&mut mesh, edit);
+            match edit {
+                Edit::Mesh(_) => { last.insert((0, 0), edit); }
+                Edit::Dataplane(name, content) => {
+                    last.insert((1, *name), edit);
+                    if content.is_none() { last.remove(&(2, *name)); }
+                }
+                Edit::Departed(name, _) => { last.insert((2, *name), edit); }
+                Edit::Permission(name, _) => { last.insert((3, *name), edit); }
+                Edit::Route(name, _) => { last.insert((4, *name), edit); }
+            }
+        }
+        let mut fresh = MeshSnapshot::new("default", false);
+        for edit in last.values().rev() {
+            apply(&mut fresh, edit);
+        }
+        prop_assert_eq!(views(&mesh), views(&fresh));
+    }
+}

@@ -1,0 +1,5 @@
+//! Tests of a mesh by its documents.
+
+mod affected;
+mod matching;
+mod support;

@@ -1,0 +1,202 @@
+//! kuma-cp as a process.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+use crate::{Process, eventually, ports::free_port, program};
+
+/// A running kuma-cp on the memory store, and a folder for all that belongs to it.
+pub struct ControlPlane {
+    ports: Ports,
+    env: Vec<(String, String)>,
+    process: Process,
+    http: reqwest::Client,
+    folder: tempfile::TempDir,
+}
+
+#[derive(Clone, Copy)]
+struct Ports {
+    xds: u16,
+    admin: u16,
+    diagnostics: u16,
+    api: u16,
+    bootstrap: u16,
+}
+
+impl ControlPlane {
+    /// Starts one and waits until it is ready.
+    pub async fn start() -> ControlPlane {
+        ControlPlane::start_with(&[]).await
+    }
+
+    /// Starts one with further variables in its environment.
+    pub async fn start_with(env: &[(&str, &str)]) -> ControlPlane {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let ports = Ports {
+            xds: free_port(),
+            admin: free_port(),
+            diagnostics: free_port(),
+            api: free_port(),
+            bootstrap: free_port(),
+        };
+        let env: Vec<(String, String)> = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let process = run(ports, &env, folder.path());
+        let http = reqwest::Client::builder().no_proxy().build().expect("an HTTP client");
+        let cp = ControlPlane { ports, env, process, http, folder };
+        cp.ready().await;
+        cp
+    }
+
+    /// Kills it as `kill -9` does.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Starts it again after [`ControlPlane::kill`], on the same ports and with the same state folder.
+    pub async fn restart(&mut self) {
+        self.process = run(self.ports, &self.env, self.folder.path());
+        self.ready().await;
+    }
+
+    /// Its process.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// A folder that lives as long as it.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Where its HTTP API is.
+    pub fn api_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.ports.api)
+    }
+
+    /// Where its admin API is.
+    pub fn admin_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.ports.admin)
+    }
+
+    /// Where its bootstrap API is.
+    pub fn bootstrap_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.ports.bootstrap)
+    }
+
+    /// The port of its xDS server.
+    pub fn xds_port(&self) -> u16 {
+        self.ports.xds
+    }
+
+    /// Writes a document over the HTTP API.
+    ///
+    /// # Panics
+    /// If that is refused.
+    pub async fn apply(&self, document: &Value) {
+        let response = self.put(document).await;
+        let status = response.status();
+        let body = response.text().await.unwrap_or_default();
+        assert!(status.is_success(), "{status} for {document}: {body}");
+    }
+
+    /// Writes a document over the HTTP API, and gives the answer as it is.
+    pub async fn put(&self, document: &Value) -> reqwest::Response {
+        let path = path_of(document);
+        let request = self.http.put(format!("{}{path}", self.api_url())).json(document);
+        request.send().await.expect("the HTTP API answers")
+    }
+
+    /// Deletes what is at a path of the HTTP API.
+    ///
+    /// # Panics
+    /// If that is refused.
+    pub async fn delete(&self, path: &str) {
+        let response = self.http.delete(format!("{}{path}", self.api_url())).send().await.expect("the HTTP API answers");
+        assert!(response.status().is_success(), "{} for DELETE {path}", response.status());
+    }
+
+    /// What a path of the HTTP API answers.
+    pub async fn get(&self, path: &str) -> Value {
+        let response = self.http.get(format!("{}{path}", self.api_url())).send().await.expect("the HTTP API answers");
+        response.json().await.expect("JSON")
+    }
+
+    /// Runs kumactl against it, with its own configuration.
+    pub fn kumactl(&self, arguments: &[&str], input: &str) -> Output {
+        let config = self.kumactl_config();
+        let mut child = Command::new(program("kumactl"))
+            .arg("--config-file")
+            .arg(config)
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("kumactl starts");
+        let mut stdin = child.stdin.take().expect("its input is a pipe");
+        std::io::Write::write_all(&mut stdin, input.as_bytes()).ok();
+        drop(stdin);
+        child.wait_with_output().expect("kumactl ends")
+    }
+
+    /// A dataplane token in a file.
+    pub fn token_file(&self, mesh: &str, name: &str) -> PathBuf {
+        let output = self.kumactl(&["generate", "dataplane-token", "--dataplane", name, "--mesh", mesh], "");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let path = self.folder.path().join(format!("{mesh}.{name}.token"));
+        std::fs::write(&path, &output.stdout).expect("a token file");
+        path
+    }
+
+    fn kumactl_config(&self) -> PathBuf {
+        let path = self.folder.path().join("kumactl.yaml");
+        let text = format!(
+            "contexts:\n- controlPlane: local\n  name: local\ncontrolPlanes:\n- coordinates:\n    apiServer:\n      url: {}\n  name: local\ncurrentContext: local\n",
+            self.api_url()
+        );
+        std::fs::write(&path, text).expect("a configuration of kumactl");
+        path
+    }
+
+    async fn ready(&self) {
+        let url = format!("http://127.0.0.1:{}/ready", self.ports.diagnostics);
+        eventually("kuma-cp is ready", || async {
+            let response = self.http.get(&url).send().await.ok()?;
+            response.status().is_success().then_some(())
+        })
+        .await;
+    }
+}
+
+fn run(ports: Ports, env: &[(String, String)], folder: &Path) -> Process {
+    let mut command = Command::new(program("kuma-cp"));
+    command
+        .arg("run")
+        .env("HOME", folder)
+        .env("KUMA_GENERAL_WORK_DIR", folder.join("state"))
+        .env("KUMA_XDS_SERVER_GRPC_PORT", ports.xds.to_string())
+        .env("KUMA_XDS_SERVER_DIAGNOSTICS_PORT", ports.diagnostics.to_string())
+        .env("KUMA_ADMIN_SERVER_LOCAL_PORT", ports.admin.to_string())
+        .env("KUMA_API_SERVER_PORT", ports.api.to_string())
+        .env("KUMA_BOOTSTRAP_SERVER_PORT", ports.bootstrap.to_string())
+        .envs(env.iter().map(|(name, value)| (name, value)));
+    Process::start("kuma-cp", &mut command, folder)
+}
+
+/// The path of a document on the HTTP API.
+fn path_of(document: &Value) -> String {
+    let text = |field: &str| document[field].as_str().unwrap_or_default().to_owned();
+    let collection = match document["type"].as_str().unwrap_or_default() {
+        "Mesh" => return format!("/meshes/{}", text("name")),
+        "Dataplane" => "dataplanes",
+        "TrafficPermission" => "traffic-permissions",
+        "TrafficRoute" => "traffic-routes",
+        "TrafficLog" => "traffic-logs",
+        "HealthCheck" => "health-checks",
+        "ProxyTemplate" => "proxytemplates",
+        other => panic!("no document of a test is a {other}"),
+    };
+    format!("/meshes/{}/{collection}/{}", text("mesh"), text("name"))
+}

@@ -1,0 +1,83 @@
+//! A control plane on the memory store that dies and comes back tears nothing down.
+
+use std::time::Duration;
+
+use kuma_test::apps::{Client, GREETING, bytes_from};
+use kuma_test::documents::{mesh, permission};
+use kuma_test::{Dataplane, eventually};
+
+use crate::scene::Scene;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn traffic_outlives_the_control_plane_and_nothing_is_sent_again() {
+    let mut scene = Scene::start().await;
+    scene.cp.apply(&mesh("default", true)).await;
+    scene.cp.apply(&permission("default", "web-to-redis", "web", "redis")).await;
+    scene.closed_to_plain_text().await;
+    let mut long_lived = scene.open().await;
+    let redis_before = updates(&scene.redis_proxy).await;
+    let web_before = updates(&scene.web_proxy).await;
+
+    scene.cp.kill();
+    for request in 0..500 {
+        assert!(Client::connect(scene.outbound).await.is_some(), "request {request} failed without a control plane");
+    }
+    scene.cp.restart().await;
+    connected(&scene.redis_proxy).await;
+    connected(&scene.web_proxy).await;
+    // The proxies are back, with the tokens they have, and nothing has been written: they keep what they had.
+    for request in 0..250 {
+        assert!(Client::connect(scene.outbound).await.is_some(), "request {request} failed after the restart");
+    }
+    assert_not_plain(&scene).await;
+
+    // The same documents in an order that tempts: Dataplanes before the Mesh, the permission last.
+    let [redis, web] = scene.documents();
+    for document in [web, redis, mesh("default", true), permission("default", "web-to-redis", "web", "redis")] {
+        scene.cp.apply(&document).await;
+        assert_not_plain(&scene).await;
+    }
+    for request in 0..250 {
+        assert!(Client::connect(scene.outbound).await.is_some(), "request {request} failed after documents came back");
+    }
+    assert!(long_lived.echoes().await, "a connection from before did not survive");
+    // Time for anything that is sent to arrive.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(updates(&scene.redis_proxy).await, redis_before, "redis's proxy was sent what it had");
+    assert_eq!(updates(&scene.web_proxy).await, web_before, "web's proxy was sent what it had");
+
+    // And the mesh is at work again.
+    scene.cp.delete("/meshes/default/traffic-permissions/web-to-redis").await;
+    scene.closed().await;
+}
+
+/// How often Envoy has taken new configuration, by what it was.
+async fn updates(proxy: &Dataplane) -> Vec<(&'static str, u64)> {
+    let mut counters = Vec::new();
+    for name in [
+        "cluster_manager.cluster_added",
+        "cluster_manager.cluster_modified",
+        "cluster_manager.cluster_removed",
+        "listener_manager.listener_added",
+        "listener_manager.listener_modified",
+        "listener_manager.listener_in_place_updated",
+        "listener_manager.listener_removed",
+        "sds.identity_cert.key_rotation_failed",
+        "sds.mesh_ca.update_rejected",
+    ] {
+        counters.push((name, proxy.stat(name).await));
+    }
+    counters
+}
+
+async fn connected(proxy: &Dataplane) {
+    eventually("Envoy is connected to the control plane", || async {
+        (proxy.stat("control_plane.connected_state").await == 1).then_some(())
+    })
+    .await;
+}
+
+async fn assert_not_plain(scene: &Scene) {
+    let bytes = bytes_from(scene.inbound).await;
+    assert!(!bytes.windows(GREETING.len()).any(|window| window == GREETING), "redis's inbound served plain text");
+}
