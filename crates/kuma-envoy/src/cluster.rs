@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use envoy_api::Duration;
 use envoy_api::envoy::config::cluster::v3::Cluster;
-use envoy_api::envoy::config::cluster::v3::cluster::{ClusterDiscoveryType, DiscoveryType, EdsClusterConfig};
+use envoy_api::envoy::config::cluster::v3::cluster::{ClusterDiscoveryType, DiscoveryType, EdsClusterConfig, LbPolicy};
 use envoy_api::envoy::config::endpoint::v3::{ClusterLoadAssignment, LocalityLbEndpoints};
 
 use crate::{ads, endpoints, names, tls};
@@ -40,6 +40,15 @@ pub(crate) fn service(name: &str, tls: Option<&str>) -> Cluster {
         }),
         transport_socket: tls.map(tls::upstream),
         ..named(name.to_owned())
+    }
+}
+
+/// Where the connection was going before it was redirected.
+pub(crate) fn pass_through() -> Cluster {
+    Cluster {
+        cluster_discovery_type: Some(ClusterDiscoveryType::Type(DiscoveryType::OriginalDst as i32)),
+        lb_policy: LbPolicy::ClusterProvided as i32,
+        ..named(names::PASS_THROUGH.to_owned())
     }
 }
 

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use envoy_api::envoy::config::core::v3::TypedExtensionConfig;
+use envoy_api::envoy::config::listener::v3::Listener;
 use envoy_api::{Any, Packed, ResourceType};
 use prost::Message;
 
 use crate::key::ResourceKey;
-use crate::{cluster, endpoints, inbound, names, outbound, rbac, secret};
+use crate::{cluster, endpoints, inbound, names, outbound, rbac, secret, transparent};
 
 /// A resource as it is served.
 #[derive(Clone, PartialEq, Debug)]
@@ -37,13 +38,15 @@ pub fn encode(key: &ResourceKey) -> Encoded {
             requires: Some((ResourceType::Endpoint, name.clone())),
             ..resource(ResourceType::Cluster, name.clone(), &cluster::service(name, tls.as_deref()))
         },
+        ResourceKey::PassThroughCluster => {
+            resource(ResourceType::Cluster, names::PASS_THROUGH.into(), &cluster::pass_through())
+        }
         ResourceKey::Endpoints { cluster, endpoints, placeholder } => Encoded {
             placeholder: *placeholder,
             ..resource(ResourceType::Endpoint, cluster.clone(), &endpoints::assignment(cluster, endpoints))
         },
-        ResourceKey::InboundListener { address, port, service_port, tls } => {
-            let listener = inbound::listener(*address, *port, *service_port, *tls);
-            resource(ResourceType::Listener, listener.name.as_str().into(), &listener)
+        ResourceKey::InboundListener { address, port, service_port, tls, transparent } => {
+            listener(inbound::listener(*address, *port, *service_port, *tls), *transparent)
         }
         ResourceKey::AllowedPeers { inbound, roots, peers } => {
             let name: Arc<str> = names::allowed_peers(inbound).into();
@@ -52,10 +55,10 @@ pub fn encode(key: &ResourceKey) -> Encoded {
         ResourceKey::Rbac { inbound, policies } => {
             extension(names::rbac(inbound), Any::pack(&rbac::filter(inbound, policies)))
         }
-        ResourceKey::OutboundListener { address, port, flow } => {
-            let listener = outbound::listener(*address, *port, *flow);
-            resource(ResourceType::Listener, listener.name.as_str().into(), &listener)
+        ResourceKey::OutboundListener { address, port, flow, transparent } => {
+            listener(outbound::listener(*address, *port, *flow), *transparent)
         }
+        ResourceKey::CatchAllListener { port } => listener(transparent::catch_all(*port), false),
         ResourceKey::Split { outbound, service, clusters } => {
             extension(names::split(outbound), Any::pack(&outbound::split(service, clusters)))
         }
@@ -74,6 +77,14 @@ pub(crate) fn resource<M: Packed>(resource_type: ResourceType, name: Arc<str>, m
         requires: None,
         placeholder: false,
     }
+}
+
+/// In a transparent proxy connections are handed on by the listener that takes them all; the others bind no port.
+fn listener(mut listener: Listener, transparent: bool) -> Encoded {
+    if transparent {
+        listener.bind_to_port = Some(false);
+    }
+    resource(ResourceType::Listener, listener.name.as_str().into(), &listener)
 }
 
 fn extension(name: String, config: Any) -> Encoded {

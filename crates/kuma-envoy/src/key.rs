@@ -22,6 +22,8 @@ pub enum ResourceKey {
         /// SPIFFE id that its endpoints must prove, where the mesh has mTLS.
         tls: Option<Arc<str>>,
     },
+    /// Where the connections go whose destination is no listener's, in a transparent proxy: `pass_through`.
+    PassThroughCluster,
     /// The endpoints of a cluster.
     Endpoints {
         /// Name of the cluster.
@@ -42,6 +44,8 @@ pub enum ResourceKey {
         service_port: u16,
         /// Whether the mesh has mTLS: peers must prove who they are, and be permitted.
         tls: bool,
+        /// Whether connections come by [`ResourceKey::CatchAllListener`], so that it binds no port of its own.
+        transparent: bool,
     },
     /// Who may complete a TLS handshake with an inbound: the secret `allowed:<inbound>`.
     AllowedPeers {
@@ -67,6 +71,8 @@ pub enum ResourceKey {
         port: u16,
         /// Whether the flow is permitted.
         flow: Flow,
+        /// Whether connections come by [`ResourceKey::CatchAllListener`], so that it binds no port of its own.
+        transparent: bool,
     },
     /// Where an outbound's connections go: the extension config `split:<outbound>`.
     Split {
@@ -76,6 +82,11 @@ pub enum ResourceKey {
         service: Arc<str>,
         /// Where to; none means nowhere: connections are reset.
         clusters: Arc<[WeightedCluster]>,
+    },
+    /// What the operating system redirects the connections of a transparent proxy to: `catch_all`.
+    CatchAllListener {
+        /// Port on which the proxy listens, on every address.
+        port: u16,
     },
     /// What proves a server's identity: the secret `mesh_ca`.
     MeshCa {

@@ -34,6 +34,7 @@ mod plan;
 mod rbac;
 mod secret;
 mod tls;
+mod transparent;
 
 pub use bootstrap::{BootstrapParams, bootstrap};
 pub use encode::{Encoded, encode};

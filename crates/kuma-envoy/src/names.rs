@@ -14,6 +14,10 @@ pub const ADS_CLUSTER: &str = "ads_cluster";
 pub const ACCESS_LOG_SINK: &str = "access_log_sink";
 /// The secret with the dataplane token, in the bootstrap.
 pub const DATAPLANE_TOKEN: &str = "dataplane_token";
+/// The listener that takes all redirected connections of a transparent proxy.
+pub const CATCH_ALL: &str = "catch_all";
+/// The cluster that leads where the connection was going.
+pub const PASS_THROUGH: &str = "pass_through";
 /// A cluster that nobody has: a connection to it is reset. No cluster of a service is called so, since `:` followed by no
 /// port is in no name that we make.
 pub const NOWHERE: &str = "kuma:nowhere";

@@ -14,7 +14,13 @@ use crate::names;
 /// Every resource of a proxy, each once. `roots` are the PEM certificates of the mesh's CA; without them a mesh with mTLS
 /// still gets its TLS listeners, which then refuse everyone.
 pub fn plan(snapshot: &MeshSnapshot, dataplane: &MeshDataplane, roots: Option<&Arc<str>>) -> Vec<ResourceKey> {
-    let mut plan = Plan { snapshot, roots, keys: Vec::new(), clusters: BTreeSet::new() };
+    let redirect_port = redirect_port(dataplane);
+    let mut plan =
+        Plan { snapshot, roots, transparent: redirect_port.is_some(), keys: Vec::new(), clusters: BTreeSet::new() };
+    if let Some(port) = redirect_port {
+        plan.keys.push(ResourceKey::CatchAllListener { port });
+        plan.keys.push(ResourceKey::PassThroughCluster);
+    }
     for inbound in &dataplane.inbounds {
         plan.inbound(inbound);
     }
@@ -27,9 +33,16 @@ pub fn plan(snapshot: &MeshSnapshot, dataplane: &MeshDataplane, roots: Option<&A
     plan.keys
 }
 
+/// The port to which the operating system redirects the proxy's connections, if it does.
+fn redirect_port(dataplane: &MeshDataplane) -> Option<u16> {
+    let proxying = dataplane.spec.networking.as_ref()?.transparent_proxying.as_ref()?;
+    u16::try_from(proxying.redirect_port).ok().filter(|&port| port != 0)
+}
+
 struct Plan<'a> {
     snapshot: &'a MeshSnapshot,
     roots: Option<&'a Arc<str>>,
+    transparent: bool,
     keys: Vec<ResourceKey>,
     /// Names of the clusters that are planned: two outbounds to one service share theirs.
     clusters: BTreeSet<Arc<str>>,
@@ -42,7 +55,7 @@ impl Plan<'_> {
         if self.clusters.insert(Arc::from(names::local_cluster(service_port))) {
             self.keys.push(ResourceKey::LocalCluster { port: service_port });
         }
-        self.keys.push(ResourceKey::InboundListener { address, port, service_port, tls });
+        self.keys.push(ResourceKey::InboundListener { address, port, service_port, tls, transparent: self.transparent });
         if tls {
             self.permissions(inbound, Arc::from(names::inbound_listener(address, port)));
         }
@@ -85,7 +98,7 @@ impl Plan<'_> {
         } else {
             Flow::Denied
         };
-        self.keys.push(ResourceKey::OutboundListener { address, port, flow });
+        self.keys.push(ResourceKey::OutboundListener { address, port, flow, transparent: self.transparent });
         let mut clusters: Vec<WeightedCluster> = Vec::new();
         for destination in self.snapshot.destinations(dataplane, service) {
             let name: Arc<str> = names::service_cluster(&destination.service, &destination.tags.0).into();

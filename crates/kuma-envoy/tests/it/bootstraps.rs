@@ -1,0 +1,62 @@
+//! The bootstrap, printed and checked by Envoy.
+
+use std::net::SocketAddr;
+use std::process::Command;
+use std::time::{Duration, SystemTime};
+
+use kuma_envoy::{BootstrapParams, bootstrap};
+use kuma_test::envoy_binary;
+
+fn params<'a>(ca: &'a str) -> BootstrapParams<'a> {
+    BootstrapParams {
+        mesh: "default",
+        name: "redis-1",
+        service: "redis",
+        admin: Some(SocketAddr::from(([127, 0, 0, 1], 30001))),
+        admin_access_log_path: "/dev/null",
+        xds_host: "kuma-cp.example",
+        xds_port: 5678,
+        xds_connect_timeout: Duration::from_secs(1),
+        xds_ca_pem: ca,
+        token_path: Some("/run/kuma/token"),
+        access_log_socket: "/run/kuma/access-log.sock",
+    }
+}
+
+fn bare(ca: &str) -> BootstrapParams<'_> {
+    BootstrapParams { service: "", admin: None, xds_host: "::1", token_path: None, ..params(ca) }
+}
+
+#[test]
+fn complete() {
+    insta::assert_yaml_snapshot!(bootstrap(&params("certificate of the xDS CA")));
+}
+
+#[test]
+fn without_token_and_admin_server() {
+    insta::assert_yaml_snapshot!(bootstrap(&bare("certificate of the xDS CA")));
+}
+
+#[test]
+fn envoy_accepts_them() {
+    let ca = kuma_ca::XdsCa::generate(SystemTime::now()).expect("a CA");
+    let folder = tempfile::tempdir().expect("a folder");
+    let token = folder.path().join("token");
+    std::fs::write(&token, "token").expect("a token file");
+    let token = token.to_str().expect("a path in UTF-8");
+    let complete = BootstrapParams { token_path: Some(token), ..params(ca.cert_pem()) };
+    let ip = BootstrapParams { xds_host: "192.0.2.1", ..complete };
+    for params in [complete, ip, bare(ca.cert_pem())] {
+        let file = folder.path().join("bootstrap.json");
+        std::fs::write(&file, bootstrap(&params).to_string()).expect("a bootstrap file");
+        let output = Command::new(envoy_binary())
+            .args(["--mode", "validate", "-l", "warning", "-c"])
+            .arg(&file)
+            .output()
+            .expect("Envoy starts");
+        let log = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{params:?}:\n{log}");
+        // A deprecated or unknown field is a warning.
+        assert!(!log.contains("[warning]"), "{params:?}:\n{log}");
+    }
+}

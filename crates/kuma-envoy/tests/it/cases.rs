@@ -1,0 +1,158 @@
+//! Hand-made configurations of one proxy: printed by `golden`, given to Envoy by `live`.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use kuma_envoy::key::{Flow, Peer, Policy, ResourceKey, WeightedCluster};
+use kuma_envoy::names;
+use kuma_mesh::{Endpoint, Endpoints};
+use kuma_model::Tags;
+
+const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+/// What differs between a test that prints and one that runs.
+pub(crate) struct Site {
+    /// Port of the inbound.
+    pub(crate) inbound: u16,
+    /// Port of the application behind the inbound.
+    pub(crate) application: u16,
+    /// Port of the outbound.
+    pub(crate) outbound: u16,
+    /// Port to which the connections of a transparent proxy are redirected.
+    pub(crate) redirect: u16,
+    /// Roots of the mesh's CA, PEM.
+    pub(crate) roots: Arc<str>,
+}
+
+/// Names and keys of every case.
+pub(crate) fn all(site: &Site) -> Vec<(&'static str, Vec<ResourceKey>)> {
+    let web = || vec![("web-to-redis", vec![service("web")])];
+    vec![
+        ("open", without_mtls(site)),
+        ("permitted", with_mtls(site, Flow::Permitted, web())),
+        ("nobody_permitted", with_mtls(site, Flow::Denied, Vec::new())),
+        (
+            "several_permissions",
+            with_mtls(
+                site,
+                Flow::Permitted,
+                vec![("everyone", vec![mesh()]), ("two", vec![service("api"), service("web")]), ("none", vec![])],
+            ),
+        ),
+        ("split", weighted(site)),
+        ("nowhere", nowhere(site)),
+        ("gateway", gateway(site)),
+        ("transparent", transparent(site)),
+    ]
+}
+
+/// A proxy with one inbound and one outbound, both to `redis`: its own.
+fn without_mtls(site: &Site) -> Vec<ResourceKey> {
+    let mut keys = inbound(site, false);
+    keys.extend(outbound(site, Flow::Open, &[("redis", 1)]));
+    keys.extend(cluster("redis", None, vec![endpoint(site, "1.0")]));
+    keys
+}
+
+/// The same under mTLS, with these permissions.
+pub(crate) fn with_mtls(site: &Site, flow: Flow, permissions: Vec<(&str, Vec<Peer>)>) -> Vec<ResourceKey> {
+    let mut keys = inbound(site, true);
+    keys.extend(permitting(site, permissions));
+    keys.extend(outbound(site, flow, &[("redis", 1)]));
+    keys.extend(cluster("redis", Some("spiffe://default/redis"), vec![endpoint(site, "1.0")]));
+    keys.push(ResourceKey::MeshCa { roots: site.roots.clone() });
+    keys
+}
+
+/// The two resources that hold an inbound's permissions.
+pub(crate) fn permitting(site: &Site, permissions: Vec<(&str, Vec<Peer>)>) -> [ResourceKey; 2] {
+    let inbound: Arc<str> = names::inbound_listener(LOOPBACK, site.inbound).into();
+    let policies: Vec<Policy> =
+        permissions.into_iter().map(|(name, peers)| Policy { name: name.into(), peers: peers.into() }).collect();
+    let peers = policies.iter().flat_map(|policy| policy.peers.iter().cloned()).collect();
+    [
+        ResourceKey::AllowedPeers { inbound: inbound.clone(), roots: site.roots.clone(), peers },
+        ResourceKey::Rbac { inbound, policies: policies.into() },
+    ]
+}
+
+fn weighted(site: &Site) -> Vec<ResourceKey> {
+    let mut keys = outbound(site, Flow::Open, &[("redis{version=1.0}", 90), ("redis{version=2.0}", 10), ("redis", 0)]).to_vec();
+    keys.extend(cluster("redis{version=1.0}", None, vec![endpoint(site, "1.0"), ipv6("1.0")]));
+    keys.extend(cluster("redis{version=2.0}", None, Vec::new()));
+    keys
+}
+
+fn nowhere(site: &Site) -> Vec<ResourceKey> {
+    outbound(site, Flow::Open, &[("redis", 0)]).to_vec()
+}
+
+fn gateway(site: &Site) -> Vec<ResourceKey> {
+    let mut keys = outbound(site, Flow::Permitted, &[("redis", 1)]).to_vec();
+    keys.extend(cluster("redis", Some("spiffe://default/redis"), Vec::new()));
+    keys.push(ResourceKey::MeshCa { roots: site.roots.clone() });
+    keys
+}
+
+/// Nothing redirects to it in a test: what can be seen is that only one port is bound.
+fn transparent(site: &Site) -> Vec<ResourceKey> {
+    let mut keys = without_mtls(site);
+    for key in &mut keys {
+        if let ResourceKey::InboundListener { transparent, .. } | ResourceKey::OutboundListener { transparent, .. } = key {
+            *transparent = true;
+        }
+    }
+    keys.extend([ResourceKey::CatchAllListener { port: site.redirect }, ResourceKey::PassThroughCluster]);
+    keys
+}
+
+fn inbound(site: &Site, tls: bool) -> Vec<ResourceKey> {
+    let Site { inbound, application, .. } = *site;
+    vec![
+        ResourceKey::LocalCluster { port: application },
+        ResourceKey::InboundListener { address: LOOPBACK, port: inbound, service_port: application, tls, transparent: false },
+    ]
+}
+
+pub(crate) fn outbound(site: &Site, flow: Flow, clusters: &[(&str, u32)]) -> [ResourceKey; 2] {
+    let name = names::outbound_listener(LOOPBACK, site.outbound);
+    [
+        ResourceKey::OutboundListener { address: LOOPBACK, port: site.outbound, flow, transparent: false },
+        ResourceKey::Split {
+            outbound: name.into(),
+            service: "redis".into(),
+            clusters: clusters.iter().map(|&(name, weight)| WeightedCluster { name: name.into(), weight }).collect(),
+        },
+    ]
+}
+
+fn cluster(name: &str, tls: Option<&str>, endpoints: Vec<Endpoint>) -> [ResourceKey; 2] {
+    [
+        ResourceKey::ServiceCluster { name: name.into(), tls: tls.map(Arc::from) },
+        ResourceKey::Endpoints {
+            cluster: name.into(),
+            endpoints: Arc::new(Endpoints::new(endpoints)),
+            placeholder: false,
+        },
+    ]
+}
+
+fn endpoint(site: &Site, version: &str) -> Endpoint {
+    Endpoint { address: LOOPBACK, port: site.inbound, tags: tags(version) }
+}
+
+fn ipv6(version: &str) -> Endpoint {
+    Endpoint { address: "fd00::1".parse().expect("an address"), port: 6379, tags: tags(version) }
+}
+
+fn tags(version: &str) -> Arc<Tags> {
+    Arc::new(Tags::from([("service", "redis"), ("version", version)]))
+}
+
+pub(crate) fn service(name: &str) -> Peer {
+    Peer::Service(format!("spiffe://default/{name}").into())
+}
+
+pub(crate) fn mesh() -> Peer {
+    Peer::Mesh("spiffe://default/".into())
+}
