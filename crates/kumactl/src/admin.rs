@@ -25,11 +25,9 @@ pub(crate) async fn dataplane_token(
         .await;
     answer.map_err(|error| match error {
         CallError::Refused(refusal) => {
-            let attempt = format!(
-                "failed to generate a dataplane token: unexpected status code {}. Expected 200",
-                refusal.status.as_u16()
-            );
-            Failure::from(refusal).context(attempt)
+            let status = refusal.status.as_u16();
+            let message = format!("failed to generate a dataplane token: unexpected status code {status}. Expected 200");
+            Failure::from(refusal).under(message)
         }
         other => Failure::from(other).context("failed to generate a dataplane token"),
     })
@@ -84,7 +82,7 @@ fn refusal(certificate_here: bool, tls_there: bool) -> Failure {
         .note("There are three ways out:")
         .note("1. run kumactl on the machine where kuma-cp runs;")
         .note("2. forward ports 5681 and 5679 of that machine to this one (`ssh -L 5681:localhost:5681 -L 5679:localhost:5679 …`) and use http://localhost:5681 as the address;")
-        .note("3. set up TLS on both sides: a certificate for the admin server of kuma-cp (KUMA_ADMIN_SERVER_PUBLIC_*), and one for kumactl (`kumactl config control-planes add` with --admin-client-cert and --admin-client-key).")
+        .note("3. in a later version, not in this one: TLS on both sides, with a certificate for the admin server of kuma-cp (KUMA_ADMIN_SERVER_PUBLIC_*), and one for kumactl (`kumactl config control-planes add` with --admin-client-cert and --admin-client-key).")
 }
 
 #[cfg(test)]

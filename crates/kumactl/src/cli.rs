@@ -20,6 +20,7 @@ pub(crate) struct Cli {
 
 /// Flags that every command takes.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
     /// Path to the configuration file to use [default: ~/.kumactl/config]
     #[arg(long, global = true, value_name = "FILE")]
@@ -78,7 +79,7 @@ pub(crate) enum Command {
 }
 
 const APPLY_HELP: &str = "\
-The input may hold several documents, separated by `---`. All of them are checked before the first one is sent; meshes are sent first.
+The input may hold several documents, separated by `---`, and lists as `kumactl get -o yaml` shows them. All of them are checked before the first one is sent; meshes are sent first.
 
 {{ name }} becomes the value given by --var name=value. Values are inserted as they are. A placeholder without a value is an error; \
 {{! … }} is a comment.";
@@ -202,7 +203,7 @@ pub(crate) struct InspectDataplanes {
 pub(crate) struct Output {
     /// Form of the output
     #[arg(
-        short,
+        short = 'o',
         long = "output",
         value_name = "FORMAT",
         value_enum,

@@ -138,7 +138,8 @@ fn new_file_beside(path: &Path) -> std::io::Result<(PathBuf, File)> {
     }
 }
 
-/// The parser's messages go on with an excerpt of the file; the first line says it.
+/// The parser's messages go on with an excerpt of the file; the first line says it, after a word that is said already.
 fn first_line(message: &str) -> &str {
-    message.lines().next().unwrap_or(message)
+    let first = message.lines().next().unwrap_or(message);
+    first.strip_prefix("error: ").unwrap_or(first)
 }

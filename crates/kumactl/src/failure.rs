@@ -45,6 +45,13 @@ impl Failure {
         self
     }
 
+    /// Puts another message in its place, and what it said below.
+    pub(crate) fn under(mut self, message: impl Into<String>) -> Failure {
+        let said = std::mem::replace(&mut self.message, message.into());
+        self.notes.insert(0, said);
+        self
+    }
+
     /// One failure that prints all of `failures`, which must not be empty, in their order.
     pub(crate) fn all(failures: Vec<Failure>) -> Failure {
         let mut failures = failures.into_iter();

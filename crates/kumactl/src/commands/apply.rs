@@ -3,7 +3,8 @@
 //! The whole input is read, rendered, parsed and checked before the first document is sent, so that a mistake in the last one does not leave
 //! the first ones applied. The checks are those of the control plane, out of the same crate.
 
-use kuma_model::{Document, text};
+use kuma_model::text::{self, TextError};
+use kuma_model::{Document, Kind, Scope, Violation};
 use serde_json::Value;
 
 use super::{collection, segment};
@@ -16,9 +17,9 @@ use crate::template::{TemplateError, render};
 
 /// One document of the input that has passed all checks.
 struct Checked {
-    /// Place in the input, from 1.
-    number: usize,
-    kind: &'static kuma_model::Kind,
+    /// Place in the input, such as `document 2`.
+    place: String,
+    kind: &'static Kind,
     document: Document,
     /// As the user wrote it: what a default means is up to the control plane.
     body: Value,
@@ -32,7 +33,7 @@ pub(super) async fn run(session: &Session, arguments: Apply) -> Result<String, F
         .map_err(|error| template_failure(&input.name, error))?;
     let mut documents = check(&input.name, &rendered)?;
     // What belongs to a mesh is refused while the mesh is not there. The sort keeps the order otherwise.
-    documents.sort_by_key(|checked| checked.kind.scope != kuma_model::Scope::Global);
+    documents.sort_by_key(|checked| checked.kind.scope != Scope::Global);
     send(&session.api()?, &input.name, &documents).await?;
     Ok(String::new())
 }
@@ -47,47 +48,34 @@ fn template_failure(input: &str, error: TemplateError) -> Failure {
 
 /// Parses and checks all documents, and reports all that is wrong with any of them.
 fn check(input: &str, text: &str) -> Result<Vec<Checked>, Failure> {
-    let values = text::parse_documents(text).map_err(|error| {
-        let text::TextError {
-            document,
-            line,
-            column,
-            message,
-        } = error;
-        let place = if line > 0 {
-            format!(", line {line}, column {column}")
-        } else {
-            String::new()
-        };
-        Failure::new(format!("{input}, document {document}{place}: {message}"))
-    })?;
+    let values = text::parse_documents(text).map_err(|error| text_failure(input, error))?;
     if values.is_empty() {
         return Err(Failure::new(format!("{input} holds no document")));
     }
     let (mut checked, mut failures) = (Vec::new(), Vec::new());
-    for (index, body) in values.into_iter().enumerate() {
-        let number = index + 1;
-        match Document::parse(&body) {
-            Ok(document) => match kuma_model::kind(document.key.kind) {
-                Some(kind) => checked.push(Checked {
-                    number,
-                    kind,
-                    document,
-                    body,
-                }),
-                None => failures.push(Failure::new(format!(
-                    "{input}, document {number}: {} can't be applied",
-                    document.key.kind
-                ))),
-            },
+    for (place, body) in items(values) {
+        let parsed =
+            Document::parse(&body).map(|document| (kuma_model::kind(document.key.kind), document));
+        match parsed {
+            Ok((Some(kind), document)) => checked.push(Checked {
+                place,
+                kind,
+                document,
+                body,
+            }),
+            Ok((None, Document { key, .. })) => failures.push(Failure::new(format!(
+                "{input}, {place}: {} can't be applied",
+                key.kind
+            ))),
             Err(violations) => {
                 let failure = Failure::new(format!(
-                    "{input}, document {number}{}: it is not valid",
+                    "{input}, {place}{}: it is not valid",
                     described(&body)
                 ));
-                failures.push(violations.iter().fold(failure, |failure, violation| {
+                let add = |failure: Failure, violation: &Violation| {
                     failure.cause(&violation.field, &violation.message)
-                }));
+                };
+                failures.push(violations.iter().fold(failure, add));
             }
         }
     }
@@ -97,6 +85,43 @@ fn check(input: &str, text: &str) -> Result<Vec<Checked>, Failure> {
         false => Err(Failure::all(failures)
             .hint("nothing was applied; correct the input and apply it again")),
     }
+}
+
+fn text_failure(input: &str, error: TextError) -> Failure {
+    let TextError {
+        document,
+        line,
+        column,
+        message,
+    } = error;
+    let place = if line > 0 {
+        format!(", line {line}, column {column}")
+    } else {
+        String::new()
+    };
+    Failure::new(format!("{input}, document {document}{place}: {message}"))
+}
+
+/// The documents with their places. A list, as `kumactl get -o yaml` shows it, stands for its items.
+fn items(values: Vec<Value>) -> impl Iterator<Item = (String, Value)> {
+    values
+        .into_iter()
+        .zip(1..)
+        .flat_map(|(value, number)| match value {
+            Value::Object(mut list)
+                if list.len() == 1 && list.get("items").is_some_and(Value::is_array) =>
+            {
+                let Some(Value::Array(items)) = list.remove("items") else {
+                    return Vec::new();
+                };
+                items
+                    .into_iter()
+                    .zip(1..)
+                    .map(|(item, index)| (format!("document {number}, item {index}"), item))
+                    .collect()
+            }
+            value => vec![(format!("document {number}"), value)],
+        })
 }
 
 /// ` (Dataplane "web-1")`, as far as a document that is not valid says so.
@@ -110,16 +135,13 @@ fn described(body: &Value) -> String {
 
 /// Sends documents one after the other, up to the first that is refused.
 async fn send(client: &Client, input: &str, documents: &[Checked]) -> Result<(), Failure> {
-    for (
-        index,
-        Checked {
-            number,
+    for (index, checked) in documents.iter().enumerate() {
+        let Checked {
+            place,
             kind,
             document,
             body,
-        },
-    ) in documents.iter().enumerate()
-    {
+        } = checked;
         let mut path = collection(kind, &document.key.mesh)?;
         path.push(segment(&document.key.name)?);
         if let Err(error) = client.put(&path, body).await {
@@ -136,14 +158,11 @@ async fn send(client: &Client, input: &str, documents: &[Checked]) -> Result<(),
             } else {
                 applied.join(", ")
             };
+            let left = documents.len() - index - 1;
             return Err(failure
+                .note(format!("This was {place} of {input}, {}.", document.key))
                 .note(format!(
-                    "This was document {number} of {input}, {}.",
-                    document.key
-                ))
-                .note(format!(
-                    "Applied before it: {applied}. Not sent after it: {}.",
-                    documents.len() - index - 1
+                    "Applied before it: {applied}. Not sent after it: {left}."
                 )));
         }
     }

@@ -70,6 +70,9 @@ fn nothing_is_sent_when_a_document_is_wrong() {
         &format!(
             "{DATAPLANE}\n---\ntype: Mesh\nname: UPPER\n---\ntype: TrafficPermission\nmesh: default\nname: tp\nsources: []"
         ),
+        "items:\n- type: Mesh\n  name: good\n- type: Mesh\n  name: good\n  colour: red",
+        "type: Mesh\nname: x\n---\nname: &a [*a]",
+        &"[".repeat(100_000),
     ] {
         transcript.run_with_input("apply", input);
     }

@@ -16,7 +16,7 @@ fn a_command_line_that_makes_no_sense_ends_with_2() {
         "get meshes -o xml",
         "get meshes --colour",
         "delete mesh",
-        "delete meshes x",
+        "delete meshs x",
         "config control-planes add --name x",
         "config control-planes add --name x --address http://x --admin-client-cert c.pem",
         "generate dataplane-token",
@@ -99,6 +99,43 @@ fn a_control_plane_that_is_not_there() {
         .run("delete mesh x --config-file closed");
     transcript.run("generate dataplane-token --name x --config-file closed");
     assert_snapshot!(transcript.text());
+}
+
+#[test]
+fn tls_is_spoken_where_the_address_says_so() {
+    let control_plane = ControlPlane::start();
+    let transcript = Transcript::of_new_user(&control_plane);
+    let address = control_plane.address().replace("http:", "https:");
+    let output = transcript.output(
+        &format!("config control-planes add --name x --address {address}"),
+        "",
+    );
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(
+        stderr.starts_with("Error: could not"),
+        "the server speaks no TLS, or this machine has no certificates: {stderr}"
+    );
+    assert!(
+        control_plane.take_requests().is_empty(),
+        "nothing is sent in plain text"
+    );
+}
+
+#[test]
+fn this_machine_is_not_reached_through_a_proxy() {
+    let control_plane = ControlPlane::start();
+    let transcript = Transcript::new(&control_plane);
+    let proxy = [
+        ("HTTP_PROXY", "http://127.0.0.1:1"),
+        ("http_proxy", "http://127.0.0.1:1"),
+    ];
+    let output = transcript.output_with("get meshes", "", &proxy);
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 #[test]

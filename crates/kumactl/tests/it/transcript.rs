@@ -85,6 +85,16 @@ impl<'a> Transcript<'a> {
 
     /// Runs a command line and returns what it gives, unwritten.
     pub(crate) fn output(&self, line: &str, input: &str) -> Output {
+        self.output_with(line, input, &[])
+    }
+
+    /// Runs a command line with environment variables beside HOME, of which there are none otherwise.
+    pub(crate) fn output_with(
+        &self,
+        line: &str,
+        input: &str,
+        variables: &[(&str, &str)],
+    ) -> Output {
         let address = self.control_plane.address();
         let arguments = line
             .split(' ')
@@ -94,6 +104,7 @@ impl<'a> Transcript<'a> {
             .current_dir(self.home.path())
             .env_clear()
             .env("HOME", self.home.path())
+            .envs(variables.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
