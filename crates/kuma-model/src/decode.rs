@@ -36,61 +36,34 @@ impl Fields<'_> {
     }
 
     /// Reads a nested object by a function of its fields; nothing where it is absent or `null`.
-    pub fn object<T>(
-        &mut self,
-        name: &'static str,
-        read: impl FnOnce(&mut Fields<'_>) -> T,
-    ) -> Option<T> {
+    pub fn object<T>(&mut self, name: &'static str, read: impl FnOnce(&mut Fields<'_>) -> T) -> Option<T> {
         let value = self.written(name).filter(|value| !value.is_null())?;
         object(value, &child(self.path, name), self.violations, read)
     }
 
     /// Which of the members of a oneof is written, `null` included. More than one is a violation.
     pub fn one_of(&mut self, names: &[&'static str]) -> Option<&'static str> {
-        let written: Vec<&'static str> = names
-            .iter()
-            .copied()
-            .filter(|name| self.written(name).is_some())
-            .collect();
+        let written: Vec<&'static str> = names.iter().copied().filter(|name| self.written(name).is_some()).collect();
         if written.len() > 1 {
             let names: Vec<String> = written.iter().map(|name| format!("{name:?}")).collect();
-            self.violations.add(
-                self.path,
-                format!("only one of {} can be set", names.join(" and ")),
-            );
+            self.violations.add(self.path, format!("only one of {} can be set", names.join(" and ")));
         }
         written.first().copied()
     }
 
     /// Reads a member of a oneof by a function of its fields; `null` is an empty object.
-    pub fn member<T>(
-        &mut self,
-        name: &'static str,
-        read: impl FnOnce(&mut Fields<'_>) -> T,
-    ) -> Option<T> {
+    pub fn member<T>(&mut self, name: &'static str, read: impl FnOnce(&mut Fields<'_>) -> T) -> Option<T> {
         match self.written(name)? {
-            Value::Null => object(
-                &Value::Object(Map::new()),
-                &child(self.path, name),
-                self.violations,
-                read,
-            ),
+            Value::Null => object(&Value::Object(Map::new()), &child(self.path, name), self.violations, read),
             value => object(value, &child(self.path, name), self.violations, read),
         }
     }
 
     fn finish(self) {
-        if self.violations.ignores_unknown_fields() {
-            return;
-        }
         for key in self.object.keys() {
-            if !self
-                .known
-                .iter()
-                .any(|name| key == name || *key == snake_case(name))
-            {
-                self.violations
-                    .add(child(self.path, key), unknown_field(key, &self.known));
+            if !self.known.iter().any(|name| key == name || *key == snake_case(name)) {
+                let message = did_you_mean("unknown field", key, self.known.iter().copied());
+                self.violations.add_unknown_field(child(self.path, key), message);
             }
         }
     }
@@ -126,12 +99,7 @@ pub(crate) fn fields<T>(
     violations: &mut Violations,
     read: impl FnOnce(&mut Fields<'_>) -> T,
 ) -> T {
-    let mut fields = Fields {
-        object,
-        path,
-        known: Vec::new(),
-        violations,
-    };
+    let mut fields = Fields { object, path, known: Vec::new(), violations };
     let value = read(&mut fields);
     fields.finish();
     value
@@ -144,9 +112,7 @@ pub(crate) fn written<'a>(object: &'a Map<String, Value>, name: &str) -> Option<
 
 /// Path of a field of the object at `path`.
 pub(crate) fn child(path: &str, name: &str) -> String {
-    let plain = name
-        .bytes()
-        .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'@'));
+    let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'@'));
     match (plain && !name.is_empty(), path.is_empty()) {
         (true, true) => name.to_owned(),
         (true, false) => format!("{path}.{name}"),
@@ -176,22 +142,13 @@ fn snake_case(name: &str) -> String {
 }
 
 /// The message for a name that is not among the known ones.
-pub(crate) fn did_you_mean<'a>(
-    what: &str,
-    written: &str,
-    known: impl IntoIterator<Item = &'a str>,
-) -> String {
+pub(crate) fn did_you_mean<'a>(what: &str, written: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     // A name that shares half its letters is likely meant. Long names are not compared: the work grows with the length.
     const LONGEST: usize = 64;
     let nearest = known
         .into_iter()
         .filter(|_| written.len() <= LONGEST)
-        .map(|name| {
-            (
-                strsim::damerau_levenshtein(&written.to_lowercase(), &name.to_lowercase()),
-                name,
-            )
-        })
+        .map(|name| (strsim::damerau_levenshtein(&written.to_lowercase(), &name.to_lowercase()), name))
         .filter(|(distance, name)| distance * 2 <= name.len().max(written.len()))
         .min_by_key(|(distance, _)| *distance);
     match nearest {
@@ -200,16 +157,7 @@ pub(crate) fn did_you_mean<'a>(
     }
 }
 
-fn unknown_field(written: &str, known: &[&'static str]) -> String {
-    did_you_mean("unknown field", written, known.iter().copied())
-}
-
-pub(crate) fn wrong_type<T>(
-    path: &str,
-    violations: &mut Violations,
-    expected: &str,
-    found: &Value,
-) -> Option<T> {
+pub(crate) fn wrong_type<T>(path: &str, violations: &mut Violations, expected: &str, found: &Value) -> Option<T> {
     violations.add(path, format!("must be {expected}, not {}", describe(found)));
     None
 }
@@ -230,13 +178,7 @@ impl Decode for String {
         match value {
             Value::String(text) => Some(text.clone()),
             Value::Number(_) | Value::Bool(_) => {
-                violations.add(
-                    path,
-                    format!(
-                        "must be a string, not {}: put it in quotes",
-                        describe(value)
-                    ),
-                );
+                violations.add(path, format!("must be a string, not {}: put it in quotes", describe(value)));
                 None
             }
             other => wrong_type(path, violations, "a string", other),
@@ -257,10 +199,7 @@ impl Decode for u64 {
     fn decode(value: &Value, path: &str, violations: &mut Violations) -> Option<u64> {
         let number = whole_number(value);
         if number.is_none() {
-            violations.add(
-                path,
-                format!("must be a whole number from 0 to {}", u64::MAX),
-            );
+            violations.add(path, format!("must be a whole number from 0 to {}", u64::MAX));
         }
         number
     }
@@ -270,10 +209,7 @@ impl Decode for u32 {
     fn decode(value: &Value, path: &str, violations: &mut Violations) -> Option<u32> {
         let number = whole_number(value).and_then(|number| u32::try_from(number).ok());
         if number.is_none() {
-            violations.add(
-                path,
-                format!("must be a whole number from 0 to {}", u32::MAX),
-            );
+            violations.add(path, format!("must be a whole number from 0 to {}", u32::MAX));
         }
         number
     }
@@ -308,9 +244,7 @@ impl<T: Decode + Default> Decode for Vec<T> {
         let Value::Array(elements) = value else {
             return wrong_type(path, violations, "a list", value);
         };
-        let read = |(index, value)| {
-            T::decode(value, &element(path, index), violations).unwrap_or_default()
-        };
+        let read = |(index, value)| T::decode(value, &element(path, index), violations).unwrap_or_default();
         Some(elements.iter().enumerate().map(read).collect())
     }
 }

@@ -32,10 +32,7 @@ impl Document {
         }
         json.insert("name".into(), (*self.key.name).into());
         if let Value::Object(spec) = &self.spec {
-            json.extend(
-                spec.iter()
-                    .map(|(name, value)| (name.clone(), value.clone())),
-            );
+            json.extend(spec.iter().map(|(name, value)| (name.clone(), value.clone())));
         }
         Value::Object(json)
     }
@@ -56,26 +53,15 @@ impl Document {
         let Some(kind) = kind else {
             return Err(violations);
         };
-        let spec = fields
-            .iter()
-            .filter(|(name, _)| !ENVELOPE.contains(&name.as_str()));
-        let spec: Map<String, Value> = spec
-            .map(|(name, value)| (name.clone(), value.clone()))
-            .collect();
+        let spec = fields.iter().filter(|(name, _)| !ENVELOPE.contains(&name.as_str()));
+        let spec: Map<String, Value> = spec.map(|(name, value)| (name.clone(), value.clone())).collect();
         let spec = kind.check(&spec).unwrap_or_else(|found| {
             violations.extend_under("", found);
             Value::Null
         });
         let name: Arc<str> = name.into();
         let mesh = mesh.map_or_else(|| name.clone(), Arc::from);
-        violations.result(Document {
-            key: Key {
-                kind: kind.name,
-                mesh,
-                name,
-            },
-            spec,
-        })
+        violations.result(Document { key: Key { kind: kind.name, mesh, name }, spec })
     }
 }
 
@@ -87,23 +73,12 @@ fn read_kind(fields: &Map<String, Value>, violations: &mut Violations) -> Option
     }
     let kind = kinds::kind(&name);
     if kind.is_none() {
-        violations.add(
-            "type",
-            did_you_mean(
-                "unknown kind of resource",
-                &name,
-                KINDS.iter().map(|kind| kind.name),
-            ),
-        );
+        violations.add("type", did_you_mean("unknown kind of resource", &name, KINDS.iter().map(|kind| kind.name)));
     }
     kind
 }
 
-fn read_name(
-    fields: &Map<String, Value>,
-    field: &'static str,
-    violations: &mut Violations,
-) -> String {
+fn read_name(fields: &Map<String, Value>, field: &'static str, violations: &mut Violations) -> String {
     let Some(name) = read_text(fields, field, violations) else {
         return String::new();
     };
@@ -114,11 +89,7 @@ fn read_name(
 }
 
 /// The text of a field, empty if absent; nothing if it is something else, which is then reported.
-fn read_text(
-    fields: &Map<String, Value>,
-    field: &str,
-    violations: &mut Violations,
-) -> Option<String> {
+fn read_text(fields: &Map<String, Value>, field: &str, violations: &mut Violations) -> Option<String> {
     match fields.get(field) {
         None | Some(Value::Null) => Some(String::new()),
         Some(value) => String::decode(value, field, violations),

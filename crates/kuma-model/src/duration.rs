@@ -39,9 +39,7 @@ impl Duration {
 
     /// So many seconds.
     pub const fn from_secs(seconds: u32) -> Duration {
-        Duration {
-            nanos: seconds as i64 * NANOS_PER_SECOND,
-        }
+        Duration { nanos: seconds as i64 * NANOS_PER_SECOND }
     }
 
     /// In nanoseconds.
@@ -56,9 +54,7 @@ impl Duration {
 
     /// The same length in the standard library's type; nothing where it is negative.
     pub fn to_std(self) -> Option<std::time::Duration> {
-        u64::try_from(self.nanos)
-            .ok()
-            .map(std::time::Duration::from_nanos)
+        u64::try_from(self.nanos).ok().map(std::time::Duration::from_nanos)
     }
 }
 
@@ -84,9 +80,7 @@ impl FromStr for Duration {
             rest = remaining;
         }
         let total = if negative { -total } else { total };
-        i64::try_from(total)
-            .map(Duration::from_nanos)
-            .map_err(|_| DurationError::OutOfRange)
+        i64::try_from(total).map(Duration::from_nanos).map_err(|_| DurationError::OutOfRange)
     }
 }
 
@@ -103,10 +97,7 @@ fn part(text: &str) -> Result<(i128, &str), DurationError> {
     let (unit, rest) = unit(rest).ok_or(DurationError::Syntax)?;
     let parse = |digits: &str| match digits {
         "" => Ok(0),
-        digits => digits
-            .parse::<i64>()
-            .map(i128::from)
-            .map_err(|_| DurationError::OutOfRange),
+        digits => digits.parse::<i64>().map(i128::from).map_err(|_| DurationError::OutOfRange),
     };
     // An hour has 13 digits of nanoseconds: what is beyond them is too small to count.
     let fraction = &fraction[..fraction.len().min(13)];
@@ -130,9 +121,7 @@ fn unit(text: &str) -> Option<(i128, &str)> {
         ("m", 60_000_000_000),
         ("h", 3_600_000_000_000),
     ];
-    UNITS
-        .iter()
-        .find_map(|(name, nanos)| text.strip_prefix(name).map(|rest| (*nanos, rest)))
+    UNITS.iter().find_map(|(name, nanos)| text.strip_prefix(name).map(|rest| (*nanos, rest)))
 }
 
 /// How many decimals it takes to print so many nanoseconds, in steps of three.
@@ -149,10 +138,7 @@ impl fmt::Display for Duration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let sign = if self.nanos < 0 { "-" } else { "" };
         let nanos = self.nanos.unsigned_abs();
-        let (seconds, fraction) = (
-            nanos / NANOS_PER_SECOND as u64,
-            (nanos % NANOS_PER_SECOND as u64) as u32,
-        );
+        let (seconds, fraction) = (nanos / NANOS_PER_SECOND as u64, (nanos % NANOS_PER_SECOND as u64) as u32);
         write!(f, "{sign}{seconds}")?;
         let digits = fraction_digits(fraction);
         if digits > 0 {
@@ -173,8 +159,71 @@ impl Decode for Duration {
         let Value::String(text) = value else {
             return wrong_type(path, violations, r#"a duration such as "10s""#, value);
         };
-        text.parse()
-            .map_err(|error: DurationError| violations.add(path, error.to_string()))
-            .ok()
+        text.parse().map_err(|error: DurationError| violations.add(path, error.to_string())).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn reads_what_go_reads_and_prints_seconds() {
+        for (written, printed) in [
+            ("0", "0s"),
+            ("10s", "10s"),
+            ("500ms", "0.500s"),
+            ("1m30s", "90s"),
+            ("2h", "7200s"),
+            ("1.5h", "5400s"),
+            (".5s", "0.500s"),
+            ("1.s", "1s"),
+            ("-1.5s", "-1.500s"),
+            ("+1s", "1s"),
+            ("1us", "0.000001s"),
+            ("1µs1μs1ns", "0.000002001s"),
+            ("0.0000000001s", "0s"),
+            ("0.1234567890123456789h", "444.444440444s"),
+            ("2562047h47m16.854775807s", "9223372036.854775807s"),
+            ("-2562047h47m16.854775808s", "-9223372036.854775808s"),
+        ] {
+            assert_eq!(
+                written.parse::<Duration>().map(|duration| duration.to_string()),
+                Ok(printed.into()),
+                "{written}"
+            );
+        }
+    }
+
+    #[test]
+    fn other_texts_are_refused() {
+        for bad in ["", "-", "1", "s", ".s", "1d", "1 s", "1s ", "1s-1s", "--1s", "1,5s", "1e3s", "１s", "00"] {
+            assert_eq!(bad.parse::<Duration>(), Err(DurationError::Syntax), "{bad}");
+        }
+        for long in ["2562047h47m16.854775808s", "99999999999999999999s", "9223372036854775807h"] {
+            assert_eq!(long.parse::<Duration>(), Err(DurationError::OutOfRange), "{long}");
+        }
+    }
+
+    #[test]
+    fn only_what_is_not_negative_has_a_standard_duration() {
+        assert_eq!(Duration::from_secs(2).to_std(), Some(std::time::Duration::from_secs(2)));
+        assert_eq!(Duration::from_nanos(-1).to_std(), None);
+        assert!(!Duration::default().is_positive());
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_printed_is_read(nanos: i64) {
+            let duration = Duration::from_nanos(nanos);
+            prop_assert_eq!(duration.to_string().parse(), Ok(duration));
+        }
+
+        #[test]
+        fn no_text_panics(text in "[-+]?([0-9.]{0,25}(ns|us|µs|ms|s|m|h|x)?){0,4}") {
+            let _ = text.parse::<Duration>();
+        }
     }
 }

@@ -24,21 +24,13 @@ pub struct Key {
 impl Key {
     /// Key of a resource inside a mesh.
     pub fn new(kind: &'static str, mesh: &str, name: &str) -> Key {
-        Key {
-            kind,
-            mesh: mesh.into(),
-            name: name.into(),
-        }
+        Key { kind, mesh: mesh.into(), name: name.into() }
     }
 
     /// Key of the Mesh of that name.
     pub fn mesh(name: &str) -> Key {
         let name: Arc<str> = name.into();
-        Key {
-            kind: Mesh::KIND,
-            mesh: name.clone(),
-            name,
-        }
+        Key { kind: Mesh::KIND, mesh: name.clone(), name }
     }
 }
 
@@ -59,9 +51,7 @@ pub fn check_name(name: &str) -> Option<&'static str> {
     if name.is_empty() {
         Some("cannot be empty")
     } else if !name.bytes().all(allowed) {
-        Some(
-            "invalid characters. Valid characters are numbers, lowercase latin letters and '-', '_' symbols.",
-        )
+        Some("invalid characters. Valid characters are numbers, lowercase latin letters and '-', '_' symbols.")
     } else if name.len() > MAX_NAME_LENGTH {
         Some("cannot be longer than 100 characters")
     } else {
@@ -79,24 +69,15 @@ mod tests {
             assert_eq!(check_name(good), None, "{good}");
         }
         for bad in ["Web", "web.1", "web 1", "wéb", "web\n", "a/b", ".."] {
-            assert!(
-                check_name(bad).is_some_and(|why| why.starts_with("invalid characters")),
-                "{bad}"
-            );
+            assert!(check_name(bad).is_some_and(|why| why.starts_with("invalid characters")), "{bad}");
         }
         assert_eq!(check_name(""), Some("cannot be empty"));
-        assert_eq!(
-            check_name(&"a".repeat(101)),
-            Some("cannot be longer than 100 characters")
-        );
+        assert_eq!(check_name(&"a".repeat(101)), Some("cannot be longer than 100 characters"));
     }
 
     #[test]
     fn keys_read_as_people_say_them() {
-        assert_eq!(
-            Key::new("Dataplane", "default", "web-1").to_string(),
-            r#"Dataplane "web-1" of mesh "default""#
-        );
+        assert_eq!(Key::new("Dataplane", "default", "web-1").to_string(), r#"Dataplane "web-1" of mesh "default""#);
         assert_eq!(Key::mesh("default").to_string(), r#"Mesh "default""#);
     }
 }

@@ -10,19 +10,20 @@ mod health_check;
 mod mesh;
 mod metrics;
 mod proxy_template;
+#[cfg(test)]
+mod testing;
 mod traffic_log;
 mod traffic_permission;
 mod traffic_route;
 
 pub use dataplane::{
-    Dataplane, Gateway, Inbound, InboundInterface, Networking, Outbound, OutboundInterface,
-    TransparentProxying,
+    Dataplane, Gateway, Inbound, InboundInterface, Networking, Outbound, OutboundInterface, TransparentProxying,
 };
 pub use dataplane_insight::{Counters, DataplaneInsight, Subscription, SubscriptionStatus};
 pub use health_check::{ActiveChecks, HealthCheck, HealthCheckConf, PassiveChecks};
 pub use mesh::{
-    Ca, DEFAULT_METRICS_PATH, DEFAULT_METRICS_PORT, LogSink, Logging, LoggingBackend, Mesh, Mtls,
-    Tracing, TracingBackend, Zipkin, ZipkinAddress,
+    Ca, DEFAULT_METRICS_PATH, DEFAULT_METRICS_PORT, LogSink, Logging, LoggingBackend, Mesh, Mtls, Tracing,
+    TracingBackend, Zipkin, ZipkinAddress,
 };
 pub use metrics::{Metrics, PrometheusMetrics};
 pub use proxy_template::{DEFAULT_PROXY, ProxyTemplate, ProxyTemplateConf, RawResource};

@@ -27,9 +27,7 @@ pub struct Column<R> {
 }
 
 /// The spec of a kind of resource: how it is called in each place, how it is read, and when it is valid.
-pub trait Resource:
-    Serialize + Clone + PartialEq + Debug + Default + Send + Sync + 'static
-{
+pub trait Resource: Serialize + Clone + PartialEq + Debug + Default + Send + Sync + 'static {
     /// `type:` of the document; the kind on Kubernetes; the `type` column in PostgreSQL.
     const KIND: &'static str;
     /// Its collection in the REST API.
@@ -132,7 +130,7 @@ impl Kind {
 /// Reads a stored spec back into its type. Fields that this version does not know are passed over, and the rules of the
 /// kind are not checked again.
 pub fn decode_spec<R: Resource>(spec: &Value) -> Result<R, Violations> {
-    let mut violations = Violations::lenient();
+    let mut violations = Violations::default();
     let resource = decode::object(spec, "", &mut violations, R::decode).unwrap_or_default();
     violations.result(resource)
 }
@@ -143,7 +141,7 @@ fn check<R: Resource>(spec: &Map<String, Value>) -> Result<Value, Violations> {
     resource.apply_defaults();
     let mut rules = Violations::default();
     resource.validate(&mut rules);
-    violations.extend_where_readable(rules);
+    let mut violations = violations.then(rules);
     let mut normal = match serde_json::to_value(&resource) {
         Ok(Value::Object(normal)) => normal,
         // Specs are structs of plain values, so this is for completeness.
@@ -164,15 +162,10 @@ fn drop_unwritten_lists(normal: &mut Map<String, Value>, spec: Option<&Map<Strin
         match value {
             Value::Array(elements) if elements.is_empty() => source.is_some_and(Value::is_array),
             Value::Array(elements) => {
-                let sources = source
-                    .and_then(Value::as_array)
-                    .map_or(&[][..], Vec::as_slice);
+                let sources = source.and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
                 for (index, element) in elements.iter_mut().enumerate() {
                     if let Value::Object(element) = element {
-                        drop_unwritten_lists(
-                            element,
-                            sources.get(index).and_then(Value::as_object),
-                        );
+                        drop_unwritten_lists(element, sources.get(index).and_then(Value::as_object));
                     }
                 }
                 true
@@ -192,10 +185,7 @@ fn columns<R: Resource>() -> Vec<&'static str> {
 
 fn cells<R: Resource>(spec: &Value) -> Vec<String> {
     match decode_spec::<R>(spec) {
-        Ok(resource) => R::COLUMNS
-            .iter()
-            .map(|column| (column.cell)(&resource))
-            .collect(),
+        Ok(resource) => R::COLUMNS.iter().map(|column| (column.cell)(&resource)).collect(),
         Err(_) => vec!["unknown".to_owned(); R::COLUMNS.len()],
     }
 }

@@ -16,12 +16,7 @@ pub(crate) enum Allowed {
 }
 
 /// Checks a list of selectors that must have an element.
-pub(crate) fn check_list(
-    path: &str,
-    selectors: &[Selector],
-    allowed: Allowed,
-    violations: &mut Violations,
-) {
+pub(crate) fn check_list(path: &str, selectors: &[Selector], allowed: Allowed, violations: &mut Violations) {
     if selectors.is_empty() {
         violations.add(path, "must have at least one element");
     }
@@ -29,20 +24,9 @@ pub(crate) fn check_list(
 }
 
 /// Checks a list of selectors that may be empty.
-pub(crate) fn check_each(
-    path: &str,
-    selectors: &[Selector],
-    allowed: Allowed,
-    violations: &mut Violations,
-) {
+pub(crate) fn check_each(path: &str, selectors: &[Selector], allowed: Allowed, violations: &mut Violations) {
     for (index, selector) in selectors.iter().enumerate() {
-        check_map(
-            &format!("{}.match", element(path, index)),
-            &selector.tags,
-            allowed,
-            true,
-            violations,
-        );
+        check_map(&format!("{}.match", element(path, index)), &selector.tags, allowed, true, violations);
     }
 }
 
@@ -51,20 +35,11 @@ pub(crate) fn check_destination(path: &str, tags: &Tags, violations: &mut Violat
     check_map(path, tags, Allowed::Any, false, violations);
 }
 
-fn check_map(
-    path: &str,
-    tags: &Tags,
-    allowed: Allowed,
-    any_service: bool,
-    violations: &mut Violations,
-) {
+fn check_map(path: &str, tags: &Tags, allowed: Allowed, any_service: bool, violations: &mut Violations) {
     match allowed {
         Allowed::Any if tags.is_empty() => violations.add(path, "must have at least one tag"),
         Allowed::Service | Allowed::Certified if tags.len() != 1 => {
-            violations.add(
-                path,
-                format!("must consist of exactly one tag {SERVICE_TAG:?}"),
-            );
+            violations.add(path, format!("must consist of exactly one tag {SERVICE_TAG:?}"));
         }
         _ => {}
     }
@@ -82,9 +57,7 @@ fn check_map(
         }
         if value.is_empty() {
             violations.add(at(), "tag value must be non-empty");
-        } else if let Some(problem) =
-            check_value(key, value).filter(|_| !(any_service && value == ANY))
-        {
+        } else if let Some(problem) = check_value(key, value).filter(|_| !(any_service && value == ANY)) {
             violations.add(at(), problem);
         }
     }

@@ -45,12 +45,7 @@ impl DerefMut for Tags {
 
 impl<K: Into<String>, V: Into<String>> FromIterator<(K, V)> for Tags {
     fn from_iter<I: IntoIterator<Item = (K, V)>>(pairs: I) -> Tags {
-        Tags(
-            pairs
-                .into_iter()
-                .map(|(key, value)| (key.into(), value.into()))
-                .collect(),
-        )
+        Tags(pairs.into_iter().map(|(key, value)| (key.into(), value.into())).collect())
     }
 }
 
@@ -96,10 +91,8 @@ pub struct Selector {
 impl Selector {
     /// Whether one set of tags has everything that is asked for.
     pub fn matches(&self, tags: &Tags) -> bool {
-        let has = |(key, wanted): (&String, &String)| {
-            tags.get(key)
-                .is_some_and(|value| wanted == ANY || wanted == value)
-        };
+        let has =
+            |(key, wanted): (&String, &String)| tags.get(key).is_some_and(|value| wanted == ANY || wanted == value);
         self.tags.iter().all(has)
     }
 
@@ -108,10 +101,7 @@ impl Selector {
         let wildcard = self.tags.values().filter(|value| *value == ANY).count();
         let exact = self.tags.len() - wildcard;
         let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-        Rank {
-            exact: count(exact),
-            wildcard: count(wildcard),
-        }
+        Rank { exact: count(exact), wildcard: count(wildcard) }
     }
 }
 
@@ -123,9 +113,7 @@ impl<T: Into<Tags>> From<T> for Selector {
 
 impl Decode for Selector {
     fn decode(value: &Value, path: &str, violations: &mut Violations) -> Option<Selector> {
-        decode::object(value, path, violations, |fields| Selector {
-            tags: fields.get("match"),
-        })
+        decode::object(value, path, violations, |fields| Selector { tags: fields.get("match") })
     }
 }
 
@@ -162,16 +150,13 @@ impl PartialOrd for Rank {
 /// path) limits to letters, digits, `.`, `_` and `-`, and forbids `.` and `..`. The colon is ours: the names that are made
 /// for Kubernetes services end with the port.
 pub fn check_service(name: &str) -> Option<&'static str> {
-    let allowed =
-        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b':' | b'-');
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b':' | b'-');
     if name == "." || name == ".." {
         Some("service name cannot be '.' or '..'")
     } else if name.len() > 253 {
         Some("service name cannot be longer than 253 characters")
     } else if !name.bytes().all(allowed) {
-        Some(
-            "service name can only consist of latin letters, digits and '.', '_', ':', '-' symbols",
-        )
+        Some("service name can only consist of latin letters, digits and '.', '_', ':', '-' symbols")
     } else {
         None
     }
@@ -179,8 +164,7 @@ pub fn check_service(name: &str) -> Option<&'static str> {
 
 /// What is wrong with the key of a tag, beyond being empty.
 pub(crate) fn check_key(key: &str) -> Option<&'static str> {
-    key.contains(char::is_control)
-        .then_some("tag key cannot contain control characters")
+    key.contains(char::is_control).then_some("tag key cannot contain control characters")
 }
 
 /// What is wrong with the value of a tag, beyond being empty.
@@ -191,5 +175,86 @@ pub(crate) fn check_value(key: &str, value: &str) -> Option<&'static str> {
         check_service(value)
     } else {
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_selector_asks_for_every_tag() {
+        let tags = Tags::from([("service", "web"), ("version", "v1")]);
+        let matches = |wanted: &[(&str, &str)]| Selector::from(wanted.iter().copied().collect::<Tags>()).matches(&tags);
+        assert!(matches(&[]));
+        assert!(matches(&[("service", "web")]));
+        assert!(matches(&[("service", "*"), ("version", "v1")]));
+        assert!(!matches(&[("service", "web"), ("version", "v2")]));
+        assert!(!matches(&[("region", "*")]));
+        assert!(!matches(&[("service", "we")]));
+    }
+
+    #[test]
+    fn more_tags_are_more_specific_and_then_more_exact_ones() {
+        let rank = |exact, wildcard| Rank { exact, wildcard };
+        let ascending = [rank(0, 0), rank(0, 1), rank(1, 0), rank(0, 2), rank(1, 1), rank(2, 0), rank(0, 3)];
+        assert!(ascending.is_sorted());
+        assert_eq!(Selector::from([("service", "web"), ("region", "*"), ("zone", "*")]).rank(), rank(1, 2));
+        assert!(rank(u32::MAX, u32::MAX) > rank(u32::MAX, 0));
+    }
+
+    #[test]
+    fn tags_read_as_pairs_in_the_order_of_their_keys() {
+        assert_eq!(Tags::from([("version", "v1"), ("service", "web")]).to_string(), "service=web version=v1");
+        assert_eq!(Tags::default().to_string(), "");
+    }
+
+    #[test]
+    fn service_names_fit_into_a_spiffe_id() {
+        for good in ["a", "web.default.svc:80", "A_b-c", "...", "a".repeat(253).as_str()] {
+            assert_eq!(check_service(good), None, "{good}");
+        }
+        for bad in [".", "..", "a/b", "a b", "a%20", "ü", "*", "a\n", "a".repeat(254).as_str()] {
+            assert!(check_service(bad).is_some(), "{bad}");
+        }
+    }
+
+    fn rank() -> impl Strategy<Value = Rank> {
+        (0..4_u32, 0..4_u32).prop_map(|(exact, wildcard)| Rank { exact, wildcard })
+    }
+
+    fn pairs() -> impl Strategy<Value = Vec<(String, String)>> {
+        prop::collection::btree_map("[a-c]", "[x-z*]", 0..4).prop_map(|map| map.into_iter().collect())
+    }
+
+    proptest! {
+        #[test]
+        fn ranks_are_totally_ordered(a in rank(), b in rank(), c in rank()) {
+            prop_assert_eq!(a.cmp(&b), b.cmp(&a).reverse());
+            prop_assert_eq!(a.cmp(&b) == Ordering::Equal, a == b);
+            if a <= b && b <= c {
+                prop_assert!(a <= c);
+            }
+        }
+
+        #[test]
+        fn the_order_in_which_tags_are_written_does_not_matter(
+            (wanted, shuffled) in pairs().prop_flat_map(|pairs| (Just(pairs.clone()), Just(pairs).prop_shuffle())),
+            tags in pairs(),
+        ) {
+            let tags: Tags = tags.into_iter().collect();
+            let (first, second) = (wanted.into_iter().collect::<Tags>(), shuffled.into_iter().collect::<Tags>());
+            prop_assert_eq!(&first, &second);
+            prop_assert_eq!(Selector::from(first).matches(&tags), Selector::from(second).matches(&tags));
+        }
+
+        #[test]
+        fn a_selector_that_asks_for_more_is_more_specific(wanted in pairs(), key in "[d-f]", value in "[x*]") {
+            let narrow: Tags = wanted.iter().cloned().chain([(key, value)]).collect();
+            let (wide, narrow) = (Selector::from(wanted.into_iter().collect::<Tags>()), Selector::from(narrow));
+            prop_assert!(narrow.rank() > wide.rank());
+        }
     }
 }

@@ -49,22 +49,10 @@ impl std::error::Error for TextError {}
 /// Reads a text that holds exactly one document.
 pub fn parse_one(text: &str) -> Result<Value, TextError> {
     let mut documents = parse_documents(text)?;
-    match (documents.pop(), documents.len()) {
-        (Some(document), 0) => Ok(document),
-        (None, _) => Err(TextError {
-            document: 1,
-            line: 0,
-            column: 0,
-            message: "there is no document".into(),
-        }),
-        (Some(_), more) => {
-            let message = format!("expected one document, found {}", more + 1);
-            Err(TextError {
-                document: 2,
-                line: 0,
-                column: 0,
-                message,
-            })
-        }
-    }
+    let message = match (documents.pop(), documents.len()) {
+        (Some(document), 0) => return Ok(document),
+        (None, _) => "there is no document".to_owned(),
+        (Some(_), more) => format!("expected one document, found {}", more + 1),
+    };
+    Err(TextError { document: 1, line: 0, column: 0, message })
 }

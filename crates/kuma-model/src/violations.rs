@@ -20,18 +20,16 @@ pub struct Violation {
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct Violations {
     found: Vec<Violation>,
-    /// Set when a stored document is read back: a field that a newer version wrote is then no reason to drop it.
-    ignore_unknown_fields: bool,
+    /// Fields that the reading did not know. Kept apart, because a stored document may have been written by a newer
+    /// version: when it is read back, that is no reason to drop it.
+    unknown_fields: Vec<Violation>,
 }
 
 impl Violations {
     /// Records one violation. Past a thousand, a last one says that the rest is not listed.
     pub fn add(&mut self, field: impl Into<String>, message: impl Into<String>) {
         if self.found.len() < LIMIT {
-            self.found.push(Violation {
-                field: field.into(),
-                message: message.into(),
-            });
+            self.found.push(Violation { field: field.into(), message: message.into() });
         } else if self.found.len() == LIMIT {
             self.found.push(Violation {
                 field: String::new(),
@@ -63,60 +61,58 @@ impl Violations {
     /// Takes over the violations of a part of the document that lies at `prefix`.
     pub fn extend_under(&mut self, prefix: &str, other: Violations) {
         for Violation { field, message } in other.found {
-            let separator = if prefix.is_empty() || field.is_empty() || field.starts_with('[') {
-                ""
-            } else {
-                "."
-            };
+            let separator = if prefix.is_empty() || field.is_empty() || field.starts_with('[') { "" } else { "." };
             self.add(format!("{prefix}{separator}{field}"), message);
         }
     }
 
     /// `value` if nothing is wrong.
     pub fn result<T>(self, value: T) -> Result<T, Violations> {
-        if self.is_empty() {
-            Ok(value)
-        } else {
-            Err(self)
+        if self.is_empty() { Ok(value) } else { Err(self) }
+    }
+
+    /// Notes a field that the reading did not know.
+    pub(crate) fn add_unknown_field(&mut self, field: String, message: String) {
+        if self.unknown_fields.len() < LIMIT {
+            self.unknown_fields.push(Violation { field, message });
         }
     }
 
-    /// Collects violations of a reading that lets unknown fields pass.
-    pub(crate) fn lenient() -> Violations {
-        Violations {
-            found: Vec::new(),
-            ignore_unknown_fields: true,
+    /// Counts the unknown fields among the violations.
+    pub(crate) fn refuse_unknown_fields(&mut self) {
+        for Violation { field, message } in std::mem::take(&mut self.unknown_fields) {
+            self.add(field, message);
         }
     }
 
-    pub(crate) fn ignores_unknown_fields(&self) -> bool {
-        self.ignore_unknown_fields
-    }
-
-    /// Takes over the violations of rules, without those about a field that could not be read in the first place: they
-    /// would complain of the default in its place.
-    pub(crate) fn extend_where_readable(&mut self, rules: Violations) {
-        let unreadable: Vec<String> = self
-            .found
-            .iter()
-            .map(|violation| violation.field.clone())
-            .collect();
+    /// The violations of the rules of a kind, after those of reading it. A rule that failed because a field could not be
+    /// read says nothing new and is left out.
+    pub(crate) fn then(mut self, rules: Violations) -> Violations {
+        let unreadable: Vec<String> = self.found.iter().map(|violation| violation.field.clone()).collect();
+        self.refuse_unknown_fields();
         for Violation { field, message } in rules.found {
-            if !unreadable
-                .iter()
-                .any(|other| encloses(other, &field) || encloses(&field, other))
-            {
+            if !unreadable.iter().any(|path| lies_in(&field, path) || is_field_of(path, &field)) {
                 self.add(field, message);
             }
         }
+        self
     }
 }
 
-/// Whether `inner` is the field `outer` or a part of it.
-fn encloses(outer: &str, inner: &str) -> bool {
-    inner
-        .strip_prefix(outer)
-        .is_some_and(|rest| rest.is_empty() || outer.is_empty() || rest.starts_with(['.', '[']))
+/// Whether a path is `outer` or below.
+fn lies_in(path: &str, outer: &str) -> bool {
+    path.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || outer.is_empty() || rest.starts_with(['.', '[']))
+}
+
+/// Whether a path is a field or an entry of `outer` itself.
+fn is_field_of(path: &str, outer: &str) -> bool {
+    let Some(rest) = path.strip_prefix(outer) else {
+        return false;
+    };
+    match rest.strip_prefix('.') {
+        Some(name) => !name.contains(['.', '[']),
+        None => rest.starts_with("[\"") && rest.ends_with("\"]"),
+    }
 }
 
 impl fmt::Display for Violations {
@@ -162,10 +158,7 @@ mod tests {
             all.extend_under("conf", one(part));
         }
         all.extend_under("", one("name"));
-        assert_eq!(
-            all.to_string(),
-            "conf.name: is wrong\nconf[0].name: is wrong\nconf: is wrong\nname: is wrong"
-        );
+        assert_eq!(all.to_string(), "conf.name: is wrong\nconf[0].name: is wrong\nconf: is wrong\nname: is wrong");
     }
 
     #[test]
@@ -175,34 +168,32 @@ mod tests {
             all.add("a", "b");
         }
         assert_eq!(all.len(), LIMIT + 1);
-        assert!(
-            all.to_string()
-                .ends_with("\nthere are more violations than can be listed")
-        );
+        assert!(all.to_string().ends_with("\nthere are more violations than can be listed"));
     }
 
     #[test]
     fn rules_say_nothing_of_what_could_not_be_read() {
-        let mut all = one("networking.inbound[1]");
-        for field in [
-            "networking",
-            "networking.inbound[1].port",
-            "networking.inbound[10].port",
-            "networking.outbound",
+        for (unreadable, rule, reported) in [
+            ("networking.inbound[1]", "networking.inbound[1].port", false),
+            ("networking.inbound[1]", "networking.inbound[10].port", true),
+            ("networking.inbound", "networking", false),
+            ("networking.inbound[1].port", "networking", true),
+            ("sources[0].match[\"service\"]", "sources[0].match", false),
+            ("sources[0].match[\"service\"]", "sources", true),
+            ("metrics", "networking", true),
         ] {
-            all.extend_where_readable(one(field));
+            assert_eq!(one(unreadable).then(one(rule)).len() == 2, reported, "{unreadable}, {rule}");
         }
-        let fields: Vec<&str> = all
-            .iter()
-            .map(|violation| violation.field.as_str())
-            .collect();
+    }
+
+    #[test]
+    fn unknown_fields_hide_no_rule_and_are_refused_only_on_demand() {
+        let mut reading = Violations::default();
+        reading.add_unknown_field("networking.inbond".into(), "unknown field".into());
+        assert!(reading.is_empty());
         assert_eq!(
-            fields,
-            [
-                "networking.inbound[1]",
-                "networking.inbound[10].port",
-                "networking.outbound"
-            ]
+            reading.then(one("networking")).to_string(),
+            "networking.inbond: unknown field\nnetworking: is wrong"
         );
     }
 }

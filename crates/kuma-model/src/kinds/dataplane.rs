@@ -133,11 +133,7 @@ impl Dataplane {
         let Some(networking) = &self.networking else {
             return Vec::new();
         };
-        networking
-            .inbound
-            .iter()
-            .filter_map(|inbound| inbound.resolve(&networking.address))
-            .collect()
+        networking.inbound.iter().filter_map(|inbound| inbound.resolve(&networking.address)).collect()
     }
 
     /// Its outbounds. An entry that does not parse, which validation refuses, is left out.
@@ -145,11 +141,7 @@ impl Dataplane {
         let Some(networking) = &self.networking else {
             return Vec::new();
         };
-        networking
-            .outbound
-            .iter()
-            .filter_map(Outbound::resolve)
-            .collect()
+        networking.outbound.iter().filter_map(Outbound::resolve).collect()
     }
 
     /// The tags of each inbound, or those of the gateway. Selectors match each set by itself.
@@ -158,17 +150,12 @@ impl Dataplane {
             return Vec::new();
         };
         let inbounds = networking.inbound.iter().map(|inbound| &inbound.tags);
-        inbounds
-            .chain(networking.gateway.iter().map(|gateway| &gateway.tags))
-            .collect()
+        inbounds.chain(networking.gateway.iter().map(|gateway| &gateway.tags)).collect()
     }
 
     /// The services it stands for: its identities.
     pub fn services(&self) -> BTreeSet<&str> {
-        self.tag_sets()
-            .into_iter()
-            .filter_map(Tags::service)
-            .collect()
+        self.tag_sets().into_iter().filter_map(Tags::service).collect()
     }
 
     /// The service it is known by where one must do: the first by name, or `unknown`.
@@ -193,27 +180,14 @@ impl Dataplane {
 impl Inbound {
     fn resolve(&self, networking_address: &str) -> Option<InboundInterface<'_>> {
         let (address, port, service_port) = if self.interface.is_empty() {
-            let address = if self.address.is_empty() {
-                networking_address
-            } else {
-                &self.address
-            };
+            let address = if self.address.is_empty() { networking_address } else { &self.address };
             let port = real_port(self.port)?;
-            let service_port = if self.service_port == 0 {
-                port
-            } else {
-                real_port(self.service_port)?
-            };
+            let service_port = if self.service_port == 0 { port } else { real_port(self.service_port)? };
             (address.parse().ok()?, port, service_port)
         } else {
             interfaces::parse_inbound(&self.interface)?
         };
-        Some(InboundInterface {
-            address,
-            port,
-            service_port,
-            tags: &self.tags,
-        })
+        Some(InboundInterface { address, port, service_port, tags: &self.tags })
     }
 }
 
@@ -226,11 +200,7 @@ impl Outbound {
         } else {
             (self.address.parse().ok()?, real_port(self.port)?)
         };
-        Some(OutboundInterface {
-            address,
-            port,
-            service: &self.service,
-        })
+        Some(OutboundInterface { address, port, service: &self.service })
     }
 }
 
@@ -243,23 +213,14 @@ impl Resource for Dataplane {
     const API_PATH: &'static str = "dataplanes";
     const CLI_LIST: &'static str = "dataplanes";
     const CLI_ONE: &'static str = "dataplane";
-    const COLUMNS: &'static [Column<Dataplane>] = &[Column {
-        title: "TAGS",
-        cell: Dataplane::display_tags,
-    }];
+    const COLUMNS: &'static [Column<Dataplane>] = &[Column { title: "TAGS", cell: Dataplane::display_tags }];
 
     fn decode(fields: &mut Fields<'_>) -> Dataplane {
-        Dataplane {
-            networking: fields.opt("networking"),
-            metrics: fields.opt("metrics"),
-        }
+        Dataplane { networking: fields.opt("networking"), metrics: fields.opt("metrics") }
     }
 
     fn validate(&self, violations: &mut Violations) {
-        validation::check_networking(
-            self.networking.as_ref().unwrap_or(&Networking::default()),
-            violations,
-        );
+        validation::check_networking(self.networking.as_ref().unwrap_or(&Networking::default()), violations);
         if let Some(metrics) = &self.metrics {
             metrics.validate(violations);
         }
@@ -272,13 +233,9 @@ impl Decode for Networking {
             address: fields.get("address"),
             inbound: fields.get("inbound"),
             outbound: fields.get("outbound"),
-            gateway: fields.object("gateway", |gateway| Gateway {
-                tags: gateway.get("tags"),
-            }),
-            transparent_proxying: fields.object("transparentProxying", |proxying| {
-                TransparentProxying {
-                    redirect_port: proxying.get("redirectPort"),
-                }
+            gateway: fields.object("gateway", |gateway| Gateway { tags: gateway.get("tags") }),
+            transparent_proxying: fields.object("transparentProxying", |proxying| TransparentProxying {
+                redirect_port: proxying.get("redirectPort"),
             }),
         })
     }
@@ -305,5 +262,121 @@ impl Decode for Outbound {
             service: fields.get("service"),
             service_port: fields.get("servicePort"),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kinds::testing::{read, stored};
+
+    #[test]
+    fn documents_are_stored_as_written() {
+        let yaml = "
+            networking:
+              inbound:
+              - interface: 127.0.0.1:11011:11012
+                tags: {service: backend, version: '2.0', env: production}
+              outbound:
+              - {interface: ':33033', service: database}
+              - {interface: ':44044', service: user}
+            metrics: {prometheus: {port: 1234}}";
+        let expected = r#"{"networking":{"inbound":[{"interface":"127.0.0.1:11011:11012","#.to_owned()
+            + r#""tags":{"env":"production","service":"backend","version":"2.0"}}],"#
+            + r#""outbound":[{"interface":":33033","service":"database"},{"interface":":44044","service":"user"}]},"#
+            + r#""metrics":{"prometheus":{"port":1234}}}"#;
+        assert_eq!(stored::<Dataplane>(yaml), expected);
+    }
+
+    #[test]
+    fn a_gateway_needs_no_address_and_empty_lists_are_kept() {
+        for (yaml, expected) in [
+            (
+                "networking: {gateway: {tags: {service: kong}}}",
+                r#"{"networking":{"gateway":{"tags":{"service":"kong"}}}}"#,
+            ),
+            (
+                "networking: {inbound: [], outbound: [], gateway: {tags: {service: kong}}, transparentProxying: {}}",
+                r#"{"networking":{"inbound":[],"outbound":[],"gateway":{"tags":{"service":"kong"}},"transparentProxying":{}}}"#,
+            ),
+            (
+                "networking: {address: '::1', gateway: {tags: {service: kong}}, transparent_proxying: {redirect_port: 15001}}",
+                r#"{"networking":{"address":"::1","gateway":{"tags":{"service":"kong"}},"transparentProxying":{"redirectPort":15001}}}"#,
+            ),
+        ] {
+            assert_eq!(stored::<Dataplane>(yaml), expected);
+        }
+    }
+
+    #[test]
+    fn both_spellings_mean_the_same() {
+        let strings: Dataplane = read(
+            "
+            networking:
+              inbound:
+              - {interface: '10.0.0.1:80:8080', tags: {service: web}}
+              - {interface: '[2001:db8::1]:81:81', tags: {service: api}}
+              outbound:
+              - {interface: ':1000', service: a}
+              - {interface: '10.0.0.1:1001', service: b}",
+        );
+        let fields: Dataplane = read(
+            "
+            networking:
+              address: 10.0.0.1
+              inbound:
+              - {port: 80, servicePort: 8080, tags: {service: web}}
+              - {address: '2001:db8::1', port: '81', tags: {service: api}}
+              outbound:
+              - {port: 1000, service: a}
+              - {address: 10.0.0.1, port: 1001, service: b}",
+        );
+        assert_eq!(strings.inbounds(), fields.inbounds());
+        assert_eq!(strings.outbounds(), fields.outbounds());
+        let inbounds: Vec<String> = strings
+            .inbounds()
+            .iter()
+            .map(|inbound| format!("{} {} {} {}", inbound.address, inbound.port, inbound.service_port, inbound.tags))
+            .collect();
+        assert_eq!(inbounds, ["10.0.0.1 80 8080 service=web", "2001:db8::1 81 81 service=api"]);
+        let outbounds: Vec<String> = strings
+            .outbounds()
+            .iter()
+            .map(|outbound| format!("{} {} {}", outbound.address, outbound.port, outbound.service))
+            .collect();
+        assert_eq!(outbounds, ["127.0.0.1 1000 a", "10.0.0.1 1001 b"]);
+    }
+
+    #[test]
+    fn entries_that_do_not_parse_are_left_out() {
+        let inbound = |interface: &str| Inbound { interface: interface.into(), ..Inbound::default() };
+        let networking = Networking {
+            inbound: vec![inbound("nonsense"), inbound("10.0.0.1:1:2"), Inbound { port: 70_000, ..Inbound::default() }],
+            outbound: vec![Outbound::default()],
+            ..Networking::default()
+        };
+        let dataplane = Dataplane { networking: Some(networking), metrics: None };
+        assert_eq!(dataplane.inbounds().len(), 1);
+        assert!(dataplane.outbounds().is_empty());
+    }
+
+    #[test]
+    fn tags_of_all_inbounds_make_one_line() {
+        let dataplane: Dataplane = read(
+            "
+            networking:
+              inbound:
+              - {interface: '10.0.0.1:1:1', tags: {version: v1, service: mobile}}
+              - {interface: '10.0.0.1:2:2', tags: {version: v1, service: metrics}}",
+        );
+        assert_eq!(dataplane.display_tags(), "service=metrics,mobile version=v1");
+        assert_eq!(dataplane.identifying_service(), "metrics");
+        assert_eq!(dataplane.services(), BTreeSet::from(["metrics", "mobile"]));
+        assert_eq!(dataplane.tag_sets().len(), 2);
+
+        let gateway: Dataplane = read("networking: {gateway: {tags: {service: kong}}}");
+        assert_eq!(gateway.display_tags(), "service=kong");
+        assert_eq!(gateway.identifying_service(), "kong");
+        assert_eq!(Dataplane::default().identifying_service(), "unknown");
     }
 }

@@ -72,16 +72,12 @@ pub struct Counters {
 impl DataplaneInsight {
     /// Whether a stream is open.
     pub fn is_online(&self) -> bool {
-        self.subscriptions
-            .iter()
-            .any(|entry| entry.connect_time.is_some() && entry.disconnect_time.is_none())
+        self.subscriptions.iter().any(|entry| entry.connect_time.is_some() && entry.disconnect_time.is_none())
     }
 
     /// The stream that was opened last.
     pub fn latest(&self) -> Option<&Subscription> {
-        self.subscriptions
-            .iter()
-            .max_by_key(|entry| entry.connect_time)
+        self.subscriptions.iter().max_by_key(|entry| entry.connect_time)
     }
 
     /// The totals of all streams.
@@ -110,12 +106,8 @@ impl Counters {
     /// Adds other counts.
     pub fn add(&mut self, other: &Counters) {
         self.responses_sent = self.responses_sent.saturating_add(other.responses_sent);
-        self.responses_acknowledged = self
-            .responses_acknowledged
-            .saturating_add(other.responses_acknowledged);
-        self.responses_rejected = self
-            .responses_rejected
-            .saturating_add(other.responses_rejected);
+        self.responses_acknowledged = self.responses_acknowledged.saturating_add(other.responses_acknowledged);
+        self.responses_rejected = self.responses_rejected.saturating_add(other.responses_rejected);
     }
 }
 
@@ -135,9 +127,7 @@ impl Resource for DataplaneInsight {
     const SERVER_MADE: bool = true;
 
     fn decode(fields: &mut Fields<'_>) -> DataplaneInsight {
-        DataplaneInsight {
-            subscriptions: fields.get("subscriptions"),
-        }
+        DataplaneInsight { subscriptions: fields.get("subscriptions") }
     }
 
     fn validate(&self, _: &mut Violations) {}
@@ -156,11 +146,7 @@ impl Decode for Subscription {
 }
 
 impl Decode for SubscriptionStatus {
-    fn decode(
-        value: &Value,
-        path: &str,
-        violations: &mut Violations,
-    ) -> Option<SubscriptionStatus> {
+    fn decode(value: &Value, path: &str, violations: &mut Violations) -> Option<SubscriptionStatus> {
         decode::object(value, path, violations, |fields| SubscriptionStatus {
             last_update_time: fields.opt("lastUpdateTime"),
             total: fields.get("total"),
@@ -179,5 +165,87 @@ impl Decode for Counters {
             responses_acknowledged: fields.get("responsesAcknowledged"),
             responses_rejected: fields.get("responsesRejected"),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kinds::testing::{read, refused, stored};
+
+    const INSIGHT: &str = r#"
+subscriptions:
+- id: one
+  controlPlaneInstanceId: cp
+  connectTime: "2019-10-24T14:04:56.820350Z"
+  disconnectTime: "2019-10-24T15:04:56Z"
+  status:
+    lastUpdateTime: "2019-10-24T14:04:57.832482Z"
+    total: {responsesSent: "3", responsesAcknowledged: 2, responsesRejected: "18446744073709551615"}
+    cds: {responses_sent: 0}
+- id: two
+  connectTime: "2019-10-24T16:04:56+02:00"
+  status:
+    total: {responsesSent: 1}
+"#;
+
+    #[test]
+    fn counters_are_strings_and_all_five_are_there() {
+        let expected = r#"{"subscriptions":[{"id":"one","controlPlaneInstanceId":"cp","#.to_owned()
+            + r#""connectTime":"2019-10-24T14:04:56.820350Z","disconnectTime":"2019-10-24T15:04:56Z","#
+            + r#""status":{"lastUpdateTime":"2019-10-24T14:04:57.832482Z","#
+            + r#""total":{"responsesSent":"3","responsesAcknowledged":"2","responsesRejected":"18446744073709551615"},"#
+            + r#""cds":{},"eds":{},"lds":{},"rds":{}}},"#
+            + r#"{"id":"two","connectTime":"2019-10-24T14:04:56Z","#
+            + r#""status":{"total":{"responsesSent":"1"},"cds":{},"eds":{},"lds":{},"rds":{}}}]}"#;
+        assert_eq!(stored::<DataplaneInsight>(INSIGHT), expected);
+        assert_eq!(stored::<DataplaneInsight>(""), "{}");
+        assert_eq!(stored::<DataplaneInsight>("subscriptions: []"), r#"{"subscriptions":[]}"#);
+    }
+
+    #[test]
+    fn values_must_have_their_types() {
+        refused::<DataplaneInsight>(
+            "
+            subscriptions:
+            - id: 1
+              connectTime: yesterday
+              disconnectTime: 5
+              status: {total: {responsesSent: '18446744073709551616', responsesRejected: x}, sds: {}}",
+            r#"
+            subscriptions[0].id: must be a string, not a number: put it in quotes
+            subscriptions[0].connectTime: must be a time such as "2020-01-31T15:04:05Z"
+            subscriptions[0].disconnectTime: must be a string, not a number
+            subscriptions[0].status.total.responsesSent: must be a whole number from 0 to 18446744073709551615
+            subscriptions[0].status.total.responsesRejected: must be a whole number from 0 to 18446744073709551615
+            subscriptions[0].status.sds: unknown field; did you mean "cds"?"#,
+        );
+    }
+
+    #[test]
+    fn a_proxy_is_online_while_a_stream_is_open() {
+        let mut insight: DataplaneInsight = read(INSIGHT);
+        assert!(insight.is_online());
+        insight.subscriptions[1].disconnect_time = insight.subscriptions[0].disconnect_time;
+        assert!(!insight.is_online());
+        assert!(!DataplaneInsight::default().is_online());
+    }
+
+    #[test]
+    fn the_latest_stream_is_the_one_opened_last_and_totals_are_of_all() {
+        let insight: DataplaneInsight = read(INSIGHT);
+        assert_eq!(insight.latest().map(|entry| entry.id.as_str()), Some("one"));
+        let sum = insight.sum();
+        assert_eq!((sum.responses_sent, sum.responses_acknowledged, sum.responses_rejected), (4, 2, u64::MAX));
+    }
+
+    #[test]
+    fn statuses_add_up() {
+        let insight: DataplaneInsight = read(INSIGHT);
+        let [first, second] = insight.subscriptions.as_slice() else { panic!("two subscriptions") };
+        let mut status = second.status.clone();
+        status.add(&first.status);
+        assert_eq!(status.last_update_time, first.status.last_update_time);
+        assert_eq!(status.total, insight.sum());
     }
 }

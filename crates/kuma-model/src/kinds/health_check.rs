@@ -70,10 +70,7 @@ impl HealthCheckConf {
     pub fn active(&self) -> Option<&ActiveChecks> {
         let set = |checks: &&ActiveChecks| {
             let durations = [checks.interval, checks.timeout];
-            durations
-                .into_iter()
-                .flatten()
-                .any(|time| time != Duration::default())
+            durations.into_iter().flatten().any(|time| time != Duration::default())
                 || checks.unhealthy_threshold > 0
                 || checks.healthy_threshold > 0
         };
@@ -83,10 +80,7 @@ impl HealthCheckConf {
     /// The passive checks, unless all their settings are unset.
     pub fn passive(&self) -> Option<&PassiveChecks> {
         let set = |checks: &&PassiveChecks| {
-            checks
-                .penalty_interval
-                .is_some_and(|time| time != Duration::default())
-                || checks.unhealthy_threshold > 0
+            checks.penalty_interval.is_some_and(|time| time != Duration::default()) || checks.unhealthy_threshold > 0
         };
         self.passive_checks.as_ref().filter(set)
     }
@@ -108,21 +102,13 @@ impl Resource for HealthCheck {
 
     fn validate(&self, violations: &mut Violations) {
         selectors::check_list("sources", &self.sources, Allowed::Any, violations);
-        selectors::check_list(
-            "destinations",
-            &self.destinations,
-            Allowed::Service,
-            violations,
-        );
+        selectors::check_list("destinations", &self.destinations, Allowed::Service, violations);
         let (active, passive) = match &self.conf {
             Some(conf) => (conf.active(), conf.passive()),
             None => (None, None),
         };
         if active.is_none() && passive.is_none() {
-            violations.add(
-                "conf",
-                "must have either active or passive checks configured",
-            );
+            violations.add("conf", "must have either active or passive checks configured");
         }
         let mut positive = |field: &str, is_positive: bool| {
             if !is_positive {
@@ -133,24 +119,12 @@ impl Resource for HealthCheck {
         if let Some(checks) = active {
             positive("activeChecks.interval", lasts(checks.interval));
             positive("activeChecks.timeout", lasts(checks.timeout));
-            positive(
-                "activeChecks.unhealthyThreshold",
-                checks.unhealthy_threshold > 0,
-            );
-            positive(
-                "activeChecks.healthyThreshold",
-                checks.healthy_threshold > 0,
-            );
+            positive("activeChecks.unhealthyThreshold", checks.unhealthy_threshold > 0);
+            positive("activeChecks.healthyThreshold", checks.healthy_threshold > 0);
         }
         if let Some(checks) = passive {
-            positive(
-                "passiveChecks.unhealthyThreshold",
-                checks.unhealthy_threshold > 0,
-            );
-            positive(
-                "passiveChecks.penaltyInterval",
-                lasts(checks.penalty_interval),
-            );
+            positive("passiveChecks.unhealthyThreshold", checks.unhealthy_threshold > 0);
+            positive("passiveChecks.penaltyInterval", lasts(checks.penalty_interval));
         }
     }
 }
@@ -181,5 +155,88 @@ impl Decode for PassiveChecks {
             unhealthy_threshold: fields.get("unhealthyThreshold"),
             penalty_interval: fields.opt("penaltyInterval"),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kinds::testing::{refused, stored};
+
+    fn with_conf(conf: &str) -> String {
+        format!("sources: [{{match: {{service: web}}}}]\ndestinations: [{{match: {{service: '*'}}}}]\nconf: {conf}")
+    }
+
+    #[test]
+    fn durations_are_stored_in_seconds() {
+        let conf = "{activeChecks: {interval: 1m30s, timeout: 500ms, unhealthyThreshold: 3, healthyThreshold: 1},
+            passive_checks: {unhealthy_threshold: 2, penaltyInterval: 5s}}";
+        let stored = stored::<HealthCheck>(&with_conf(conf));
+        let expected = r#""conf":{"activeChecks":{"interval":"90s","timeout":"0.500s","unhealthyThreshold":3,"#
+            .to_owned()
+            + r#""healthyThreshold":1},"passiveChecks":{"unhealthyThreshold":2,"penaltyInterval":"5s"}}}"#;
+        assert!(stored.ends_with(&expected), "{stored}");
+    }
+
+    #[test]
+    fn checks_without_any_setting_are_no_checks() {
+        let passive = "passiveChecks: {unhealthyThreshold: 1, penaltyInterval: 1s}";
+        let stored = stored::<HealthCheck>(&with_conf(&format!("{{activeChecks: {{}}, {passive}}}")));
+        assert!(stored.contains(r#""activeChecks":{}"#), "{stored}");
+        for conf in ["null", "{}", "{activeChecks: {}}", "{activeChecks: {interval: 0s}, passiveChecks: {}}"] {
+            refused::<HealthCheck>(&with_conf(conf), "conf: must have either active or passive checks configured");
+        }
+    }
+
+    #[test]
+    fn every_setting_must_be_positive() {
+        refused::<HealthCheck>(
+            &with_conf("{activeChecks: {interval: -1s}, passiveChecks: {penaltyInterval: -1ns}}"),
+            "
+            conf.activeChecks.interval: must have a positive value
+            conf.activeChecks.timeout: must have a positive value
+            conf.activeChecks.unhealthyThreshold: must have a positive value
+            conf.activeChecks.healthyThreshold: must have a positive value
+            conf.passiveChecks.unhealthyThreshold: must have a positive value
+            conf.passiveChecks.penaltyInterval: must have a positive value",
+        );
+        refused::<HealthCheck>(
+            &with_conf("{activeChecks: {unhealthyThreshold: 4294967295, healthyThreshold: 4294967295}}"),
+            "
+            conf.activeChecks.interval: must have a positive value
+            conf.activeChecks.timeout: must have a positive value",
+        );
+    }
+
+    #[test]
+    fn durations_must_be_durations() {
+        refused::<HealthCheck>(
+            &with_conf(
+                "{activeChecks: {interval: 10, timeout: soon, unhealthyThreshold: 1, healthyThreshold: 1, interval_: 1}}",
+            ),
+            r#"
+            conf.activeChecks.interval: must be a duration such as "10s", not a number
+            conf.activeChecks.timeout: must be a duration such as "10s", "500ms" or "1m30s"
+            conf.activeChecks.interval_: unknown field; did you mean "interval"?"#,
+        );
+        refused::<HealthCheck>(
+            &with_conf(
+                "{activeChecks: {interval: 99999999999h, timeout: 1s, unhealthyThreshold: 1, healthyThreshold: 1}}",
+            ),
+            "conf.activeChecks.interval: must have a valid value",
+        );
+    }
+
+    #[test]
+    fn destinations_are_one_service() {
+        refused::<HealthCheck>(
+            "
+            sources: [{match: {service: web, region: eu}}]
+            destinations: [{match: {service: web, region: eu}}]
+            conf: {passiveChecks: {unhealthyThreshold: 1, penaltyInterval: 1s}}",
+            r#"
+            destinations[0].match: must consist of exactly one tag "service"
+            destinations[0].match["region"]: tag "region" is not allowed"#,
+        );
     }
 }

@@ -31,19 +31,14 @@ impl Metrics {
         if let Some(prometheus) = &self.prometheus
             && prometheus.port > u32::from(u16::MAX)
         {
-            violations.add(
-                "metrics.prometheus.port",
-                "port has to be in range of [0, 65535]",
-            );
+            violations.add("metrics.prometheus.port", "port has to be in range of [0, 65535]");
         }
     }
 }
 
 impl Decode for Metrics {
     fn decode(value: &Value, path: &str, violations: &mut Violations) -> Option<Metrics> {
-        decode::object(value, path, violations, |fields| Metrics {
-            prometheus: fields.opt("prometheus"),
-        })
+        decode::object(value, path, violations, |fields| Metrics { prometheus: fields.opt("prometheus") })
     }
 }
 

@@ -53,10 +53,7 @@ impl Resource for ProxyTemplate {
     const CLI_ONE: &'static str = "proxytemplate";
 
     fn decode(fields: &mut Fields<'_>) -> ProxyTemplate {
-        ProxyTemplate {
-            selectors: fields.get("selectors"),
-            conf: fields.opt("conf"),
-        }
+        ProxyTemplate { selectors: fields.get("selectors"), conf: fields.opt("conf") }
     }
 
     fn validate(&self, violations: &mut Violations) {
@@ -67,10 +64,7 @@ impl Resource for ProxyTemplate {
             match import.as_str() {
                 "" => violations.add(path, "cannot be empty"),
                 DEFAULT_PROXY => {}
-                _ => violations.add(
-                    path,
-                    format!("profile not found. Available profiles: {DEFAULT_PROXY}"),
-                ),
+                _ => violations.add(path, format!("profile not found. Available profiles: {DEFAULT_PROXY}")),
             }
         }
         for (index, resource) in conf.resources.iter().enumerate() {
@@ -81,11 +75,7 @@ impl Resource for ProxyTemplate {
 
 impl RawResource {
     fn validate(&self, path: &str, violations: &mut Violations) {
-        for (field, value) in [
-            ("name", &self.name),
-            ("version", &self.version),
-            ("resource", &self.resource),
-        ] {
+        for (field, value) in [("name", &self.name), ("version", &self.version), ("resource", &self.resource)] {
             if value.is_empty() {
                 violations.add(format!("{path}.{field}"), "cannot be empty");
             }
@@ -93,10 +83,7 @@ impl RawResource {
         if !self.resource.is_empty()
             && let Err(reason) = check_envoy_resource(&self.resource)
         {
-            violations.add(
-                format!("{path}.resource"),
-                format!("native Envoy resource is not valid: {reason}"),
-            );
+            violations.add(format!("{path}.resource"), format!("native Envoy resource is not valid: {reason}"));
         }
     }
 }
@@ -130,5 +117,86 @@ impl Decode for RawResource {
             version: fields.get("version"),
             resource: fields.get("resource"),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kinds::testing::{refused, stored};
+
+    #[test]
+    fn selectors_and_conf_are_optional_and_empty_lists_kept() {
+        for (yaml, expected) in [
+            ("", "{}"),
+            ("{selectors: null, conf: null}", "{}"),
+            ("{selectors: [], conf: {}}", r#"{"selectors":[],"conf":{}}"#),
+            ("conf: {imports: [], resources: []}", r#"{"conf":{"imports":[],"resources":[]}}"#),
+            ("conf: {imports: [default-proxy]}", r#"{"conf":{"imports":["default-proxy"]}}"#),
+            (
+                "selectors: [{match: {service: backend, version: '*'}}]",
+                r#"{"selectors":[{"match":{"service":"backend","version":"*"}}]}"#,
+            ),
+        ] {
+            assert_eq!(stored::<ProxyTemplate>(yaml), expected);
+        }
+    }
+
+    #[test]
+    fn envoy_resources_are_kept_as_written() {
+        let yaml = r#"
+            conf:
+              resources:
+              - name: raw
+                version: v1
+                resource: |
+                  '@type': type.googleapis.com/envoy.api.v2.Cluster
+                  connectTimeout: 5s
+              - {name: json, version: v1, resource: '{"@type": "type.googleapis.com/envoy.api.v2.Listener"}'}"#;
+        let expected = r#"{"conf":{"resources":[{"name":"raw","version":"v1","resource":"#.to_owned()
+            + r#""'@type': type.googleapis.com/envoy.api.v2.Cluster\nconnectTimeout: 5s\n"},"#
+            + r#"{"name":"json","version":"v1","resource":"{\"@type\": \"type.googleapis.com/envoy.api.v2.Listener\"}"}]}}"#;
+        assert_eq!(stored::<ProxyTemplate>(yaml), expected);
+    }
+
+    #[test]
+    fn selectors_take_any_tags_with_the_service() {
+        refused::<ProxyTemplate>(
+            "selectors: [{match: {}}, {match: {version: ''}}, {match: {service: '*'}}]",
+            r#"
+            selectors[0].match: must have at least one tag
+            selectors[0].match: mandatory tag "service" is missing
+            selectors[1].match["version"]: tag value must be non-empty
+            selectors[1].match: mandatory tag "service" is missing"#,
+        );
+    }
+
+    #[test]
+    fn imports_and_resources_are_checked() {
+        refused::<ProxyTemplate>(
+            r#"
+            conf:
+              imports: ['', default-proxy, other]
+              resources:
+              - {}
+              - {name: a, version: b, resource: "- 1"}
+              - {name: a, version: b, resource: "a: 1"}
+              - {name: a, version: b, resource: "'@type': 1"}
+              - {name: a, version: b, resource: "a: 1\nb: [\n"}
+              - {name: a, version: b, resource: "---\na: 1\n---\nb: 1"}
+              - {name: a, version: b, resource: " # nothing"}"#,
+            r#"
+            conf.imports[0]: cannot be empty
+            conf.imports[2]: profile not found. Available profiles: default-proxy
+            conf.resources[0].name: cannot be empty
+            conf.resources[0].version: cannot be empty
+            conf.resources[0].resource: cannot be empty
+            conf.resources[1].resource: native Envoy resource is not valid: expected a mapping
+            conf.resources[2].resource: native Envoy resource is not valid: "@type" is missing
+            conf.resources[3].resource: native Envoy resource is not valid: "@type" must be a string
+            conf.resources[4].resource: native Envoy resource is not valid: line 2, column 4: unclosed bracket '['
+            conf.resources[5].resource: native Envoy resource is not valid: expected one document, found 2
+            conf.resources[6].resource: native Envoy resource is not valid: there is no document"#,
+        );
     }
 }

@@ -47,22 +47,14 @@ impl Resource for TrafficRoute {
 
     fn validate(&self, violations: &mut Violations) {
         selectors::check_list("sources", &self.sources, Allowed::Any, violations);
-        selectors::check_list(
-            "destinations",
-            &self.destinations,
-            Allowed::Service,
-            violations,
-        );
+        selectors::check_list("destinations", &self.destinations, Allowed::Service, violations);
         if self.conf.is_empty() {
             violations.add("conf", "must have at least one element");
         }
         // Envoy refuses clusters whose weights add up to more than its field can hold.
         let total: u64 = self.conf.iter().map(|way| u64::from(way.weight)).sum();
         if total > u64::from(u32::MAX) {
-            violations.add(
-                "conf",
-                format!("weights cannot add up to more than {}", u32::MAX),
-            );
+            violations.add("conf", format!("weights cannot add up to more than {}", u32::MAX));
         }
         for (index, way) in self.conf.iter().enumerate() {
             let path = format!("{}.destination", element("conf", index));
@@ -72,14 +64,73 @@ impl Resource for TrafficRoute {
 }
 
 impl Decode for WeightedDestination {
-    fn decode(
-        value: &Value,
-        path: &str,
-        violations: &mut Violations,
-    ) -> Option<WeightedDestination> {
+    fn decode(value: &Value, path: &str, violations: &mut Violations) -> Option<WeightedDestination> {
         decode::object(value, path, violations, |fields| WeightedDestination {
             weight: fields.get("weight"),
             destination: fields.get("destination"),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kinds::testing::{refused, stored};
+
+    const SELECTORS: &str = "
+sources: [{match: {service: web}}]
+destinations: [{match: {service: backend}}]
+";
+
+    #[test]
+    fn a_weight_of_zero_is_left_out() {
+        let yaml = format!(
+            "{SELECTORS}
+conf:
+- {{weight: 90, destination: {{service: backend, version: '*'}}}}
+- {{weight: '10', destination: {{service: other}}}}
+- {{weight: 0, destination: {{service: backend, version: v3}}}}"
+        );
+        let stored = stored::<TrafficRoute>(&yaml);
+        let conf = r#""conf":[{"weight":90,"destination":{"service":"backend","version":"*"}},"#.to_owned()
+            + r#"{"weight":10,"destination":{"service":"other"}},"#
+            + r#"{"destination":{"service":"backend","version":"v3"}}]}"#;
+        assert!(stored.ends_with(&conf), "{stored}");
+    }
+
+    #[test]
+    fn destinations_are_services() {
+        let expected = "conf: must have at least one element";
+        refused::<TrafficRoute>(SELECTORS, expected);
+        refused::<TrafficRoute>(
+            &format!(
+                "{SELECTORS}
+conf:
+- weight: 1
+- destination: {{'': a, region: ''}}
+- {{destination: {{service: '*'}}, weight: -1}}
+- {{destination: {{service: a}}, weight: 1.5, wieght: 1}}"
+            ),
+            r#"
+            conf[2].weight: must be a whole number from 0 to 4294967295
+            conf[3].weight: must be a whole number from 0 to 4294967295
+            conf[3].wieght: unknown field; did you mean "weight"?
+            conf[0].destination: must have at least one tag
+            conf[0].destination: mandatory tag "service" is missing
+            conf[1].destination: tag key must be non-empty
+            conf[1].destination["region"]: tag value must be non-empty
+            conf[1].destination: mandatory tag "service" is missing
+            conf[2].destination["service"]: service name can only consist of latin letters, digits and '.', '_', ':', '-' symbols"#,
+        );
+    }
+
+    #[test]
+    fn weights_must_fit_into_envoys_sum() {
+        let conf = |last: u32| {
+            let service = "destination: {service: a}";
+            format!("{SELECTORS}\nconf: [{{weight: 4294967290, {service}}}, {{weight: {last}, {service}}}]")
+        };
+        stored::<TrafficRoute>(&conf(5));
+        refused::<TrafficRoute>(&conf(6), "conf: weights cannot add up to more than 4294967295");
     }
 }

@@ -12,13 +12,8 @@ use super::{MAX_DEPTH, MAX_VALUES, TextError};
 pub fn parse_json(bytes: &[u8]) -> Result<Value, TextError> {
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let values = Cell::new(0);
-    let node = Node {
-        values: &values,
-        depth: 0,
-    };
-    let result = node
-        .deserialize(&mut deserializer)
-        .and_then(|value| deserializer.end().map(|()| value));
+    let node = Node { values: &values, depth: 0 };
+    let result = node.deserialize(&mut deserializer).and_then(|value| deserializer.end().map(|()| value));
     result.map_err(|error| TextError {
         document: 1,
         line: error.line(),
@@ -44,22 +39,15 @@ struct Node<'a> {
 impl Node<'_> {
     fn inside<E: Error>(self) -> Result<Self, E> {
         if self.depth == MAX_DEPTH {
-            return Err(E::custom(format_args!(
-                "values are nested deeper than {MAX_DEPTH} levels"
-            )));
+            return Err(E::custom(format_args!("values are nested deeper than {MAX_DEPTH} levels")));
         }
-        Ok(Node {
-            depth: self.depth + 1,
-            ..self
-        })
+        Ok(Node { depth: self.depth + 1, ..self })
     }
 
     fn count<E: Error>(self) -> Result<(), E> {
         self.values.set(self.values.get() + 1);
         if self.values.get() > MAX_VALUES {
-            return Err(E::custom(format_args!(
-                "there are more than {MAX_VALUES} values"
-            )));
+            return Err(E::custom(format_args!("there are more than {MAX_VALUES} values")));
         }
         Ok(())
     }
@@ -98,9 +86,7 @@ impl<'de> Visitor<'de> for Node<'_> {
     }
 
     fn visit_f64<E: Error>(self, value: f64) -> Result<Value, E> {
-        Number::from_f64(value)
-            .map(Value::Number)
-            .ok_or_else(|| E::custom("the number is out of range"))
+        Number::from_f64(value).map(Value::Number).ok_or_else(|| E::custom("the number is out of range"))
     }
 
     fn visit_str<E>(self, value: &str) -> Result<Value, E> {

@@ -4,9 +4,14 @@ use serde_json::Value;
 
 use super::{MAX_DEPTH, MAX_VALUES, TextError, parse_json};
 
-/// Most aliases in one text, and most of its events that they may repeat.
+/// Most aliases in one text.
 const MAX_ALIASES: usize = 1_000;
-const MAX_REPEATED_EVENTS: usize = 100_000;
+
+/// Most nodes that aliases may repeat in one text. A short text may repeat fewer, so that many short ones inside a document
+/// (the resources of a ProxyTemplate) cost no more than one long one.
+fn max_repeated(text: &str) -> usize {
+    (1_000 + text.len()).min(100_000)
+}
 
 /// Reads YAML or JSON: any number of documents, separated by `---`. Empty ones are skipped.
 ///
@@ -19,13 +24,14 @@ pub fn parse_documents(text: &str) -> Result<Vec<Value>, TextError> {
     {
         return Ok(vec![document]);
     }
-    let mut documents: Vec<Value> = serde_saphyr::from_multiple_with_options(text, options())
-        .map_err(|error| describe(text, &error))?;
+    let mut documents: Vec<Value> =
+        serde_saphyr::from_multiple_with_options(text, options(text)).map_err(|error| describe(text, &error))?;
     documents.retain(|document| !document.is_null());
     Ok(documents)
 }
 
-fn options() -> serde_saphyr::Options {
+fn options(text: &str) -> serde_saphyr::Options {
+    let max_repeated = max_repeated(text);
     serde_saphyr::options! {
         budget: serde_saphyr::budget! {
             flow_nesting_limit: MAX_DEPTH,
@@ -34,11 +40,11 @@ fn options() -> serde_saphyr::Options {
             max_events: 2 * MAX_VALUES,
             max_aliases: MAX_ALIASES,
             max_anchors: MAX_ALIASES,
-            max_recorded_anchor_events: MAX_REPEATED_EVENTS,
+            max_recorded_anchor_events: max_repeated,
             max_merge_keys: MAX_ALIASES,
         },
         alias_limits: serde_saphyr::alias_limits! {
-            max_total_replayed_events: MAX_REPEATED_EVENTS,
+            max_total_replayed_events: max_repeated,
             max_replay_stack_depth: MAX_DEPTH,
         },
         duplicate_keys: serde_saphyr::DuplicateKeyPolicy::Error,
@@ -52,23 +58,13 @@ fn options() -> serde_saphyr::Options {
 fn describe(text: &str, error: &serde_saphyr::Error) -> TextError {
     let error = error.without_snippet();
     let place = error.location();
-    let place = place.map(|place| {
-        (
-            usize::try_from(place.line()),
-            usize::try_from(place.column()),
-        )
-    });
+    let place = place.map(|place| (usize::try_from(place.line()), usize::try_from(place.column())));
     let (line, column) = match place {
         Some((Ok(line), Ok(column))) => (line, column),
         _ => (0, 0),
     };
     let message = error.render_with_formatter(&serde_saphyr::UserMessageFormatter);
-    TextError {
-        document: document_at(text, line),
-        line,
-        column,
-        message: without_place(message),
-    }
+    TextError { document: document_at(text, line), line, column, message: without_place(message) }
 }
 
 /// The library appends the place, which we print in front.
@@ -86,17 +82,12 @@ fn document_at(text: &str, line: usize) -> usize {
     let mut started = 0;
     let mut empty_so_far = true;
     for text in text.lines().take(line.max(1)) {
-        let marker = text
-            .strip_prefix("---")
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t']));
+        let marker = text.strip_prefix("---").is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t']));
         if marker {
             started += 1;
         } else if started == 0
             && empty_so_far
-            && !matches!(
-                text.trim_start().as_bytes().first(),
-                None | Some(b'#' | b'%')
-            )
+            && !matches!(text.trim_start().as_bytes().first(), None | Some(b'#' | b'%'))
         {
             empty_so_far = false;
             started = 1;

@@ -56,18 +56,12 @@ impl Logging {
             let path = element("logging.backends", index);
             backend.validate(&path, violations);
             if !names.insert(&backend.name) && !backend.name.is_empty() {
-                let message = format!(
-                    "{:?} name is already used for another backend",
-                    backend.name
-                );
+                let message = format!("{:?} name is already used for another backend", backend.name);
                 violations.add(format!("{path}.name"), message);
             }
         }
         if !self.default_backend.is_empty() && !names.contains(&self.default_backend) {
-            violations.add(
-                "logging.defaultBackend",
-                "has to be set to one of the logging backend in mesh",
-            );
+            violations.add("logging.defaultBackend", "has to be set to one of the logging backend in mesh");
         }
     }
 }
@@ -85,10 +79,7 @@ impl LoggingBackend {
                 violations.add(format!("{path}.tcp.address"), "cannot be empty");
             }
             Some(LogSink::Tcp { address }) if !is_host_and_port(address) => {
-                violations.add(
-                    format!("{path}.tcp.address"),
-                    "has to be in format of HOST:PORT",
-                );
+                violations.add(format!("{path}.tcp.address"), "has to be in format of HOST:PORT");
             }
             _ => {}
         }
@@ -101,14 +92,8 @@ fn is_host_and_port(address: &str) -> bool {
         return false;
     };
     let host_fits = match host.strip_prefix('[') {
-        Some(host) => host
-            .strip_suffix(']')
-            .is_some_and(|host| host.parse::<std::net::Ipv6Addr>().is_ok()),
-        None => {
-            !host.is_empty()
-                && !host.contains([':', '[', ']', '/'])
-                && !host.contains(char::is_whitespace)
-        }
+        Some(host) => host.strip_suffix(']').is_some_and(|host| host.parse::<std::net::Ipv6Addr>().is_ok()),
+        None => !host.is_empty() && !host.contains([':', '[', ']', '/']) && !host.contains(char::is_whitespace),
     };
     host_fits && decode::port(port).is_some()
 }
@@ -134,11 +119,71 @@ impl Decode for LoggingBackend {
 
 fn read_sink(fields: &mut Fields<'_>) -> Option<LogSink> {
     match fields.one_of(&["file", "tcp"])? {
-        "file" => fields.member("file", |file| LogSink::File {
-            path: file.get("path"),
-        }),
-        _ => fields.member("tcp", |tcp| LogSink::Tcp {
-            address: tcp.get("address"),
-        }),
+        "file" => fields.member("file", |file| LogSink::File { path: file.get("path") }),
+        _ => fields.member("tcp", |tcp| LogSink::Tcp { address: tcp.get("address") }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kinds::Mesh;
+    use crate::kinds::testing::{read, refused, stored};
+
+    #[test]
+    fn a_backend_is_a_file_or_a_server() {
+        let yaml = "
+            logging:
+              defaultBackend: logstash
+              backends:
+              - {name: file, format: '%START_TIME%', file: {path: /tmp/access.log}}
+              - {name: logstash, tcp: {address: 'logstash.internal:9000'}}
+              - {name: neither}";
+        let expected = r#""logging":{"defaultBackend":"logstash","backends":["#.to_owned()
+            + r#"{"name":"file","format":"%START_TIME%","file":{"path":"/tmp/access.log"}},"#
+            + r#"{"name":"logstash","tcp":{"address":"logstash.internal:9000"}},{"name":"neither"}]}"#;
+        assert!(stored::<Mesh>(yaml).contains(&expected));
+        let backends = read::<Mesh>(yaml).logging.expect("logging").backends;
+        assert_eq!(backends[1].sink, Some(LogSink::Tcp { address: "logstash.internal:9000".into() }));
+        assert_eq!(backends[2].sink, None);
+    }
+
+    #[test]
+    fn backends_are_checked() {
+        refused::<Mesh>(
+            r#"
+            logging:
+              defaultBackend: other
+              backends:
+              - {file: {}}
+              - {name: a, tcp: null}
+              - {name: a, tcp: {address: 'host'}}
+              - {name: a, tcp: {address: ':9000'}, file: null}
+              - {name: "q\"", file: {path: x}}
+              - {name: "q\"", tcp: {addres: 'a:1'}}"#,
+            r#"
+            logging.backends[3]: only one of "file" and "tcp" can be set
+            logging.backends[5].tcp.addres: unknown field; did you mean "address"?
+            logging.backends[0].name: cannot be empty
+            logging.backends[0].file.path: cannot be empty
+            logging.backends[1].tcp.address: cannot be empty
+            logging.backends[2].tcp.address: has to be in format of HOST:PORT
+            logging.backends[2].name: "a" name is already used for another backend
+            logging.backends[5].tcp.address: cannot be empty
+            logging.backends[5].name: "q\"" name is already used for another backend
+            logging.defaultBackend: has to be set to one of the logging backend in mesh"#,
+        );
+    }
+
+    #[test]
+    fn an_address_is_host_and_port() {
+        for good in ["a:1", "10.0.0.1:65535", "[::1]:9000", "log_stash.internal:080"] {
+            assert!(is_host_and_port(good), "{good}");
+        }
+        for bad in
+            ["", "a", ":1", "a:", "a:0", "a:65536", "a:b", "a:+1", "::1:9000", "[::1]", "[]:1", "a b:1", "http://a:1"]
+        {
+            assert!(!is_host_and_port(bad), "{bad}");
+        }
     }
 }

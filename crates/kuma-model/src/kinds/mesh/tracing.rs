@@ -38,10 +38,7 @@ pub struct TracingBackend {
     #[serde(skip_serializing_if = "String::is_empty")]
     pub name: String,
     /// Percentage of requests that are traced; all if unset.
-    #[serde(
-        skip_serializing_if = "Option::is_none",
-        serialize_with = "without_needless_fraction"
-    )]
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "without_needless_fraction")]
     pub sampling: Option<f64>,
     /// Zipkin's collector.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -70,18 +67,12 @@ impl Tracing {
             let path = element("tracing.backends", index);
             backend.validate(&path, violations);
             if !names.insert(&backend.name) && !backend.name.is_empty() {
-                let message = format!(
-                    "{:?} name is already used for another backend",
-                    backend.name
-                );
+                let message = format!("{:?} name is already used for another backend", backend.name);
                 violations.add(format!("{path}.name"), message);
             }
         }
         if !self.default_backend.is_empty() && !names.contains(&self.default_backend) {
-            violations.add(
-                "tracing.defaultBackend",
-                "has to be set to one of the tracing backend in mesh",
-            );
+            violations.add("tracing.defaultBackend", "has to be set to one of the tracing backend in mesh");
         }
     }
 }
@@ -91,14 +82,8 @@ impl TracingBackend {
         if self.name.is_empty() {
             violations.add(format!("{path}.name"), "cannot be empty");
         }
-        if self
-            .sampling
-            .is_some_and(|percentage| !(0.0..=100.0).contains(&percentage))
-        {
-            violations.add(
-                format!("{path}.sampling"),
-                "has to be in [0.0 - 100.0] range",
-            );
+        if self.sampling.is_some_and(|percentage| !(0.0..=100.0).contains(&percentage)) {
+            violations.add(format!("{path}.sampling"), "has to be in [0.0 - 100.0] range");
         }
         let Some(zipkin) = &self.zipkin else { return };
         if let Some(problem) = check_url(&zipkin.url) {
@@ -143,14 +128,9 @@ fn check_url(url: &str) -> Option<&'static str> {
 }
 
 /// A whole percentage is written without a fraction, as proto3's JSON does.
-fn without_needless_fraction<S: Serializer>(
-    value: &Option<f64>,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
+fn without_needless_fraction<S: Serializer>(value: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
     match value {
-        Some(value) if value.fract() == 0.0 && (0.0..=100.0).contains(value) => {
-            serializer.serialize_u8(*value as u8)
-        }
+        Some(value) if value.fract() == 0.0 && (0.0..=100.0).contains(value) => serializer.serialize_u8(*value as u8),
         value => value.serialize(serializer),
     }
 }
@@ -160,9 +140,7 @@ impl Decode for Tracing {
         decode::object(value, path, violations, |fields| Tracing {
             default_backend: fields.get("defaultBackend"),
             backends: fields.get("backends"),
-            zipkin: fields.member("zipkin", |zipkin| ZipkinAddress {
-                address: zipkin.get("address"),
-            }),
+            zipkin: fields.member("zipkin", |zipkin| ZipkinAddress { address: zipkin.get("address") }),
         })
     }
 }
@@ -178,5 +156,76 @@ impl Decode for TracingBackend {
                 api_version: zipkin.get("apiVersion"),
             }),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kinds::Mesh;
+    use crate::kinds::testing::{refused, stored};
+
+    #[test]
+    fn both_forms_are_read() {
+        for (yaml, kept) in [
+            ("tracing: {}", "{}"),
+            ("tracing: {zipkin: {address: 'zipkin:9411'}}", r#"{"zipkin":{"address":"zipkin:9411"}}"#),
+            (
+                "tracing: {defaultBackend: z, backends: [{name: z, sampling: 100.0, zipkin: {url: 'http://zipkin:9411/api/v1/spans',
+                    traceId128bit: true, apiVersion: httpJsonV1}}, {name: y, sampling: 12.5}]}",
+                r#"{"defaultBackend":"z","backends":[{"name":"z","sampling":100,"zipkin":{"url":"http://zipkin:9411/api/v1/spans","traceId128bit":true,"apiVersion":"httpJsonV1"}},{"name":"y","sampling":12.5}]}"#,
+            ),
+        ] {
+            let expected = format!(r#"{{"mtls":{{"ca":{{"builtin":{{}}}}}},"tracing":{kept}}}"#);
+            assert_eq!(stored::<Mesh>(yaml), expected);
+        }
+    }
+
+    #[test]
+    fn backends_are_checked() {
+        refused::<Mesh>(
+            "
+            tracing:
+              defaultBackend: none
+              backends:
+              - {zipkin: {}}
+              - {name: a, sampling: 100.1, zipkin: {url: 'http://zipkin', apiVersion: httpXml}}
+              - {name: a, sampling: -1, zipkin: {url: 'zipkin:9411'}}
+              - {name: b, sampling: much}",
+            r#"
+            tracing.backends[3].sampling: must be a number
+            tracing.backends[0].name: cannot be empty
+            tracing.backends[0].zipkin.url: cannot be empty
+            tracing.backends[1].sampling: has to be in [0.0 - 100.0] range
+            tracing.backends[1].zipkin.url: port has to be explicitly specified
+            tracing.backends[1].zipkin.apiVersion: has invalid value. Allowed values: httpJsonV1, httpJson, httpProto
+            tracing.backends[2].sampling: has to be in [0.0 - 100.0] range
+            tracing.backends[2].zipkin.url: invalid URL
+            tracing.backends[2].name: "a" name is already used for another backend
+            tracing.defaultBackend: has to be set to one of the tracing backend in mesh"#,
+        );
+    }
+
+    #[test]
+    fn urls_name_a_host_and_a_port() {
+        for good in ["http://zipkin:9411", "https://u:p@zipkin:80/api?x=1", "HTTP://[::1]:9411/", "http://10.0.0.1:1#x"]
+        {
+            assert_eq!(check_url(good), None, "{good}");
+        }
+        for portless in ["http://zipkin", "http://zipkin:/", "https://[::1]/x", "http://zipkin?a:1"] {
+            assert_eq!(check_url(portless), Some("port has to be explicitly specified"), "{portless}");
+        }
+        for bad in [
+            "zipkin:9411",
+            "ftp://zipkin:21",
+            "http://",
+            "http://:80",
+            "http://zipkin:http",
+            "http://zip kin:80",
+            "://a:1",
+        ] {
+            assert_eq!(check_url(bad), Some("invalid URL"), "{bad}");
+        }
+        assert_eq!(check_url(""), Some("cannot be empty"));
     }
 }

@@ -1,0 +1,67 @@
+use kuma_model::{Document, Key, text};
+use serde_json::json;
+
+fn violations(yaml: &str) -> String {
+    let json = text::parse_one(yaml).expect("YAML");
+    Document::parse(&json).expect_err("an invalid document").to_string()
+}
+
+#[test]
+fn identity_stands_beside_the_spec() {
+    let yaml = "{sources: [{match: {service: a}}], name: tp, mesh: m, destinations: [{match: {service: b}}], type: TrafficPermission}";
+    let document = Document::parse(&text::parse_one(yaml).expect("YAML")).expect("a document");
+    assert_eq!(document.key, Key::new("TrafficPermission", "m", "tp"));
+    assert_eq!(
+        document.to_json().to_string(),
+        r#"{"type":"TrafficPermission","mesh":"m","name":"tp","sources":[{"match":{"service":"a"}}],"#.to_owned()
+            + r#""destinations":[{"match":{"service":"b"}}]}"#
+    );
+}
+
+#[test]
+fn a_mesh_names_no_mesh() {
+    let document = Document::parse(&json!({"type": "Mesh", "name": "default", "mesh": "ignored"})).expect("a document");
+    assert_eq!(document.key, Key::mesh("default"));
+    assert_eq!(document.to_json(), json!({"type": "Mesh", "name": "default", "mtls": {"ca": {"builtin": {}}}}));
+}
+
+#[test]
+fn envelope_and_spec_are_checked_together() {
+    assert_eq!(
+        violations("{type: Dataplane, mesh: Default, name: web.1, networking: {}}"),
+        "mesh: invalid characters. Valid characters are numbers, lowercase latin letters and '-', '_' symbols.\n\
+         name: invalid characters. Valid characters are numbers, lowercase latin letters and '-', '_' symbols.\n\
+         networking: has to contain at least one inbound interface or gateway"
+    );
+    assert_eq!(
+        violations("{type: TrafficLog, sources: [{match: {service: a}}], destinations: [{match: {service: a}}]}"),
+        "mesh: cannot be empty\nname: cannot be empty"
+    );
+    assert_eq!(
+        violations("{name: 5, mesh: [], type: Mesh, spec: {}}"),
+        "name: must be a string, not a number: put it in quotes\nspec: unknown field"
+    );
+}
+
+#[test]
+fn the_kind_must_be_known() {
+    for (yaml, expected) in [
+        ("{name: a, mesh: b}", "type: cannot be empty"),
+        ("{name: a, mesh: b, type: null}", "type: cannot be empty"),
+        ("{name: a, mesh: b, type: mesh}", r#"type: unknown kind of resource; did you mean "Mesh"?"#),
+        (
+            "{name: a, mesh: b, type: TrafficPermissions}",
+            r#"type: unknown kind of resource; did you mean "TrafficPermission"?"#,
+        ),
+        ("{name: a, mesh: b, type: Secret}", "type: unknown kind of resource"),
+        (
+            "{name: A, type: Secret, mesh: b}",
+            "type: unknown kind of resource\nname: invalid characters. Valid characters are numbers, lowercase latin letters and '-', '_' symbols.",
+        ),
+        ("{type: [Mesh], name: a, mesh: b}", "type: must be a string, not a list"),
+        ("- a", "must be an object, not a list"),
+        ("text", "must be an object, not a string"),
+    ] {
+        assert_eq!(violations(yaml), expected, "{yaml}");
+    }
+}

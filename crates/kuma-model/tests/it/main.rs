@@ -1,0 +1,7 @@
+//! The public face of the vocabulary: the list of kinds, documents, and text.
+
+mod documents;
+mod examples;
+mod kinds;
+mod properties;
+mod text;
