@@ -1,0 +1,204 @@
+//! The HTTP API (port 5681): documents in and out, the catalog, the effective configuration.
+//!
+//! [`routes`] says what a path means and which methods it has; it is the only list of paths. Reads are open. Writes are
+//! taken from this machine (see [`crate::http::locality`]).
+
+pub mod catalog;
+pub mod mesh_rules;
+pub mod overview;
+mod query;
+mod read;
+pub mod routes;
+mod write;
+mod write_mesh;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::{IntoResponse as _, Response};
+use bytes::Bytes;
+use http::header::{ACCESS_CONTROL_REQUEST_METHOD, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ORIGIN};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
+use kuma_store::Store;
+use serde_json::json;
+use tokio::sync::Mutex;
+
+use crate::config::Config;
+use crate::http::cors::{self, Grant, Origins};
+use crate::http::locality::{Refusal, WriteContext, may_write};
+use crate::http::{ApiError, Connection, body, json};
+use crate::mesh_ca::MeshAuthority;
+use catalog::Catalog;
+use overview::LiveInsights;
+use routes::Target;
+
+/// Largest body of a write, in bytes.
+pub const MAX_BODY: usize = 4 * 1024 * 1024;
+
+/// What the API answers from.
+pub struct Api {
+    store: Arc<dyn Store>,
+    live: Arc<dyn LiveInsights>,
+    authority: Arc<dyn MeshAuthority>,
+    catalog: Catalog,
+    /// The effective configuration, printed once.
+    config: Bytes,
+    origins: Origins,
+    advertised_hostname: String,
+    read_only: bool,
+    allow_remote_writes: bool,
+    /// A Mesh and the file with its CA change together, one Mesh at a time.
+    meshes: Mutex<()>,
+}
+
+impl Api {
+    /// An API over `store`. `config` is complete (see [`Config::complete`]).
+    ///
+    /// # Errors
+    /// If an entry of `apiServer.corsAllowedDomains` cannot be used.
+    pub fn new(
+        store: Arc<dyn Store>,
+        live: Arc<dyn LiveInsights>,
+        authority: Arc<dyn MeshAuthority>,
+        config: &Config,
+    ) -> Result<Self, String> {
+        Ok(Self {
+            store,
+            live,
+            authority,
+            catalog: Catalog::new(config),
+            config: config.to_json().to_string().into(),
+            origins: Origins::new(&config.api_server.cors_allowed_domains)?,
+            advertised_hostname: config.general.advertised_hostname.clone(),
+            read_only: config.api_server.read_only,
+            allow_remote_writes: config.api_server.allow_remote_writes,
+            meshes: Mutex::new(()),
+        })
+    }
+}
+
+/// The API as a service.
+pub fn router(api: Arc<Api>) -> Router {
+    Router::new().fallback(handle).with_state(api)
+}
+
+async fn handle(State(api): State<Arc<Api>>, request: Request<Body>) -> Response {
+    let (parts, body) = request.into_parts();
+    let (method, origin) = (parts.method.clone(), parts.headers.get(ORIGIN).cloned());
+    let grant = api.origins.grant_of(&parts.headers);
+    if method == Method::OPTIONS
+        && parts.headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
+        && let Some(target) = routes::find(parts.uri.path())
+    {
+        return cors::preflight(grant, origin.as_ref(), api.methods(&target));
+    }
+    let mut response = api.answer(parts, body, grant).await.unwrap_or_else(ApiError::into_response);
+    cors::expose(&mut response, grant, &method, origin.as_ref());
+    response.headers_mut().insert("x-content-type-options", HeaderValue::from_static("nosniff"));
+    if method == Method::HEAD { without_body(response) } else { response }
+}
+
+impl Api {
+    async fn answer(&self, parts: Parts, body: Body, grant: Grant) -> Result<Response, ApiError> {
+        let target = routes::find(parts.uri.path()).ok_or_else(ApiError::no_such_path)?;
+        let allowed = self.methods(&target);
+        if !allowed.split(", ").any(|method| parts.method.as_str() == method) {
+            return Err(ApiError::method_not_allowed(allowed));
+        }
+        match (parts.method.clone(), target) {
+            (Method::PUT, Target::Item { kind, mesh, name }) => {
+                self.require_writer(&parts, grant)?;
+                require_json(&parts.headers)?;
+                let body = body::read(&parts.headers, body, MAX_BODY)
+                    .await
+                    .map_err(|error| error.into_api_error(write::UNUSABLE))?;
+                self.put(kind, &mesh, &name, &body).await.map(StatusCode::into_response)
+            }
+            (Method::DELETE, Target::Item { kind, mesh, name }) => {
+                self.require_writer(&parts, grant)?;
+                self.delete(kind, &mesh, &name).await.map(StatusCode::into_response)
+            }
+            (_, target) => self.read(target, parts.uri.query().unwrap_or("")).await,
+        }
+    }
+
+    async fn read(&self, target: Target, query: &str) -> Result<Response, ApiError> {
+        match target {
+            Target::Index => Ok(json::respond(&json!({"tagline": "Kuma", "version": kuma_version::VERSION}))),
+            Target::Catalog => Ok(json::respond(&self.catalog)),
+            Target::Config => Ok(([(CONTENT_TYPE, "application/json")], self.config.clone()).into_response()),
+            Target::List { kind, mesh } => self.list(kind, mesh.as_deref()).await,
+            Target::Item { kind, mesh, name } => self.item(kind, &mesh, &name).await,
+            Target::Overviews { mesh } => self.overviews(&mesh, query).await,
+            Target::Overview { mesh, name } => self.overview(&mesh, &name).await,
+        }
+    }
+
+    fn methods(&self, target: &Target) -> &'static str {
+        match target {
+            Target::Item { .. } if !self.read_only => "GET, HEAD, PUT, DELETE",
+            _ => "GET, HEAD",
+        }
+    }
+
+    fn require_writer(&self, parts: &Parts, grant: Grant) -> Result<(), ApiError> {
+        let context = WriteContext {
+            connection: parts.extensions.get::<Connection>().copied(),
+            uri: &parts.uri,
+            headers: &parts.headers,
+            advertised_hostname: &self.advertised_hostname,
+            origin_listed: grant == Grant::Full,
+            allow_remote: self.allow_remote_writes,
+        };
+        may_write(&context).map_err(|refusal| forbidden(&refusal))
+    }
+}
+
+/// The refusal of a write, with the ways out that this reason leaves.
+fn forbidden(refusal: &Refusal) -> ApiError {
+    let remedy = match refusal {
+        Refusal::ForeignOrigin(_) | Refusal::CrossSite => {
+            "To let pages of that origin write, add it to apiServer.corsAllowedDomains \
+             (KUMA_API_SERVER_CORS_ALLOWED_DOMAINS)"
+        }
+        _ => {
+            "This port takes writes only from the machine it runs on. To write from elsewhere, use the admin port \
+             over mutual TLS with a client certificate (adminServer.public, KUMA_ADMIN_SERVER_PUBLIC_ENABLED=true), or \
+             open this port to everybody who can reach it (KUMA_API_SERVER_ALLOW_REMOTE_WRITES=true)"
+        }
+    };
+    tracing::warn!(%refusal, "refused a write");
+    ApiError::new(StatusCode::FORBIDDEN, "Writing is not allowed from here", format!("{refusal}. {remedy}"))
+}
+
+/// Documents are JSON; a request that does not say so is believed to be JSON, one that says otherwise is not.
+fn require_json(headers: &HeaderMap) -> Result<(), ApiError> {
+    let unsupported =
+        |details: String| Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "Unsupported Media Type", details));
+    if headers.get(CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
+        return unsupported("The body must not be compressed".into());
+    }
+    let Some(value) = headers.get(CONTENT_TYPE) else {
+        return Ok(());
+    };
+    let essence = value.to_str().unwrap_or("").split(';').next().unwrap_or("").trim().to_ascii_lowercase();
+    if essence == "application/json" || essence.starts_with("application/") && essence.ends_with("+json") {
+        return Ok(());
+    }
+    unsupported(format!(
+        "The content type must be application/json, not {:?}",
+        String::from_utf8_lossy(value.as_bytes())
+    ))
+}
+
+/// The answer to HEAD: that to GET without its body.
+fn without_body(response: Response) -> Response {
+    let (mut parts, body) = response.into_parts();
+    if let Some(length) = http_body::Body::size_hint(&body).exact() {
+        parts.headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    Response::from_parts(parts, Body::empty())
+}

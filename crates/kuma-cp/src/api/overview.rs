@@ -1,0 +1,85 @@
+//! Overviews: a Dataplane together with what its proxy reported. Computed, never stored.
+
+use axum::response::Response;
+use http::StatusCode;
+use kuma_model::{Dataplane, DataplaneInsight, Document, Kind, Resource as _, Selector, decode_spec};
+use serde_json::{Map, Value, json};
+
+use super::{Api, query, routes};
+use crate::http::{ApiError, json as body};
+
+const ITEM: &str = "Could not retrieve a dataplane overview";
+const LIST: &str = "Could not retrieve dataplane overviews";
+
+/// What this process knows about its proxies and the store may not know yet.
+pub trait LiveInsights: Send + Sync + 'static {
+    /// The insight of a Dataplane, if this process has one.
+    fn get(&self, mesh: &str, name: &str) -> Option<DataplaneInsight>;
+
+    /// The Dataplane is deleted: what is known about it goes too.
+    fn forget(&self, mesh: &str, name: &str);
+}
+
+impl Api {
+    /// The overview of one Dataplane. Without an insight it has an empty one.
+    pub(super) async fn overview(&self, mesh: &str, name: &str) -> Result<Response, ApiError> {
+        let not_found = || ApiError::new(StatusCode::NOT_FOUND, ITEM, "Not found");
+        let failed = |error| ApiError::store(ITEM, &error);
+        let key = routes::key(dataplanes(), mesh, name).ok_or_else(not_found)?;
+        let dataplane = self.store.get(&key).await.map_err(failed)?.ok_or_else(not_found)?;
+        let insight = match self.live.get(mesh, name) {
+            Some(insight) => serde_json::to_value(insight).ok(),
+            None => {
+                let key = kuma_model::Key::new(DataplaneInsight::KIND, mesh, name);
+                self.store.get(&key).await.map_err(failed)?.map(|stored| stored.document.spec.clone())
+            }
+        };
+        Ok(body::respond(&overview(&dataplane.document, Some(insight.unwrap_or_else(|| json!({}))))))
+    }
+
+    /// The overviews of a mesh, of those Dataplanes that have one inbound, or a gateway, with all tags of the query.
+    pub(super) async fn overviews(&self, mesh: &str, query: &str) -> Result<Response, ApiError> {
+        let failed = |error| ApiError::store(LIST, &error);
+        let wanted = query::tags(query, LIST)?;
+        let dataplanes = self.store.list(Dataplane::KIND, Some(mesh)).await.map_err(failed)?;
+        let insights = self.store.list(DataplaneInsight::KIND, Some(mesh)).await.map_err(failed)?;
+        let mut items = Vec::new();
+        for dataplane in dataplanes.iter().map(|stored| &stored.document).filter(|document| has_tags(document, &wanted))
+        {
+            let name = &dataplane.key.name;
+            let insight = match self.live.get(mesh, name) {
+                Some(insight) => serde_json::to_value(insight).ok(),
+                // Both lists are ordered by name.
+                None => insights
+                    .binary_search_by(|stored| stored.document.key.name.cmp(name))
+                    .ok()
+                    .map(|at| insights[at].document.spec.clone()),
+            };
+            items.push(overview(dataplane, insight));
+        }
+        Ok(body::respond(&json!({ "items": items })))
+    }
+}
+
+fn dataplanes() -> &'static Kind {
+    const KIND: &Kind = &Kind::of::<Dataplane>();
+    KIND
+}
+
+fn has_tags(document: &Document, wanted: &Selector) -> bool {
+    wanted.tags.is_empty()
+        || decode_spec::<Dataplane>(&document.spec)
+            .is_ok_and(|dataplane| dataplane.tag_sets().iter().any(|tags| wanted.matches(tags)))
+}
+
+fn overview(dataplane: &Document, insight: Option<Value>) -> Value {
+    let mut fields = Map::new();
+    fields.insert("type".into(), "DataplaneOverview".into());
+    fields.insert("mesh".into(), (*dataplane.key.mesh).into());
+    fields.insert("name".into(), (*dataplane.key.name).into());
+    fields.insert("dataplane".into(), dataplane.spec.clone());
+    if let Some(insight) = insight {
+        fields.insert("dataplaneInsight".into(), insight);
+    }
+    Value::Object(fields)
+}

@@ -1,0 +1,45 @@
+//! GET of documents and of lists of them.
+
+use axum::response::Response;
+use http::StatusCode;
+use kuma_model::{DataplaneInsight, Document, Kind, Resource as _};
+use serde_json::{Value, json};
+
+use super::{Api, routes};
+use crate::http::{ApiError, json as body};
+
+const ITEM: &str = "Could not retrieve a resource";
+const LIST: &str = "Could not retrieve resources";
+
+impl Api {
+    /// One document.
+    pub(super) async fn item(&self, kind: &'static Kind, mesh: &str, name: &str) -> Result<Response, ApiError> {
+        let not_found = || ApiError::new(StatusCode::NOT_FOUND, ITEM, "Not found");
+        let key = routes::key(kind, mesh, name).ok_or_else(not_found)?;
+        let stored = self.store.get(&key).await.map_err(|error| ApiError::store(ITEM, &error))?;
+        let stored = stored.map(|stored| self.current(&stored.document));
+        match stored {
+            Some(document) => Ok(body::respond(&document)),
+            None => Err(not_found()),
+        }
+    }
+
+    /// All documents of a kind in a mesh. A mesh that does not exist has none.
+    pub(super) async fn list(&self, kind: &'static Kind, mesh: Option<&str>) -> Result<Response, ApiError> {
+        let all = self.store.list(kind.name, mesh).await.map_err(|error| ApiError::store(LIST, &error))?;
+        let items: Vec<Value> = all.iter().map(|stored| self.current(&stored.document)).collect();
+        Ok(body::respond(&json!({ "items": items })))
+    }
+
+    /// The document as it is now: what a connected proxy reports is younger than what is stored.
+    fn current(&self, document: &Document) -> Value {
+        let live = match document.key.kind {
+            DataplaneInsight::KIND => self.live.get(&document.key.mesh, &document.key.name),
+            _ => None,
+        };
+        match live.and_then(|insight| serde_json::to_value(insight).ok()) {
+            Some(spec) => Document { key: document.key.clone(), spec }.to_json(),
+            None => document.to_json(),
+        }
+    }
+}

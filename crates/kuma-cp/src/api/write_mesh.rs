@@ -1,0 +1,127 @@
+//! PUT and DELETE of Meshes. A Mesh and its builtin CA are one commit: neither exists without the other.
+
+use std::sync::Arc;
+
+use http::StatusCode;
+use kuma_model::{Dataplane, Document, Key, Kind, Mesh, Resource as _, decode_spec};
+use kuma_store::{Stored, Write};
+use serde_json::{Map, Value};
+
+use super::Api;
+use super::mesh_rules::{CaPlan, KeptCas, plan};
+use super::write::{self, Failed};
+use crate::http::ApiError;
+use crate::mesh_ca;
+
+impl Api {
+    /// Creates the Mesh of `document`, with its CA, unless there is one of that name. For the start of the control plane.
+    /// Says whether it was created.
+    pub async fn create_mesh_if_missing(&self, document: Document) -> Result<bool, ApiError> {
+        let _one_at_a_time = self.meshes.lock().await;
+        let written = match self.stored(&document.key).await {
+            Ok(Some(_)) => return Ok(false),
+            Ok(None) => self.write_mesh(document, None).await,
+            Err(failed) => Err(failed),
+        };
+        match written {
+            Ok(_) => Ok(true),
+            // Another control plane on the same store starts at the same moment.
+            Err(Failed::Overtaken) => Ok(false),
+            Err(Failed::Error(error)) => Err(error),
+        }
+    }
+
+    pub(super) async fn put_mesh(
+        &self,
+        kind: &Kind,
+        key: &Key,
+        fields: &Map<String, Value>,
+    ) -> Result<StatusCode, Failed> {
+        let _one_at_a_time = self.meshes.lock().await;
+        let stored = self.stored(key).await?;
+        let spec = write::spec(kind, fields, write::title(stored.is_some()))?;
+        self.write_mesh(Document { key: key.clone(), spec }, stored.as_deref()).await
+    }
+
+    /// Commits a Mesh in place of `stored`, and with it the CA that it needs.
+    async fn write_mesh(&self, document: Document, stored: Option<&Stored>) -> Result<StatusCode, Failed> {
+        let title = write::title(stored.is_some());
+        let mesh = document.key.name.clone();
+        let internal = |reason: &dyn std::fmt::Display| Failed::from(ApiError::internal(title, reason));
+        let new: Mesh = decode_spec(&document.spec).map_err(|violations| internal(&violations))?;
+        // A stored Mesh that cannot be read says nothing about its CA: it counts as builtin, so that no key is made anew.
+        let old = stored.map(|stored| decode_spec::<Mesh>(&stored.document.spec).unwrap_or_default());
+        let provided = self.stored(&mesh_ca::provided_key(&mesh)).await?;
+        let kept = KeptCas {
+            builtin: self.stored(&mesh_ca::key(&mesh)).await?.is_some(),
+            provided: provided.is_some_and(|ca| has_certificate(&ca.document.spec)),
+        };
+        let mut writes = vec![match stored {
+            Some(stored) => Write::Update { document, version: stored.version },
+            None => Write::Create(document),
+        }];
+        match plan(old.as_ref(), &new, kept) {
+            CaPlan::Keep => {}
+            CaPlan::Create => {
+                let ca = self.create_ca(&mesh).await.map_err(|reason| internal(&reason))?;
+                writes.push(Write::Create(ca));
+            }
+            CaPlan::Refuse(cause) => return Err(ApiError::invalid(title, vec![cause]).into()),
+            CaPlan::Lost => {
+                tracing::error!(%mesh, "the builtin CA of the mesh is gone from the store; it is not made anew");
+                return Err(lost_ca(title, &mesh).into());
+            }
+        }
+        self.commit(writes, title).await
+    }
+
+    pub(super) async fn delete_mesh(&self, key: &Key, title: &str) -> Result<StatusCode, ApiError> {
+        let _one_at_a_time = self.meshes.lock().await;
+        let dataplanes =
+            self.store.list(Dataplane::KIND, Some(&key.name)).await.map_err(|error| ApiError::store(title, &error))?;
+        let writes = vec![Write::DeleteMesh { mesh: key.name.clone() }];
+        let not_found = || ApiError::new(StatusCode::NOT_FOUND, title, "Not found");
+        self.store.commit(writes).await.map_err(|error| write::deletion(error, not_found))?;
+        for dataplane in dataplanes {
+            self.live.forget(&key.name, &dataplane.document.key.name);
+        }
+        let (authority, mesh) = (self.authority.clone(), key.name.clone());
+        let forgotten = tokio::task::spawn_blocking(move || authority.forget_ca(&mesh)).await;
+        if !matches!(forgotten, Ok(Ok(()))) {
+            // The Mesh is gone all the same. A new one of this name would get the old CA.
+            tracing::error!(mesh = %key.name, ?forgotten, "the CA of a deleted mesh could not be removed");
+        }
+        Ok(StatusCode::OK)
+    }
+
+    async fn create_ca(&self, mesh: &Arc<str>) -> Result<Document, String> {
+        let (authority, mesh) = (self.authority.clone(), mesh.clone());
+        match tokio::task::spawn_blocking(move || authority.create_ca(&mesh)).await {
+            Ok(created) => created.map_err(|error| chain(&error)),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+}
+
+fn has_certificate(spec: &Value) -> bool {
+    spec.get("signingKeyCerts").and_then(Value::as_array).is_some_and(|certificates| !certificates.is_empty())
+}
+
+fn lost_ca(title: &str, mesh: &str) -> ApiError {
+    let details = format!(
+        "The builtin CA of mesh {mesh} is missing in the store, and a new one would not be trusted by running proxies. \
+         Restore it from a backup, or delete the mesh and create it again"
+    );
+    ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, title, details)
+}
+
+/// An error with its causes, for the log.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,186 @@
+//! The bootstrap port (5682): kuma-dp asks here for what Envoy starts with.
+//!
+//! The answer holds no secret: the token stays in a file of kuma-dp, of which the answer only has the path.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::{IntoResponse as _, Response};
+use http::header::CONTENT_TYPE;
+use http::{Method, Request, StatusCode};
+use kuma_envoy::BootstrapParams;
+use kuma_model::{Dataplane, Key, Resource as _, Violation, decode_spec};
+use kuma_store::Store;
+use serde_json::{Map, Value};
+
+use crate::http::error::cause;
+use crate::http::{ApiError, body, json};
+
+/// Largest request, in bytes.
+const MAX_BODY: usize = 64 * 1024;
+/// Longest path of a socket that the kernel takes: 108 bytes with the zero at the end (unix(7)).
+const MAX_SOCKET_PATH: usize = 107;
+const MAX_PATH: usize = 4096;
+const TITLE: &str = "Could not generate a bootstrap configuration";
+
+/// What is the same in every bootstrap configuration.
+#[derive(Clone, Debug)]
+pub struct BootstrapContext {
+    /// Host of the xDS server as Envoys see it.
+    pub xds_host: String,
+    /// Its port.
+    pub xds_port: u16,
+    /// How long Envoy waits for a connection to it.
+    pub xds_connect_timeout: Duration,
+    /// Certificate of the CA that Envoys check the xDS server against, PEM.
+    pub xds_ca_pem: String,
+    /// Address of Envoy's admin interface.
+    pub admin_address: IpAddr,
+    /// Port of Envoy's admin interface where kuma-dp asks for none; 0 = no admin interface.
+    pub admin_port: u16,
+    /// File that the admin interface logs its requests to.
+    pub admin_access_log_path: String,
+}
+
+/// What the port answers from.
+pub struct BootstrapServer {
+    /// Where Dataplanes are.
+    pub store: Arc<dyn Store>,
+    /// The same for everyone.
+    pub context: BootstrapContext,
+}
+
+/// The port as a service.
+pub fn router(server: Arc<BootstrapServer>) -> Router {
+    Router::new().fallback(handle).with_state(server)
+}
+
+async fn handle(State(server): State<Arc<BootstrapServer>>, request: Request<Body>) -> Response {
+    server.answer(request).await.unwrap_or_else(ApiError::into_response)
+}
+
+impl BootstrapServer {
+    async fn answer(&self, request: Request<Body>) -> Result<Response, ApiError> {
+        let (parts, sent) = request.into_parts();
+        if !matches!(parts.uri.path(), "/bootstrap" | "/bootstrap/") {
+            return Err(ApiError::no_such_path());
+        }
+        if parts.method != Method::POST {
+            return Err(ApiError::method_not_allowed("POST"));
+        }
+        let sent = body::read(&parts.headers, sent, MAX_BODY).await.map_err(|error| error.into_api_error(TITLE))?;
+        let wanted = Wanted::parse(&sent)?;
+        let key = Key::new(Dataplane::KIND, &wanted.mesh, &wanted.name);
+        let stored = self.store.get(&key).await.map_err(|error| ApiError::store(TITLE, &error))?;
+        let Some(stored) = stored else {
+            let details = format!("There is no {key}. Did you first apply a Dataplane resource?");
+            return Err(ApiError::new(StatusCode::NOT_FOUND, TITLE, details));
+        };
+        let dataplane: Dataplane =
+            decode_spec(&stored.document.spec).map_err(|violations| ApiError::internal(TITLE, &violations))?;
+        let yaml = serde_saphyr::to_string(&self.bootstrap(&wanted, &dataplane))
+            .map_err(|error| ApiError::internal(TITLE, &error))?;
+        Ok(([(CONTENT_TYPE, "text/x-yaml")], yaml).into_response())
+    }
+
+    fn bootstrap(&self, wanted: &Wanted, dataplane: &Dataplane) -> Value {
+        let context = &self.context;
+        let admin_port = if wanted.admin_port != 0 { wanted.admin_port } else { context.admin_port };
+        kuma_envoy::bootstrap(&BootstrapParams {
+            mesh: &wanted.mesh,
+            name: &wanted.name,
+            service: dataplane.identifying_service(),
+            admin: (admin_port != 0).then(|| SocketAddr::new(context.admin_address, admin_port)),
+            admin_access_log_path: &context.admin_access_log_path,
+            xds_host: &context.xds_host,
+            xds_port: context.xds_port,
+            xds_connect_timeout: context.xds_connect_timeout,
+            xds_ca_pem: &context.xds_ca_pem,
+            token_path: wanted.token_path.as_deref(),
+            access_log_socket: &wanted.access_log_socket,
+        })
+    }
+}
+
+/// What kuma-dp asks for.
+#[derive(Debug)]
+struct Wanted {
+    mesh: String,
+    name: String,
+    /// 0 = as configured.
+    admin_port: u16,
+    token_path: Option<String>,
+    access_log_socket: String,
+}
+
+impl Wanted {
+    fn parse(body: &[u8]) -> Result<Self, ApiError> {
+        let fields = json::object(body).map_err(|error| ApiError::unreadable(TITLE, &error))?;
+        let mut fields = Fields { fields: &fields, causes: Vec::new() };
+        let (name, mesh) = (fields.name("name"), fields.name("mesh"));
+        let admin_port = fields.port("adminPort");
+        let token_path = fields.path("dataplaneTokenPath", MAX_PATH);
+        let socket = fields.path("accessLogSocket", MAX_SOCKET_PATH);
+        if !fields.causes.is_empty() {
+            return Err(ApiError::invalid(TITLE, fields.causes));
+        }
+        // What a kuma-dp that chooses no place of its own listens on.
+        let access_log_socket = socket.unwrap_or_else(|| format!("/tmp/kuma-access-logs-{name}-{mesh}.sock"));
+        Ok(Self { mesh, name, admin_port, token_path, access_log_socket })
+    }
+}
+
+/// Reads fields and collects what is wrong with them. Unknown ones are a newer kuma-dp's.
+struct Fields<'a> {
+    fields: &'a Map<String, Value>,
+    causes: Vec<Violation>,
+}
+
+impl Fields<'_> {
+    fn name(&mut self, field: &str) -> String {
+        let text = self.text(field).unwrap_or_default();
+        match kuma_model::check_name(&text) {
+            _ if text.is_empty() => self.causes.push(cause(field, "cannot be empty")),
+            Some(message) => self.causes.push(cause(field, message)),
+            None => {}
+        }
+        text
+    }
+
+    fn port(&mut self, field: &str) -> u16 {
+        let value = match self.fields.get(field) {
+            None | Some(Value::Null) => Some(0),
+            Some(value) => value.as_u64().and_then(|port| u16::try_from(port).ok()),
+        };
+        if value.is_none() {
+            self.causes.push(cause(field, "must be in the range [0, 65535]"));
+        }
+        value.unwrap_or_default()
+    }
+
+    /// An absolute path; one that is empty is not given.
+    fn path(&mut self, field: &str, longest: usize) -> Option<String> {
+        let text = self.text(field).filter(|text| !text.is_empty())?;
+        if !text.starts_with('/') || text.contains('\0') {
+            self.causes.push(cause(field, "must be an absolute path"));
+        } else if text.len() > longest {
+            self.causes.push(cause(field, format!("must not be longer than {longest} bytes")));
+        }
+        Some(text)
+    }
+
+    fn text(&mut self, field: &str) -> Option<String> {
+        match self.fields.get(field) {
+            None | Some(Value::Null) => None,
+            Some(Value::String(text)) => Some(text.clone()),
+            Some(_) => {
+                self.causes.push(cause(field, "must be a text"));
+                None
+            }
+        }
+    }
+}

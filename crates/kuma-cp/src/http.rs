@@ -1,0 +1,12 @@
+//! What the HTTP servers of the control plane share: accepting connections, reading bodies within bounds, errors as
+//! JSON, and who may ask for what.
+
+pub mod body;
+pub mod cors;
+pub mod error;
+pub mod json;
+pub mod locality;
+pub mod serve;
+
+pub use error::ApiError;
+pub use locality::Connection;

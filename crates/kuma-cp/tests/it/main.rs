@@ -1,0 +1,15 @@
+//! Tests of the control plane's parts, in one binary.
+
+mod admin;
+mod api;
+mod api_bad_input;
+mod api_cors;
+mod api_mesh;
+mod bootstrap;
+mod client;
+mod config;
+mod diagnostics;
+mod locality;
+mod overviews;
+mod serve;
+mod test_api;

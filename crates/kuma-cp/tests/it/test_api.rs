@@ -1,0 +1,111 @@
+//! The HTTP API over a store in memory.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use futures_util::future::BoxFuture;
+use futures_util::stream::BoxStream;
+use kuma_cp::api::overview::LiveInsights;
+use kuma_cp::api::{self, Api};
+use kuma_cp::config::{self, Config};
+use kuma_cp::mesh_ca::FreshRoots;
+use kuma_model::{DataplaneInsight, Document, Key};
+use kuma_store::{Change, Committed, MemoryStore, Revision, Store, StoreError, Stored, Write};
+
+use crate::client;
+
+/// Insights that a test sets.
+#[derive(Default)]
+pub(crate) struct Live(pub(crate) Mutex<HashMap<(String, String), DataplaneInsight>>);
+
+impl LiveInsights for Live {
+    fn get(&self, mesh: &str, name: &str) -> Option<DataplaneInsight> {
+        self.0.lock().expect("no panic").get(&(mesh.into(), name.into())).cloned()
+    }
+
+    fn forget(&self, mesh: &str, name: &str) {
+        self.0.lock().expect("no panic").remove(&(mesh.into(), name.into()));
+    }
+}
+
+pub(crate) struct TestApi {
+    pub(crate) router: Router,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) live: Arc<Live>,
+}
+
+impl TestApi {
+    pub(crate) fn new() -> Self {
+        Self::with(&[])
+    }
+
+    /// With these environment variables.
+    pub(crate) fn with(variables: &[(&str, &str)]) -> Self {
+        Self::over(Arc::new(MemoryStore::new()), &config(variables))
+    }
+
+    pub(crate) fn over(store: Arc<dyn Store>, config: &Config) -> Self {
+        let live = Arc::new(Live::default());
+        let api = Api::new(store.clone(), live.clone(), Arc::new(FreshRoots), config).expect("a configuration");
+        Self { router: api::router(Arc::new(api)), store, live }
+    }
+
+    /// With an empty mesh of this name.
+    pub(crate) async fn with_mesh(name: &str) -> Self {
+        let api = Self::new();
+        let body = format!(r#"{{"type": "Mesh", "name": "{name}"}}"#);
+        let answer = client::put(&api.router, &format!("/meshes/{name}"), body).await;
+        assert_eq!(answer.status, 201, "{}", answer.text());
+        api
+    }
+}
+
+pub(crate) fn config(variables: &[(&str, &str)]) -> Config {
+    let variables = variables.iter().map(|(name, value)| (name.to_string(), value.to_string()));
+    let mut config = config::build(None, variables).expect("a configuration").config;
+    config.complete();
+    config
+}
+
+/// A store that is away.
+pub(crate) struct Away;
+
+impl Away {
+    fn error<T>() -> BoxFuture<'static, Result<T, StoreError>>
+    where
+        T: Send + 'static,
+    {
+        Box::pin(async { Err(StoreError::Unavailable { reason: "password of the database: hunter2".into() }) })
+    }
+}
+
+impl Store for Away {
+    fn commit(&self, _: Vec<Write>) -> BoxFuture<'_, Result<Committed, StoreError>> {
+        Self::error()
+    }
+
+    fn get<'a>(&'a self, _: &'a Key) -> BoxFuture<'a, Result<Option<Arc<Stored>>, StoreError>> {
+        Self::error()
+    }
+
+    fn list<'a>(&'a self, _: &'static str, _: Option<&'a str>) -> BoxFuture<'a, Result<Vec<Arc<Stored>>, StoreError>> {
+        Self::error()
+    }
+
+    fn read_all(&self) -> BoxFuture<'_, Result<(Revision, Vec<Arc<Stored>>), StoreError>> {
+        Self::error()
+    }
+
+    fn changes(&self, _: Revision) -> BoxStream<'static, Change> {
+        Box::pin(futures_util::stream::pending())
+    }
+
+    fn put_insights(&self, _: Vec<Document>) -> BoxFuture<'_, Result<(), StoreError>> {
+        Self::error()
+    }
+
+    fn durable(&self) -> bool {
+        true
+    }
+}
