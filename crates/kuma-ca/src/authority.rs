@@ -1,11 +1,11 @@
-//! A certificate with its key, parsed once and ready to sign many times. [`Root`](crate::Root) and [`XdsCa`](crate::XdsCa) are made of it.
+//! A certificate with its key, parsed once and ready to sign many times. [`Root`](crate::Root) and
+//! [`XdsCa`](crate::XdsCa) are made of it.
 
 use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, IsCa, Issuer, KeyUsagePurpose,
-    PublicKeyData, SerialNumber,
+    BasicConstraints, CertificateParams, DistinguishedName, IsCa, Issuer, KeyUsagePurpose, PublicKeyData, SerialNumber,
 };
 use x509_parser::pem::Pem;
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -35,19 +35,14 @@ pub(crate) struct Signed {
 
 impl Authority {
     /// A new self-signed CA with a P-256 key. `params` brings subject and SANs, the rest is filled in here.
-    pub(crate) fn generate(
-        mut params: CertificateParams,
-        now: SystemTime,
-    ) -> Result<Authority, CaError> {
+    pub(crate) fn generate(mut params: CertificateParams, now: SystemTime) -> Result<Authority, CaError> {
         let key = PrivateKey::generate_p256()?;
         let validity = Validity::starting(now, CA_VALIDITY);
         validity.apply(&mut params);
         params.serial_number = Some(random_serial()?);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        let cert = params
-            .self_signed(&key)
-            .map_err(CaError::crypto("sign a CA certificate"))?;
+        let cert = params.self_signed(&key).map_err(CaError::crypto("sign a CA certificate"))?;
         Ok(Authority {
             cert_pem: cert.pem(),
             fingerprint: fingerprint(cert.der()),
@@ -59,8 +54,9 @@ impl Authority {
     /// Reads a CA that was made earlier, here or by the user.
     ///
     /// # Errors
-    /// When there is not exactly one certificate that is a CA's, when the key can't be used or belongs to another certificate, and when the
-    /// certificate's subject can't be written again byte for byte: verifiers compare names as bytes and would reject all that it signs.
+    /// When there is not exactly one certificate that is a CA's, when the key can't be used or belongs to another
+    /// certificate, and when the certificate's subject can't be written again byte for byte: verifiers compare names as
+    /// bytes and would reject all that it signs.
     pub(crate) fn from_pem(cert_pem: &str, key_pem: &str) -> Result<Authority, CaError> {
         let not_a = |what: &str| CaError::Certificate(what.to_string());
         let mut certs = Pem::iter_from_buffer(cert_pem.as_bytes());
@@ -74,8 +70,7 @@ impl Authority {
         if pem.label != "CERTIFICATE" {
             return Err(not_a("the PEM block is not a CERTIFICATE"));
         }
-        let (rest, cert) =
-            X509Certificate::from_der(&pem.contents).map_err(|_| not_a("it does not parse"))?;
+        let (rest, cert) = X509Certificate::from_der(&pem.contents).map_err(|_| not_a("it does not parse"))?;
         if !rest.is_empty() {
             return Err(not_a("there is something behind it"));
         }
@@ -86,8 +81,8 @@ impl Authority {
         if cert.public_key().raw != key.subject_public_key_info() {
             return Err(CaError::Mismatch);
         }
-        let issuer = Issuer::from_ca_cert_der(&pem.contents.as_slice().into(), key)
-            .map_err(|_| not_a("it does not parse"))?;
+        let issuer =
+            Issuer::from_ca_cert_der(&pem.contents.as_slice().into(), key).map_err(|_| not_a("it does not parse"))?;
         let authority = Authority {
             cert_pem: cert_pem.to_string(),
             fingerprint: fingerprint(&pem.contents),
@@ -95,9 +90,7 @@ impl Authority {
             issuer,
         };
         if authority.issuer_name()? != cert.subject().as_raw() {
-            return Err(not_a(
-                "its subject has parts that we can't repeat in the certificates it signs",
-            ));
+            return Err(not_a("its subject has parts that we can't repeat in the certificates it signs"));
         }
         Ok(authority)
     }
@@ -106,8 +99,8 @@ impl Authority {
         self.issuer.key()
     }
 
-    /// Makes a key and a certificate for it, valid from a little before `now`, and never longer than the CA itself. Subject, SANs and usages
-    /// are the caller's.
+    /// Makes a key and a certificate for it, valid from a little before `now`, and never longer than the CA itself.
+    /// Subject, SANs and usages are the caller's.
     pub(crate) fn sign(
         &self,
         mut params: CertificateParams,
@@ -124,14 +117,8 @@ impl Authority {
         params.is_ca = IsCa::ExplicitNoCa;
         params.use_authority_key_identifier_extension = true;
         let key = PrivateKey::generate_p256()?;
-        let cert = params
-            .signed_by(&key, &self.issuer)
-            .map_err(CaError::crypto("sign a certificate"))?;
-        Ok(Signed {
-            cert_pem: cert.pem(),
-            key,
-            validity,
-        })
+        let cert = params.signed_by(&key, &self.issuer).map_err(CaError::crypto("sign a certificate"))?;
+        Ok(Signed { cert_pem: cert.pem(), key, validity })
     }
 
     /// The issuer's name as it comes out in a certificate, by making one that is thrown away.
@@ -139,8 +126,7 @@ impl Authority {
         let cert = CertificateParams::default()
             .signed_by(self.key(), &self.issuer)
             .map_err(CaError::crypto("sign a certificate with this key"))?;
-        let name =
-            X509Certificate::from_der(cert.der()).map(|(_, cert)| cert.issuer().as_raw().to_vec());
+        let name = X509Certificate::from_der(cert.der()).map(|(_, cert)| cert.issuer().as_raw().to_vec());
         name.map_err(|_| CaError::Certificate("what it signs does not parse".to_string()))
     }
 }
@@ -158,7 +144,8 @@ fn fingerprint(der: &[u8]) -> [u8; 32] {
     bytes
 }
 
-/// 126 random bits behind `01`: positive, never zero, always of the same length (RFC 5280, 4.1.2.2 wants positive and at most 20 bytes).
+/// 126 random bits behind `01`: positive, never zero, always of the same length (RFC 5280, 4.1.2.2 wants positive and
+/// at most 20 bytes).
 fn random_serial() -> Result<SerialNumber, CaError> {
     let mut bytes = [0; 16];
     aws_lc_rs::rand::fill(&mut bytes)

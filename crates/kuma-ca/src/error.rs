@@ -9,16 +9,15 @@ pub enum CaError {
     /// The PEM text of a CA holds no certificate, more than one, or one that does not parse.
     #[error("not a CA certificate: {0}")]
     Certificate(String),
-    /// The private key is not PEM, or of a type that we do not sign with (RSA from 2048 bits, ECDSA P-256, P-384, P-521).
+    /// The private key is not PEM, or of a type that we do not sign with (RSA from 2048 bits, ECDSA P-256, P-384,
+    /// P-521).
     #[error("not a private key that can sign (RSA of 2048 bits or more, or ECDSA)")]
     Key,
     /// Certificate and private key do not belong together.
     #[error("the private key does not belong to the certificate")]
     Mismatch,
     /// The mesh is not usable as a SPIFFE trust domain.
-    #[error(
-        "mesh {0:?} can't be a SPIFFE trust domain: only a-z, 0-9, '.', '-' and '_', at most 255"
-    )]
+    #[error("mesh {0:?} can't be a SPIFFE trust domain: only a-z, 0-9, '.', '-' and '_', at most 255")]
     TrustDomain(String),
     /// The service is not usable as the path of a SPIFFE id.
     #[error(

@@ -1,8 +1,6 @@
 //! A private key that can sign, whatever its type.
 
-use rcgen::{
-    PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ECDSA_P521_SHA512, PKCS_RSA_SHA256,
-};
+use rcgen::{PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ECDSA_P521_SHA512, PKCS_RSA_SHA256};
 use rcgen::{PublicKeyData, SignatureAlgorithm};
 use zeroize::Zeroize;
 
@@ -35,19 +33,11 @@ impl PrivateKey {
     pub(crate) fn from_pem(pem: &str) -> Result<PrivateKey, CaError> {
         // The library's reason may quote what it read, so it goes no further.
         let pair = rcgen::KeyPair::from_pem(pem).map_err(|_| CaError::Key)?;
-        let known = [
-            &PKCS_RSA_SHA256,
-            &PKCS_ECDSA_P256_SHA256,
-            &PKCS_ECDSA_P384_SHA384,
-            &PKCS_ECDSA_P521_SHA512,
-        ];
+        let known = [&PKCS_RSA_SHA256, &PKCS_ECDSA_P256_SHA256, &PKCS_ECDSA_P384_SHA384, &PKCS_ECDSA_P521_SHA512];
         if !known.contains(&pair.algorithm()) {
             return Err(CaError::Key);
         }
-        Ok(PrivateKey {
-            pair,
-            pem: Secret::new(pem.to_string()),
-        })
+        Ok(PrivateKey { pair, pem: Secret::new(pem.to_string()) })
     }
 
     /// The key in PEM: PKCS#8 if it was generated here, else as it was given.

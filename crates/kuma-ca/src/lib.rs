@@ -1,15 +1,19 @@
 //! Identity: the roots of a mesh, the certificates of its dataplanes, the control plane's own CA, and dataplane tokens.
 //!
-//! Everything here is a function of its arguments: the time is passed in, nothing is stored, read or sent. The one thing taken from outside
-//! is randomness, for keys and serial numbers, from the operating system through AWS-LC. Where keys are kept is the control plane's business.
+//! Everything here is a function of its arguments: the time is passed in, nothing is stored, read or sent. The one
+//! thing taken from outside is randomness, for keys and serial numbers, from the operating system through AWS-LC. Where
+//! keys are kept is the control plane's business.
 //!
-//! - [`Root`] is the CA of one mesh, `builtin` (made here) or `provided` (made by the user); it signs one [`Leaf`] per dataplane.
-//! - [`IdentityVersion`] says when a leaf that a proxy already holds is good enough, so that a restart re-issues nothing.
+//! - [`Root`] is the CA of one mesh, `builtin` (made here) or `provided` (made by the user); it signs one [`Leaf`] per
+//!   dataplane.
+//! - [`IdentityVersion`] says when a leaf that a proxy already holds is good enough, so that a restart re-issues
+//!   nothing.
 //! - [`XdsCa`] signs what the control plane's own servers show; its certificate is what a bootstrap pins.
 //! - [`SigningKey`] signs dataplane tokens, [`TokenVerifier`] checks them.
 //! - [`svid_lint`] holds a certificate against the rules of the X509-SVID document.
 //!
-//! It does not decide who may have which identity: that is settled by the token and by the Dataplane's tags before anything is issued.
+//! It does not decide who may have which identity: that is settled by the token and by the Dataplane's tags before
+//! anything is issued.
 //!
 //! ```
 //! use std::collections::BTreeSet;

@@ -8,8 +8,8 @@ use crate::{mesh_id, service_id};
 
 /// What is wrong with the first certificate of `cert_pem` as an X509-SVID, leaf or signing; empty when nothing is.
 ///
-/// It goes beyond the document in two points: a leaf may have several ids, one per service of its Dataplane, and the colon is allowed in
-/// them. It does not verify signatures or time, which is what a TLS library is for.
+/// It goes beyond the document in two points: a leaf may have several ids, one per service of its Dataplane, and the
+/// colon is allowed in them. It does not verify signatures or time, which is what a TLS library is for.
 pub fn svid_lint(cert_pem: &str) -> Vec<String> {
     let pem = match Pem::iter_from_buffer(cert_pem.as_bytes()).next() {
         Some(Ok(pem)) => pem,
@@ -30,35 +30,16 @@ fn lint(cert: &X509Certificate<'_>) -> Vec<String> {
     };
 
     let serial = cert.raw_serial();
-    let positive = serial.first().is_some_and(|first| first & 0x80 == 0)
-        && serial.iter().any(|byte| *byte != 0);
-    require(
-        positive && serial.len() <= 20,
-        "serial: must be positive and at most 20 bytes (RFC 5280, 4.1.2.2)",
-    );
-    require(
-        cert.validity().not_before < cert.validity().not_after,
-        "validity: must not be empty",
-    );
+    let positive = serial.first().is_some_and(|first| first & 0x80 == 0) && serial.iter().any(|byte| *byte != 0);
+    require(positive && serial.len() <= 20, "serial: must be positive and at most 20 bytes (RFC 5280, 4.1.2.2)");
+    require(cert.validity().not_before < cert.validity().not_after, "validity: must not be empty");
     require(cert.version().0 == 2, "version: must be 3");
 
     let extensions = Extensions::of(cert);
-    let Extensions {
-        basic_constraints,
-        key_usage,
-        uris,
-        san_critical,
-        other_names,
-        ..
-    } = &extensions;
-    let is_ca = basic_constraints
-        .as_ref()
-        .is_some_and(|(_, constraints)| constraints.ca);
+    let Extensions { basic_constraints, key_usage, uris, san_critical, other_names, .. } = &extensions;
+    let is_ca = basic_constraints.as_ref().is_some_and(|(_, constraints)| constraints.ca);
 
-    require(
-        extensions.repeated.is_empty(),
-        "extensions: none may appear twice (RFC 5280, 4.2)",
-    );
+    require(extensions.repeated.is_empty(), "extensions: none may appear twice (RFC 5280, 4.2)");
     require(!uris.is_empty(), "SAN: must have a URI (X509-SVID, 2)");
     require(*other_names == 0, "SAN: has something else beside URIs");
     require(
@@ -66,15 +47,9 @@ fn lint(cert: &X509Certificate<'_>) -> Vec<String> {
         "SAN: must hold SPIFFE ids, with a path for a leaf and without for a CA (X509-SVID, 2 and 3.2)",
     );
     let distinct: std::collections::BTreeSet<_> = uris.iter().collect();
-    require(
-        distinct.len() == uris.len(),
-        "SAN: the same id is there twice",
-    );
+    require(distinct.len() == uris.len(), "SAN: the same id is there twice");
     if cert.subject().iter_rdn().next().is_none() {
-        require(
-            *san_critical,
-            "SAN: must be critical when there is no subject (RFC 5280, 4.2.1.6)",
-        );
+        require(*san_critical, "SAN: must be critical when there is no subject (RFC 5280, 4.2.1.6)");
     }
 
     match key_usage {
@@ -82,19 +57,13 @@ fn lint(cert: &X509Certificate<'_>) -> Vec<String> {
         Some((critical, usage)) => {
             require(*critical, "key usage: must be critical (X509-SVID, 4.3)");
             if is_ca {
-                require(
-                    usage.key_cert_sign(),
-                    "key usage: a CA must have keyCertSign (X509-SVID, 4.3)",
-                );
+                require(usage.key_cert_sign(), "key usage: a CA must have keyCertSign (X509-SVID, 4.3)");
                 require(
                     !usage.digital_signature(),
                     "key usage: a CA must not have digitalSignature (X509-SVID, appendix A)",
                 );
             } else {
-                require(
-                    usage.digital_signature(),
-                    "key usage: a leaf must have digitalSignature (X509-SVID, 4.3)",
-                );
+                require(usage.digital_signature(), "key usage: a leaf must have digitalSignature (X509-SVID, 4.3)");
                 require(
                     !usage.key_cert_sign() && !usage.crl_sign(),
                     "key usage: a leaf must not have keyCertSign or cRLSign (X509-SVID, 4.3)",
@@ -104,13 +73,8 @@ fn lint(cert: &X509Certificate<'_>) -> Vec<String> {
     }
 
     if is_ca {
-        let critical = basic_constraints
-            .as_ref()
-            .is_some_and(|(critical, _)| *critical);
-        require(
-            critical,
-            "basic constraints: must be critical in a CA (RFC 5280, 4.2.1.9)",
-        );
+        let critical = basic_constraints.as_ref().is_some_and(|(critical, _)| *critical);
+        require(critical, "basic constraints: must be critical in a CA (RFC 5280, 4.2.1.9)");
         require(uris.len() <= 1, "SAN: a CA has one id");
     }
     if let Some((server, client)) = extensions.extended_key_usage {
@@ -146,12 +110,8 @@ impl<'a> Extensions<'a> {
                 all.repeated.push(oid);
             }
             match extension.parsed_extension() {
-                ParsedExtension::BasicConstraints(value) => {
-                    all.basic_constraints = Some((extension.critical, value))
-                }
-                ParsedExtension::KeyUsage(value) => {
-                    all.key_usage = Some((extension.critical, value))
-                }
+                ParsedExtension::BasicConstraints(value) => all.basic_constraints = Some((extension.critical, value)),
+                ParsedExtension::KeyUsage(value) => all.key_usage = Some((extension.critical, value)),
                 ParsedExtension::ExtendedKeyUsage(value) => {
                     all.extended_key_usage = Some((value.server_auth, value.client_auth))
                 }

@@ -9,20 +9,17 @@ use aws_lc_rs::digest::{Context, SHA256};
 
 use crate::time::{BACKDATE, LAST_SECOND, from_unix, unix_seconds};
 
-/// When to replace a certificate that was issued at `issued` (not its back-dated start) and ends at `not_after`: half of its life later for
-/// a `jitter` of 0, up to two thirds for a `jitter` of 1, so that certificates made together are not renewed together.
+/// When to replace a certificate that was issued at `issued` (not its back-dated start) and ends at `not_after`: half
+/// of its life later for a `jitter` of 0, up to two thirds for a `jitter` of 1, so that certificates made together are
+/// not renewed together.
 pub fn renewal_time(issued: SystemTime, not_after: SystemTime, jitter: f64) -> SystemTime {
     let life = not_after.duration_since(issued).unwrap_or(Duration::ZERO);
-    let jitter = if jitter.is_nan() {
-        0.0
-    } else {
-        jitter.clamp(0.0, 1.0)
-    };
+    let jitter = if jitter.is_nan() { 0.0 } else { jitter.clamp(0.0, 1.0) };
     issued + life.mul_f64(1.0 / 2.0 + jitter / 6.0)
 }
 
-/// A number that stands for all that goes into an identity certificate beside time and chance. It is the same in every process and version
-/// of the program, so that a proxy's certificate outlives the control plane that issued it.
+/// A number that stands for all that goes into an identity certificate beside time and chance. It is the same in every
+/// process and version of the program, so that a proxy's certificate outlives the control plane that issued it.
 pub fn identity_inputs(root_fingerprint: &[u8; 32], mesh: &str, services: &BTreeSet<&str>) -> u64 {
     let mut hash = Context::new(&SHA256);
     // To be raised when certificates change in another way: all are then replaced.
@@ -34,15 +31,12 @@ pub fn identity_inputs(root_fingerprint: &[u8; 32], mesh: &str, services: &BTree
         hash.update(text.as_bytes());
     }
     let digest = hash.finish();
-    digest
-        .as_ref()
-        .iter()
-        .take(8)
-        .fold(0, |number, byte| number << 8 | u64::from(*byte))
+    digest.as_ref().iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
-/// The version of the secret `identity_cert`. A hash of its bytes would need the private key, which is not kept; so the version says what
-/// the certificate was made of and when it ends, and a proxy that reports it back tells us whether it needs another.
+/// The version of the secret `identity_cert`. A hash of its bytes would need the private key, which is not kept; so the
+/// version says what the certificate was made of and when it ends, and a proxy that reports it back tells us whether it
+/// needs another.
 ///
 /// Written as 16 hexadecimal digits, a dash, and the seconds since 1970 in hexadecimal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,10 +50,7 @@ pub struct IdentityVersion {
 impl IdentityVersion {
     /// The version of a certificate made of `inputs` that ends at `not_after`.
     pub fn new(inputs: u64, not_after: SystemTime) -> IdentityVersion {
-        IdentityVersion {
-            inputs,
-            not_after: unix_seconds(not_after),
-        }
+        IdentityVersion { inputs, not_after: unix_seconds(not_after) }
     }
 
     /// The end of the certificate.
@@ -67,11 +58,11 @@ impl IdentityVersion {
         from_unix(self.not_after)
     }
 
-    /// Whether a proxy that reported this version may keep its certificate: made of the same `inputs`, and with more than a third of `life`
-    /// left, `life` being how long a new certificate would be valid.
+    /// Whether a proxy that reported this version may keep its certificate: made of the same `inputs`, and with more
+    /// than a third of `life` left, `life` being how long a new certificate would be valid.
     ///
-    /// One that ends later than a new certificate would, by more than clocks may differ, is from before the configured life was shortened,
-    /// and not good.
+    /// One that ends later than a new certificate would, by more than clocks may differ, is from before the configured
+    /// life was shortened, and not good.
     pub fn still_good(&self, inputs: u64, life: Duration, now: SystemTime) -> bool {
         let left = self.not_after.saturating_sub(unix_seconds(now));
         self.inputs == inputs && left > life.as_secs() / 3 && left <= (life + BACKDATE).as_secs()
@@ -97,9 +88,7 @@ impl FromStr for IdentityVersion {
             let (inputs, not_after) = text.split_once('-')?;
             let version = IdentityVersion {
                 inputs: u64::from_str_radix(inputs, 16).ok()?,
-                not_after: u64::from_str_radix(not_after, 16)
-                    .ok()
-                    .filter(|seconds| *seconds <= LAST_SECOND)?,
+                not_after: u64::from_str_radix(not_after, 16).ok().filter(|seconds| *seconds <= LAST_SECOND)?,
             };
             // Only our own spelling: no signs, no capitals, no other number of zeros.
             (version.to_string() == text).then_some(version)
@@ -118,24 +107,15 @@ mod tests {
 
     #[test]
     fn renewal_is_between_half_and_two_thirds_of_the_life() {
-        let check = |jitter, expected| {
-            assert_eq!(
-                renewal_time(at(1000), at(1600), jitter),
-                at(expected),
-                "jitter {jitter}"
-            )
-        };
+        let check =
+            |jitter, expected| assert_eq!(renewal_time(at(1000), at(1600), jitter), at(expected), "jitter {jitter}");
         check(0.0, 1300);
         check(0.5, 1350);
         check(1.0, 1400);
         check(7.0, 1400);
         check(-1.0, 1300);
         check(f64::NAN, 1300);
-        assert_eq!(
-            renewal_time(at(1000), at(900), 0.5),
-            at(1000),
-            "one that is over is replaced at once"
-        );
+        assert_eq!(renewal_time(at(1000), at(900), 0.5), at(1000), "one that is over is replaced at once");
     }
 
     #[test]
@@ -152,20 +132,14 @@ mod tests {
             hash(1, "default", &[]),
         ];
         assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), all.len());
-        assert_eq!(
-            hash(1, "default", &["b", "a"]),
-            hash(1, "default", &["a", "b"])
-        );
+        assert_eq!(hash(1, "default", &["b", "a"]), hash(1, "default", &["a", "b"]));
         // If this number changes, every proxy of every mesh gets a new certificate after an upgrade.
         assert_eq!(format!("{:016x}", all[0]), "99e5999f9bfffcea");
     }
 
     #[test]
     fn versions_are_read_back_as_written_and_nothing_else_is() {
-        let version = IdentityVersion {
-            inputs: 0xab,
-            not_after: 0x5e2c_0000,
-        };
+        let version = IdentityVersion { inputs: 0xab, not_after: 0x5e2c_0000 };
         assert_eq!(version.to_string(), "00000000000000ab-5e2c0000");
         assert_eq!(version.to_string().parse(), Ok(version));
         for bad in [
@@ -181,11 +155,7 @@ mod tests {
             "0123456789abcdef",
             "00000000000000äb-5e2c0000",
         ] {
-            assert_eq!(
-                bad.parse::<IdentityVersion>(),
-                Err(ParseIdentityVersionError),
-                "{bad:?}"
-            );
+            assert_eq!(bad.parse::<IdentityVersion>(), Err(ParseIdentityVersionError), "{bad:?}");
         }
     }
 
@@ -194,11 +164,7 @@ mod tests {
         let life = Duration::from_secs(300);
         let version = IdentityVersion::new(7, at(1300));
         let check = |inputs, now, expected| {
-            assert_eq!(
-                version.still_good(inputs, life, at(now)),
-                expected,
-                "inputs {inputs} at {now}"
-            )
+            assert_eq!(version.still_good(inputs, life, at(now)), expected, "inputs {inputs} at {now}")
         };
         check(7, 1000, true);
         check(7, 1199, true);

@@ -10,7 +10,8 @@ use crate::authority::{Authority, Signed, blank_params};
 use crate::time::from_unix;
 use crate::{CaError, Secret, mesh_id, renewal, service_id};
 
-/// The CA of one mesh: `builtin`, made by [`generate`](Root::generate), or `provided` by the user and read by [`from_pem`](Root::from_pem).
+/// The CA of one mesh: `builtin`, made by [`generate`](Root::generate), or `provided` by the user and read by
+/// [`from_pem`](Root::from_pem).
 ///
 /// It is parsed once; [`issue`](Root::issue) then costs little more than an ECDSA key and a signature.
 pub struct Root(Authority);
@@ -50,12 +51,8 @@ impl Root {
     /// [`CaError::TrustDomain`] when the mesh's name is outside the SPIFFE alphabet.
     pub fn generate(mesh: &str, now: SystemTime) -> Result<Root, CaError> {
         let mut params = blank_params();
-        params
-            .distinguished_name
-            .push(DnType::OrganizationName, "Kuma");
-        params
-            .distinguished_name
-            .push(DnType::OrganizationalUnitName, "Mesh");
+        params.distinguished_name.push(DnType::OrganizationName, "Kuma");
+        params.distinguished_name.push(DnType::OrganizationalUnitName, "Mesh");
         params.distinguished_name.push(DnType::CommonName, mesh);
         params.subject_alt_names = vec![uri(mesh_id(mesh)?)?];
         Authority::generate(params, now).map(Root)
@@ -64,7 +61,8 @@ impl Root {
     /// Reads a root: one certificate, and its RSA or ECDSA key.
     ///
     /// # Errors
-    /// [`CaError::Certificate`], [`CaError::Key`], [`CaError::Mismatch`]. An expired root can be read; it issues nothing.
+    /// [`CaError::Certificate`], [`CaError::Key`], [`CaError::Mismatch`]. An expired root can be read; it issues
+    /// nothing.
     pub fn from_pem(cert_pem: &str, key_pem: &Secret) -> Result<Root, CaError> {
         Authority::from_pem(cert_pem, key_pem.expose()).map(Root)
     }
@@ -84,7 +82,8 @@ impl Root {
         &self.0.fingerprint
     }
 
-    /// The number that stands for all that a certificate from this root would say; see [`IdentityVersion`](crate::IdentityVersion).
+    /// The number that stands for all that a certificate from this root would say; see
+    /// [`IdentityVersion`](crate::IdentityVersion).
     pub fn identity_inputs(&self, mesh: &str, services: &BTreeSet<&str>) -> u64 {
         renewal::identity_inputs(self.fingerprint(), mesh, services)
     }
@@ -92,28 +91,18 @@ impl Root {
     /// Makes a key and the certificate of a dataplane: ECDSA P-256, no subject, one SPIFFE id per service.
     ///
     /// # Errors
-    /// [`CaError::TrustDomain`], [`CaError::Service`] or [`CaError::NoService`] for names that can't be an identity, [`CaError::Expired`]
-    /// when the root's own time is over.
+    /// [`CaError::TrustDomain`], [`CaError::Service`] or [`CaError::NoService`] for names that can't be an identity,
+    /// [`CaError::Expired`] when the root's own time is over.
     pub fn issue(&self, request: &LeafRequest<'_>) -> Result<Leaf, CaError> {
-        let LeafRequest {
-            mesh,
-            services,
-            validity,
-            now,
-        } = *request;
+        let LeafRequest { mesh, services, validity, now } = *request;
         if services.is_empty() {
             return Err(CaError::NoService);
         }
         let mut params = blank_params();
-        params.subject_alt_names = services
-            .iter()
-            .map(|service| uri(service_id(mesh, service)?))
-            .collect::<Result<_, _>>()?;
+        params.subject_alt_names =
+            services.iter().map(|service| uri(service_id(mesh, service)?)).collect::<Result<_, _>>()?;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = vec![
-            ExtendedKeyUsagePurpose::ServerAuth,
-            ExtendedKeyUsagePurpose::ClientAuth,
-        ];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         Ok(Leaf::new(self.0.sign(params, validity, now)?, now))
     }
 }
@@ -121,19 +110,13 @@ impl Root {
 /// Shows which certificate it is; of the key nothing.
 impl fmt::Debug for Root {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Root")
-            .field("cert_pem", &self.0.cert_pem)
-            .finish_non_exhaustive()
+        f.debug_struct("Root").field("cert_pem", &self.0.cert_pem).finish_non_exhaustive()
     }
 }
 
 impl Leaf {
     pub(crate) fn new(signed: Signed, now: SystemTime) -> Leaf {
-        let Signed {
-            cert_pem,
-            key,
-            validity,
-        } = signed;
+        let Signed { cert_pem, key, validity } = signed;
         Leaf {
             chain_pem: cert_pem,
             key_pem: key.pem().clone(),
@@ -150,7 +133,5 @@ impl Leaf {
 }
 
 fn uri(id: String) -> Result<SanType, CaError> {
-    id.try_into()
-        .map(SanType::URI)
-        .map_err(CaError::crypto("write a SPIFFE id"))
+    id.try_into().map(SanType::URI).map_err(CaError::crypto("write a SPIFFE id"))
 }

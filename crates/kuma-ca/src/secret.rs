@@ -6,8 +6,8 @@ use zeroize::Zeroizing;
 
 /// Secret text, such as a private key in PEM or a token.
 ///
-/// It prints as `*****`, has no `Serialize`, and is overwritten when dropped. [`expose`](Secret::expose) is the only way to the text, so that
-/// a reader finds every place that uses it.
+/// It prints as `*****`, has no `Serialize`, and is overwritten when dropped. [`expose`](Secret::expose) is the only
+/// way to the text, so that a reader finds every place that uses it.
 #[derive(Clone)]
 pub struct Secret(Zeroizing<String>);
 
@@ -48,10 +48,7 @@ mod tests {
     #[test]
     fn is_never_printed() {
         let secret = Secret::new("hunter2".to_string());
-        assert_eq!(
-            format!("{secret} {secret:?} {secret:#?} {:?}", Some(&secret)),
-            "***** ***** ***** Some(*****)"
-        );
+        assert_eq!(format!("{secret} {secret:?} {secret:#?} {:?}", Some(&secret)), "***** ***** ***** Some(*****)");
         assert_eq!(secret.expose(), "hunter2");
     }
 }

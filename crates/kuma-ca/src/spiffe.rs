@@ -1,7 +1,7 @@
 //! SPIFFE ids: `spiffe://<mesh>` for a root, `spiffe://<mesh>/<service>` for a dataplane.
 //!
-//! Names are checked when documents are written. They are checked here again, because a certificate is the last place where a name that
-//! slipped through could still be kept from meaning something else.
+//! Names are checked when documents are written. They are checked here again, because a certificate is the last place
+//! where a name that slipped through could still be kept from meaning something else.
 
 use crate::CaError;
 
@@ -16,8 +16,7 @@ const MAX_SERVICE: usize = 253;
 /// [`CaError::TrustDomain`] when the mesh's name is outside the SPIFFE alphabet.
 pub fn mesh_id(mesh: &str) -> Result<String, CaError> {
     // SPIFFE-ID, 2.1: lower case letters, digits, dots, dashes and underscores.
-    let allowed =
-        |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'-' | b'_');
+    let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'-' | b'_');
     if mesh.is_empty() || mesh.len() > MAX_TRUST_DOMAIN || !mesh.bytes().all(allowed) {
         return Err(CaError::TrustDomain(mesh.to_string()));
     }
@@ -27,18 +26,14 @@ pub fn mesh_id(mesh: &str) -> Result<String, CaError> {
 /// `spiffe://<mesh>/<service>`, the id of every dataplane of a service.
 ///
 /// # Errors
-/// [`CaError::TrustDomain`] or [`CaError::Service`] when a name is outside the SPIFFE alphabet; for services that alphabet plus the colon,
-/// which Kubernetes service tags carry before the port.
+/// [`CaError::TrustDomain`] or [`CaError::Service`] when a name is outside the SPIFFE alphabet; for services that
+/// alphabet plus the colon, which Kubernetes service tags carry before the port.
 pub fn service_id(mesh: &str, service: &str) -> Result<String, CaError> {
     let mut id = mesh_id(mesh)?;
     // SPIFFE-ID, 2.2: a segment is not empty, "." or "..", and has no characters that would need escaping.
     let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b':' | b'-');
     let relative = matches!(service, "." | "..");
-    if service.is_empty()
-        || service.len() > MAX_SERVICE
-        || relative
-        || !service.bytes().all(allowed)
-    {
+    if service.is_empty() || service.len() > MAX_SERVICE || relative || !service.bytes().all(allowed) {
         return Err(CaError::Service(service.to_string()));
     }
     id.push('/');
@@ -53,30 +48,14 @@ mod tests {
     #[test]
     fn ids_are_spelled_as_documented() {
         assert_eq!(mesh_id("default").unwrap(), "spiffe://default");
-        assert_eq!(
-            service_id("default", "backend").unwrap(),
-            "spiffe://default/backend"
-        );
-        assert_eq!(
-            service_id("m-1_a", "web.shop.svc:80").unwrap(),
-            "spiffe://m-1_a/web.shop.svc:80"
-        );
+        assert_eq!(service_id("default", "backend").unwrap(), "spiffe://default/backend");
+        assert_eq!(service_id("m-1_a", "web.shop.svc:80").unwrap(), "spiffe://m-1_a/web.shop.svc:80");
         assert!(service_id("default", &"s".repeat(253)).is_ok());
     }
 
     #[test]
     fn names_that_could_mean_something_else_are_refused() {
-        for mesh in [
-            "",
-            "Default",
-            "a/b",
-            "a b",
-            "a\0",
-            "münchen",
-            "a:1",
-            "user@a",
-            &"m".repeat(256),
-        ] {
+        for mesh in ["", "Default", "a/b", "a b", "a\0", "münchen", "a:1", "user@a", &"m".repeat(256)] {
             assert!(mesh_id(mesh).is_err(), "mesh {mesh:?}");
             assert!(service_id(mesh, "web").is_err(), "mesh {mesh:?}");
         }
@@ -95,10 +74,7 @@ mod tests {
             "wéb",
             &"s".repeat(254),
         ] {
-            assert!(
-                service_id("default", service).is_err(),
-                "service {service:?}"
-            );
+            assert!(service_id("default", service).is_err(), "service {service:?}");
         }
     }
 }

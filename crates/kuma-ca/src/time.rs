@@ -10,8 +10,7 @@ pub(crate) const LAST_SECOND: u64 = 253_402_300_799;
 
 /// Whole seconds since 1970; times before are 0, times that X.509 can't express are its last second.
 pub(crate) fn unix_seconds(time: SystemTime) -> u64 {
-    time.duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs().min(LAST_SECOND))
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs().min(LAST_SECOND))
 }
 
 /// The other way round, with the same bounds.

@@ -1,8 +1,8 @@
 //! Dataplane tokens: a JWT that says which Dataplane of which mesh its bearer is.
 //!
-//! The token is read by hand, some forty lines, instead of by a JWT library: one algorithm is accepted and the token has no say in it, `kid`
-//! must be a string, time is an argument, and nothing but the signature is looked at before the signature holds. A JWT library is the
-//! counterpart in the tests.
+//! The token is read by hand, some forty lines, instead of by a JWT library: one algorithm is accepted and the token
+//! has no say in it, `kid` must be a string, time is an argument, and no claim is looked at before the signature holds.
+//! A JWT library is the counterpart in the tests.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -96,7 +96,8 @@ struct ClaimsOut<'a> {
     iat: u64,
 }
 
-// Derived readers refuse a known field that is there twice. Two readers of one token could otherwise see two identities.
+// Derived readers refuse a known field that is there twice. Two readers of one token could otherwise see two
+// identities.
 #[derive(Deserialize)]
 struct HeaderIn {
     alg: String,
@@ -159,21 +160,10 @@ impl SigningKey {
     /// # Errors
     /// [`CaError::Crypto`] when the library refuses.
     pub fn issue_token(&self, mesh: &str, name: &str, now: SystemTime) -> Result<Secret, CaError> {
-        let header = HeaderOut {
-            alg: ALGORITHM,
-            kid: self.id(),
-            typ: "JWT",
-        };
-        let claims = ClaimsOut {
-            name,
-            mesh,
-            iat: unix_seconds(now),
-        };
+        let header = HeaderOut { alg: ALGORITHM, kid: self.id(), typ: "JWT" };
+        let claims = ClaimsOut { name, mesh, iat: unix_seconds(now) };
         let mut token = format!("{}.{}", encode(&header), encode(&claims));
-        let signature = self
-            .key
-            .sign(token.as_bytes())
-            .map_err(CaError::crypto("sign a token"))?;
+        let signature = self.key.sign(token.as_bytes()).map_err(CaError::crypto("sign a token"))?;
         token.push('.');
         URL_SAFE_NO_PAD.encode_string(signature, &mut token);
         Ok(Secret::new(token))
@@ -183,16 +173,9 @@ impl SigningKey {
 impl VerifyingKey {
     /// From an RSAPublicKey of RFC 8017 in DER.
     fn new(der: &[u8]) -> Result<VerifyingKey, CaError> {
-        let key = UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, der)
-            .parse()
-            .map_err(|_| CaError::Key)?;
+        let key = UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, der).parse().map_err(|_| CaError::Key)?;
         let hash = digest(&SHA256, der);
-        let id = hash
-            .as_ref()
-            .iter()
-            .take(8)
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let id = hash.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
         Ok(VerifyingKey { id, key })
     }
 
@@ -205,9 +188,7 @@ impl VerifyingKey {
 impl TokenVerifier {
     /// Accepts tokens signed by any of `keys`; without keys, none.
     pub fn new(keys: impl IntoIterator<Item = VerifyingKey>) -> TokenVerifier {
-        TokenVerifier {
-            keys: keys.into_iter().map(|key| (key.id.clone(), key)).collect(),
-        }
+        TokenVerifier { keys: keys.into_iter().map(|key| (key.id.clone(), key)).collect() }
     }
 
     /// Whether tokens of the key with this id are accepted: a stream asks again when a key was retired.
@@ -237,12 +218,9 @@ impl TokenVerifier {
         let (Some(kid), None) = (kid, crit) else {
             return Err(TokenError::Malformed);
         };
-        let signature = URL_SAFE_NO_PAD
-            .decode(signature)
-            .map_err(|_| TokenError::Malformed)?;
+        let signature = URL_SAFE_NO_PAD.decode(signature).map_err(|_| TokenError::Malformed)?;
         let VerifyingKey { id, key } = self.keys.get(&kid).ok_or(TokenError::UnknownKey)?;
-        key.verify_sig(signed.as_bytes(), &signature)
-            .map_err(|_| TokenError::BadSignature)?;
+        key.verify_sig(signed.as_bytes(), &signature).map_err(|_| TokenError::BadSignature)?;
 
         let ClaimsIn { name, mesh, exp } = decode(payload)?;
         if name.is_empty() || mesh.is_empty() {
@@ -251,12 +229,7 @@ impl TokenVerifier {
         if exp.is_some_and(|exp| exp <= unix_seconds(now)) {
             return Err(TokenError::Expired);
         }
-        Ok(Claims {
-            mesh,
-            name,
-            key_id: id.clone(),
-            expires: exp.map(from_unix),
-        })
+        Ok(Claims { mesh, name, key_id: id.clone(), expires: exp.map(from_unix) })
     }
 }
 
@@ -274,26 +247,20 @@ fn encode(part: &impl Serialize) -> String {
 }
 
 fn decode<T: for<'de> Deserialize<'de>>(part: &str) -> Result<T, TokenError> {
-    let json = URL_SAFE_NO_PAD
-        .decode(part)
-        .map_err(|_| TokenError::Malformed)?;
+    let json = URL_SAFE_NO_PAD.decode(part).map_err(|_| TokenError::Malformed)?;
     serde_json::from_slice(&json).map_err(|_| TokenError::Malformed)
 }
 
 /// Shows the key's id.
 impl fmt::Debug for SigningKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SigningKey")
-            .field("id", &self.public.id)
-            .finish_non_exhaustive()
+        f.debug_struct("SigningKey").field("id", &self.public.id).finish_non_exhaustive()
     }
 }
 
 /// Shows the key's id.
 impl fmt::Debug for VerifyingKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("VerifyingKey")
-            .field("id", &self.id)
-            .finish_non_exhaustive()
+        f.debug_struct("VerifyingKey").field("id", &self.id).finish_non_exhaustive()
     }
 }

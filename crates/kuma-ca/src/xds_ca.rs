@@ -11,8 +11,8 @@ use crate::{CaError, Leaf, Secret};
 
 /// Signs the certificates that the control plane's own servers show to dataplanes.
 ///
-/// A bootstrap pins this CA and not a server's certificate, so that a control plane can renew its certificate, or be joined by another,
-/// without a change to any proxy.
+/// A bootstrap pins this CA and not a server's certificate, so that a control plane can renew its certificate, or be
+/// joined by another, without a change to any proxy.
 pub struct XdsCa(Authority);
 
 impl XdsCa {
@@ -22,9 +22,7 @@ impl XdsCa {
     /// [`CaError::Crypto`] when the library refuses.
     pub fn generate(now: SystemTime) -> Result<XdsCa, CaError> {
         let mut params = blank_params();
-        params
-            .distinguished_name
-            .push(DnType::CommonName, "kuma xDS CA");
+        params.distinguished_name.push(DnType::CommonName, "kuma xDS CA");
         Authority::generate(params, now).map(XdsCa)
     }
 
@@ -54,8 +52,8 @@ impl XdsCa {
     /// Makes a key and the certificate of a server that is reached by these names and addresses.
     ///
     /// # Errors
-    /// [`CaError::DnsName`] for a name that is not ASCII, [`CaError::NoService`] when there is neither name nor address, and
-    /// [`CaError::Expired`] when the CA's own time is over.
+    /// [`CaError::DnsName`] for a name that is not ASCII, [`CaError::NoService`] when there is neither name nor
+    /// address, and [`CaError::Expired`] when the CA's own time is over.
     pub fn issue_server(
         &self,
         dns_names: &[&str],
@@ -68,24 +66,14 @@ impl XdsCa {
         }
         let mut params = blank_params();
         for name in dns_names {
-            let well_formed = !name.is_empty()
-                && name
-                    .bytes()
-                    .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'));
-            let name = if well_formed {
-                (*name).try_into().ok()
-            } else {
-                None
-            }
-            .ok_or_else(|| CaError::DnsName(name.to_string()))?;
+            let well_formed =
+                !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'));
+            let name = if well_formed { (*name).try_into().ok() } else { None }
+                .ok_or_else(|| CaError::DnsName(name.to_string()))?;
             params.subject_alt_names.push(SanType::DnsName(name));
         }
-        params
-            .subject_alt_names
-            .extend(addresses.iter().copied().map(SanType::IpAddress));
-        params
-            .distinguished_name
-            .push(DnType::CommonName, "kuma-cp");
+        params.subject_alt_names.extend(addresses.iter().copied().map(SanType::IpAddress));
+        params.distinguished_name.push(DnType::CommonName, "kuma-cp");
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         Ok(Leaf::new(self.0.sign(params, validity, now)?, now))
@@ -95,8 +83,6 @@ impl XdsCa {
 /// Shows which certificate it is; of the key nothing.
 impl fmt::Debug for XdsCa {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("XdsCa")
-            .field("cert_pem", &self.0.cert_pem)
-            .finish_non_exhaustive()
+        f.debug_struct("XdsCa").field("cert_pem", &self.0.cert_pem).finish_non_exhaustive()
     }
 }

@@ -15,7 +15,8 @@ pub const HISTORY_CHANGES: usize = 16 * 1024;
 
 /// The latest commits of a store, for any number of readers.
 ///
-/// A reader is only a position: nothing is queued for it, so its slowness costs nothing. It is woken by a commit, and ends with the log.
+/// A reader is only a position: nothing is queued for it, so its slowness costs nothing. It is woken by a commit, and
+/// ends with the log.
 #[derive(Debug)]
 pub struct ChangeLog {
     ring: Arc<Mutex<Ring>>,
@@ -49,8 +50,8 @@ enum Next {
 }
 
 impl ChangeLog {
-    /// An empty log behind `revision`, which keeps at most `max_commits` commits with `max_changes` changes in all; the newest commit is
-    /// always kept.
+    /// An empty log behind `revision`, which keeps at most `max_commits` commits with `max_changes` changes in all; the
+    /// newest commit is always kept.
     pub fn new(revision: Revision, max_commits: usize, max_changes: usize) -> ChangeLog {
         let ring = Ring {
             commits: VecDeque::new(),
@@ -66,7 +67,8 @@ impl ChangeLog {
         }
     }
 
-    /// Appends a commit and wakes the readers. Its revision is greater than that of all before; one that is not is ignored.
+    /// Appends a commit and wakes the readers. Its revision is greater than that of all before; one that is not is
+    /// ignored.
     pub fn append(&self, commit: Arc<Commit>) {
         let revision = commit.revision;
         if lock(&self.ring).append(commit) {

@@ -1,7 +1,7 @@
 //! What every store promises, as checks that a store's tests run against it.
 //!
-//! Checks use documents that no kind would accept: a store does not look into them. Each check gets an empty store of its own. Whoever
-//! writes a store adds no check here that only one store passes, and takes none away.
+//! Checks use documents that no kind would accept: a store does not look into them. Each check gets an empty store of
+//! its own. Whoever writes a store adds no check here that only one store passes, and takes none away.
 
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
@@ -19,6 +19,8 @@ use crate::{
 };
 
 mod history;
+mod insights;
+mod meshes;
 mod writing;
 
 /// One promise of a store.
@@ -45,7 +47,15 @@ impl Check {
 
 /// All promises.
 pub fn checks() -> impl Iterator<Item = Check> {
-    writing::CHECKS.iter().chain(history::CHECKS).copied()
+    [
+        writing::CHECKS,
+        meshes::CHECKS,
+        insights::CHECKS,
+        history::CHECKS,
+    ]
+    .into_iter()
+    .flatten()
+    .copied()
 }
 
 /// Runs every check on a store of its own, and reports all that fail.

@@ -1,13 +1,15 @@
 //! Where documents are kept: the trait [`Store`], what every store promises, and the store in memory.
 //!
-//! A store is a map from [`Key`](kuma_model::Key) to [`Document`](kuma_model::Document) with one history: each commit that changes
-//! something gets the next [`Revision`], and [`Store::changes`] hands out whole commits in that order. From [`Store::read_all`] and the
-//! changes since its revision, a reader has the whole state at every moment, or is told by [`Change::Gap`] that it must read all again.
+//! A store is a map from [`Key`](kuma_model::Key) to [`Document`](kuma_model::Document) with one history: each commit
+//! that changes something gets the next [`Revision`], and [`Store::changes`] hands out whole commits in that order.
+//! From [`Store::read_all`] and the changes since its revision, a reader has the whole state at every moment, or is
+//! told by [`Change::Gap`] that it must read all again.
 //!
-//! What every store promises is in [`Store`]; the feature `contract` has the checks for it, which each store runs against itself.
+//! What every store promises is in [`Store`]; the feature `contract` has the checks for it, which each store runs
+//! against itself.
 //!
-//! A store does not validate documents, and knows three kinds: a Mesh owns all documents with its name in `key.mesh`, DataplaneInsights
-//! are outside the history, and everything else is alike.
+//! A store does not validate documents, and knows three kinds: a Mesh owns all documents with its name in `key.mesh`,
+//! DataplaneInsights are outside the history, and everything else is alike.
 
 mod changelog;
 #[cfg(feature = "contract")]
@@ -25,6 +27,6 @@ pub use store::{
 };
 pub use transaction::{Documents, Transaction};
 
-/// What `key.mesh` is for documents that belong to the control plane and to no mesh, such as the key that signs dataplane tokens: no
-/// deletion of a mesh takes them along.
+/// What `key.mesh` is for documents that belong to the control plane and to no mesh, such as the key that signs
+/// dataplane tokens: no deletion of a mesh takes them along.
 pub const NO_MESH: &str = "";

@@ -9,7 +9,8 @@ use kuma_model::{Document, Key};
 
 use crate::StoreError;
 
-/// Numbers commits: 0 is the empty store, and every commit that changes something has a greater one than the commit before.
+/// Numbers commits: 0 is the empty store, and every commit that changes something has a greater one than the commit
+/// before.
 pub type Revision = u64;
 
 /// The answer of a store.
@@ -45,14 +46,16 @@ pub enum Write {
     },
     /// A document, there or not.
     Put(Document),
-    /// A document goes, which must be there, and in this version if one is given. If it is a Mesh, all that is in it goes too.
+    /// A document goes, which must be there, and in this version if one is given. If it is a Mesh, all that is in it
+    /// goes too.
     Delete {
         /// The document.
         key: Key,
         /// The version that goes; `None` for any.
         version: Option<u64>,
     },
-    /// The Mesh of this name goes, which must be there, and with it every document of that mesh, secrets and insights included.
+    /// The Mesh of this name goes, which must be there, and with it every document of that mesh, secrets and insights
+    /// included.
     DeleteMesh {
         /// The mesh's name.
         mesh: Arc<str>,
@@ -101,7 +104,8 @@ pub struct Commit {
 pub enum Change {
     /// The next commit.
     Commit(Arc<Commit>),
-    /// The next commits are not known any more, or never were: read all again, and ask for the changes since then. The stream ends.
+    /// The next commits are not known any more, or never were: read all again, and ask for the changes since then. The
+    /// stream ends.
     Gap,
 }
 
@@ -111,11 +115,13 @@ pub enum Change {
 /// - A commit is stored whole or not at all, and is stored when it returns.
 /// - Documents of a mesh exist only while their Mesh does; a commit that would break this is refused.
 /// - A document whose text equals the stored one is not written: no new version, no revision, no change for anyone.
-/// - DataplaneInsights are read and deleted like other documents, but have no part in revisions, [`read_all`](Store::read_all) and
-///   [`changes`](Store::changes): there are many of them, and no configuration depends on one.
+/// - DataplaneInsights are read and deleted like other documents, but have no part in revisions,
+///   [`read_all`](Store::read_all) and [`changes`](Store::changes): there are many of them, and no configuration depends
+///   on one.
 /// - An answer is complete, or it is an error.
 pub trait Store: Send + Sync + 'static {
-    /// Applies `writes` one after the other, all or none. A document may go into a mesh that the same commit creates, in either order.
+    /// Applies `writes` one after the other, all or none. A document may go into a mesh that the same commit creates,
+    /// in either order.
     fn commit(&self, writes: Vec<Write>) -> StoreFuture<'_, Committed>;
 
     /// One document, if it is there.
@@ -131,12 +137,12 @@ pub trait Store: Send + Sync + 'static {
     /// All documents but DataplaneInsights, ordered by key, and the revision at which this is the whole state.
     fn read_all(&self) -> StoreFuture<'_, (Revision, Vec<Arc<Stored>>)>;
 
-    /// The commits after `since`, in order and without a hole, and then those to come, for as long as the store lives. A reader that is
-    /// slow costs no memory: when it is too far behind it gets [`Change::Gap`].
+    /// The commits after `since`, in order and without a hole, and then those to come, for as long as the store lives.
+    /// A reader that is slow costs no memory: when it is too far behind it gets [`Change::Gap`].
     fn changes(&self, since: Revision) -> BoxStream<'static, Change>;
 
-    /// Stores what proxies have reported, many at once. An insight into a mesh that does not exist is dropped: its mesh was deleted while
-    /// it was on its way.
+    /// Stores what proxies have reported, many at once. An insight into a mesh that does not exist is dropped: its mesh
+    /// was deleted while it was on its way.
     fn put_insights(&self, insights: Vec<Document>) -> StoreFuture<'_, ()>;
 
     /// Whether documents outlive the process.

@@ -1,4 +1,5 @@
-//! What a commit does to a map of documents, as a pure function: for stores that keep their documents in memory, on disk too or not.
+//! What a commit does to a map of documents, as a pure function: for stores that keep their documents in memory, on
+//! disk too or not.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,11 +9,12 @@ use kuma_model::{DataplaneInsight, Document, Key, Mesh, Resource};
 
 use crate::{DocumentChange, NO_MESH, Outcome, StoreError, Stored, Write};
 
-/// Stored documents by key. Keys are ordered by kind, mesh and name, so that the documents of a kind, and of a mesh in it, are together.
+/// Stored documents by key. Keys are ordered by kind, mesh and name, so that the documents of a kind, and of a mesh in
+/// it, are together.
 pub type Documents = BTreeMap<Key, Arc<Stored>>;
 
-/// Writes on their way into [`Documents`]. Nothing is changed before [`finish`](Transaction::finish) has found everything right, and then
-/// it is the caller who changes it.
+/// Writes on their way into [`Documents`]. Nothing is changed before [`finish`](Transaction::finish) has found
+/// everything right, and then it is the caller who changes it.
 #[derive(Debug)]
 pub struct Transaction<'a> {
     documents: &'a Documents,
@@ -36,7 +38,8 @@ impl<'a> Transaction<'a> {
     /// Adds one write, which sees the ones before.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`], [`StoreError::AlreadyExists`], [`StoreError::Conflict`]: the transaction is then to be given up.
+    /// [`StoreError::NotFound`], [`StoreError::AlreadyExists`], [`StoreError::Conflict`]: the transaction is then to be
+    /// given up.
     pub fn write(&mut self, write: Write) -> Result<(), StoreError> {
         let outcome = match write {
             Write::Create(document) => match self.get(&document.key) {
@@ -58,7 +61,8 @@ impl<'a> Transaction<'a> {
         Ok(())
     }
 
-    /// What is to be changed now, ordered by key, and what each write came to. Nothing is left of documents that were written and deleted again.
+    /// What is to be changed now, ordered by key, and what each write came to. Nothing is left of documents that were
+    /// written and deleted again.
     ///
     /// # Errors
     /// [`StoreError::MeshNotFound`] when a document is left in a mesh that does not exist.

@@ -27,22 +27,13 @@ fn verify(token: &str) -> Result<Claims, TokenError> {
 }
 
 fn token() -> String {
-    key()
-        .issue_token("default", "web-1", now())
-        .unwrap()
-        .expose()
-        .to_string()
+    key().issue_token("default", "web-1", now()).unwrap().expose().to_string()
 }
 
 /// Signs any header and payload with the right key, by another library.
 fn forge(header: &str, payload: &str) -> String {
-    let message = format!(
-        "{}.{}",
-        URL_SAFE_NO_PAD.encode(header),
-        URL_SAFE_NO_PAD.encode(payload)
-    );
-    let signature =
-        jsonwebtoken::crypto::sign(message.as_bytes(), &encoding_key(), Algorithm::RS256).unwrap();
+    let message = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(payload));
+    let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &encoding_key(), Algorithm::RS256).unwrap();
     format!("{message}.{signature}")
 }
 
@@ -52,8 +43,7 @@ fn encoding_key() -> EncodingKey {
 
 /// The public key, which attackers are assumed to have, as RSAPublicKey in DER.
 fn public_key() -> Vec<u8> {
-    rcgen::PublicKeyData::der_bytes(&rcgen::KeyPair::from_pem(key().to_pem().expose()).unwrap())
-        .to_vec()
+    rcgen::PublicKeyData::der_bytes(&rcgen::KeyPair::from_pem(key().to_pem().expose()).unwrap()).to_vec()
 }
 
 fn header() -> String {
@@ -63,18 +53,9 @@ fn header() -> String {
 #[test]
 fn a_token_says_which_dataplane_its_bearer_is() {
     let claims = verify(&token()).unwrap();
-    let expected = Claims {
-        mesh: "default".into(),
-        name: "web-1".into(),
-        key_id: key().id().into(),
-        expires: None,
-    };
+    let expected = Claims { mesh: "default".into(), name: "web-1".into(), key_id: key().id().into(), expires: None };
     assert_eq!(claims, expected);
-    for carried in [
-        format!("Bearer {}", token()),
-        format!("bearer  {}", token()),
-        format!("{}\n", token()),
-    ] {
+    for carried in [format!("Bearer {}", token()), format!("bearer  {}", token()), format!("{}\n", token())] {
         assert_eq!(verify(&carried), Ok(expected.clone()), "{carried:?}");
     }
 }
@@ -86,19 +67,11 @@ fn a_token_has_the_documented_shape() {
         let part = token.split('.').nth(index).unwrap();
         serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap()
     };
-    assert_eq!(
-        part(0),
-        json!({"alg": "RS256", "kid": key().id(), "typ": "JWT"})
-    );
-    assert_eq!(
-        part(1),
-        json!({"Name": "web-1", "Mesh": "default", "iat": 1_580_000_000})
-    );
+    assert_eq!(part(0), json!({"alg": "RS256", "kid": key().id(), "typ": "JWT"}));
+    assert_eq!(part(1), json!({"Name": "web-1", "Mesh": "default", "iat": 1_580_000_000}));
     assert_eq!(token.split('.').count(), 3);
     assert_eq!(key().id().len(), 16);
-    let longest = key()
-        .issue_token(&"m".repeat(100), &"n".repeat(100), now())
-        .unwrap();
+    let longest = key().issue_token(&"m".repeat(100), &"n".repeat(100), now()).unwrap();
     assert!(longest.expose().len() < MAX_TOKEN_BYTES / 2);
 }
 
@@ -114,12 +87,7 @@ fn a_jwt_library_accepts_our_tokens_and_we_accept_its() {
 
     let mut header = Header::new(Algorithm::RS256);
     header.kid = Some(key().id().to_string());
-    let theirs = jsonwebtoken::encode(
-        &header,
-        &json!({"Name": "web-1", "Mesh": "default"}),
-        &encoding_key(),
-    )
-    .unwrap();
+    let theirs = jsonwebtoken::encode(&header, &json!({"Name": "web-1", "Mesh": "default"}), &encoding_key()).unwrap();
     assert_eq!(verify(&theirs).unwrap().name, "web-1");
 }
 
@@ -127,11 +95,7 @@ fn a_jwt_library_accepts_our_tokens_and_we_accept_its() {
 fn a_key_read_back_verifies_old_tokens() {
     let again = SigningKey::from_pem(key().to_pem()).unwrap();
     assert_eq!(again.id(), key().id());
-    assert!(
-        TokenVerifier::new([again.verifying_key()])
-            .verify(&token(), now())
-            .is_ok()
-    );
+    assert!(TokenVerifier::new([again.verifying_key()]).verify(&token(), now()).is_ok());
 }
 
 #[test]
@@ -139,29 +103,13 @@ fn tokens_live_until_their_key_is_retired() {
     let newer = SigningKey::generate().unwrap();
     let both = TokenVerifier::new([key().verifying_key(), newer.verifying_key()]);
     assert!(both.verify(&token(), now()).is_ok());
-    assert!(
-        both.verify(
-            newer
-                .issue_token("default", "web-1", now())
-                .unwrap()
-                .expose(),
-            now()
-        )
-        .is_ok()
-    );
+    assert!(both.verify(newer.issue_token("default", "web-1", now()).unwrap().expose(), now()).is_ok());
 
     let retired = TokenVerifier::new([newer.verifying_key()]);
     assert_eq!(retired.verify(&token(), now()), Err(TokenError::UnknownKey));
     assert!(retired.has_key(newer.id()) && !retired.has_key(key().id()));
-    assert!(
-        TokenError::UnknownKey
-            .to_string()
-            .contains("signing key changed")
-    );
-    assert_eq!(
-        TokenVerifier::default().verify(&token(), now()),
-        Err(TokenError::UnknownKey)
-    );
+    assert!(TokenError::UnknownKey.to_string().contains("signing key changed"));
+    assert_eq!(TokenVerifier::default().verify(&token(), now()), Err(TokenError::UnknownKey));
 }
 
 #[test]
@@ -173,50 +121,27 @@ fn bad_tokens_are_refused_each_for_its_reason() {
     let id = key().id();
     let good = token();
     let (signed, signature) = good.rsplit_once('.').unwrap();
-    let unsigned = |header: Value| {
-        format!(
-            "{}.{}.",
-            URL_SAFE_NO_PAD.encode(header.to_string()),
-            URL_SAFE_NO_PAD.encode(&payload)
-        )
-    };
+    let unsigned =
+        |header: Value| format!("{}.{}.", URL_SAFE_NO_PAD.encode(header.to_string()), URL_SAFE_NO_PAD.encode(&payload));
     let hmac = |secret: &[u8], alg: Algorithm| {
         let mut header = Header::new(alg);
         header.kid = Some(id.to_string());
-        jsonwebtoken::encode(
-            &header,
-            &json!({"Name": "web-1", "Mesh": "default"}),
-            &EncodingKey::from_secret(secret),
-        )
-        .unwrap()
+        jsonwebtoken::encode(&header, &json!({"Name": "web-1", "Mesh": "default"}), &EncodingKey::from_secret(secret))
+            .unwrap()
     };
     let rsa = |alg: Algorithm| {
         let mut header = Header::new(alg);
         header.kid = Some(id.to_string());
-        jsonwebtoken::encode(
-            &header,
-            &json!({"Name": "web-1", "Mesh": "default"}),
-            &encoding_key(),
-        )
-        .unwrap()
+        jsonwebtoken::encode(&header, &json!({"Name": "web-1", "Mesh": "default"}), &encoding_key()).unwrap()
     };
     let private_der = PrivateKeyDer::from_pem_slice(key().to_pem().expose().as_bytes()).unwrap();
-    let public_pem = rcgen::KeyPair::from_pem(key().to_pem().expose())
-        .unwrap()
-        .public_key_pem();
+    let public_pem = rcgen::KeyPair::from_pem(key().to_pem().expose()).unwrap().public_key_pem();
     let stranger = SigningKey::generate().unwrap();
-    let by_stranger = stranger
-        .issue_token("default", "web-1", now())
-        .unwrap()
-        .expose()
-        .to_string();
+    let by_stranger = stranger.issue_token("default", "web-1", now()).unwrap().expose().to_string();
     let with_our_id = {
         let message = message(&header(), &payload);
         let key = EncodingKey::from_rsa_pem(stranger.to_pem().expose().as_bytes()).unwrap();
-        format!(
-            "{message}.{}",
-            jsonwebtoken::crypto::sign(message.as_bytes(), &key, Algorithm::RS256).unwrap()
-        )
+        format!("{message}.{}", jsonwebtoken::crypto::sign(message.as_bytes(), &key, Algorithm::RS256).unwrap())
     };
 
     let table: Vec<(&str, String, TokenError)> = vec![
@@ -230,346 +155,97 @@ fn bad_tokens_are_refused_each_for_its_reason() {
         ("two parts", signed.into(), Malformed),
         ("four parts", format!("{good}.e30"), Malformed),
         ("one megabyte", "a".repeat(1 << 20), Malformed),
-        (
-            "a megabyte behind a good one",
-            format!("{good}{}", "A".repeat(1 << 20)),
-            Malformed,
-        ),
-        (
-            "just over the limit",
-            "a".repeat(MAX_TOKEN_BYTES + 1),
-            Malformed,
-        ),
-        (
-            "control characters",
-            "\0\u{1}\u{7f}.\0.\0".into(),
-            Malformed,
-        ),
+        ("a megabyte behind a good one", format!("{good}{}", "A".repeat(1 << 20)), Malformed),
+        ("just over the limit", "a".repeat(MAX_TOKEN_BYTES + 1), Malformed),
+        ("control characters", "\0\u{1}\u{7f}.\0.\0".into(), Malformed),
         ("not ASCII", "é.é.é".into(), Malformed),
         ("a blank inside", good.replacen('.', ". ", 1), BadSignature),
         // Spoiled.
-        (
-            "truncated signature",
-            good[..good.len() - 42].into(),
-            BadSignature,
-        ),
-        (
-            "truncated in the payload",
-            good[..signed.len() - 3].into(),
-            Malformed,
-        ),
+        ("truncated signature", good[..good.len() - 42].into(), BadSignature),
+        ("truncated in the payload", good[..signed.len() - 3].into(), Malformed),
         ("no signature", format!("{signed}."), BadSignature),
-        (
-            "signature of zeros",
-            format!("{signed}.{}", URL_SAFE_NO_PAD.encode([0; 256])),
-            BadSignature,
-        ),
+        ("signature of zeros", format!("{signed}.{}", URL_SAFE_NO_PAD.encode([0; 256])), BadSignature),
         (
             "signature of something else",
-            format!(
-                "{}.{signature}",
-                message(&header(), r#"{"Name":"db","Mesh":"default"}"#)
-            ),
+            format!("{}.{signature}", message(&header(), r#"{"Name":"db","Mesh":"default"}"#)),
             BadSignature,
         ),
-        (
-            "padded base64",
-            format!("{signed}.{signature}=="),
-            Malformed,
-        ),
+        ("padded base64", format!("{signed}.{signature}=="), Malformed),
         ("standard base64", format!("{signed}.+/+/"), Malformed),
         ("by a stranger's key", by_stranger, UnknownKey),
-        (
-            "by a stranger's key under our id",
-            with_our_id,
-            BadSignature,
-        ),
+        ("by a stranger's key under our id", with_our_id, BadSignature),
         // Other algorithms.
-        (
-            "alg none",
-            unsigned(json!({"alg": "none", "kid": id})),
-            WrongAlgorithm,
-        ),
-        (
-            "alg None",
-            unsigned(json!({"alg": "None", "kid": id})),
-            WrongAlgorithm,
-        ),
-        (
-            "alg nOnE without kid",
-            unsigned(json!({"alg": "nOnE"})),
-            WrongAlgorithm,
-        ),
-        (
-            "alg empty",
-            unsigned(json!({"alg": "", "kid": id})),
-            WrongAlgorithm,
-        ),
-        (
-            "alg rs256",
-            with_header(json!({"alg": "rs256", "kid": id})),
-            WrongAlgorithm,
-        ),
+        ("alg none", unsigned(json!({"alg": "none", "kid": id})), WrongAlgorithm),
+        ("alg None", unsigned(json!({"alg": "None", "kid": id})), WrongAlgorithm),
+        ("alg nOnE without kid", unsigned(json!({"alg": "nOnE"})), WrongAlgorithm),
+        ("alg empty", unsigned(json!({"alg": "", "kid": id})), WrongAlgorithm),
+        ("alg rs256", with_header(json!({"alg": "rs256", "kid": id})), WrongAlgorithm),
         ("alg missing", with_header(json!({"kid": id})), Malformed),
-        (
-            "alg null",
-            with_header(json!({"alg": null, "kid": id})),
-            Malformed,
-        ),
-        (
-            "alg number",
-            with_header(json!({"alg": 256, "kid": id})),
-            Malformed,
-        ),
-        (
-            "alg list",
-            with_header(json!({"alg": ["RS256"], "kid": id})),
-            Malformed,
-        ),
-        (
-            "alg twice",
-            forge(
-                &format!(r#"{{"alg":"RS256","alg":"none","kid":"{id}"}}"#),
-                &payload,
-            ),
-            Malformed,
-        ),
-        (
-            "HS256 with the public key, DER",
-            hmac(&public_key(), Algorithm::HS256),
-            WrongAlgorithm,
-        ),
-        (
-            "HS256 with the public key, PEM",
-            hmac(public_pem.as_bytes(), Algorithm::HS256),
-            WrongAlgorithm,
-        ),
+        ("alg null", with_header(json!({"alg": null, "kid": id})), Malformed),
+        ("alg number", with_header(json!({"alg": 256, "kid": id})), Malformed),
+        ("alg list", with_header(json!({"alg": ["RS256"], "kid": id})), Malformed),
+        ("alg twice", forge(&format!(r#"{{"alg":"RS256","alg":"none","kid":"{id}"}}"#), &payload), Malformed),
+        ("HS256 with the public key, DER", hmac(&public_key(), Algorithm::HS256), WrongAlgorithm),
+        ("HS256 with the public key, PEM", hmac(public_pem.as_bytes(), Algorithm::HS256), WrongAlgorithm),
         (
             "HS256 with the private key, as it once was",
             hmac(private_der.secret_der(), Algorithm::HS256),
             WrongAlgorithm,
         ),
-        (
-            "HS256 with nothing",
-            hmac(b"", Algorithm::HS256),
-            WrongAlgorithm,
-        ),
-        (
-            "HS512",
-            hmac(&public_key(), Algorithm::HS512),
-            WrongAlgorithm,
-        ),
+        ("HS256 with nothing", hmac(b"", Algorithm::HS256), WrongAlgorithm),
+        ("HS512", hmac(&public_key(), Algorithm::HS512), WrongAlgorithm),
         ("RS384", rsa(Algorithm::RS384), WrongAlgorithm),
         ("RS512", rsa(Algorithm::RS512), WrongAlgorithm),
         ("PS256", rsa(Algorithm::PS256), WrongAlgorithm),
-        (
-            "PS256 signature under RS256",
-            ps256_as_rs256(),
-            BadSignature,
-        ),
+        ("PS256 signature under RS256", ps256_as_rs256(), BadSignature),
         // Key ids.
-        (
-            "kid missing",
-            with_header(json!({"alg": "RS256"})),
-            Malformed,
-        ),
-        (
-            "kid null",
-            with_header(json!({"alg": "RS256", "kid": null})),
-            Malformed,
-        ),
-        (
-            "kid number",
-            with_header(json!({"alg": "RS256", "kid": 1})),
-            Malformed,
-        ),
-        (
-            "kid float",
-            with_header(json!({"alg": "RS256", "kid": 1.5})),
-            Malformed,
-        ),
-        (
-            "kid bool",
-            with_header(json!({"alg": "RS256", "kid": true})),
-            Malformed,
-        ),
-        (
-            "kid list",
-            with_header(json!({"alg": "RS256", "kid": [id]})),
-            Malformed,
-        ),
-        (
-            "kid object",
-            with_header(json!({"alg": "RS256", "kid": {"id": id}})),
-            Malformed,
-        ),
-        (
-            "kid empty",
-            with_header(json!({"alg": "RS256", "kid": ""})),
-            UnknownKey,
-        ),
-        (
-            "kid path",
-            with_header(json!({"alg": "RS256", "kid": "../../etc/passwd"})),
-            UnknownKey,
-        ),
-        (
-            "kid SQL",
-            with_header(json!({"alg": "RS256", "kid": "' OR 1=1 --"})),
-            UnknownKey,
-        ),
-        (
-            "kid capitals",
-            with_header(json!({"alg": "RS256", "kid": format!("{id}X")})),
-            UnknownKey,
-        ),
-        (
-            "kid twice",
-            forge(
-                &format!(r#"{{"alg":"RS256","kid":"x","kid":"{id}"}}"#),
-                &payload,
-            ),
-            Malformed,
-        ),
-        (
-            "crit",
-            with_header(json!({"alg": "RS256", "kid": id, "crit": ["exp"]})),
-            Malformed,
-        ),
+        ("kid missing", with_header(json!({"alg": "RS256"})), Malformed),
+        ("kid null", with_header(json!({"alg": "RS256", "kid": null})), Malformed),
+        ("kid number", with_header(json!({"alg": "RS256", "kid": 1})), Malformed),
+        ("kid float", with_header(json!({"alg": "RS256", "kid": 1.5})), Malformed),
+        ("kid bool", with_header(json!({"alg": "RS256", "kid": true})), Malformed),
+        ("kid list", with_header(json!({"alg": "RS256", "kid": [id]})), Malformed),
+        ("kid object", with_header(json!({"alg": "RS256", "kid": {"id": id}})), Malformed),
+        ("kid empty", with_header(json!({"alg": "RS256", "kid": ""})), UnknownKey),
+        ("kid path", with_header(json!({"alg": "RS256", "kid": "../../etc/passwd"})), UnknownKey),
+        ("kid SQL", with_header(json!({"alg": "RS256", "kid": "' OR 1=1 --"})), UnknownKey),
+        ("kid capitals", with_header(json!({"alg": "RS256", "kid": format!("{id}X")})), UnknownKey),
+        ("kid twice", forge(&format!(r#"{{"alg":"RS256","kid":"x","kid":"{id}"}}"#), &payload), Malformed),
+        ("crit", with_header(json!({"alg": "RS256", "kid": id, "crit": ["exp"]})), Malformed),
         // Headers and claims of the wrong shape, rightly signed.
         ("header a list", forge("[]", &payload), Malformed),
         ("header a string", forge("\"RS256\"", &payload), Malformed),
-        (
-            "header nested deep",
-            forge(&"[".repeat(2000), &payload),
-            Malformed,
-        ),
+        ("header nested deep", forge(&"[".repeat(2000), &payload), Malformed),
         ("header not JSON", forge("alg=RS256", &payload), Malformed),
-        (
-            "payload not JSON",
-            forge(&header(), "Name=web-1"),
-            Malformed,
-        ),
+        ("payload not JSON", forge(&header(), "Name=web-1"), Malformed),
         ("payload empty", forge(&header(), ""), Malformed),
-        (
-            "payload a list",
-            with_payload(json!(["web-1", "default"])),
-            Malformed,
-        ),
+        ("payload a list", with_payload(json!(["web-1", "default"])), Malformed),
         ("payload null", with_payload(json!(null)), Malformed),
-        (
-            "payload with something behind",
-            forge(&header(), &format!("{payload}{payload}")),
-            Malformed,
-        ),
-        (
-            "payload not UTF-8",
-            forge_bytes(b"{\"Name\":\"\xff\",\"Mesh\":\"default\"}"),
-            Malformed,
-        ),
-        (
-            "Name twice",
-            forge(
-                &header(),
-                r#"{"Name":"web-1","Name":"db-1","Mesh":"default"}"#,
-            ),
-            Malformed,
-        ),
+        ("payload with something behind", forge(&header(), &format!("{payload}{payload}")), Malformed),
+        ("payload not UTF-8", forge_bytes(b"{\"Name\":\"\xff\",\"Mesh\":\"default\"}"), Malformed),
+        ("Name twice", forge(&header(), r#"{"Name":"web-1","Name":"db-1","Mesh":"default"}"#), Malformed),
         (
             "Name twice, once escaped",
-            forge(
-                &header(),
-                r#"{"Name":"web-1","\u004eame":"db-1","Mesh":"default"}"#,
-            ),
+            forge(&header(), r#"{"Name":"web-1","\u004eame":"db-1","Mesh":"default"}"#),
             Malformed,
         ),
-        (
-            "Mesh twice",
-            forge(
-                &header(),
-                r#"{"Name":"web-1","Mesh":"other","Mesh":"default"}"#,
-            ),
-            Malformed,
-        ),
-        (
-            "NAME",
-            with_payload(json!({"NAME": "web-1", "Mesh": "default"})),
-            MissingClaim,
-        ),
-        (
-            "name",
-            with_payload(json!({"name": "web-1", "mesh": "default"})),
-            MissingClaim,
-        ),
-        (
-            "no Name",
-            with_payload(json!({"Mesh": "default"})),
-            MissingClaim,
-        ),
-        (
-            "no Mesh",
-            with_payload(json!({"Name": "web-1"})),
-            MissingClaim,
-        ),
-        (
-            "empty Name",
-            with_payload(json!({"Name": "", "Mesh": "default"})),
-            MissingClaim,
-        ),
+        ("Mesh twice", forge(&header(), r#"{"Name":"web-1","Mesh":"other","Mesh":"default"}"#), Malformed),
+        ("NAME", with_payload(json!({"NAME": "web-1", "Mesh": "default"})), MissingClaim),
+        ("name", with_payload(json!({"name": "web-1", "mesh": "default"})), MissingClaim),
+        ("no Name", with_payload(json!({"Mesh": "default"})), MissingClaim),
+        ("no Mesh", with_payload(json!({"Name": "web-1"})), MissingClaim),
+        ("empty Name", with_payload(json!({"Name": "", "Mesh": "default"})), MissingClaim),
         ("empty object", with_payload(json!({})), MissingClaim),
-        (
-            "Name null",
-            with_payload(json!({"Name": null, "Mesh": "default"})),
-            Malformed,
-        ),
-        (
-            "Name number",
-            with_payload(json!({"Name": 1, "Mesh": "default"})),
-            Malformed,
-        ),
-        (
-            "Name list",
-            with_payload(json!({"Name": ["web-1"], "Mesh": "default"})),
-            Malformed,
-        ),
-        (
-            "exp past",
-            with_payload(json!({"Name": "web-1", "Mesh": "default", "exp": 1_579_999_999})),
-            Expired,
-        ),
-        (
-            "exp now",
-            with_payload(json!({"Name": "web-1", "Mesh": "default", "exp": 1_580_000_000})),
-            Expired,
-        ),
-        (
-            "exp string",
-            with_payload(json!({"Name": "web-1", "Mesh": "default", "exp": "99999999999"})),
-            Malformed,
-        ),
-        (
-            "exp negative",
-            with_payload(json!({"Name": "web-1", "Mesh": "default", "exp": -1})),
-            Malformed,
-        ),
-        (
-            "exp float",
-            with_payload(json!({"Name": "web-1", "Mesh": "default", "exp": 1.5})),
-            Malformed,
-        ),
-        (
-            "exp object",
-            with_payload(json!({"Name": "web-1", "Mesh": "default", "exp": {}})),
-            Malformed,
-        ),
-        (
-            "exp twice",
-            forge(
-                &header(),
-                r#"{"Name":"web-1","Mesh":"default","exp":1,"exp":99999999999}"#,
-            ),
-            Malformed,
-        ),
+        ("Name null", with_payload(json!({"Name": null, "Mesh": "default"})), Malformed),
+        ("Name number", with_payload(json!({"Name": 1, "Mesh": "default"})), Malformed),
+        ("Name list", with_payload(json!({"Name": ["web-1"], "Mesh": "default"})), Malformed),
+        ("exp past", with_payload(json!({"Name": "web-1", "Mesh": "default", "exp": 1_579_999_999})), Expired),
+        ("exp now", with_payload(json!({"Name": "web-1", "Mesh": "default", "exp": 1_580_000_000})), Expired),
+        ("exp string", with_payload(json!({"Name": "web-1", "Mesh": "default", "exp": "99999999999"})), Malformed),
+        ("exp negative", with_payload(json!({"Name": "web-1", "Mesh": "default", "exp": -1})), Malformed),
+        ("exp float", with_payload(json!({"Name": "web-1", "Mesh": "default", "exp": 1.5})), Malformed),
+        ("exp object", with_payload(json!({"Name": "web-1", "Mesh": "default", "exp": {}})), Malformed),
+        ("exp twice", forge(&header(), r#"{"Name":"web-1","Mesh":"default","exp":1,"exp":99999999999}"#), Malformed),
     ];
     let wrong: Vec<_> = table
         .iter()
@@ -581,28 +257,18 @@ fn bad_tokens_are_refused_each_for_its_reason() {
 
 /// What is signed: the first two parts.
 fn message(header: &str, payload: &str) -> String {
-    format!(
-        "{}.{}",
-        URL_SAFE_NO_PAD.encode(header),
-        URL_SAFE_NO_PAD.encode(payload)
-    )
+    format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(payload))
 }
 
 fn forge_bytes(payload: &[u8]) -> String {
-    let message = format!(
-        "{}.{}",
-        URL_SAFE_NO_PAD.encode(header()),
-        URL_SAFE_NO_PAD.encode(payload)
-    );
-    let signature =
-        jsonwebtoken::crypto::sign(message.as_bytes(), &encoding_key(), Algorithm::RS256).unwrap();
+    let message = format!("{}.{}", URL_SAFE_NO_PAD.encode(header()), URL_SAFE_NO_PAD.encode(payload));
+    let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &encoding_key(), Algorithm::RS256).unwrap();
     format!("{message}.{signature}")
 }
 
 fn ps256_as_rs256() -> String {
     let message = message(&header(), r#"{"Name":"web-1","Mesh":"default"}"#);
-    let signature =
-        jsonwebtoken::crypto::sign(message.as_bytes(), &encoding_key(), Algorithm::PS256).unwrap();
+    let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &encoding_key(), Algorithm::PS256).unwrap();
     format!("{message}.{signature}")
 }
 
@@ -611,57 +277,29 @@ fn an_end_is_respected_and_claims_we_do_not_know_are_ignored() {
     let end = 1_580_000_060;
     let token = forge(
         &header(),
-        &json!({"Name": "web-1", "Mesh": "default", "exp": end, "aud": ["x"], "NAME": "db"})
-            .to_string(),
+        &json!({"Name": "web-1", "Mesh": "default", "exp": end, "aud": ["x"], "NAME": "db"}).to_string(),
     );
     let claims = verify(&token).unwrap();
-    assert_eq!(
-        (claims.name.as_str(), claims.expires),
-        ("web-1", Some(UNIX_EPOCH + Duration::from_secs(end)))
-    );
-    assert_eq!(
-        verifier().verify(&token, now() + Duration::from_secs(60)),
-        Err(TokenError::Expired)
-    );
-    let far = forge(
-        &header(),
-        &json!({"Name": "web-1", "Mesh": "default", "exp": u64::MAX}).to_string(),
-    );
+    assert_eq!((claims.name.as_str(), claims.expires), ("web-1", Some(UNIX_EPOCH + Duration::from_secs(end))));
+    assert_eq!(verifier().verify(&token, now() + Duration::from_secs(60)), Err(TokenError::Expired));
+    let far = forge(&header(), &json!({"Name": "web-1", "Mesh": "default", "exp": u64::MAX}).to_string());
     assert!(verify(&far).is_ok());
 }
 
 #[test]
 fn only_rsa_keys_of_2048_bits_and_more_sign_tokens() {
     let ec = rcgen::KeyPair::generate().unwrap().serialize_pem();
-    assert!(matches!(
-        SigningKey::from_pem(&Secret::new(ec)),
-        Err(CaError::Key)
-    ));
-    assert!(matches!(
-        SigningKey::from_pem(&Secret::new(WEAK_KEY.to_string())),
-        Err(CaError::Key)
-    ));
-    assert!(matches!(
-        SigningKey::from_pem(&Secret::new(String::new())),
-        Err(CaError::Key)
-    ));
-    assert!(matches!(
-        SigningKey::from_pem(&Secret::new(token())),
-        Err(CaError::Key)
-    ));
+    assert!(matches!(SigningKey::from_pem(&Secret::new(ec)), Err(CaError::Key)));
+    assert!(matches!(SigningKey::from_pem(&Secret::new(WEAK_KEY.to_string())), Err(CaError::Key)));
+    assert!(matches!(SigningKey::from_pem(&Secret::new(String::new())), Err(CaError::Key)));
+    assert!(matches!(SigningKey::from_pem(&Secret::new(token())), Err(CaError::Key)));
 }
 
 #[test]
 fn nothing_printed_shows_a_key_or_token() {
     let token = key().issue_token("default", "web-1", now()).unwrap();
-    assert_eq!(
-        format!("{:?}", key()),
-        format!("SigningKey {{ id: {:?}, .. }}", key().id())
-    );
-    assert_eq!(
-        format!("{token} {token:?} {}", key().to_pem()),
-        "***** ***** *****"
-    );
+    assert_eq!(format!("{:?}", key()), format!("SigningKey {{ id: {:?}, .. }}", key().id()));
+    assert_eq!(format!("{token} {token:?} {}", key().to_pem()), "***** ***** *****");
 }
 
 proptest! {

@@ -27,9 +27,6 @@ pub(super) const CHECKS: &[Check] = &[
     Check::new("a whole commit is seen or nothing of it", |store| {
         no_half_commits(store).boxed()
     }),
-    Check::new("insights have no revision and wake nobody", |store| {
-        insights(store).boxed()
-    }),
     Check::new("changes lead from one read_all to any later one", |store| {
         replay(store).boxed()
     }),
@@ -313,52 +310,6 @@ async fn no_half_commits(store: Arc<dyn Store>) {
         let commit = next_commit(&mut changes).await;
         assert_eq!(commit.changes.len(), 2);
     }
-}
-
-async fn insights(store: Arc<dyn Store>) {
-    commit(
-        &*store,
-        [
-            Write::Put(mesh("default")),
-            Write::Put(document("default", "web", "a")),
-        ],
-    )
-    .await;
-    let before = read_all(&*store).await;
-    let mut changes = store.changes(before.0);
-    for n in 0..100 {
-        store
-            .put_insights(vec![insight("default", "web", &n.to_string())])
-            .await
-            .unwrap();
-    }
-    let alone = commit(
-        &*store,
-        [Write::Put(insight("default", "web", "by commit"))],
-    )
-    .await;
-    assert_eq!(alone.revision, before.0);
-    assert_eq!(read_all(&*store).await, before);
-    let early = tokio::time::timeout(Duration::from_millis(50), changes.next()).await;
-    assert!(early.is_err(), "nobody is woken: {early:?}");
-
-    let last = commit(
-        &*store,
-        [
-            Write::Put(insight("default", "web", "with it")),
-            Write::Put(document("default", "web", "b")),
-        ],
-    )
-    .await;
-    let seen = next_commit(&mut changes).await;
-    assert_eq!(seen.revision, last.revision);
-    assert_eq!(
-        texts(&seen),
-        [(
-            key("default", "web"),
-            Some(document("default", "web", "b").spec)
-        )]
-    );
 }
 
 async fn replay(store: Arc<dyn Store>) {
