@@ -17,7 +17,7 @@ pub fn parse_json(bytes: &[u8]) -> Result<Value, TextError> {
     result.map_err(|error| TextError {
         document: 1,
         line: error.line(),
-        column: error.column(),
+        column: error.column().max(1),
         message: without_place(&error),
     })
 }

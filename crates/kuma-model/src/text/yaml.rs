@@ -7,6 +7,9 @@ use super::{MAX_DEPTH, MAX_VALUES, TextError, parse_json};
 /// Most aliases in one text.
 const MAX_ALIASES: usize = 1_000;
 
+/// Most documents in one text.
+const MAX_DOCUMENTS: usize = 100_000;
+
 /// Most nodes that aliases may repeat in one text. A short text may repeat fewer, so that many short ones inside a document
 /// (the resources of a ProxyTemplate) cost no more than one long one.
 fn max_repeated(text: &str) -> usize {
@@ -42,6 +45,7 @@ fn options(text: &str) -> serde_saphyr::Options {
             max_anchors: MAX_ALIASES,
             max_recorded_anchor_events: max_repeated,
             max_merge_keys: MAX_ALIASES,
+            max_documents: MAX_DOCUMENTS,
         },
         alias_limits: serde_saphyr::alias_limits! {
             max_total_replayed_events: max_repeated,
@@ -51,6 +55,7 @@ fn options(text: &str) -> serde_saphyr::Options {
         strict_booleans: true,
         leading_zero_numbers_as_strings: true,
         underscored_numbers_as_strings: true,
+        emit_comments: false,
         with_snippet: false,
     }
 }
@@ -64,16 +69,17 @@ fn describe(text: &str, error: &serde_saphyr::Error) -> TextError {
         _ => (0, 0),
     };
     let message = error.render_with_formatter(&serde_saphyr::UserMessageFormatter);
-    TextError { document: document_at(text, line), line, column, message: without_place(message) }
+    TextError { document: document_at(text, line), line, column, message: plain_message(&message) }
 }
 
-/// The library appends the place, which we print in front.
-fn without_place(message: String) -> String {
-    let line = message.lines().next().unwrap_or_default();
-    match line.rfind(" at line ") {
-        Some(end) => line[..end].to_owned(),
-        None => line.to_owned(),
+/// The library appends the place, which we print in front; and its counters, which mean nothing to a user.
+fn plain_message(message: &str) -> String {
+    const TOO_LARGE: &str = "YAML document too large or too complex";
+    if message.starts_with(TOO_LARGE) {
+        return format!("{TOO_LARGE}: nesting, aliases and the number of values are limited");
     }
+    let line = message.lines().next().unwrap_or_default();
+    line.rfind(" at line ").map_or(line, |end| &line[..end]).to_owned()
 }
 
 /// Which document a line belongs to, from 1. A line that begins with `---` starts a document wherever it stands (YAML 1.2,
