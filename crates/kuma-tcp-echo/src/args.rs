@@ -41,10 +41,7 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Comma
     }
     let mut port = DEFAULT_PORT;
     while let Some(argument) = arguments.next() {
-        let Some(flag) = argument
-            .strip_prefix("--")
-            .or_else(|| argument.strip_prefix('-'))
-        else {
+        let Some(flag) = argument.strip_prefix("--").or_else(|| argument.strip_prefix('-')) else {
             return Err(format!("unexpected argument: {argument}"));
         };
         let (name, value) = match flag.split_once('=') {
@@ -53,12 +50,10 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Comma
         };
         match name {
             "port" => {
-                let value = value
-                    .or_else(|| arguments.next())
-                    .ok_or("flag needs an argument: -port")?;
-                port = value.parse().map_err(|_| {
-                    format!("invalid value {value:?} for flag -port: not a number from 0 to 65535")
-                })?;
+                let value = value.or_else(|| arguments.next()).ok_or("flag needs an argument: -port")?;
+                port = value
+                    .parse()
+                    .map_err(|_| format!("invalid value {value:?} for flag -port: not a number from 0 to 65535"))?;
             }
             "h" | "help" => return Ok(Command::Help),
             _ => return Err(format!("flag provided but not defined: {argument}")),
@@ -89,13 +84,7 @@ mod tests {
 
     #[test]
     fn every_spelling_of_the_port() {
-        for line in [
-            "-port 9000",
-            "--port 9000",
-            "-port=9000",
-            "--port=9000",
-            "-port 1 -port 9000",
-        ] {
+        for line in ["-port 9000", "--port 9000", "-port=9000", "--port=9000", "-port 1 -port 9000"] {
             assert_eq!(parsed(line), Ok(Command::Run { port: 9000 }), "{line}");
         }
         assert_eq!(parsed(""), Ok(Command::Run { port: 8000 }));
@@ -106,14 +95,8 @@ mod tests {
     fn mistakes_are_named() {
         for (line, message) in [
             ("-port", "flag needs an argument: -port"),
-            (
-                "-port 65536",
-                "invalid value \"65536\" for flag -port: not a number from 0 to 65535",
-            ),
-            (
-                "-port= 1",
-                "invalid value \"\" for flag -port: not a number from 0 to 65535",
-            ),
+            ("-port 65536", "invalid value \"65536\" for flag -port: not a number from 0 to 65535"),
+            ("-port= 1", "invalid value \"\" for flag -port: not a number from 0 to 65535"),
             ("-prot 9000", "flag provided but not defined: -prot"),
             ("9000", "unexpected argument: 9000"),
             ("-", "flag provided but not defined: -"),
@@ -126,14 +109,8 @@ mod tests {
     #[test]
     fn version_and_help() {
         assert_eq!(parsed("version"), Ok(Command::Version { detailed: false }));
-        assert_eq!(
-            parsed("version -a"),
-            Ok(Command::Version { detailed: true })
-        );
-        assert_eq!(
-            parsed("version --detailed"),
-            Ok(Command::Version { detailed: true })
-        );
+        assert_eq!(parsed("version -a"), Ok(Command::Version { detailed: true }));
+        assert_eq!(parsed("version --detailed"), Ok(Command::Version { detailed: true }));
         for line in ["-h", "--help", "-help", "version --help"] {
             assert_eq!(parsed(line), Ok(Command::Help), "{line}");
         }

@@ -13,9 +13,7 @@ const MAX_HEAD: usize = 64 << 10;
 const MAX_LINE: usize = 8 << 10;
 
 /// Methods whose beginning is worth waiting for, when only a part of the first line has arrived.
-const METHODS: [&str; 9] = [
-    "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH",
-];
+const METHODS: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"];
 
 /// What the first bytes of a connection look like.
 #[derive(Debug, PartialEq, Eq)]
@@ -41,20 +39,10 @@ pub(crate) struct RequestLine<'a> {
 
 /// Looks at what has been received since the connection was opened.
 pub(crate) fn first(received: &[u8]) -> First<'_> {
-    let Some(end) = received
-        .iter()
-        .take(MAX_LINE)
-        .position(|byte| *byte == b'\n')
-    else {
-        return if may_begin_request(received) {
-            First::Undecided
-        } else {
-            First::Raw
-        };
+    let Some(end) = received.iter().take(MAX_LINE).position(|byte| *byte == b'\n') else {
+        return if may_begin_request(received) { First::Undecided } else { First::Raw };
     };
-    let line = received[..end]
-        .strip_suffix(b"\r")
-        .unwrap_or(&received[..end]);
+    let line = received[..end].strip_suffix(b"\r").unwrap_or(&received[..end]);
     request_line(line).map_or(First::Raw, First::Request)
 }
 
@@ -65,9 +53,7 @@ fn may_begin_request(received: &[u8]) -> bool {
             let common = method.len().min(received.len());
             received[..common] == method[..common]
                 && received.get(method.len()).is_none_or(|byte| *byte == b' ')
-                && received
-                    .iter()
-                    .all(|byte| byte.is_ascii_graphic() || matches!(byte, b' ' | b'\r'))
+                && received.iter().all(|byte| byte.is_ascii_graphic() || matches!(byte, b' ' | b'\r'))
         })
 }
 
@@ -76,21 +62,10 @@ fn request_line(line: &[u8]) -> Option<RequestLine<'_>> {
     let mut words = line.split(' ');
     let (method, target, version) = (words.next()?, words.next()?, words.next()?);
     let whole = words.next().is_none();
-    let printable =
-        |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_graphic());
-    let token = method
-        .bytes()
-        .all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte));
-    (whole
-        && token
-        && printable(method)
-        && printable(target)
-        && matches!(version, "HTTP/1.1" | "HTTP/1.0"))
-    .then_some(RequestLine {
-        method,
-        target,
-        version,
-    })
+    let printable = |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_graphic());
+    let token = method.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte));
+    (whole && token && printable(method) && printable(target) && matches!(version, "HTTP/1.1" | "HTTP/1.0"))
+        .then_some(RequestLine { method, target, version })
 }
 
 /// How far a request has arrived.
@@ -139,8 +114,7 @@ pub(crate) fn progress(received: &[u8]) -> Progress {
         Some(whole) if whole > MAX_REQUEST => Progress::TooLarge,
         Some(whole) if whole <= received.len() => Progress::Complete(whole),
         _ => {
-            let expects_continue =
-                field("expect").is_some_and(|value| value.eq_ignore_ascii_case("100-continue"));
+            let expects_continue = field("expect").is_some_and(|value| value.eq_ignore_ascii_case("100-continue"));
             more(expects_continue, MAX_REQUEST)
         }
     }
@@ -149,11 +123,7 @@ pub(crate) fn progress(received: &[u8]) -> Progress {
 /// Length of the request line and fields with the empty line that ends them; bare line feeds are taken too.
 fn head_length(received: &[u8]) -> Option<usize> {
     let mut start = 0;
-    while let Some(end) = received[start..]
-        .iter()
-        .position(|byte| *byte == b'\n')
-        .map(|end| start + end)
-    {
+    while let Some(end) = received[start..].iter().position(|byte| *byte == b'\n').map(|end| start + end) {
         if start > 0 && matches!(&received[start..end], b"" | b"\r") {
             return Some(end + 1);
         }
@@ -197,8 +167,11 @@ fn chunked_length(body: &[u8]) -> Option<usize> {
 
 /// The whole answer: status line, fields, and, unless the method is HEAD, the text as body. The connection closes after it.
 pub(crate) fn response(status: &str, text: &[u8], method: &str) -> Vec<u8> {
-    let mut response =
-        format!("HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", text.len()).into_bytes();
+    let mut response = format!(
+        "HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        text.len()
+    )
+    .into_bytes();
     if method != "HEAD" {
         response.extend_from_slice(text);
     }
@@ -211,22 +184,11 @@ mod tests {
 
     #[test]
     fn first_bytes() {
-        let get = RequestLine {
-            method: "GET",
-            target: "/a?b=c",
-            version: "HTTP/1.1",
-        };
+        let get = RequestLine { method: "GET", target: "/a?b=c", version: "HTTP/1.1" };
         for (received, expected) in [
             ("GET /a?b=c HTTP/1.1\r\n", First::Request(get)),
             ("GET /a?b=c HTTP/1.1\nHost: x\n", First::Request(get)),
-            (
-                "FIND * HTTP/1.0\r\n",
-                First::Request(RequestLine {
-                    method: "FIND",
-                    target: "*",
-                    version: "HTTP/1.0",
-                }),
-            ),
+            ("FIND * HTTP/1.0\r\n", First::Request(RequestLine { method: "FIND", target: "*", version: "HTTP/1.0" })),
             ("G", First::Undecided),
             ("POST", First::Undecided),
             ("GET /a HT", First::Undecided),
@@ -242,61 +204,29 @@ mod tests {
         ] {
             assert_eq!(first(received.as_bytes()), expected, "{received:?}");
         }
-        assert_eq!(
-            first(format!("GET /{}", "a".repeat(MAX_LINE)).as_bytes()),
-            First::Raw
-        );
+        assert_eq!(first(format!("GET /{}", "a".repeat(MAX_LINE)).as_bytes()), First::Raw);
         assert_eq!(first(b"GET \xff HTTP/1.1\r\n"), First::Raw);
     }
 
     #[test]
     fn where_a_request_ends() {
         for (received, expected) in [
-            (
-                "GET / HTTP/1.1\r\n",
-                Progress::Partial {
-                    expects_continue: false,
-                },
-            ),
-            (
-                "GET / HTTP/1.1\r\nHost: x\r\n\r\nleft over",
-                Progress::Complete(27),
-            ),
+            ("GET / HTTP/1.1\r\n", Progress::Partial { expects_continue: false }),
+            ("GET / HTTP/1.1\r\nHost: x\r\n\r\nleft over", Progress::Complete(27)),
             ("GET / HTTP/1.1\n\n", Progress::Complete(16)),
-            (
-                "PUT / HTTP/1.1\r\ncontent-LENGTH: 3\r\n\r\nab",
-                Progress::Partial {
-                    expects_continue: false,
-                },
-            ),
-            (
-                "PUT / HTTP/1.1\r\nContent-Length: 3\r\n\r\nabcd",
-                Progress::Complete(40),
-            ),
-            (
-                "PUT / HTTP/1.1\r\nContent-Length: x\r\n\r\nabcd",
-                Progress::Complete(37),
-            ),
-            (
-                "PUT / HTTP/1.1\r\nContent-Length: 99999999999\r\n\r\n",
-                Progress::TooLarge,
-            ),
+            ("PUT / HTTP/1.1\r\ncontent-LENGTH: 3\r\n\r\nab", Progress::Partial { expects_continue: false }),
+            ("PUT / HTTP/1.1\r\nContent-Length: 3\r\n\r\nabcd", Progress::Complete(40)),
+            ("PUT / HTTP/1.1\r\nContent-Length: x\r\n\r\nabcd", Progress::Complete(37)),
+            ("PUT / HTTP/1.1\r\nContent-Length: 99999999999\r\n\r\n", Progress::TooLarge),
             (
                 "PUT / HTTP/1.1\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n",
-                Progress::Partial {
-                    expects_continue: true,
-                },
+                Progress::Partial { expects_continue: true },
             ),
         ] {
             assert_eq!(progress(received.as_bytes()), expected, "{received:?}");
         }
         let long = |length| format!("GET / HTTP/1.1\r\nA: {}", "a".repeat(length));
-        assert_eq!(
-            progress(long(1000).as_bytes()),
-            Progress::Partial {
-                expects_continue: false
-            }
-        );
+        assert_eq!(progress(long(1000).as_bytes()), Progress::Partial { expects_continue: false });
         assert_eq!(progress(long(MAX_HEAD).as_bytes()), Progress::TooLarge);
     }
 
@@ -306,23 +236,11 @@ mod tests {
         let body = "3\r\nabc\r\nA;x=y\r\n0\r\n\r\n67890\r\n0\r\nT: 1\r\n\r\n";
         for end in 0..body.len() {
             let received = format!("{head}{}", &body[..end]);
-            assert_eq!(
-                progress(received.as_bytes()),
-                Progress::Partial {
-                    expects_continue: false
-                },
-                "{received:?}"
-            );
+            assert_eq!(progress(received.as_bytes()), Progress::Partial { expects_continue: false }, "{received:?}");
         }
         let whole = Progress::Complete(head.len() + body.len());
         assert_eq!(progress(format!("{head}{body}left over").as_bytes()), whole);
-        assert_eq!(
-            progress(format!("{head}no chunks\r\n").as_bytes()),
-            Progress::Complete(head.len())
-        );
-        assert_eq!(
-            progress(format!("{head}ffffffffffffffff\r\n").as_bytes()),
-            Progress::TooLarge
-        );
+        assert_eq!(progress(format!("{head}no chunks\r\n").as_bytes()), Progress::Complete(head.len()));
+        assert_eq!(progress(format!("{head}ffffffffffffffff\r\n").as_bytes()), Progress::TooLarge);
     }
 }

@@ -42,17 +42,10 @@ fn print(text: &str) -> ExitCode {
 }
 
 fn run(port: u16) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("could not start")?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("could not start")?;
     runtime.block_on(async {
-        let listener =
-            server::listen(port).with_context(|| format!("could not listen on port {port}"))?;
-        let bound = listener
-            .local_addr()
-            .context("could not read the port")?
-            .port();
+        let listener = server::listen(port).with_context(|| format!("could not listen on port {port}"))?;
+        let bound = listener.local_addr().context("could not read the port")?.port();
         eprintln!("Kuma TCP Echo - Listening to connections on port {bound}");
         tokio::select! {
             () = server::serve(listener) => Ok(()),

@@ -31,12 +31,7 @@ pub(crate) fn listen(port: u16) -> io::Result<TcpListener> {
         bind(socket, (Ipv6Addr::UNSPECIFIED, port).into())
     });
     match ipv6 {
-        Err(error)
-            if !matches!(
-                error.kind(),
-                io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied
-            ) =>
-        {
+        Err(error) if !matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied) => {
             bind(TcpSocket::new_v4()?, (Ipv4Addr::UNSPECIFIED, port).into())
         }
         bound => bound,
@@ -75,9 +70,7 @@ async fn connection(mut stream: TcpStream, peer: SocketAddr) -> io::Result<()> {
     }
     // A client that speaks slowly, or stops halfway through a first line, is not HTTP as far as an echo is concerned.
     let waited = timeout(UNDECIDED, async {
-        while http::first(&received) == First::Undecided
-            && read_more(&mut stream, &mut received).await?
-        {}
+        while http::first(&received) == First::Undecided && read_more(&mut stream, &mut received).await? {}
         io::Result::Ok(())
     });
     if let Ok(Err(error)) = waited.await {
@@ -85,11 +78,7 @@ async fn connection(mut stream: TcpStream, peer: SocketAddr) -> io::Result<()> {
     }
     match http::first(&received) {
         First::Request(line) => {
-            let RequestLine {
-                method,
-                target,
-                version,
-            } = line;
+            let RequestLine { method, target, version } = line;
             eprintln!("{peer} {version} {method} {target}");
             let method = method.to_owned();
             answer(stream, received, &method).await
@@ -115,17 +104,9 @@ async fn answer(mut stream: TcpStream, mut received: Vec<u8>, method: &str) -> i
     let response = match timeout(REQUEST, rest_of_request(&mut stream, &mut received)).await {
         Ok(length) => match length? {
             Some(length) => http::response("200 OK", &received[..length], method),
-            None => http::response(
-                "413 Content Too Large",
-                b"the request is longer than this echo takes\n",
-                method,
-            ),
+            None => http::response("413 Content Too Large", b"the request is longer than this echo takes\n", method),
         },
-        Err(_) => http::response(
-            "408 Request Timeout",
-            b"the request did not arrive in time\n",
-            method,
-        ),
+        Err(_) => http::response("408 Request Timeout", b"the request did not arrive in time\n", method),
     };
     let Ok(sent) = timeout(REQUEST, stream.write_all(&response)).await else {
         return Err(io::ErrorKind::TimedOut.into());
@@ -134,18 +115,12 @@ async fn answer(mut stream: TcpStream, mut received: Vec<u8>, method: &str) -> i
     stream.shutdown().await?;
     let mut unread = vec![0; CHUNK];
     // Whether the client closes, resets or goes on sending: it has its answer.
-    let _ = timeout(LINGER, async {
-        while stream.read(&mut unread).await.is_ok_and(|n| n > 0) {}
-    })
-    .await;
+    let _ = timeout(LINGER, async { while stream.read(&mut unread).await.is_ok_and(|n| n > 0) {} }).await;
     Ok(())
 }
 
 /// Length of the whole request in `received`, or `None` when it is too large. A request cut short by the peer ends where it was cut.
-async fn rest_of_request(
-    stream: &mut TcpStream,
-    received: &mut Vec<u8>,
-) -> io::Result<Option<usize>> {
+async fn rest_of_request(stream: &mut TcpStream, received: &mut Vec<u8>) -> io::Result<Option<usize>> {
     let mut invited = false;
     loop {
         match http::progress(received) {

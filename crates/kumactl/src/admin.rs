@@ -11,22 +11,16 @@ use crate::config::{Active, parse_address};
 use crate::failure::Failure;
 
 /// A new token for the dataplane `name` of `mesh`.
-pub(crate) async fn dataplane_token(
-    active: Active<'_>,
-    name: &str,
-    mesh: &str,
-    log: bool,
-) -> Result<String, Failure> {
+pub(crate) async fn dataplane_token(active: Active<'_>, name: &str, mesh: &str, log: bool) -> Result<String, Failure> {
     let admin = tokens_client(active, log)
         .await
         .map_err(|failure| failure.context("failed to create dataplane token client"))?;
-    let answer = admin
-        .post(&["tokens"], &json!({"name": name, "mesh": mesh}))
-        .await;
+    let answer = admin.post(&["tokens"], &json!({"name": name, "mesh": mesh})).await;
     answer.map_err(|error| match error {
         CallError::Refused(refusal) => {
             let status = refusal.status.as_u16();
-            let message = format!("failed to generate a dataplane token: unexpected status code {status}. Expected 200");
+            let message =
+                format!("failed to generate a dataplane token: unexpected status code {status}. Expected 200");
             Failure::from(refusal).under(message)
         }
         other => Failure::from(other).context("failed to generate a dataplane token"),
@@ -34,40 +28,24 @@ pub(crate) async fn dataplane_token(
 }
 
 async fn tokens_client(active: Active<'_>, log: bool) -> Result<Client, Failure> {
-    let catalog = Client::new(active.address, ADMIN_TIMEOUT, log)?
-        .get(&["catalog"], &[])
-        .await?;
-    let url = |pointer: &str| {
-        catalog
-            .pointer(pointer)
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-            .to_owned()
-    };
+    let catalog = Client::new(active.address, ADMIN_TIMEOUT, log)?.get(&["catalog"], &[]).await?;
+    let url = |pointer: &str| catalog.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
     if url("/apis/dataplaneToken/localUrl").is_empty() {
-        return Err(Failure::new(
-            "Enable the server to be able to generate tokens.",
-        ));
+        return Err(Failure::new("Enable the server to be able to generate tokens."));
     }
     if is_this_machine(active.address)? {
         return Client::new(&url("/apis/admin/localUrl"), ADMIN_TIMEOUT, log);
     }
-    Err(refusal(
-        active.admin_api.is_some(),
-        !url("/apis/admin/publicUrl").is_empty(),
-    ))
+    Err(refusal(active.admin_api.is_some(), !url("/apis/admin/publicUrl").is_empty()))
 }
 
 /// Whether the host of an address resolves to loopback addresses, and to nothing else.
 fn is_this_machine(address: &str) -> Result<bool, Failure> {
     let url: Url = parse_address(address).map_err(Failure::new)?;
-    let resolved = url.socket_addrs(|| None).map_err(|error| {
-        Failure::new(format!("could not resolve the host of {address}: {error}"))
-    })?;
-    Ok(!resolved.is_empty()
-        && resolved
-            .iter()
-            .all(|address| address.ip().to_canonical().is_loopback()))
+    let resolved = url
+        .socket_addrs(|| None)
+        .map_err(|error| Failure::new(format!("could not resolve the host of {address}: {error}")))?;
+    Ok(!resolved.is_empty() && resolved.iter().all(|address| address.ip().to_canonical().is_loopback()))
 }
 
 /// Why the admin API of another machine is not called.
@@ -108,10 +86,7 @@ mod tests {
     #[test]
     fn the_refusal_names_the_side_that_lacks_tls() {
         for (here, there) in [(false, false), (false, true), (true, false)] {
-            insta::assert_snapshot!(
-                format!("refusal-here-{here}-there-{there}"),
-                refusal(here, there)
-            );
+            insta::assert_snapshot!(format!("refusal-here-{here}-there-{there}"), refusal(here, there));
         }
     }
 }

@@ -24,8 +24,7 @@ mod tests {
     fn ages() {
         let now = Timestamp::from_second(1_580_000_000).expect("a time");
         let check = |milliseconds: i64, expected: &str| {
-            let then =
-                Timestamp::from_millisecond(1_580_000_000_000 - milliseconds).expect("a time");
+            let then = Timestamp::from_millisecond(1_580_000_000_000 - milliseconds).expect("a time");
             assert_eq!(ago(now, Some(then)), expected);
         };
         check(0, "0s");

@@ -29,14 +29,7 @@ pub(crate) struct Global {
     #[arg(long, global = true, value_name = "NAME", default_value = "default")]
     pub(crate) mesh: String,
     /// Whether to report requests on stderr
-    #[arg(
-        long,
-        global = true,
-        value_name = "LEVEL",
-        value_enum,
-        default_value = "off",
-        hide_possible_values = true
-    )]
+    #[arg(long, global = true, value_name = "LEVEL", value_enum, default_value = "off", hide_possible_values = true)]
     pub(crate) log_level: LogLevel,
 }
 
@@ -202,36 +195,24 @@ pub(crate) struct InspectDataplanes {
 #[derive(Debug, Args)]
 pub(crate) struct Output {
     /// Form of the output
-    #[arg(
-        short = 'o',
-        long = "output",
-        value_name = "FORMAT",
-        value_enum,
-        default_value = "table"
-    )]
+    #[arg(short = 'o', long = "output", value_name = "FORMAT", value_enum, default_value = "table")]
     pub(crate) format: Format,
 }
 
 /// Takes the name that `spelling` gives to a kind, or the name that the HTTP API gives to its collection. Kinds that only the control plane writes are not offered.
-fn kind_parser(
-    spelling: fn(&Kind) -> &'static str,
-) -> impl TypedValueParser<Value = &'static Kind> {
+fn kind_parser(spelling: fn(&Kind) -> &'static str) -> impl TypedValueParser<Value = &'static Kind> {
     let offered = || KINDS.iter().filter(|kind| !kind.server_made);
     let values = offered().map(move |kind| PossibleValue::new(spelling(kind)).alias(kind.api_path));
     PossibleValuesParser::new(values).try_map(move |given| {
         let named = |kind: &&Kind| spelling(kind) == given || kind.api_path == given;
-        offered()
-            .find(named)
-            .ok_or_else(|| format!("no kind is called {given}"))
+        offered().find(named).ok_or_else(|| format!("no kind is called {given}"))
     })
 }
 
 /// `name=value`; the value may be empty and may hold further equals signs.
 fn assignment(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
-        Some((name, value)) if !name.trim().is_empty() => {
-            Ok((name.trim().to_owned(), value.to_owned()))
-        }
+        Some((name, value)) if !name.trim().is_empty() => Ok((name.trim().to_owned(), value.to_owned())),
         _ => Err("it must have the form NAME=VALUE".to_owned()),
     }
 }
@@ -256,11 +237,8 @@ mod tests {
                     "{name}"
                 );
             }
-            let cli =
-                Cli::try_parse_from(["kumactl", "delete", kind.cli_one, "x"]).expect(kind.cli_one);
-            assert!(
-                matches!(cli.command, Command::Delete(Delete { kind: found, .. }) if found.name == kind.name)
-            );
+            let cli = Cli::try_parse_from(["kumactl", "delete", kind.cli_one, "x"]).expect(kind.cli_one);
+            assert!(matches!(cli.command, Command::Delete(Delete { kind: found, .. }) if found.name == kind.name));
         }
     }
 

@@ -76,48 +76,25 @@ struct ErrorCause {
 impl Client {
     /// A client of the server at `address`; `log` reports every call on stderr.
     pub(crate) fn new(address: &str, timeout: Duration, log: bool) -> Result<Client, Failure> {
-        let base = parse_address(address).map_err(|reason| {
-            Failure::new(format!(
-                "the address of the Control Plane is not valid: {reason}"
-            ))
-        })?;
-        let http = http_client(&base)
-            .timeout(timeout)
-            .redirect(reqwest::redirect::Policy::none())
-            .build();
-        let http = http.map_err(|error| {
-            Failure::new(format!("could not set up HTTP: {}", root_cause(&error)))
-        })?;
-        Ok(Client {
-            http,
-            base,
-            address: address.to_owned(),
-            timeout,
-            log,
-        })
+        let base = parse_address(address)
+            .map_err(|reason| Failure::new(format!("the address of the Control Plane is not valid: {reason}")))?;
+        let http = http_client(&base).timeout(timeout).redirect(reqwest::redirect::Policy::none()).build();
+        let http = http.map_err(|error| Failure::new(format!("could not set up HTTP: {}", root_cause(&error))))?;
+        Ok(Client { http, base, address: address.to_owned(), timeout, log })
     }
 
     /// Reads JSON. `path` is given in segments, which are escaped.
-    pub(crate) async fn get(
-        &self,
-        path: &[&str],
-        query: &[(&str, String)],
-    ) -> Result<Value, CallError> {
+    pub(crate) async fn get(&self, path: &[&str], query: &[(&str, String)]) -> Result<Value, CallError> {
         let mut url = self.url(path);
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
         }
         let body = self.call(Method::GET, url, |request| request).await?;
-        serde_json::from_slice(&body)
-            .map_err(|error| self.garbled(format!("the answer is not JSON: {error}")))
+        serde_json::from_slice(&body).map_err(|error| self.garbled(format!("the answer is not JSON: {error}")))
     }
 
     /// Reads the items of a list.
-    pub(crate) async fn list(
-        &self,
-        path: &[&str],
-        query: &[(&str, String)],
-    ) -> Result<Vec<Value>, CallError> {
+    pub(crate) async fn list(&self, path: &[&str], query: &[(&str, String)]) -> Result<Vec<Value>, CallError> {
         match self.get(path, query).await? {
             Value::Object(mut list) => match list.remove("items") {
                 Some(Value::Array(items)) => Ok(items),
@@ -129,23 +106,17 @@ impl Client {
 
     /// Creates or replaces.
     pub(crate) async fn put(&self, path: &[&str], body: &Value) -> Result<(), CallError> {
-        self.call(Method::PUT, self.url(path), |request| request.json(body))
-            .await
-            .map(drop)
+        self.call(Method::PUT, self.url(path), |request| request.json(body)).await.map(drop)
     }
 
     /// Deletes.
     pub(crate) async fn delete(&self, path: &[&str]) -> Result<(), CallError> {
-        self.call(Method::DELETE, self.url(path), |request| request)
-            .await
-            .map(drop)
+        self.call(Method::DELETE, self.url(path), |request| request).await.map(drop)
     }
 
     /// Sends JSON and reads text.
     pub(crate) async fn post(&self, path: &[&str], body: &Value) -> Result<String, CallError> {
-        let text = self
-            .call(Method::POST, self.url(path), |request| request.json(body))
-            .await?;
+        let text = self.call(Method::POST, self.url(path), |request| request.json(body)).await?;
         String::from_utf8(text).map_err(|_| self.garbled("the answer is not text"))
     }
 
@@ -174,45 +145,29 @@ impl Client {
         };
         let answer = answer.await;
         if self.log {
-            let outcome = answer
-                .as_ref()
-                .map_or_else(root_cause, |(status, _)| status.to_string());
-            eprintln!(
-                "{description}: {outcome} ({} ms)",
-                start.elapsed().as_millis()
-            );
+            let outcome = answer.as_ref().map_or_else(root_cause, |(status, _)| status.to_string());
+            eprintln!("{description}: {outcome} ({} ms)", start.elapsed().as_millis());
         }
         match answer {
             Ok((status, body)) if status.is_success() => Ok(body.into()),
             Ok((status, body)) => Err(CallError::Refused(Refusal::read(status, &body))),
-            Err(error) => Err(CallError::Unreachable {
-                address: self.address.clone(),
-                reason: self.reason(&error),
-            }),
+            Err(error) => Err(CallError::Unreachable { address: self.address.clone(), reason: self.reason(&error) }),
         }
     }
 
     fn reason(&self, error: &reqwest::Error) -> String {
-        if error.is_timeout() {
-            format!("no answer within {} s", self.timeout.as_secs())
-        } else {
-            root_cause(error)
-        }
+        if error.is_timeout() { format!("no answer within {} s", self.timeout.as_secs()) } else { root_cause(error) }
     }
 
     fn garbled(&self, reason: impl Into<String>) -> CallError {
-        CallError::Garbled {
-            address: self.address.clone(),
-            reason: reason.into(),
-        }
+        CallError::Garbled { address: self.address.clone(), reason: reason.into() }
     }
 }
 
 /// Begins a client for requests to `url`. What is on this machine is not reached through a proxy, and the machine's certificates are only
 /// read where there is TLS: a container may have none.
 pub(crate) fn http_client(url: &Url) -> reqwest::ClientBuilder {
-    let builder =
-        reqwest::Client::builder().user_agent(concat!("kumactl/", env!("CARGO_PKG_VERSION")));
+    let builder = reqwest::Client::builder().user_agent(concat!("kumactl/", env!("CARGO_PKG_VERSION")));
     let local = match url.host() {
         Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
         Some(Host::Ipv4(ip)) => IpAddr::from(ip).is_loopback(),
@@ -220,11 +175,7 @@ pub(crate) fn http_client(url: &Url) -> reqwest::ClientBuilder {
         None => false,
     };
     let builder = if local { builder.no_proxy() } else { builder };
-    if url.scheme() == "http" {
-        builder.tls_certs_only([])
-    } else {
-        builder
-    }
+    if url.scheme() == "http" { builder.tls_certs_only([]) } else { builder }
 }
 
 /// The innermost cause, which is the one that a person can act on.
@@ -245,13 +196,8 @@ impl Refusal {
     fn read(status: StatusCode, body: &[u8]) -> Refusal {
         /// Most characters shown of a body that is not the API's.
         const SHOWN: usize = 1000;
-        let body = serde_json::from_slice(body).map_err(|_| {
-            String::from_utf8_lossy(body)
-                .trim()
-                .chars()
-                .take(SHOWN)
-                .collect()
-        });
+        let body = serde_json::from_slice(body)
+            .map_err(|_| String::from_utf8_lossy(body).trim().chars().take(SHOWN).collect());
         Refusal { status, body }
     }
 }
@@ -259,9 +205,13 @@ impl Refusal {
 impl From<CallError> for Failure {
     fn from(error: CallError) -> Failure {
         match error {
-            CallError::Unreachable { address, reason } => Failure::new(format!("could not connect to the Control Plane at {address}: {reason}"))
-                .hint("is kuma-cp running there? `kumactl config control-planes list` shows which one is active"),
-            CallError::Garbled { address, reason } => Failure::new(format!("the server at {address} does not answer like a Control Plane: {reason}")),
+            CallError::Unreachable { address, reason } => {
+                Failure::new(format!("could not connect to the Control Plane at {address}: {reason}"))
+                    .hint("is kuma-cp running there? `kumactl config control-planes list` shows which one is active")
+            }
+            CallError::Garbled { address, reason } => {
+                Failure::new(format!("the server at {address} does not answer like a Control Plane: {reason}"))
+            }
             CallError::Refused(refusal) => refusal.into(),
         }
     }
@@ -270,28 +220,15 @@ impl From<CallError> for Failure {
 impl From<Refusal> for Failure {
     fn from(Refusal { status, body }: Refusal) -> Failure {
         let failure = match body {
-            Ok(ErrorBody {
-                title,
-                details,
-                causes,
-            }) => {
-                let message = if details.is_empty() {
-                    title
-                } else {
-                    format!("{title} ({details})")
-                };
+            Ok(ErrorBody { title, details, causes }) => {
+                let message = if details.is_empty() { title } else { format!("{title} ({details})") };
                 causes
                     .into_iter()
-                    .fold(Failure::new(message), |failure, cause| {
-                        failure.cause(cause.field, cause.message)
-                    })
+                    .fold(Failure::new(message), |failure, cause| failure.cause(cause.field, cause.message))
             }
             Err(text) => {
                 let text = if text.is_empty() {
-                    status
-                        .canonical_reason()
-                        .unwrap_or("no explanation")
-                        .to_owned()
+                    status.canonical_reason().unwrap_or("no explanation").to_owned()
                 } else {
                     text
                 };

@@ -26,13 +26,9 @@ pub(crate) async fn run(cli: Cli) -> Result<String, Failure> {
         Command::Apply(arguments) => apply::run(&session, arguments).await,
         Command::Config(command) => config::run(&session, command).await,
         Command::Delete(arguments) => delete::run(&session, arguments).await,
-        Command::Generate(Generate::DataplaneToken(arguments)) => {
-            generate::dataplane_token(&session, arguments).await
-        }
+        Command::Generate(Generate::DataplaneToken(arguments)) => generate::dataplane_token(&session, arguments).await,
         Command::Get(arguments) => get::run(&session, arguments).await,
-        Command::Inspect(Inspect::Dataplanes(arguments)) => {
-            inspect::dataplanes(&session, arguments).await
-        }
+        Command::Inspect(Inspect::Dataplanes(arguments)) => inspect::dataplanes(&session, arguments).await,
         Command::Version { .. } => Ok(String::new()),
     }
 }
@@ -54,17 +50,11 @@ fn segment(name: &str) -> Result<&str, Failure> {
 }
 
 /// Shows items in the format asked for; `table` is called for the one that is not the same for all lists.
-fn show(
-    items: Vec<Value>,
-    format: Format,
-    table: impl FnOnce(&[Value]) -> String,
-) -> Result<String, Failure> {
+fn show(items: Vec<Value>, format: Format, table: impl FnOnce(&[Value]) -> String) -> Result<String, Failure> {
     match format {
         Format::Table => Ok(table(&items)),
         Format::Json => Ok(json_list(items)),
-        Format::Yaml => {
-            yaml_list(items).map_err(|error| Failure::new(format!("could not write YAML: {error}")))
-        }
+        Format::Yaml => yaml_list(items).map_err(|error| Failure::new(format!("could not write YAML: {error}"))),
     }
 }
 
@@ -80,8 +70,5 @@ fn document(kind: &Kind, item: &Value) -> Document {
         Scope::Global => Key::mesh(&name),
         Scope::Mesh => Key::new(kind.name, &mesh, &name),
     };
-    Document {
-        key,
-        spec: Value::Object(spec),
-    }
+    Document { key, spec: Value::Object(spec) }
 }

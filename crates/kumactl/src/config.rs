@@ -63,10 +63,7 @@ pub(crate) struct AdminApi {
 impl AdminApi {
     /// Neither certificate nor key.
     pub(crate) fn is_empty(&self) -> bool {
-        let AdminApi {
-            client_cert,
-            client_key,
-        } = self;
+        let AdminApi { client_cert, client_key } = self;
         client_cert.is_empty() && client_key.is_empty()
     }
 }
@@ -121,39 +118,22 @@ impl Configuration {
     /// What a new user starts with: a control plane on this machine.
     pub(crate) fn local() -> Configuration {
         let mut local = Configuration::default();
-        let context = Context {
-            control_plane: "local".to_owned(),
-            name: "local".to_owned(),
-            ..Context::default()
-        };
+        let context = Context { control_plane: "local".to_owned(), name: "local".to_owned(), ..Context::default() };
         local.put(DEFAULT_ADDRESS, context);
         local
     }
 
     /// The control plane in use, or what to do when there is none.
     pub(crate) fn active(&self) -> Result<Active<'_>, Failure> {
-        const WAY_OUT: &str =
-            "Use `kumactl config control-planes add` to add a Control Plane and make it active";
+        const WAY_OUT: &str = "Use `kumactl config control-planes add` to add a Control Plane and make it active";
         if self.current_context.is_empty() {
-            return Err(Failure::new(format!(
-                "active Control Plane is not set. {WAY_OUT}"
-            )));
+            return Err(Failure::new(format!("active Control Plane is not set. {WAY_OUT}")));
         }
-        let context = self
-            .contexts
-            .iter()
-            .find(|context| context.name == self.current_context);
-        let found = context
-            .and_then(|context| Some((context, self.control_plane(&context.control_plane)?)));
+        let context = self.contexts.iter().find(|context| context.name == self.current_context);
+        let found = context.and_then(|context| Some((context, self.control_plane(&context.control_plane)?)));
         let Some((context, control_plane)) = found else {
-            return Err(
-                Failure::new(format!("apparently, configuration is broken. {WAY_OUT}")).note(
-                    format!(
-                        "the current context {:?} leads to no Control Plane",
-                        self.current_context
-                    ),
-                ),
-            );
+            return Err(Failure::new(format!("apparently, configuration is broken. {WAY_OUT}"))
+                .note(format!("the current context {:?} leads to no Control Plane", self.current_context)));
         };
         Ok(Active {
             name: &control_plane.name,
@@ -168,34 +148,20 @@ impl Configuration {
 
     /// The control plane of that name.
     pub(crate) fn control_plane(&self, name: &str) -> Option<&ControlPlane> {
-        self.control_planes
-            .iter()
-            .find(|control_plane| control_plane.name == name)
+        self.control_planes.iter().find(|control_plane| control_plane.name == name)
     }
 
     /// Adds, or replaces, the context and its control plane, and makes it the one in use.
     pub(crate) fn put(&mut self, address: &str, context: Context) {
-        let api_server = ApiServer {
-            url: address.to_owned(),
-        };
-        let control_plane = ControlPlane {
-            coordinates: Coordinates { api_server },
-            name: context.control_plane.clone(),
-        };
+        let api_server = ApiServer { url: address.to_owned() };
+        let control_plane =
+            ControlPlane { coordinates: Coordinates { api_server }, name: context.control_plane.clone() };
         self.current_context = context.name.clone();
-        match self
-            .control_planes
-            .iter_mut()
-            .find(|found| found.name == control_plane.name)
-        {
+        match self.control_planes.iter_mut().find(|found| found.name == control_plane.name) {
             Some(found) => *found = control_plane,
             None => self.control_planes.push(control_plane),
         }
-        match self
-            .contexts
-            .iter_mut()
-            .find(|found| found.name == context.name)
-        {
+        match self.contexts.iter_mut().find(|found| found.name == context.name) {
             Some(found) => *found = context,
             None => self.contexts.push(context),
         }
@@ -204,23 +170,13 @@ impl Configuration {
     /// Takes a control plane and its contexts out. When it was in use, the first one left is used from now on. `false`: there is none of that name.
     pub(crate) fn remove(&mut self, name: &str) -> bool {
         let before = self.control_planes.len();
-        self.control_planes
-            .retain(|control_plane| control_plane.name != name);
+        self.control_planes.retain(|control_plane| control_plane.name != name);
         if self.control_planes.len() == before {
             return false;
         }
-        self.contexts
-            .retain(|context| context.control_plane != name);
-        if !self
-            .contexts
-            .iter()
-            .any(|context| context.name == self.current_context)
-        {
-            self.current_context = self
-                .contexts
-                .first()
-                .map(|context| context.name.clone())
-                .unwrap_or_default();
+        self.contexts.retain(|context| context.control_plane != name);
+        if !self.contexts.iter().any(|context| context.name == self.current_context) {
+            self.current_context = self.contexts.first().map(|context| context.name.clone()).unwrap_or_default();
         }
         true
     }
@@ -254,16 +210,13 @@ impl Configuration {
 
 /// Reads the address of an HTTP API: an absolute `http` or `https` URL; without a port it is the scheme's own.
 pub(crate) fn parse_address(address: &str) -> Result<Url, String> {
-    let url = Url::parse(address)
-        .map_err(|error| format!("{address:?} is not an absolute URL: {error}"))?;
+    let url = Url::parse(address).map_err(|error| format!("{address:?} is not an absolute URL: {error}"))?;
     match (url.scheme(), url.host_str()) {
         ("http" | "https", Some(_)) if !url.username().is_empty() || url.password().is_some() => {
             Err("the address must not hold a user name or password".to_owned())
         }
         ("http" | "https", Some(_)) => Ok(url),
-        _ => Err(format!(
-            "{address:?} is not an absolute URL that begins with http:// or https://"
-        )),
+        _ => Err(format!("{address:?} is not an absolute URL that begins with http:// or https://")),
     }
 }
 
@@ -274,11 +227,7 @@ mod tests {
     fn with(names: &[&str]) -> Configuration {
         let mut configuration = Configuration::default();
         for name in names {
-            let context = Context {
-                control_plane: (*name).to_owned(),
-                name: (*name).to_owned(),
-                ..Context::default()
-            };
+            let context = Context { control_plane: (*name).to_owned(), name: (*name).to_owned(), ..Context::default() };
             configuration.put(&format!("http://{name}:5681"), context);
         }
         configuration
@@ -287,10 +236,7 @@ mod tests {
     #[test]
     fn the_last_one_added_is_active() {
         let configuration = with(&["one", "two", "one"]);
-        assert_eq!(
-            configuration.active().expect("it is set").address,
-            "http://one:5681"
-        );
+        assert_eq!(configuration.active().expect("it is set").address, "http://one:5681");
         assert_eq!(configuration.control_planes.len(), 2);
         assert_eq!(configuration.contexts.len(), 2);
     }
@@ -311,9 +257,7 @@ mod tests {
     #[test]
     fn switching_finds_or_makes_a_context() {
         let mut configuration = with(&["one", "two"]);
-        configuration
-            .contexts
-            .retain(|context| context.name != "one");
+        configuration.contexts.retain(|context| context.name != "one");
         assert!(configuration.switch("one"));
         assert_eq!(configuration.active().expect("it is set").name, "one");
         configuration.contexts[1].name = "other".to_owned();
@@ -325,22 +269,10 @@ mod tests {
 
     #[test]
     fn addresses() {
-        for address in [
-            "http://localhost:5681",
-            "https://cp.example.com",
-            "http://[::1]:5681/",
-            "http://host/below",
-        ] {
+        for address in ["http://localhost:5681", "https://cp.example.com", "http://[::1]:5681/", "http://host/below"] {
             assert!(parse_address(address).is_ok(), "{address}");
         }
-        for address in [
-            "",
-            "localhost:5681",
-            "/path",
-            "ftp://host",
-            "http://",
-            "http://user:secret@host",
-        ] {
+        for address in ["", "localhost:5681", "/path", "ftp://host", "http://", "http://user:secret@host"] {
             let error = parse_address(address).expect_err(address);
             assert!(!error.contains("secret"), "{error}");
         }

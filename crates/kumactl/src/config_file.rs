@@ -24,20 +24,13 @@ impl ConfigFile {
     /// The file given by `--config-file`, or the usual one in the user's home.
     pub(crate) fn locate(explicit: Option<PathBuf>) -> Result<ConfigFile, Failure> {
         if let Some(path) = explicit {
-            return Ok(ConfigFile {
-                path,
-                explicit: true,
-            });
+            return Ok(ConfigFile { path, explicit: true });
         }
         let home = std::env::home_dir().filter(|home| !home.as_os_str().is_empty());
         let home = home.ok_or_else(|| {
-            Failure::new("the user's home folder is not known")
-                .hint("set HOME, or use --config-file")
+            Failure::new("the user's home folder is not known").hint("set HOME, or use --config-file")
         })?;
-        Ok(ConfigFile {
-            path: home.join(".kumactl").join("config"),
-            explicit: false,
-        })
+        Ok(ConfigFile { path: home.join(".kumactl").join("config"), explicit: false })
     }
 
     /// Reads the configuration. A missing usual file is made; where that can't be, the content it would have is used all the same.
@@ -66,21 +59,14 @@ impl ConfigFile {
             let temporary = write_beside(&path, configuration)?;
             fs::rename(&temporary, &path).inspect_err(|_| drop(fs::remove_file(&temporary)))
         };
-        write().map_err(|error| {
-            Failure::new(format!(
-                "could not write configuration file {path:?}: {error}"
-            ))
-        })
+        write().map_err(|error| Failure::new(format!("could not write configuration file {path:?}: {error}")))
     }
 
     fn create(&self) -> Result<Configuration, Failure> {
         let configuration = Configuration::local();
         let create = || {
             let folder = self.path.parent().unwrap_or(Path::new("."));
-            DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(folder)?;
+            DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
             let temporary = write_beside(&self.path, &configuration)?;
             // A link, unlike a rename, replaces nothing: another first command may have been quicker, and may have added something.
             let linked = fs::hard_link(&temporary, &self.path);
@@ -89,24 +75,16 @@ impl ConfigFile {
         };
         match create() {
             Ok(()) => Ok(configuration),
-            Err(error) if error.kind() == ErrorKind::AlreadyExists && self.path.is_file() => {
-                self.load()
-            }
+            Err(error) if error.kind() == ErrorKind::AlreadyExists && self.path.is_file() => self.load(),
             Err(error) => {
-                eprintln!(
-                    "Warning: could not create configuration file {:?}: {error}",
-                    self.path
-                );
+                eprintln!("Warning: could not create configuration file {:?}: {error}", self.path);
                 Ok(configuration)
             }
         }
     }
 
     fn inaccessible(&self, error: std::io::Error) -> Failure {
-        Failure::new(format!(
-            "Failed to access configuration file {:?}: {error}",
-            self.path
-        ))
+        Failure::new(format!("Failed to access configuration file {:?}: {error}", self.path))
     }
 }
 
@@ -126,12 +104,7 @@ fn new_file_beside(path: &Path) -> std::io::Result<(PathBuf, File)> {
         let name = format!(".config.{}.{attempt}", std::process::id());
         let temporary = path.with_file_name(name);
         // `create_new` fails on whatever stands there already, links included.
-        match OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&temporary)
-        {
+        match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary) {
             Err(error) if error.kind() == ErrorKind::AlreadyExists && attempt < 100 => attempt += 1,
             opened => return opened.map(|file| (temporary, file)),
         }

@@ -15,10 +15,7 @@ pub(crate) struct Failure {
 impl Failure {
     /// A failure described by one sentence without a full stop.
     pub(crate) fn new(message: impl Into<String>) -> Failure {
-        Failure {
-            message: message.into(),
-            ..Failure::default()
-        }
+        Failure { message: message.into(), ..Failure::default() }
     }
 
     /// Adds what is wrong with one field of a document.
@@ -63,13 +60,7 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Failure {
-            message,
-            causes,
-            notes,
-            hint,
-            also,
-        } = self;
+        let Failure { message, causes, notes, hint, also } = self;
         writeln!(f, "Error: {}", printable(message))?;
         for (field, message) in causes {
             if field.is_empty() {
@@ -89,13 +80,7 @@ impl fmt::Display for Failure {
 /// Text from documents and servers may hold anything; none of it may steer the terminal.
 fn printable(text: &str) -> String {
     text.chars()
-        .flat_map(|c| {
-            if c.is_control() && c != '\n' {
-                c.escape_default().collect()
-            } else {
-                vec![c]
-            }
-        })
+        .flat_map(|c| if c.is_control() && c != '\n' { c.escape_default().collect() } else { vec![c] })
         .collect()
 }
 
@@ -112,9 +97,7 @@ mod tests {
             .note("nothing was applied")
             .context("attempt");
         assert_eq!(
-            Failure::all(vec![first, second])
-                .hint("do this")
-                .to_string(),
+            Failure::all(vec![first, second]).hint("do this").to_string(),
             "Error: attempt: one\n* a.b[0]: is wrong\n* no field\nnothing was applied\nError: two\\u{1b}[31m\nHint: do this\n"
         );
     }

@@ -28,9 +28,7 @@ pub(crate) async fn fetch(address: &str) -> Result<Vec<u8>, Failure> {
     }
     let download = async { body(follow(url).await?).await };
     let late = |_| Failure::new(format!("not complete within {} s", TIMEOUT.as_secs()));
-    tokio::time::timeout(TIMEOUT, download)
-        .await
-        .map_err(late)?
+    tokio::time::timeout(TIMEOUT, download).await.map_err(late)?
 }
 
 /// The answer at the end of all redirects. Each hop has a client of its own, as if the user had named its address.
@@ -48,18 +46,12 @@ async fn follow(mut url: Url) -> Result<Response, Failure> {
             | StatusCode::SEE_OTHER
             | StatusCode::TEMPORARY_REDIRECT
             | StatusCode::PERMANENT_REDIRECT => {
-                let location = response
-                    .headers()
-                    .get(LOCATION)
-                    .and_then(|location| location.to_str().ok());
+                let location = response.headers().get(LOCATION).and_then(|location| location.to_str().ok());
                 let next = location.and_then(|location| url.join(location).ok());
                 let next = next.ok_or_else(|| Failure::new("a redirect leads nowhere"))?;
-                may_fetch(&next)
-                    .map_err(|failure| failure.context("a redirect is not followed"))?;
+                may_fetch(&next).map_err(|failure| failure.context("a redirect is not followed"))?;
                 if url.scheme() == "https" && next.scheme() == "http" {
-                    return Err(Failure::new(
-                        "a redirect is not followed: it leads from https down to http",
-                    ));
+                    return Err(Failure::new("a redirect is not followed: it leads from https down to http"));
                 }
                 url = next;
             }
@@ -71,16 +63,9 @@ async fn follow(mut url: Url) -> Result<Response, Failure> {
 
 async fn body(mut response: Response) -> Result<Vec<u8>, Failure> {
     let mut body = Vec::new();
-    while let Some(chunk) = response
-        .chunk()
-        .await
-        .map_err(|error| Failure::new(root_cause(&error)))?
-    {
+    while let Some(chunk) = response.chunk().await.map_err(|error| Failure::new(root_cause(&error)))? {
         if body.len() + chunk.len() > MAX_INPUT {
-            return Err(Failure::new(format!(
-                "it is longer than {} MB",
-                MAX_INPUT >> 20
-            )));
+            return Err(Failure::new(format!("it is longer than {} MB", MAX_INPUT >> 20)));
         }
         body.extend_from_slice(&chunk);
     }
@@ -90,15 +75,10 @@ async fn body(mut response: Response) -> Result<Vec<u8>, Failure> {
 /// Whether a URL is one that is fetched at all.
 fn may_fetch(url: &Url) -> Result<(), Failure> {
     if !matches!(url.scheme(), "http" | "https") {
-        return Err(Failure::new(format!(
-            "only http and https are read, not {}",
-            url.scheme()
-        )));
+        return Err(Failure::new(format!("only http and https are read, not {}", url.scheme())));
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err(Failure::new(
-            "the address holds a user name or password, and none is sent",
-        ));
+        return Err(Failure::new("the address holds a user name or password, and none is sent"));
     }
     Ok(())
 }

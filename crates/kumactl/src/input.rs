@@ -28,21 +28,17 @@ pub(crate) async fn read(file: Option<&str>) -> Result<Input, Failure> {
             ("standard input", bounded(std::io::stdin().lock()))
         }
         Some(address) if address.contains("://") => {
-            let body = fetch(address).await.map_err(|failure| {
-                failure.context(format!("could not download {}", without_password(address)))
-            });
+            let body = fetch(address)
+                .await
+                .map_err(|failure| failure.context(format!("could not download {}", without_password(address))));
             (address, Ok(body?))
         }
         Some(path) => (path, File::open(path).and_then(bounded)),
     };
     let attempt = |failure: Failure| failure.context(format!("could not read {name}"));
     let bytes = bytes.map_err(|error| attempt(Failure::new(error.to_string())))?;
-    let text =
-        String::from_utf8(bytes).map_err(|_| attempt(Failure::new("it is not UTF-8 text")))?;
-    Ok(Input {
-        name: name.to_owned(),
-        text,
-    })
+    let text = String::from_utf8(bytes).map_err(|_| attempt(Failure::new("it is not UTF-8 text")))?;
+    Ok(Input { name: name.to_owned(), text })
 }
 
 /// A URL as messages may show it.
@@ -60,10 +56,7 @@ fn bounded(source: impl Read) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     source.take(MAX_INPUT as u64 + 1).read_to_end(&mut bytes)?;
     if bytes.len() > MAX_INPUT {
-        return Err(std::io::Error::other(format!(
-            "it is longer than {} MB",
-            MAX_INPUT >> 20
-        )));
+        return Err(std::io::Error::other(format!("it is longer than {} MB", MAX_INPUT >> 20)));
     }
     Ok(bytes)
 }

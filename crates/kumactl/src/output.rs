@@ -40,10 +40,7 @@ fn list(items: Vec<Value>) -> Value {
 fn sorted(value: Value) -> Value {
     match value {
         Value::Object(fields) => {
-            let mut fields: Vec<_> = fields
-                .into_iter()
-                .map(|(name, value)| (name, sorted(value)))
-                .collect();
+            let mut fields: Vec<_> = fields.into_iter().map(|(name, value)| (name, sorted(value))).collect();
             fields.sort_by(|(one, _), (other, _)| one.cmp(other));
             Value::Object(fields.into_iter().collect())
         }
@@ -125,8 +122,7 @@ mod tests {
         for word in &words {
             let value = json!({"items": [{*word: word, "list": [word, [word], {"deep": word}]}]});
             let text = yaml(&value).expect("it is YAML");
-            let back: Value = serde_saphyr::from_str(&text)
-                .unwrap_or_else(|error| panic!("{word:?}: {error}\n{text}"));
+            let back: Value = serde_saphyr::from_str(&text).unwrap_or_else(|error| panic!("{word:?}: {error}\n{text}"));
             assert_eq!(back, value, "{word:?} in\n{text}");
         }
     }

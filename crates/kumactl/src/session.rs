@@ -20,16 +20,8 @@ pub(crate) struct Session {
 impl Session {
     /// Resolves the global flags.
     pub(crate) fn new(global: Global) -> Result<Session, Failure> {
-        let Global {
-            config_file,
-            mesh,
-            log_level,
-        } = global;
-        Ok(Session {
-            config_file: ConfigFile::locate(config_file)?,
-            mesh,
-            log: log_level != LogLevel::Off,
-        })
+        let Global { config_file, mesh, log_level } = global;
+        Ok(Session { config_file: ConfigFile::locate(config_file)?, mesh, log: log_level != LogLevel::Off })
     }
 
     /// Reads the user's configuration.
@@ -39,10 +31,6 @@ impl Session {
 
     /// A client of the HTTP API of the control plane in use.
     pub(crate) fn api(&self) -> Result<Client, Failure> {
-        Client::new(
-            self.configuration()?.active()?.address,
-            API_TIMEOUT,
-            self.log,
-        )
+        Client::new(self.configuration()?.active()?.address, API_TIMEOUT, self.log)
     }
 }

@@ -27,35 +27,23 @@ pub(crate) enum TemplateError {
 }
 
 /// Replaces the placeholders of `text`. Values are not looked at for placeholders of their own.
-pub(crate) fn render(
-    text: &str,
-    values: &BTreeMap<String, String>,
-) -> Result<String, TemplateError> {
+pub(crate) fn render(text: &str, values: &BTreeMap<String, String>) -> Result<String, TemplateError> {
     let mut rendered = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(start) = rest.find("{{") {
-        let line = || {
-            1 + text[..text.len() - rest.len() + start]
-                .matches('\n')
-                .count()
-        };
+        let line = || 1 + text[..text.len() - rest.len() + start].matches('\n').count();
         rendered.push_str(&rest[..start]);
         let from_tag = &rest[start..];
         match tag(from_tag) {
             Tag::Name { name, length } => {
-                let value = values.get(name).ok_or_else(|| TemplateError::NoValue {
-                    name: name.to_owned(),
-                    line: line(),
-                })?;
+                let value =
+                    values.get(name).ok_or_else(|| TemplateError::NoValue { name: name.to_owned(), line: line() })?;
                 rendered.push_str(value);
                 rest = &from_tag[length..];
             }
             Tag::Comment { length } => rest = &from_tag[length..],
             Tag::Unsupported { length } => {
-                return Err(TemplateError::Unsupported {
-                    tag: from_tag[..length].to_owned(),
-                    line: line(),
-                });
+                return Err(TemplateError::Unsupported { tag: from_tag[..length].to_owned(), line: line() });
             }
             Tag::Text => {
                 rendered.push('{');
@@ -76,11 +64,7 @@ enum Tag<'a> {
 
 /// What stands at the beginning of `text`, which begins with two braces.
 fn tag(text: &str) -> Tag<'_> {
-    let (open, close) = if text.starts_with("{{{") {
-        (3, "}}}")
-    } else {
-        (2, "}}")
-    };
+    let (open, close) = if text.starts_with("{{{") { (3, "}}}") } else { (2, "}}") };
     let Some(end) = text[open..].find(close).map(|end| open + end) else {
         return Tag::Text;
     };
@@ -89,12 +73,8 @@ fn tag(text: &str) -> Tag<'_> {
     if inner.starts_with('!') && open == 2 {
         return Tag::Comment { length };
     }
-    let is_name = |name: &str| {
-        !name.is_empty()
-            && name
-                .chars()
-                .all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '.'))
-    };
+    let is_name =
+        |name: &str| !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '.'));
     let trimmed = inner.trim();
     let (sigil, name) = match trimmed.chars().next() {
         Some(sigil @ ('&' | '#' | '^' | '/' | '>')) => (Some(sigil), trimmed[1..].trim_start()),
@@ -112,21 +92,9 @@ mod tests {
     use super::*;
 
     fn check(text: &str, expected: Result<&str, TemplateError>) {
-        let values = [
-            ("name", "web-1"),
-            ("a.b", "<&>"),
-            ("again", "{{name}}"),
-            ("größe", "2"),
-        ];
-        let values = values
-            .into_iter()
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .collect();
-        assert_eq!(
-            render(text, &values),
-            expected.map(str::to_owned),
-            "{text:?}"
-        );
+        let values = [("name", "web-1"), ("a.b", "<&>"), ("again", "{{name}}"), ("größe", "2")];
+        let values = values.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        assert_eq!(render(text, &values), expected.map(str::to_owned), "{text:?}");
     }
 
     #[test]
@@ -144,17 +112,7 @@ mod tests {
 
     #[test]
     fn other_braces_stay() {
-        for text in [
-            "",
-            "a: {b: {c: 1}}",
-            "{{1, 2}}",
-            "{{}}",
-            "{{ }}",
-            "{{ open",
-            "{{{{",
-            "}}",
-            "{{{}}}",
-        ] {
+        for text in ["", "a: {b: {c: 1}}", "{{1, 2}}", "{{}}", "{{ }}", "{{ open", "{{{{", "}}", "{{{}}}"] {
             check(text, Ok(text));
         }
         check("[{{{name}}]", Ok("[{web-1]"));
@@ -168,21 +126,9 @@ mod tests {
 
     #[test]
     fn what_has_no_value_is_named_with_its_line() {
-        check(
-            "a\nb {{ nam }}",
-            Err(TemplateError::NoValue {
-                name: "nam".to_owned(),
-                line: 2,
-            }),
-        );
+        check("a\nb {{ nam }}", Err(TemplateError::NoValue { name: "nam".to_owned(), line: 2 }));
         for tag in ["{{#list}}", "{{^list}}", "{{/list}}", "{{> part}}"] {
-            check(
-                &format!("{{{{name}}}}\n{tag}"),
-                Err(TemplateError::Unsupported {
-                    tag: tag.to_owned(),
-                    line: 2,
-                }),
-            );
+            check(&format!("{{{{name}}}}\n{tag}"), Err(TemplateError::Unsupported { tag: tag.to_owned(), line: 2 }));
         }
     }
 }

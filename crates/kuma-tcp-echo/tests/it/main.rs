@@ -62,17 +62,13 @@ impl Drop for Echo {
 
 fn whole_answer(mut stream: TcpStream) -> String {
     let mut answer = String::new();
-    stream
-        .read_to_string(&mut answer)
-        .expect("an answer, then the end");
+    stream.read_to_string(&mut answer).expect("an answer, then the end");
     answer
 }
 
 fn expect_echo(stream: &mut TcpStream, sent: &[u8]) {
     let mut back = vec![0; sent.len()];
-    stream
-        .read_exact(&mut back)
-        .expect("as many bytes as were sent");
+    stream.read_exact(&mut back).expect("as many bytes as were sent");
     assert_eq!(back, sent);
 }
 
@@ -80,13 +76,7 @@ fn expect_echo(stream: &mut TcpStream, sent: &[u8]) {
 fn raw_bytes_come_back_as_they_are_and_the_connection_stays() {
     let mut echo = Echo::start(&["-port", "0"]);
     let mut stream = echo.connect();
-    for sent in [
-        &b"hello"[..],
-        b"\n",
-        b"\0\xff\r\n\r\n",
-        b"GET / HTTP/1.1\r\n\r\n",
-        &[7; 100_000],
-    ] {
+    for sent in [&b"hello"[..], b"\n", b"\0\xff\r\n\r\n", b"GET / HTTP/1.1\r\n\r\n", &[7; 100_000]] {
         stream.write_all(sent).expect("it reads");
         expect_echo(&mut stream, sent);
     }
@@ -115,13 +105,7 @@ fn a_request_may_arrive_in_pieces_and_have_a_body() {
     let echo = Echo::start(&["-port=0"]);
     let mut stream = echo.connect();
     let request = "POST / HTTP/1.1\r\nContent-Length: 4\r\n\r\nbody";
-    for piece in [
-        "PO",
-        "ST / HT",
-        "TP/1.1\r\nContent-Len",
-        "gth: 4\r\n\r\nbo",
-        "dy",
-    ] {
+    for piece in ["PO", "ST / HT", "TP/1.1\r\nContent-Len", "gth: 4\r\n\r\nbo", "dy"] {
         stream.write_all(piece.as_bytes()).expect("it reads");
         std::thread::sleep(Duration::from_millis(20));
     }
@@ -142,12 +126,9 @@ fn half_a_first_line_is_echoed_when_nothing_more_comes() {
 fn a_request_over_the_limit_is_refused_and_others_are_served() {
     let echo = Echo::start(&["-port", "0"]);
     let mut large = echo.connect();
-    large
-        .write_all(b"PUT / HTTP/1.1\r\nContent-Length: 2000000\r\n\r\n")
-        .expect("it reads");
+    large.write_all(b"PUT / HTTP/1.1\r\nContent-Length: 2000000\r\n\r\n").expect("it reads");
     let mut slow = echo.connect();
-    slow.write_all(b"GET / HTTP/1.1\r\nHost: ")
-        .expect("it reads");
+    slow.write_all(b"GET / HTTP/1.1\r\nHost: ").expect("it reads");
     let mut quick = echo.connect();
     quick.write_all(b"hello").expect("it reads");
     expect_echo(&mut quick, b"hello");
@@ -158,8 +139,7 @@ fn a_request_over_the_limit_is_refused_and_others_are_served() {
 fn a_slow_request_is_given_up() {
     let echo = Echo::start(&["-port", "0"]);
     let mut slow = echo.connect();
-    slow.write_all(b"GET / HTTP/1.1\r\nHost: ")
-        .expect("it reads");
+    slow.write_all(b"GET / HTTP/1.1\r\nHost: ").expect("it reads");
     assert!(whole_answer(slow).starts_with("HTTP/1.1 408 "));
 }
 
@@ -180,41 +160,23 @@ fn curl_accepts_the_answer() {
     let echo = Echo::start(&["-port", "0"]);
     let url = format!("http://127.0.0.1:{}/from/curl", echo.port);
     let curl = |arguments: &[&str]| {
-        let output = Command::new("curl")
-            .args(["-sS", "--max-time", "20", "--noproxy", "*"])
-            .args(arguments)
-            .arg(&url)
-            .output();
+        let output =
+            Command::new("curl").args(["-sS", "--max-time", "20", "--noproxy", "*"]).args(arguments).arg(&url).output();
         let output = output.expect("these tests need curl");
-        assert!(
-            output.status.success(),
-            "{arguments:?}: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8_lossy(&output.stdout).into_owned()
     };
     assert!(curl(&[]).starts_with("GET /from/curl HTTP/1.1\r\nHost: 127.0.0.1:"));
     assert!(curl(&["--data", "some text"]).ends_with("\r\n\r\nsome text"));
     assert!(curl(&["--http2"]).starts_with("GET /from/curl HTTP/1.1\r\n"));
     assert!(curl(&["--head"]).starts_with("HTTP/1.1 200 OK\r\n"));
-    let chunked = [
-        "-X",
-        "PUT",
-        "-H",
-        "Transfer-Encoding: chunked",
-        "-H",
-        "Expect: 100-continue",
-        "--data",
-        "some text",
-    ];
+    let chunked =
+        ["-X", "PUT", "-H", "Transfer-Encoding: chunked", "-H", "Expect: 100-continue", "--data", "some text"];
     assert!(curl(&chunked).ends_with("9\r\nsome text\r\n0\r\n\r\n"));
 }
 
 fn output(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_kuma-tcp-echo"))
-        .args(arguments)
-        .output()
-        .expect("the program starts")
+    Command::new(env!("CARGO_BIN_EXE_kuma-tcp-echo")).args(arguments).output().expect("the program starts")
 }
 
 #[test]
@@ -222,14 +184,8 @@ fn mistakes_end_with_2_and_the_usage() {
     let output = output(&["-prot", "9000"]);
     assert_eq!(output.status.code(), Some(2));
     let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        stderr.starts_with("flag provided but not defined: -prot\n"),
-        "{stderr}"
-    );
-    assert!(
-        stderr.contains("Usage: kuma-tcp-echo [-port N]"),
-        "{stderr}"
-    );
+    assert!(stderr.starts_with("flag provided but not defined: -prot\n"), "{stderr}");
+    assert!(stderr.contains("Usage: kuma-tcp-echo [-port N]"), "{stderr}");
 }
 
 #[test]
@@ -238,10 +194,7 @@ fn a_port_in_use_ends_with_1_and_names_the_port() {
     let output = output(&["-port", &echo.port.to_string()]);
     assert_eq!(output.status.code(), Some(1));
     let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        stderr.starts_with(&format!("Error: could not listen on port {}: ", echo.port)),
-        "{stderr}"
-    );
+    assert!(stderr.starts_with(&format!("Error: could not listen on port {}: ", echo.port)), "{stderr}");
 }
 
 #[test]
@@ -249,10 +202,5 @@ fn version() {
     let plain = output(&["version"]);
     assert!(plain.status.success());
     assert_eq!(String::from_utf8_lossy(&plain.stdout).lines().count(), 1);
-    assert_eq!(
-        String::from_utf8_lossy(&output(&["version", "--detailed"]).stdout)
-            .lines()
-            .count(),
-        4
-    );
+    assert_eq!(String::from_utf8_lossy(&output(&["version", "--detailed"]).stdout).lines().count(), 4);
 }

@@ -38,34 +38,16 @@ fn list(session: &Session) -> Result<String, Failure> {
     let configuration = session.configuration()?;
     let active = configuration.active().map(|active| active.name).ok();
     let row = |control_plane: &crate::config::ControlPlane| {
-        let mark = if active == Some(control_plane.name.as_str()) {
-            "*"
-        } else {
-            ""
-        };
-        vec![
-            mark.to_owned(),
-            control_plane.name.clone(),
-            control_plane.coordinates.api_server.url.clone(),
-        ]
+        let mark = if active == Some(control_plane.name.as_str()) { "*" } else { "" };
+        vec![mark.to_owned(), control_plane.name.clone(), control_plane.coordinates.api_server.url.clone()]
     };
     let rows: Vec<Vec<String>> = configuration.control_planes.iter().map(row).collect();
     Ok(table(&["ACTIVE", "NAME", "ADDRESS"], &rows))
 }
 
 async fn add(session: &Session, arguments: AddControlPlane) -> Result<String, Failure> {
-    let AddControlPlane {
-        name,
-        address,
-        overwrite,
-        admin_client_cert,
-        admin_client_key,
-    } = arguments;
-    let invalid = |reason: String| {
-        Failure::new(format!(
-            "Control Plane configuration is not valid: {reason}"
-        ))
-    };
+    let AddControlPlane { name, address, overwrite, admin_client_cert, admin_client_key } = arguments;
+    let invalid = |reason: String| Failure::new(format!("Control Plane configuration is not valid: {reason}"));
     if name.trim().is_empty() {
         return Err(invalid("the name must not be empty".to_owned()));
     }
@@ -84,18 +66,13 @@ async fn add(session: &Session, arguments: AddControlPlane) -> Result<String, Fa
     probe(&address, session.log).await?;
     let context = Context {
         control_plane: name.clone(),
-        credentials: Some(Credentials {
-            admin_api: Some(admin_api),
-        }),
+        credentials: Some(Credentials { admin_api: Some(admin_api) }),
         defaults: None,
         name: name.clone(),
     };
     configuration.put(&address, context);
     session.config_file.save(&configuration)?;
-    Ok(format!(
-        "added Control Plane {name:?}\n{}",
-        active(&configuration)
-    ))
+    Ok(format!("added Control Plane {name:?}\n{}", active(&configuration)))
 }
 
 fn remove(session: &Session, name: &str) -> Result<String, Failure> {
@@ -104,10 +81,7 @@ fn remove(session: &Session, name: &str) -> Result<String, Failure> {
         return Err(unknown(name));
     }
     session.config_file.save(&configuration)?;
-    Ok(format!(
-        "removed Control Plane {name:?}\n{}",
-        active(&configuration)
-    ))
+    Ok(format!("removed Control Plane {name:?}\n{}", active(&configuration)))
 }
 
 fn switch(session: &Session, name: &str) -> Result<String, Failure> {
@@ -134,21 +108,12 @@ fn active(configuration: &Configuration) -> String {
 
 /// Fails on files that can't be read, and warns of a key that others can read.
 fn check_files(admin_api: &AdminApi) -> Result<(), Failure> {
-    let AdminApi {
-        client_cert,
-        client_key,
-    } = admin_api;
-    for path in [client_cert, client_key]
-        .into_iter()
-        .filter(|path| !path.is_empty())
-    {
+    let AdminApi { client_cert, client_key } = admin_api;
+    for path in [client_cert, client_key].into_iter().filter(|path| !path.is_empty()) {
         let file = std::fs::File::open(path).and_then(|file| file.metadata());
-        let metadata =
-            file.map_err(|error| Failure::new(format!("could not read {path:?}: {error}")))?;
+        let metadata = file.map_err(|error| Failure::new(format!("could not read {path:?}: {error}")))?;
         if path == client_key && metadata.permissions().mode() & 0o077 != 0 {
-            eprintln!(
-                "Warning: the key in {path:?} can be read by other users of this machine; `chmod 600` it"
-            );
+            eprintln!("Warning: the key in {path:?} can be read by other users of this machine; `chmod 600` it");
         }
     }
     Ok(())
@@ -156,21 +121,14 @@ fn check_files(admin_api: &AdminApi) -> Result<(), Failure> {
 
 /// Asks whether an address is that of a control plane.
 async fn probe(address: &str, log: bool) -> Result<(), Failure> {
-    match Client::new(address, PROBE_TIMEOUT, log)?
-        .get(&[], &[])
-        .await
-    {
+    match Client::new(address, PROBE_TIMEOUT, log)?.get(&[], &[]).await {
         Ok(index) if index.get("tagline").and_then(Value::as_str) == Some("Kuma") => Ok(()),
-        Ok(_) => Err(Failure::new(
-            "provided address is not valid Kuma Control Plane API Server",
-        )),
-        Err(CallError::Unreachable { reason, .. }) => Err(Failure::new(format!(
-            "could not connect to the Control Plane API Server: {reason}"
-        ))),
-        Err(CallError::Refused(refusal)) => {
-            Err(Failure::new("Control Plane API Server is not responding")
-                .note(format!("{address} answers {}", refusal.status)))
+        Ok(_) => Err(Failure::new("provided address is not valid Kuma Control Plane API Server")),
+        Err(CallError::Unreachable { reason, .. }) => {
+            Err(Failure::new(format!("could not connect to the Control Plane API Server: {reason}")))
         }
+        Err(CallError::Refused(refusal)) => Err(Failure::new("Control Plane API Server is not responding")
+            .note(format!("{address} answers {}", refusal.status))),
         Err(CallError::Garbled { reason, .. }) => Err(Failure::new(format!(
             "could not unmarshal body from the Control Plane API Server. Provided address is not valid Kuma Control Plane API Server: {reason}"
         ))),

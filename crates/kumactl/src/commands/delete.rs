@@ -13,12 +13,9 @@ pub(super) async fn run(session: &Session, arguments: Delete) -> Result<String, 
     path.push(segment(&name)?);
     match session.api()?.delete(&path).await {
         Ok(()) => Ok(format!("deleted {} \"{name}\"\n", kind.name)),
-        Err(CallError::Refused(refusal)) if refusal.is_not_found() => Err(Failure::new(format!(
-            "there is no {} with name \"{name}\"",
-            kind.name
-        ))),
-        Err(error) => {
-            Err(Failure::from(error).context(format!("failed to delete {} \"{name}\"", kind.name)))
+        Err(CallError::Refused(refusal)) if refusal.is_not_found() => {
+            Err(Failure::new(format!("there is no {} with name \"{name}\"", kind.name)))
         }
+        Err(error) => Err(Failure::from(error).context(format!("failed to delete {} \"{name}\"", kind.name))),
     }
 }

@@ -12,40 +12,19 @@ use crate::session::Session;
 use crate::table::table;
 
 /// Header of the table of dataplanes.
-const DATAPLANE_COLUMNS: [&str; 8] = [
-    "MESH",
-    "NAME",
-    "TAGS",
-    "STATUS",
-    "LAST CONNECTED AGO",
-    "LAST UPDATED AGO",
-    "TOTAL UPDATES",
-    "TOTAL ERRORS",
-];
+const DATAPLANE_COLUMNS: [&str; 8] =
+    ["MESH", "NAME", "TAGS", "STATUS", "LAST CONNECTED AGO", "LAST UPDATED AGO", "TOTAL UPDATES", "TOTAL ERRORS"];
 
 /// Lists dataplanes with their connection to the control plane.
-pub(super) async fn dataplanes(
-    session: &Session,
-    arguments: InspectDataplanes,
-) -> Result<String, Failure> {
-    let InspectDataplanes {
-        tag,
-        output: Output { format },
-    } = arguments;
-    let tags: Vec<(&str, String)> = tag
-        .into_iter()
-        .map(|(name, value)| ("tag", format!("{name}:{value}")))
-        .collect();
+pub(super) async fn dataplanes(session: &Session, arguments: InspectDataplanes) -> Result<String, Failure> {
+    let InspectDataplanes { tag, output: Output { format } } = arguments;
+    let tags: Vec<(&str, String)> = tag.into_iter().map(|(name, value)| ("tag", format!("{name}:{value}"))).collect();
     let path = ["meshes", segment(&session.mesh)?, "dataplanes+insights"];
     let overviews = session.api()?.list(&path, &tags).await;
-    let overviews =
-        overviews.map_err(|error| Failure::from(error).context("failed to list Dataplanes"))?;
+    let overviews = overviews.map_err(|error| Failure::from(error).context("failed to list Dataplanes"))?;
     show(overviews, format, |overviews| {
         let now = Timestamp::now();
-        let rows: Vec<Vec<String>> = overviews
-            .iter()
-            .map(|overview| dataplane_row(overview, now))
-            .collect();
+        let rows: Vec<Vec<String>> = overviews.iter().map(|overview| dataplane_row(overview, now)).collect();
         table(&DATAPLANE_COLUMNS, &rows)
     })
 }
@@ -53,41 +32,20 @@ pub(super) async fn dataplanes(
 /// The cells of one overview. Both times are those of the newest connection; updates and errors are summed over all of them.
 fn dataplane_row(overview: &Value, now: Timestamp) -> Vec<String> {
     // An overview is a Dataplane whose spec stands one level deeper, so the first cells are those of `get dataplanes`.
-    let mut dataplane = overview
-        .get("dataplane")
-        .cloned()
-        .unwrap_or_else(|| Value::Object(Default::default()));
+    let mut dataplane = overview.get("dataplane").cloned().unwrap_or_else(|| Value::Object(Default::default()));
     for field in ["mesh", "name"] {
         dataplane[field] = overview.get(field).cloned().unwrap_or_default();
     }
-    let mut row = kuma_model::kind("Dataplane")
-        .map(|kind: &Kind| kind.row(&document(kind, &dataplane)))
-        .unwrap_or_default();
-    let insight: DataplaneInsight = overview
-        .get("dataplaneInsight")
-        .and_then(|insight| decode_spec(insight).ok())
-        .unwrap_or_default();
+    let mut row =
+        kuma_model::kind("Dataplane").map(|kind: &Kind| kind.row(&document(kind, &dataplane))).unwrap_or_default();
+    let insight: DataplaneInsight =
+        overview.get("dataplaneInsight").and_then(|insight| decode_spec(insight).ok()).unwrap_or_default();
     let latest = insight.latest();
     let total = insight.sum();
     row.extend([
-        if insight.is_online() {
-            "Online"
-        } else {
-            "Offline"
-        }
-        .to_owned(),
-        ago(
-            now,
-            latest
-                .and_then(|subscription| subscription.connect_time)
-                .map(Timestamp::from),
-        ),
-        ago(
-            now,
-            latest
-                .and_then(|subscription| subscription.status.last_update_time)
-                .map(Timestamp::from),
-        ),
+        if insight.is_online() { "Online" } else { "Offline" }.to_owned(),
+        ago(now, latest.and_then(|subscription| subscription.connect_time).map(Timestamp::from)),
+        ago(now, latest.and_then(|subscription| subscription.status.last_update_time).map(Timestamp::from)),
         total.responses_sent.to_string(),
         total.responses_rejected.to_string(),
     ]);

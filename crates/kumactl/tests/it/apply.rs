@@ -19,17 +19,10 @@ fn a_document_comes_from_stdin_or_a_file() {
     let control_plane = ControlPlane::start();
     let mut transcript = Transcript::new(&control_plane);
     transcript.file("dp.yaml", DATAPLANE);
-    transcript.file(
-        "mesh.json",
-        r#"{"type": "Mesh", "name": "default", "mtls": {"enabled": true, "ca": {"builtin": {}}}}"#,
-    );
     transcript
-        .run_with_input("apply -f -", DATAPLANE)
-        .run_with_input("apply", DATAPLANE);
-    transcript
-        .run("apply -f dp.yaml")
-        .run("apply --file=mesh.json")
-        .run("apply -f missing.yaml");
+        .file("mesh.json", r#"{"type": "Mesh", "name": "default", "mtls": {"enabled": true, "ca": {"builtin": {}}}}"#);
+    transcript.run_with_input("apply -f -", DATAPLANE).run_with_input("apply", DATAPLANE);
+    transcript.run("apply -f dp.yaml").run("apply --file=mesh.json").run("apply -f missing.yaml");
     assert_snapshot!(transcript.text());
 }
 
@@ -37,10 +30,8 @@ fn a_document_comes_from_stdin_or_a_file() {
 fn placeholders_are_filled() {
     let control_plane = ControlPlane::start();
     let mut transcript = Transcript::new(&control_plane);
-    let template = DATAPLANE
-        .replace("dp-echo-1", "{{ name }}")
-        .replace(": echo", ": {{{service}}}")
-        .replace("9000", "{{port}}");
+    let template =
+        DATAPLANE.replace("dp-echo-1", "{{ name }}").replace(": echo", ": {{{service}}}").replace("9000", "{{port}}");
     transcript.file("dp.yaml", &template);
     transcript.run("apply -f dp.yaml -v name=dp-1,port=9000 --var service=echo");
     transcript.run("apply -f dp.yaml -v name=dp-1");
@@ -91,10 +82,7 @@ fn the_first_refusal_ends_it_and_says_what_was_applied() {
         &format!("{DATAPLANE}\n---\n{elsewhere}\n---\n{third}\n---\ntype: Mesh\nname: demo\n"),
     );
     transcript.run_with_input("apply", &format!("{elsewhere}\n---\n{third}"));
-    control_plane.answers(
-        "PUT /meshes/default",
-        Answer::new(405, "405: Method Not Allowed"),
-    );
+    control_plane.answers("PUT /meshes/default", Answer::new(405, "405: Method Not Allowed"));
     transcript.run_with_input("apply", "type: Mesh\nname: default");
     assert_snapshot!(transcript.text());
 }

@@ -37,47 +37,28 @@ pub(crate) struct Answer {
 
 impl Answer {
     pub(crate) fn new(status: u16, body: impl Into<Vec<u8>>) -> Answer {
-        Answer {
-            status: StatusCode::from_u16(status).expect("a status"),
-            location: None,
-            body: body.into(),
-        }
+        Answer { status: StatusCode::from_u16(status).expect("a status"), location: None, body: body.into() }
     }
 
     pub(crate) fn redirect(location: &str) -> Answer {
-        Answer {
-            location: Some(location.to_owned()),
-            ..Answer::new(302, "")
-        }
+        Answer { location: Some(location.to_owned()), ..Answer::new(302, "") }
     }
 }
 
 impl ControlPlane {
     /// Starts with the Mesh `default`.
     pub(crate) fn start() -> ControlPlane {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .expect("a runtime");
-        let listener = runtime
-            .block_on(tokio::net::TcpListener::bind("127.0.0.1:0"))
-            .expect("a port");
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+        let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).expect("a port");
         let port = listener.local_addr().expect("an address").port();
         let default = json!({"type": "Mesh", "name": "default", "mtls": {"ca": {"builtin": {}}}});
-        let known = Known {
-            resources: BTreeMap::from([("/meshes/default".to_owned(), default)]),
-            port,
-            ..Known::default()
-        };
+        let known =
+            Known { resources: BTreeMap::from([("/meshes/default".to_owned(), default)]), port, ..Known::default() };
         let state = Arc::new(Mutex::new(known));
         let router = Router::new().fallback(handle).with_state(state.clone());
         runtime.spawn(async move { axum::serve(listener, router).await });
-        ControlPlane {
-            port,
-            state,
-            _runtime: runtime,
-        }
+        ControlPlane { port, state, _runtime: runtime }
     }
 
     pub(crate) fn address(&self) -> String {
@@ -86,11 +67,7 @@ impl ControlPlane {
 
     /// Prescribes the answer to a request such as `GET /meshes`.
     pub(crate) fn answers(&self, request: &str, answer: Answer) -> &Self {
-        self.state
-            .lock()
-            .expect("no panic")
-            .answers
-            .insert(request.to_owned(), answer);
+        self.state.lock().expect("no panic").answers.insert(request.to_owned(), answer);
         self
     }
 
@@ -118,15 +95,7 @@ async fn handle(
         }
     }
     known.requests.push(request);
-    if let Some(Answer {
-        status,
-        location,
-        body,
-    }) = known
-        .answers
-        .get(&format!("{method} {}", uri.path()))
-        .cloned()
-    {
+    if let Some(Answer { status, location, body }) = known.answers.get(&format!("{method} {}", uri.path())).cloned() {
         return match location {
             Some(location) => (status, [(header::LOCATION, location)]).into_response(),
             None => (status, body).into_response(),
@@ -135,10 +104,7 @@ async fn handle(
     let path = uri.path();
     let segments: Vec<&str> = path.split('/').skip(1).collect();
     match (method.as_str(), segments.as_slice()) {
-        ("GET", [""]) => json(
-            StatusCode::OK,
-            &json!({"tagline": "Kuma", "version": "0.4.0"}),
-        ),
+        ("GET", [""]) => json(StatusCode::OK, &json!({"tagline": "Kuma", "version": "0.4.0"})),
         ("GET", ["catalog"]) => {
             let local = format!("http://localhost:{}", known.port);
             json(
@@ -149,33 +115,21 @@ async fn handle(
         ("POST", ["tokens"]) => "the.dataplane.token".into_response(),
         ("GET", ["meshes"] | ["meshes", _, _]) => {
             let below = |key: &&String| {
-                key.strip_prefix(path)
-                    .and_then(|rest| rest.strip_prefix('/'))
-                    .is_some_and(|rest| !rest.contains('/'))
+                key.strip_prefix(path).and_then(|rest| rest.strip_prefix('/')).is_some_and(|rest| !rest.contains('/'))
             };
-            let items: Vec<Value> = known
-                .resources
-                .iter()
-                .filter(|(key, _)| below(key))
-                .map(|(_, item)| item.clone())
-                .collect();
+            let items: Vec<Value> =
+                known.resources.iter().filter(|(key, _)| below(key)).map(|(_, item)| item.clone()).collect();
             json(StatusCode::OK, &json!({"items": items}))
         }
         ("PUT", [_, mesh, ..]) => {
             if segments.len() == 4 && !known.resources.contains_key(&format!("/meshes/{mesh}")) {
                 let cause = json!([{"field": "mesh", "message": format!("mesh of name {mesh} is not found")}]);
-                let error = json!({"title": "Could not create a resource", "details": "Mesh is not found", "causes": cause});
+                let error =
+                    json!({"title": "Could not create a resource", "details": "Mesh is not found", "causes": cause});
                 return json(StatusCode::BAD_REQUEST, &error);
             }
-            if headers
-                .get(header::CONTENT_TYPE)
-                .is_none_or(|value| value != "application/json")
-            {
-                return (
-                    StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                    "415: Unsupported Media Type",
-                )
-                    .into_response();
+            if headers.get(header::CONTENT_TYPE).is_none_or(|value| value != "application/json") {
+                return (StatusCode::UNSUPPORTED_MEDIA_TYPE, "415: Unsupported Media Type").into_response();
             }
             let item = serde_json::from_slice(&body).expect("kumactl sends JSON");
             match known.resources.insert(path.to_owned(), item) {
@@ -185,20 +139,14 @@ async fn handle(
         }
         ("DELETE", _) => match known.resources.remove(path) {
             Some(_) => StatusCode::OK.into_response(),
-            None => json(
-                StatusCode::NOT_FOUND,
-                &json!({"title": "Could not delete a resource", "details": "Not found"}),
-            ),
+            None => {
+                json(StatusCode::NOT_FOUND, &json!({"title": "Could not delete a resource", "details": "Not found"}))
+            }
         },
         _ => (StatusCode::NOT_FOUND, "404: Page Not Found").into_response(),
     }
 }
 
 fn json(status: StatusCode, value: &Value) -> Response {
-    (
-        status,
-        [(header::CONTENT_TYPE, "application/json")],
-        value.to_string(),
-    )
-        .into_response()
+    (status, [(header::CONTENT_TYPE, "application/json")], value.to_string()).into_response()
 }

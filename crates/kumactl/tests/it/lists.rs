@@ -18,13 +18,9 @@ fn every_kind_is_applied_listed_and_deleted() {
         transcript.run(&format!("get {} --mesh demo", kind.cli_list));
     }
     for kind in offered().rev() {
-        let document = documents()
-            .into_iter()
-            .find(|document| document["type"] == kind.name);
-        let name = document
-            .as_ref()
-            .and_then(|document| document["name"].as_str())
-            .expect("the example has every kind");
+        let document = documents().into_iter().find(|document| document["type"] == kind.name);
+        let name =
+            document.as_ref().and_then(|document| document["name"].as_str()).expect("the example has every kind");
         transcript.run(&format!("delete {} {name} --mesh=demo", kind.cli_one));
     }
     assert_snapshot!(transcript.text());
@@ -42,16 +38,9 @@ fn documents() -> Vec<serde_json::Value> {
 fn a_list_is_shown_in_three_forms() {
     let control_plane = ControlPlane::start();
     let mut transcript = Transcript::new(&control_plane);
-    transcript
-        .run_with_input("apply -f -", ALL_KINDS)
-        .run("get dataplanes --mesh demo -o table");
-    transcript
-        .run("get dataplanes --mesh demo -o yaml")
-        .run("get dataplanes --mesh demo --output=json");
-    transcript
-        .run("get traffic-routes")
-        .run("get traffic-routes -o yaml")
-        .run("get traffic-routes -ojson");
+    transcript.run_with_input("apply -f -", ALL_KINDS).run("get dataplanes --mesh demo -o table");
+    transcript.run("get dataplanes --mesh demo -o yaml").run("get dataplanes --mesh demo --output=json");
+    transcript.run("get traffic-routes").run("get traffic-routes -o yaml").run("get traffic-routes -ojson");
     assert_snapshot!(transcript.text());
 }
 
@@ -65,15 +54,8 @@ fn what_is_shown_can_be_applied_again() {
             let list = format!("get {} --mesh demo -o {format}", kind.cli_list);
             let shown = String::from_utf8(transcript.output(&list, "").stdout).expect("text");
             let output = transcript.output("apply", &shown);
-            assert!(
-                output.status.success(),
-                "{}\n{shown}",
-                String::from_utf8_lossy(&output.stderr)
-            );
-            assert_eq!(
-                String::from_utf8_lossy(&transcript.output(&list, "").stdout),
-                shown
-            );
+            assert!(output.status.success(), "{}\n{shown}", String::from_utf8_lossy(&output.stderr));
+            assert_eq!(String::from_utf8_lossy(&transcript.output(&list, "").stdout), shown);
         }
     }
 }
@@ -83,15 +65,15 @@ fn dataplanes_are_inspected() {
     let control_plane = ControlPlane::start();
     let overviews = |now: jiff::Timestamp| {
         let ago = |seconds| (now - jiff::SignedDuration::from_secs(seconds)).to_string();
-        let inbound =
-            json!({"interface": "127.0.0.1:80:8080", "tags": {"service": "web", "version": "v2"}});
+        let inbound = json!({"interface": "127.0.0.1:80:8080", "tags": {"service": "web", "version": "v2"}});
         let networking = json!({"networking": {"inbound": [inbound]}});
         let sent = |sent: &str, rejected: &str| json!({"responsesSent": sent, "responsesRejected": rejected});
         let before = json!({"id": "1", "controlPlaneInstanceId": "a", "connectTime": ago(400_000), "disconnectTime": ago(300_000),
             "status": {"lastUpdateTime": ago(390_000), "total": sent("40", "2")}});
         let latest = json!({"id": "2", "controlPlaneInstanceId": "a", "connectTime": ago(7_384),
             "status": {"lastUpdateTime": ago(0), "total": sent("2", "0")}});
-        let ended = json!({"id": "3", "controlPlaneInstanceId": "a", "connectTime": ago(90), "disconnectTime": ago(10)});
+        let ended =
+            json!({"id": "3", "controlPlaneInstanceId": "a", "connectTime": ago(90), "disconnectTime": ago(10)});
         json!({"items": [
             {"type": "DataplaneOverview", "mesh": "default", "name": "web-1",
              "dataplane": networking, "dataplaneInsight": {"subscriptions": [before, latest]}},
@@ -108,9 +90,7 @@ fn dataplanes_are_inspected() {
     transcript.run("inspect dataplanes");
     let instant = "2020-01-26T12:00:00Z".parse().expect("a time");
     control_plane.answers(request, Answer::new(200, overviews(instant)));
-    transcript.run(
-        "inspect dataplanes --tag service=web.default.svc:80 --tag version=v2,env=a=b -o json",
-    );
+    transcript.run("inspect dataplanes --tag service=web.default.svc:80 --tag version=v2,env=a=b -o json");
     transcript.run("inspect dataplanes -o yaml");
     assert_snapshot!(without_ages(&transcript.text()));
 }
@@ -120,16 +100,12 @@ fn without_ages(text: &str) -> String {
     let is_age = |word: &str| {
         let digits = word.strip_suffix('s').unwrap_or_default();
         digits.starts_with(|c: char| c.is_ascii_digit())
-            && digits
-                .chars()
-                .all(|c| c.is_ascii_digit() || c == 'm' || c == 'h')
+            && digits.chars().all(|c| c.is_ascii_digit() || c == 'm' || c == 'h')
     };
     let line = |line: &str| match line.split(' ').any(is_age) {
-        true => line
-            .split_whitespace()
-            .map(|word| if is_age(word) { "AGE" } else { word })
-            .collect::<Vec<_>>()
-            .join("   "),
+        true => {
+            line.split_whitespace().map(|word| if is_age(word) { "AGE" } else { word }).collect::<Vec<_>>().join("   ")
+        }
         false => line.to_owned(),
     };
     text.lines().map(line).collect::<Vec<_>>().join("\n")
@@ -155,8 +131,5 @@ fn help_and_version() {
     assert_eq!(version("version"), kuma_version::text(false));
     assert_eq!(version("version -a"), kuma_version::text(true));
     assert_eq!(version("version --detailed"), kuma_version::text(true));
-    assert!(
-        !transcript.path(".kumactl").exists(),
-        "what needs no configuration makes none"
-    );
+    assert!(!transcript.path(".kumactl").exists(), "what needs no configuration makes none");
 }

@@ -20,8 +20,7 @@ fn why_there_is_no_token() {
     let control_plane = ControlPlane::start();
     let mut transcript = Transcript::new(&control_plane);
     let causes = json!([{"field": "name", "message": "cannot be empty"}]);
-    let invalid =
-        json!({"title": "Invalid request", "details": "Resource is not valid", "causes": causes});
+    let invalid = json!({"title": "Invalid request", "details": "Resource is not valid", "causes": causes});
     control_plane.answers("POST /tokens", Answer::new(400, invalid.to_string()));
     transcript.run("generate dataplane-token --name=");
     control_plane.answers("POST /tokens", Answer::new(404, "404: Page Not Found"));

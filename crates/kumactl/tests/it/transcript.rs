@@ -33,11 +33,7 @@ impl<'a> Transcript<'a> {
 
     /// A user who has never run kumactl.
     pub(crate) fn of_new_user(control_plane: &'a ControlPlane) -> Transcript<'a> {
-        Transcript {
-            home: tempfile::tempdir().expect("a folder"),
-            control_plane,
-            text: String::new(),
-        }
+        Transcript { home: tempfile::tempdir().expect("a folder"), control_plane, text: String::new() }
     }
 
     /// A path in the user's home.
@@ -58,20 +54,12 @@ impl<'a> Transcript<'a> {
     /// Runs a command line.
     pub(crate) fn run_with_input(&mut self, line: &str, input: &str) -> &mut Self {
         let output = self.output(line, input);
-        let Output {
-            status,
-            stdout,
-            stderr,
-        } = output;
+        let Output { status, stdout, stderr } = output;
         let _ = writeln!(self.text, "$ kumactl {line}");
         for (title, text) in [("stdout", stdout), ("stderr", stderr)] {
             if !text.is_empty() {
                 let text = String::from_utf8_lossy(&text);
-                let end = if text.ends_with('\n') {
-                    ""
-                } else {
-                    "(no line end)\n"
-                };
+                let end = if text.ends_with('\n') { "" } else { "(no line end)\n" };
                 let _ = write!(self.text, "-- {title}\n{text}{end}");
             }
         }
@@ -89,16 +77,9 @@ impl<'a> Transcript<'a> {
     }
 
     /// Runs a command line with environment variables beside HOME, of which there are none otherwise.
-    pub(crate) fn output_with(
-        &self,
-        line: &str,
-        input: &str,
-        variables: &[(&str, &str)],
-    ) -> Output {
+    pub(crate) fn output_with(&self, line: &str, input: &str, variables: &[(&str, &str)]) -> Output {
         let address = self.control_plane.address();
-        let arguments = line
-            .split(' ')
-            .map(|argument| argument.trim_matches('\'').replace("SERVER", &address));
+        let arguments = line.split(' ').map(|argument| argument.trim_matches('\'').replace("SERVER", &address));
         let mut child = Command::new(env!("CARGO_BIN_EXE_kumactl"))
             .args(arguments)
             .current_dir(self.home.path())
@@ -111,18 +92,13 @@ impl<'a> Transcript<'a> {
             .spawn()
             .expect("the program starts");
         // A program that does not read its input may be gone already.
-        let _ = child
-            .stdin
-            .take()
-            .expect("stdin is piped")
-            .write_all(input.as_bytes());
+        let _ = child.stdin.take().expect("stdin is piped").write_all(input.as_bytes());
         child.wait_with_output().expect("the program ends")
     }
 
     /// Writes down the content of a file in the user's home.
     pub(crate) fn show(&mut self, path: &str) -> &mut Self {
-        let text =
-            std::fs::read_to_string(self.path(path)).unwrap_or_else(|error| format!("{error}\n"));
+        let text = std::fs::read_to_string(self.path(path)).unwrap_or_else(|error| format!("{error}\n"));
         let _ = writeln!(self.text, "$ cat {path}\n{text}");
         self
     }
@@ -130,8 +106,6 @@ impl<'a> Transcript<'a> {
     /// Everything seen so far, without what differs from run to run.
     pub(crate) fn text(&self) -> String {
         let home: &Path = self.home.path();
-        self.text
-            .replace(&self.control_plane.address(), ADDRESS)
-            .replace(&home.display().to_string(), "HOME")
+        self.text.replace(&self.control_plane.address(), ADDRESS).replace(&home.display().to_string(), "HOME")
     }
 }

@@ -12,11 +12,8 @@ fn a_document_is_downloaded() {
     let control_plane = ControlPlane::start();
     control_plane.answers("GET /mesh.yaml", Answer::new(200, MESH));
     for hop in 1..=6 {
-        let next = if hop == 1 {
-            "/mesh.yaml".to_owned()
-        } else {
-            format!("{}/hop-{}", control_plane.address(), hop - 1)
-        };
+        let next =
+            if hop == 1 { "/mesh.yaml".to_owned() } else { format!("{}/hop-{}", control_plane.address(), hop - 1) };
         control_plane.answers(&format!("GET /hop-{hop}"), Answer::redirect(&next));
     }
     let mut transcript = Transcript::new(&control_plane);
@@ -31,10 +28,7 @@ fn what_may_not_be_downloaded_is_refused() {
     let control_plane = ControlPlane::start();
     control_plane.answers("GET /file", Answer::redirect("file:///etc/passwd"));
     control_plane.answers("GET /nowhere", Answer::redirect("http://"));
-    control_plane.answers(
-        "GET /password",
-        Answer::redirect("http://user:secret@127.0.0.1:1/"),
-    );
+    control_plane.answers("GET /password", Answer::redirect("http://user:secret@127.0.0.1:1/"));
     control_plane.answers("GET /empty", Answer::new(204, ""));
     control_plane.answers("GET /binary", Answer::new(200, b"\xff\xfe".to_vec()));
     control_plane.answers("GET /large", Answer::new(200, vec![b'a'; (10 << 20) + 1]));
