@@ -20,17 +20,12 @@ pub struct Any {
 impl Any {
     /// Packs a message.
     pub fn pack<M: Packed>(message: &M) -> Any {
-        Any {
-            type_url: M::TYPE_URL.to_owned(),
-            value: message.encode_to_vec().into(),
-        }
+        Any { type_url: M::TYPE_URL.to_owned(), value: message.encode_to_vec().into() }
     }
 
     /// The message, if it is of this type and reads as one.
     pub fn unpack<M: Packed>(&self) -> Option<M> {
-        (self.type_url == M::TYPE_URL)
-            .then(|| M::decode(self.value.clone()).ok())
-            .flatten()
+        (self.type_url == M::TYPE_URL).then(|| M::decode(self.value.clone()).ok()).flatten()
     }
 }
 
@@ -80,15 +75,12 @@ mod tests {
 
     #[test]
     fn every_name_is_one_of_envoys() {
-        let set =
-            prost_types::FileDescriptorSet::decode(FILE_DESCRIPTOR_SET).expect("descriptors read");
+        let set = prost_types::FileDescriptorSet::decode(FILE_DESCRIPTOR_SET).expect("descriptors read");
         let known: Vec<String> = set
             .file
             .iter()
             .flat_map(|file| {
-                file.message_type
-                    .iter()
-                    .map(move |message| format!("{}.{}", file.package(), message.name()))
+                file.message_type.iter().map(move |message| format!("{}.{}", file.package(), message.name()))
             })
             .collect();
         for name in NAMES {
@@ -96,9 +88,7 @@ mod tests {
         }
         for resource_type in ResourceType::ALL {
             assert!(
-                NAMES
-                    .iter()
-                    .any(|name| resource_type.type_url().ends_with(&format!("/{name}"))),
+                NAMES.iter().any(|name| resource_type.type_url().ends_with(&format!("/{name}"))),
                 "{resource_type:?}"
             );
         }
@@ -106,10 +96,7 @@ mod tests {
 
     #[test]
     fn another_type_does_not_unpack() {
-        let any = Any::pack(&cluster::v3::Cluster {
-            name: "a".into(),
-            ..Default::default()
-        });
+        let any = Any::pack(&cluster::v3::Cluster { name: "a".into(), ..Default::default() });
         assert_eq!(any.unpack::<listener::v3::Listener>(), None);
     }
 
@@ -118,18 +105,11 @@ mod tests {
         use crate::envoy::config::rbac::v3::Rbac;
         let names = ["web", "api", "db", "cache", "queue"];
         let forwards = Rbac {
-            policies: names
-                .iter()
-                .map(|n| (n.to_string(), Default::default()))
-                .collect(),
+            policies: names.iter().map(|n| (n.to_string(), Default::default())).collect(),
             ..Default::default()
         };
         let backwards = Rbac {
-            policies: names
-                .iter()
-                .rev()
-                .map(|n| (n.to_string(), Default::default()))
-                .collect(),
+            policies: names.iter().rev().map(|n| (n.to_string(), Default::default())).collect(),
             ..Default::default()
         };
         assert_eq!(forwards.encode_to_vec(), backwards.encode_to_vec());

@@ -37,25 +37,17 @@ impl ResourceType {
     pub const fn type_url(self) -> &'static str {
         match self {
             ResourceType::Cluster => "type.googleapis.com/envoy.config.cluster.v3.Cluster",
-            ResourceType::Endpoint => {
-                "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
-            }
-            ResourceType::Secret => {
-                "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
-            }
+            ResourceType::Endpoint => "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment",
+            ResourceType::Secret => "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
             ResourceType::Listener => "type.googleapis.com/envoy.config.listener.v3.Listener",
-            ResourceType::ExtensionConfig => {
-                "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig"
-            }
+            ResourceType::ExtensionConfig => "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig",
             ResourceType::Route => "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
         }
     }
 
     /// The kind that a type URL names, if it is one of ours.
     pub fn from_type_url(type_url: &str) -> Option<ResourceType> {
-        ResourceType::ALL
-            .into_iter()
-            .find(|resource_type| resource_type.type_url() == type_url)
+        ResourceType::ALL.into_iter().find(|resource_type| resource_type.type_url() == type_url)
     }
 }
 
@@ -67,14 +59,8 @@ mod tests {
     fn type_urls_read_back() {
         for (index, resource_type) in ResourceType::ALL.into_iter().enumerate() {
             assert_eq!(resource_type as usize, index);
-            assert_eq!(
-                ResourceType::from_type_url(resource_type.type_url()),
-                Some(resource_type)
-            );
+            assert_eq!(ResourceType::from_type_url(resource_type.type_url()), Some(resource_type));
         }
-        assert_eq!(
-            ResourceType::from_type_url("type.googleapis.com/envoy.api.v2.Cluster"),
-            None
-        );
+        assert_eq!(ResourceType::from_type_url("type.googleapis.com/envoy.api.v2.Cluster"), None);
     }
 }

@@ -34,10 +34,7 @@ pub(crate) fn local(port: u16) -> Cluster {
 pub(crate) fn service(name: &str, tls: Option<&str>) -> Cluster {
     Cluster {
         cluster_discovery_type: Some(ClusterDiscoveryType::Type(DiscoveryType::Eds as i32)),
-        eds_cluster_config: Some(EdsClusterConfig {
-            eds_config: Some(ads::source()),
-            ..EdsClusterConfig::default()
-        }),
+        eds_cluster_config: Some(EdsClusterConfig { eds_config: Some(ads::source()), ..EdsClusterConfig::default() }),
         transport_socket: tls.map(tls::upstream),
         ..named(name.to_owned())
     }

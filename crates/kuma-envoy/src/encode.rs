@@ -62,21 +62,13 @@ pub fn encode(key: &ResourceKey) -> Encoded {
         ResourceKey::Split { outbound, service, clusters } => {
             extension(names::split(outbound), Any::pack(&outbound::split(service, clusters)))
         }
-        ResourceKey::MeshCa { roots } => {
-            resource(ResourceType::Secret, names::MESH_CA.into(), &secret::mesh_ca(roots))
-        }
+        ResourceKey::MeshCa { roots } => resource(ResourceType::Secret, names::MESH_CA.into(), &secret::mesh_ca(roots)),
     }
 }
 
 pub(crate) fn resource<M: Packed>(resource_type: ResourceType, name: Arc<str>, message: &M) -> Encoded {
     debug_assert_eq!(M::TYPE_URL, resource_type.type_url());
-    Encoded {
-        resource_type,
-        name,
-        value: Message::encode_to_vec(message).into(),
-        requires: None,
-        placeholder: false,
-    }
+    Encoded { resource_type, name, value: Message::encode_to_vec(message).into(), requires: None, placeholder: false }
 }
 
 /// In a transparent proxy connections are handed on by the listener that takes them all; the others bind no port.

@@ -17,10 +17,8 @@ const LB_METADATA: &str = "envoy.lb";
 
 /// A cluster's endpoints. None is an answer too: Envoy waits for one, and a connection is then reset at once.
 pub(crate) fn assignment(cluster: &str, endpoints: &Endpoints) -> ClusterLoadAssignment {
-    let lb_endpoints: Vec<LbEndpoint> = endpoints
-        .iter()
-        .map(|found| endpoint(found.address, found.port, Some(&found.tags)))
-        .collect();
+    let lb_endpoints: Vec<LbEndpoint> =
+        endpoints.iter().map(|found| endpoint(found.address, found.port, Some(&found.tags))).collect();
     ClusterLoadAssignment {
         cluster_name: cluster.to_owned(),
         endpoints: if lb_endpoints.is_empty() {
@@ -49,8 +47,5 @@ fn metadata(tags: &Tags) -> Metadata {
         .iter()
         .map(|(key, value)| (key.clone(), Value { kind: Some(value::Kind::StringValue(value.clone())) }))
         .collect();
-    Metadata {
-        filter_metadata: BTreeMap::from([(LB_METADATA.to_owned(), Struct { fields })]),
-        ..Metadata::default()
-    }
+    Metadata { filter_metadata: BTreeMap::from([(LB_METADATA.to_owned(), Struct { fields })]), ..Metadata::default() }
 }

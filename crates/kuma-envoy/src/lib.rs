@@ -2,7 +2,7 @@
 //!
 //! Two steps. [`plan`] says, without any protobuf, what a proxy gets: a list of [`ResourceKey`]s. [`encode`] turns one key
 //! into bytes; it reads nothing but the key, so equal keys give equal bytes and one encoding serves every proxy.
-//! [`bootstrap`] is what a proxy starts with, before it can ask for anything.
+//! [`bootstrap()`] is what a proxy starts with, before it can ask for anything.
 //!
 //! ```
 //! use kuma_envoy::{ResourceKey, encode};
@@ -22,7 +22,7 @@
 
 mod address;
 mod ads;
-pub mod bootstrap;
+mod bootstrap;
 mod cluster;
 mod encode;
 mod endpoints;

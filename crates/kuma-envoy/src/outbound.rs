@@ -58,9 +58,5 @@ pub(crate) fn split(service: &str, clusters: &[WeightedCluster]) -> TcpProxy {
                 .collect(),
         }),
     };
-    TcpProxy {
-        stat_prefix: names::stat_prefix(service),
-        cluster_specifier: Some(specifier),
-        ..TcpProxy::default()
-    }
+    TcpProxy { stat_prefix: names::stat_prefix(service), cluster_specifier: Some(specifier), ..TcpProxy::default() }
 }

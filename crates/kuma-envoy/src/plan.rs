@@ -55,7 +55,13 @@ impl Plan<'_> {
         if self.clusters.insert(Arc::from(names::local_cluster(service_port))) {
             self.keys.push(ResourceKey::LocalCluster { port: service_port });
         }
-        self.keys.push(ResourceKey::InboundListener { address, port, service_port, tls, transparent: self.transparent });
+        self.keys.push(ResourceKey::InboundListener {
+            address,
+            port,
+            service_port,
+            tls,
+            transparent: self.transparent,
+        });
         if tls {
             self.permissions(inbound, Arc::from(names::inbound_listener(address, port)));
         }

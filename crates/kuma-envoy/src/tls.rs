@@ -42,11 +42,7 @@ pub(crate) fn upstream(spiffe_id: &str) -> TransportSocket {
 
 /// A name that a certificate must have.
 pub(crate) fn san(matcher: StringMatcher) -> SubjectAltNameMatcher {
-    SubjectAltNameMatcher {
-        san_type: SanType::Uri as i32,
-        matcher: Some(matcher),
-        ..SubjectAltNameMatcher::default()
-    }
+    SubjectAltNameMatcher { san_type: SanType::Uri as i32, matcher: Some(matcher), ..SubjectAltNameMatcher::default() }
 }
 
 /// Matches the SPIFFE ids of a peer, in a certificate and in RBAC alike.

@@ -19,13 +19,10 @@ pub(crate) fn scan(binary: &[u8]) -> BTreeMap<String, FileDescriptorProto> {
         let Some(start) = start_of_file(binary, end_of_name) else {
             continue;
         };
-        let Ok(file) = FileDescriptorProto::decode(&binary[start..end_of_file(binary, start)])
-        else {
+        let Ok(file) = FileDescriptorProto::decode(&binary[start..end_of_file(binary, start)]) else {
             continue;
         };
-        let known = files
-            .get(file.name())
-            .map_or(0, FileDescriptorProto::encoded_len);
+        let known = files.get(file.name()).map_or(0, FileDescriptorProto::encoded_len);
         // The name alone (in a list of dependencies, say) reads as a tiny descriptor: the longest is the real one.
         if file.encoded_len() > known {
             files.insert(file.name().to_owned(), file);
@@ -35,9 +32,7 @@ pub(crate) fn scan(binary: &[u8]) -> BTreeMap<String, FileDescriptorProto> {
 }
 
 fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
-    haystack
-        .windows(needle.len())
-        .position(|window| window == needle)
+    haystack.windows(needle.len()).position(|window| window == needle)
 }
 
 /// The tag and length before a file's name, if what stands there is one.
@@ -68,10 +63,7 @@ fn end_of_file(binary: &[u8], start: usize) -> usize {
         };
         let next = match wire_type {
             0 => after_value,
-            2 => match usize::try_from(value)
-                .ok()
-                .and_then(|length| after_value.checked_add(length))
-            {
+            2 => match usize::try_from(value).ok().and_then(|length| after_value.checked_add(length)) {
                 Some(next) if next <= binary.len() => next,
                 _ => return position,
             },

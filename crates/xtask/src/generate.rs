@@ -24,11 +24,7 @@ const WELL_KNOWN: [&str; 6] = [
 pub(crate) fn run(envoy: &Path) -> Result<()> {
     let binary = fs::read(envoy).with_context(|| format!("cannot read {}", envoy.display()))?;
     let files = descriptors::scan(&binary);
-    ensure!(
-        !files.is_empty(),
-        "{} carries no message descriptors",
-        envoy.display()
-    );
+    ensure!(!files.is_empty(), "{} carries no message descriptors", envoy.display());
     let pruned = prune::prune(&files, subset::ROOTS)?;
     let (messages, fields) = prune::count(&pruned)?;
     let set = self_contained(pruned, &files);
@@ -61,38 +57,18 @@ pub(crate) fn run(envoy: &Path) -> Result<()> {
 
 /// The root of the repository.
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .ancestors()
-        .nth(2)
-        .map(Path::to_path_buf)
-        .unwrap_or_default()
+    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).map(Path::to_path_buf).unwrap_or_default()
 }
 
 /// Adds the imports of each file, and the files of the well-known types.
-fn self_contained(
-    pruned: FileDescriptorSet,
-    files: &BTreeMap<String, FileDescriptorProto>,
-) -> FileDescriptorSet {
-    let kept: BTreeSet<String> = pruned
-        .file
-        .iter()
-        .map(|file| file.name().to_owned())
-        .collect();
+fn self_contained(pruned: FileDescriptorSet, files: &BTreeMap<String, FileDescriptorProto>) -> FileDescriptorSet {
+    let kept: BTreeSet<String> = pruned.file.iter().map(|file| file.name().to_owned()).collect();
     let is_well_known = |name: &str| WELL_KNOWN.contains(&name);
-    let well_known = files
-        .values()
-        .filter(|file| is_well_known(file.name()))
-        .cloned();
+    let well_known = files.values().filter(|file| is_well_known(file.name())).cloned();
     let with_imports = pruned.file.into_iter().map(|mut file| {
         let imports = &files[file.name()].dependency;
-        file.dependency = imports
-            .iter()
-            .filter(|name| kept.contains(*name) || is_well_known(name))
-            .cloned()
-            .collect();
+        file.dependency = imports.iter().filter(|name| kept.contains(*name) || is_well_known(name)).cloned().collect();
         file
     });
-    FileDescriptorSet {
-        file: well_known.chain(with_imports).collect(),
-    }
+    FileDescriptorSet { file: well_known.chain(with_imports).collect() }
 }

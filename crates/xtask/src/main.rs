@@ -16,12 +16,7 @@ const USAGE: &str = "usage: cargo xtask gen <path of an Envoy binary>
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    match arguments
-        .iter()
-        .map(String::as_str)
-        .collect::<Vec<_>>()
-        .as_slice()
-    {
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["gen", envoy] => generate(envoy),
         _ => bail!(USAGE),
     }
@@ -34,7 +29,5 @@ fn generate(envoy: &str) -> anyhow::Result<()> {
 
 #[cfg(not(feature = "generate"))]
 fn generate(_envoy: &str) -> anyhow::Result<()> {
-    bail!(
-        "the generator is left out of this build: run `cargo xtask gen`, or build with `--features generate`"
-    )
+    bail!("the generator is left out of this build: run `cargo xtask gen`, or build with `--features generate`")
 }

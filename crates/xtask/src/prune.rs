@@ -13,10 +13,7 @@ const WELL_KNOWN: &str = ".google.protobuf.";
 
 /// The files of the messages that the roots need, without services, options, other messages, deprecated fields and
 /// fields of a type that is left out.
-pub(crate) fn prune(
-    files: &BTreeMap<String, FileDescriptorProto>,
-    roots: &[&str],
-) -> Result<FileDescriptorSet> {
+pub(crate) fn prune(files: &BTreeMap<String, FileDescriptorProto>, roots: &[&str]) -> Result<FileDescriptorSet> {
     let mut messages = BTreeMap::new();
     for file in files.values() {
         for message in &file.message_type {
@@ -24,18 +21,11 @@ pub(crate) fn prune(
         }
     }
     let needed = closure(&messages, roots)?;
-    let file = files
-        .values()
-        .filter_map(|file| prune_file(file, &needed))
-        .collect();
+    let file = files.values().filter_map(|file| prune_file(file, &needed)).collect();
     Ok(FileDescriptorSet { file })
 }
 
-fn index<'a>(
-    scope: &str,
-    message: &'a DescriptorProto,
-    messages: &mut BTreeMap<String, &'a DescriptorProto>,
-) {
+fn index<'a>(scope: &str, message: &'a DescriptorProto, messages: &mut BTreeMap<String, &'a DescriptorProto>) {
     let name = format!("{scope}.{}", message.name());
     for nested in &message.nested_type {
         index(&name, nested, messages);
@@ -44,10 +34,7 @@ fn index<'a>(
 }
 
 /// Names of the messages and enums that the roots need, the roots included.
-fn closure(
-    messages: &BTreeMap<String, &DescriptorProto>,
-    roots: &[&str],
-) -> Result<BTreeSet<String>> {
+fn closure(messages: &BTreeMap<String, &DescriptorProto>, roots: &[&str]) -> Result<BTreeSet<String>> {
     let mut needed = BTreeSet::new();
     let mut open: Vec<String> = roots.iter().map(|&root| root.to_owned()).collect();
     while let Some(name) = open.pop() {
@@ -58,19 +45,9 @@ fn closure(
         let Some(message) = messages.get(&name) else {
             continue;
         };
-        open.extend(
-            message
-                .field
-                .iter()
-                .filter(|field| is_kept(field))
-                .filter_map(type_of)
-                .map(str::to_owned),
-        );
+        open.extend(message.field.iter().filter(|field| is_kept(field)).filter_map(type_of).map(str::to_owned));
         // A nested message is a path below its parent, in Rust too.
-        if let Some((parent, _)) = name
-            .rsplit_once('.')
-            .filter(|(parent, _)| messages.contains_key(*parent))
-        {
+        if let Some((parent, _)) = name.rsplit_once('.').filter(|(parent, _)| messages.contains_key(*parent)) {
             open.push(parent.to_owned());
         }
     }
@@ -82,36 +59,20 @@ fn closure(
 
 /// The message or enum that a field holds, unless it is a well-known one.
 fn type_of(field: &FieldDescriptorProto) -> Option<&str> {
-    field
-        .type_name
-        .as_deref()
-        .filter(|name| !name.starts_with(WELL_KNOWN))
+    field.type_name.as_deref().filter(|name| !name.starts_with(WELL_KNOWN))
 }
 
 fn is_kept(field: &FieldDescriptorProto) -> bool {
-    let deprecated = field
-        .options
-        .as_ref()
-        .is_some_and(|options| options.deprecated());
+    let deprecated = field.options.as_ref().is_some_and(|options| options.deprecated());
     !deprecated && type_of(field).is_none_or(|name| !is_left_out(name))
 }
 
-fn prune_file(
-    file: &FileDescriptorProto,
-    needed: &BTreeSet<String>,
-) -> Option<FileDescriptorProto> {
+fn prune_file(file: &FileDescriptorProto, needed: &BTreeSet<String>) -> Option<FileDescriptorProto> {
     let scope = format!(".{}", file.package());
-    let message_type: Vec<_> = file
-        .message_type
-        .iter()
-        .filter_map(|message| prune_message(&scope, message, needed))
-        .collect();
-    let enum_type: Vec<_> = file
-        .enum_type
-        .iter()
-        .filter(|kind| needed.contains(&format!("{scope}.{}", kind.name())))
-        .cloned()
-        .collect();
+    let message_type: Vec<_> =
+        file.message_type.iter().filter_map(|message| prune_message(&scope, message, needed)).collect();
+    let enum_type: Vec<_> =
+        file.enum_type.iter().filter(|kind| needed.contains(&format!("{scope}.{}", kind.name()))).cloned().collect();
     if message_type.is_empty() && enum_type.is_empty() {
         return None;
     }
@@ -125,28 +86,15 @@ fn prune_file(
     })
 }
 
-fn prune_message(
-    scope: &str,
-    message: &DescriptorProto,
-    needed: &BTreeSet<String>,
-) -> Option<DescriptorProto> {
+fn prune_message(scope: &str, message: &DescriptorProto, needed: &BTreeSet<String>) -> Option<DescriptorProto> {
     let name = format!("{scope}.{}", message.name());
     if !needed.contains(&name) {
         return None;
     }
-    let mut field: Vec<_> = message
-        .field
-        .iter()
-        .filter(|field| is_kept(field))
-        .cloned()
-        .collect();
+    let mut field: Vec<_> = message.field.iter().filter(|field| is_kept(field)).cloned().collect();
     // A oneof that lost all its fields goes; the others move up.
     let used: BTreeSet<i32> = field.iter().filter_map(|field| field.oneof_index).collect();
-    let moved: BTreeMap<i32, i32> = used
-        .iter()
-        .zip(0..)
-        .map(|(&before, after)| (before, after))
-        .collect();
+    let moved: BTreeMap<i32, i32> = used.iter().zip(0..).map(|(&before, after)| (before, after)).collect();
     for field in &mut field {
         field.oneof_index = field.oneof_index.map(|before| moved[&before]);
         field.options = None;
@@ -154,22 +102,14 @@ fn prune_message(
     Some(DescriptorProto {
         name: message.name.clone(),
         field,
-        nested_type: message
-            .nested_type
-            .iter()
-            .filter_map(|nested| prune_message(&name, nested, needed))
-            .collect(),
+        nested_type: message.nested_type.iter().filter_map(|nested| prune_message(&name, nested, needed)).collect(),
         enum_type: message
             .enum_type
             .iter()
             .filter(|kind| needed.contains(&format!("{name}.{}", kind.name())))
             .cloned()
             .collect(),
-        oneof_decl: used
-            .iter()
-            .filter_map(|&index| message.oneof_decl.get(index as usize))
-            .cloned()
-            .collect(),
+        oneof_decl: used.iter().filter_map(|&index| message.oneof_decl.get(index as usize)).cloned().collect(),
         // Says of a map's entry that it is one.
         options: message.options.clone(),
         ..Default::default()
@@ -185,15 +125,9 @@ pub(crate) fn count(set: &FileDescriptorSet) -> Result<(usize, usize)> {
             let kind = Type::try_from(field.r#type.context("a field without a type")?)?;
             ensure!(kind != Type::Group, "{} is a group", field.name());
         }
-        message
-            .nested_type
-            .iter()
-            .try_for_each(|nested| add(nested, total))
+        message.nested_type.iter().try_for_each(|nested| add(nested, total))
     }
     let mut total = (0, 0);
-    set.file
-        .iter()
-        .flat_map(|file| &file.message_type)
-        .try_for_each(|message| add(message, &mut total))?;
+    set.file.iter().flat_map(|file| &file.message_type).try_for_each(|message| add(message, &mut total))?;
     Ok(total)
 }

@@ -58,9 +58,7 @@ pub(crate) const LEFT_OUT: &[&str] = &[
 
 /// Whether a message is left out.
 pub(crate) fn is_left_out(message: &str) -> bool {
-    LEFT_OUT.iter().any(|prefix| {
-        message
-            .strip_prefix(prefix)
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-    })
+    LEFT_OUT
+        .iter()
+        .any(|prefix| message.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('.')))
 }

@@ -73,7 +73,8 @@ impl Ads {
 
     /// Replaces what is served.
     pub(crate) fn serve(&self, resources: impl IntoIterator<Item = Encoded>) {
-        let resources = resources.into_iter().map(|one| ((one.resource_type, one.name.to_string()), one.value)).collect();
+        let resources =
+            resources.into_iter().map(|one| ((one.resource_type, one.name.to_string()), one.value)).collect();
         lock(&self.state).resources = resources;
         self.changed.send_replace(());
     }
@@ -99,7 +100,8 @@ fn lock(state: &Mutex<State>) -> std::sync::MutexGuard<'_, State> {
 }
 
 fn acceptor(ca: &kuma_ca::XdsCa) -> TlsAcceptor {
-    let leaf = ca.issue_server(&["localhost"], &[], Duration::from_secs(3600), SystemTime::now()).expect("a certificate");
+    let leaf =
+        ca.issue_server(&["localhost"], &[], Duration::from_secs(3600), SystemTime::now()).expect("a certificate");
     let chain = CertificateDer::pem_slice_iter(leaf.chain_pem.as_bytes()).collect::<Result<_, _>>().expect("PEM");
     let key = PrivateKeyDer::from_pem_slice(leaf.key_pem.expose().as_bytes()).expect("PEM");
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -116,8 +118,14 @@ fn acceptor(ca: &kuma_ca::XdsCa) -> TlsAcceptor {
 type Body = StreamBody<tokio_stream::wrappers::ReceiverStream<Result<Frame<Bytes>, Infallible>>>;
 
 fn open(request: Request<Incoming>, state: Arc<Mutex<State>>, changed: watch::Receiver<()>) -> Response<Body> {
-    lock(&state).token =
-        request.headers().get("authorization").map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+    let token = request.headers().get("authorization");
+    let token = token.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+    {
+        let mut state = lock(&state);
+        state.token = token;
+        // Another proxy, which holds nothing yet.
+        state.acknowledged.clear();
+    }
     let (sender, receiver) = mpsc::channel(16);
     tokio::spawn(Stream::new(state, sender).run(request.into_body(), changed));
     Response::builder()
@@ -222,8 +230,9 @@ impl Stream {
 
     fn response(&mut self, resource_type: ResourceType) -> DeltaDiscoveryResponse {
         let state = lock(&self.state);
-        let is_wanted =
-            |name: &Name| name.0 == resource_type && (self.wildcards.contains(&name.0) || self.subscribed.contains(name));
+        let is_wanted = |name: &Name| {
+            name.0 == resource_type && (self.wildcards.contains(&name.0) || self.subscribed.contains(name))
+        };
         let mut resources = Vec::new();
         for (name, value) in state.resources.iter().filter(|(name, _)| is_wanted(name)) {
             if self.sent.insert(name.clone(), value.clone()).as_ref() == Some(value) {
@@ -234,7 +243,12 @@ impl Stream {
                 self.sent.remove(&(ResourceType::Endpoint, name.1.clone()));
             }
             let any = Any { type_url: resource_type.type_url().into(), value: value.clone() };
-            resources.push(Resource { name: name.1.clone(), version: "1".into(), resource: Some(any), ..Default::default() });
+            resources.push(Resource {
+                name: name.1.clone(),
+                version: "1".into(),
+                resource: Some(any),
+                ..Default::default()
+            });
         }
         let gone = |name: &&Name| name.0 == resource_type && !state.resources.contains_key(*name);
         let removed: Vec<Name> = self.sent.keys().filter(gone).cloned().collect();

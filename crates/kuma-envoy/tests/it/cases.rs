@@ -77,7 +77,8 @@ pub(crate) fn permitting(site: &Site, permissions: Vec<(&str, Vec<Peer>)>) -> [R
 }
 
 fn weighted(site: &Site) -> Vec<ResourceKey> {
-    let mut keys = outbound(site, Flow::Open, &[("redis{version=1.0}", 90), ("redis{version=2.0}", 10), ("redis", 0)]).to_vec();
+    let mut keys =
+        outbound(site, Flow::Open, &[("redis{version=1.0}", 90), ("redis{version=2.0}", 10), ("redis", 0)]).to_vec();
     keys.extend(cluster("redis{version=1.0}", None, vec![endpoint(site, "1.0"), ipv6("1.0")]));
     keys.extend(cluster("redis{version=2.0}", None, Vec::new()));
     keys
@@ -98,7 +99,9 @@ fn gateway(site: &Site) -> Vec<ResourceKey> {
 fn transparent(site: &Site) -> Vec<ResourceKey> {
     let mut keys = without_mtls(site);
     for key in &mut keys {
-        if let ResourceKey::InboundListener { transparent, .. } | ResourceKey::OutboundListener { transparent, .. } = key {
+        if let ResourceKey::InboundListener { transparent, .. } | ResourceKey::OutboundListener { transparent, .. } =
+            key
+        {
             *transparent = true;
         }
     }
@@ -110,7 +113,13 @@ fn inbound(site: &Site, tls: bool) -> Vec<ResourceKey> {
     let Site { inbound, application, .. } = *site;
     vec![
         ResourceKey::LocalCluster { port: application },
-        ResourceKey::InboundListener { address: LOOPBACK, port: inbound, service_port: application, tls, transparent: false },
+        ResourceKey::InboundListener {
+            address: LOOPBACK,
+            port: inbound,
+            service_port: application,
+            tls,
+            transparent: false,
+        },
     ]
 }
 

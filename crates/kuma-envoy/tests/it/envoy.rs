@@ -74,9 +74,7 @@ impl Envoy {
     /// A statistic; 0 if there is none.
     pub(crate) async fn statistic(&self, name: &str) -> u64 {
         let all = self.get("/stats").await.expect("the admin server answers");
-        all.lines()
-            .find_map(|line| line.strip_prefix(name)?.strip_prefix(": ")?.parse().ok())
-            .unwrap_or_default()
+        all.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": ")?.parse().ok()).unwrap_or_default()
     }
 
     async fn get(&self, path: &str) -> Option<String> {

@@ -32,9 +32,8 @@ fn a_cluster_asks_for_its_endpoints_again() {
         for key in &keys {
             let encoded = encode(key);
             if let Some((resource_type, name)) = &encoded.requires {
-                let found = keys.iter().map(encode).any(|other| {
-                    other.resource_type == *resource_type && other.name == *name
-                });
+                let found =
+                    keys.iter().map(encode).any(|other| other.resource_type == *resource_type && other.name == *name);
                 assert!(found, "{} asks for {name}", encoded.name);
             }
         }
