@@ -27,10 +27,7 @@ impl AdminPort {
                 continue;
             };
             if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
-                return Ok(AdminPort {
-                    port,
-                    _announced: announced,
-                });
+                return Ok(AdminPort { port, _announced: announced });
             }
         }
         anyhow::bail!(
@@ -53,10 +50,7 @@ mod tests {
     fn takes_the_lowest_free_port_and_shares_none() {
         let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let low = taken.local_addr().unwrap().port().min(u16::MAX - 100);
-        let range = PortRange {
-            low,
-            high: low + 100,
-        };
+        let range = PortRange { low, high: low + 100 };
         let first = AdminPort::reserve(range).unwrap();
         let second = AdminPort::reserve(range).unwrap();
         assert!(low < first.port && first.port < second.port);
@@ -69,17 +63,7 @@ mod tests {
     fn says_which_range_is_full() {
         let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = taken.local_addr().unwrap().port();
-        let Err(error) = AdminPort::reserve(PortRange {
-            low: port,
-            high: port,
-        }) else {
-            panic!("{port} is taken")
-        };
-        assert!(
-            error
-                .to_string()
-                .starts_with(&format!("unable to find a free port in the range {port} ")),
-            "{error}"
-        );
+        let Err(error) = AdminPort::reserve(PortRange { low: port, high: port }) else { panic!("{port} is taken") };
+        assert!(error.to_string().starts_with(&format!("unable to find a free port in the range {port} ")), "{error}");
     }
 }

@@ -47,15 +47,9 @@ pub(crate) struct ServerTls {
 /// What is wrong with it, for a person.
 pub(crate) fn read(text: &[u8]) -> Result<Facts, String> {
     let bootstrap: Bootstrap = serde_saphyr::from_slice(text).map_err(|error| error.to_string())?;
-    let ads_cluster = bootstrap
-        .static_resources
-        .clusters
-        .into_iter()
-        .find(|cluster| cluster.name == "ads_cluster");
+    let ads_cluster = bootstrap.static_resources.clusters.into_iter().find(|cluster| cluster.name == "ads_cluster");
     Ok(Facts {
-        admin: bootstrap
-            .admin
-            .and_then(|admin| admin.address.into_socket()),
+        admin: bootstrap.admin.and_then(|admin| admin.address.into_socket()),
         xds: ads_cluster.map(Cluster::into_server).transpose()?,
     })
 }
@@ -177,14 +171,8 @@ struct StringMatcher {
 
 impl AnyAddress {
     fn into_socket(self) -> Option<Address> {
-        let SocketAddress {
-            address,
-            port_value,
-        } = self.socket_address?;
-        (port_value != 0).then_some(Address {
-            host: address,
-            port: port_value,
-        })
+        let SocketAddress { address, port_value } = self.socket_address?;
+        (port_value != 0).then_some(Address { host: address, port: port_value })
     }
 }
 
@@ -194,10 +182,7 @@ impl Cluster {
             .flat_map(|locality| locality.lb_endpoints)
             .find_map(|endpoint| endpoint.endpoint.address.into_socket())
             .ok_or("ads_cluster has no address")?;
-        let tls = self
-            .transport_socket
-            .map(|socket| socket.typed_config.into_tls())
-            .transpose()?;
+        let tls = self.transport_socket.map(|socket| socket.typed_config.into_tls()).transpose()?;
         Ok(XdsServer { address, tls })
     }
 }
@@ -205,10 +190,8 @@ impl Cluster {
 impl UpstreamTls {
     /// What cannot be understood here is refused, never read as *trust anybody*.
     fn into_tls(self) -> Result<ServerTls, String> {
-        let ValidationContext {
-            trusted_ca,
-            match_typed_subject_alt_names: matchers,
-        } = self.common_tls_context.validation_context;
+        let ValidationContext { trusted_ca, match_typed_subject_alt_names: matchers } =
+            self.common_tls_context.validation_context;
         if trusted_ca.inline_string.is_empty() {
             return Err("ads_cluster has TLS without an inline trusted_ca".to_owned());
         }
@@ -220,11 +203,7 @@ impl UpstreamTls {
             })
             .collect::<Result<_, _>>()?;
         let sni = (!self.sni.is_empty()).then_some(self.sni);
-        Ok(ServerTls {
-            trusted_ca: trusted_ca.inline_string,
-            sni,
-            names,
-        })
+        Ok(ServerTls { trusted_ca: trusted_ca.inline_string, sni, names })
     }
 }
 
@@ -253,13 +232,7 @@ static_resources:
 "#;
 
     fn server(host: &str, tls: Option<ServerTls>) -> XdsServer {
-        XdsServer {
-            address: Address {
-                host: host.to_owned(),
-                port: 5678,
-            },
-            tls,
-        }
+        XdsServer { address: Address { host: host.to_owned(), port: 5678 }, tls }
     }
 
     #[test]
@@ -272,10 +245,7 @@ static_resources:
         assert_eq!(
             read(SNAKE.as_bytes()).unwrap(),
             Facts {
-                admin: Some(Address {
-                    host: "127.0.0.1".to_owned(),
-                    port: 30001
-                }),
+                admin: Some(Address { host: "127.0.0.1".to_owned(), port: 30001 }),
                 xds: Some(server("localhost", Some(tls))),
             }
         );
@@ -286,43 +256,21 @@ static_resources:
         let json = r#"{"staticResources":{"clusters":[{"name":"ads_cluster",
             "loadAssignment":{"endpoints":[{"lbEndpoints":[{"endpoint":{"address":{"socketAddress":{"address":"::1","portValue":5678}}}}]}]},
             "transportSocket":{"typedConfig":{"commonTlsContext":{"validationContext":{"trustedCa":{"inlineString":"PEM"}}}}}}]}}"#;
-        let tls = ServerTls {
-            trusted_ca: "PEM".to_owned(),
-            sni: None,
-            names: vec![],
-        };
-        assert_eq!(
-            read(json.as_bytes()).unwrap(),
-            Facts {
-                admin: None,
-                xds: Some(server("::1", Some(tls)))
-            }
-        );
+        let tls = ServerTls { trusted_ca: "PEM".to_owned(), sni: None, names: vec![] };
+        assert_eq!(read(json.as_bytes()).unwrap(), Facts { admin: None, xds: Some(server("::1", Some(tls))) });
     }
 
     #[test]
     fn plain_text_is_plain_text() {
         let yaml = SNAKE.split_once("    transport_socket:").unwrap().0;
-        assert_eq!(
-            read(yaml.as_bytes()).unwrap().xds,
-            Some(server("localhost", None))
-        );
-        assert_eq!(
-            read(b"{}").unwrap(),
-            Facts {
-                admin: None,
-                xds: None
-            }
-        );
+        assert_eq!(read(yaml.as_bytes()).unwrap().xds, Some(server("localhost", None)));
+        assert_eq!(read(b"{}").unwrap(), Facts { admin: None, xds: None });
     }
 
     #[test]
     fn tls_that_is_not_understood_is_never_weakened() {
         for (from, to) in [
-            (
-                "trusted_ca: {inline_string: \"PEM\"}",
-                "trusted_ca: {filename: /ca.pem}",
-            ),
+            ("trusted_ca: {inline_string: \"PEM\"}", "trusted_ca: {filename: /ca.pem}"),
             ("san_type: DNS", "san_type: URI"),
             ("exact: cp.internal", "prefix: cp."),
         ] {

@@ -92,80 +92,31 @@ const fn setting(
     variable: &'static str,
     default: &'static str,
 ) -> Setting {
-    Setting {
-        flag,
-        variable,
-        default,
-        section,
-    }
+    Setting { flag, variable, default, section }
 }
 
-const CP_ADDRESS: Setting = setting(
-    Section::ControlPlane,
-    Some("--cp-address"),
-    "KUMA_CONTROL_PLANE_API_SERVER_URL",
-    "http://localhost:5681",
-);
-const MESH: Setting = setting(
-    Section::Dataplane,
-    Some("--mesh"),
-    "KUMA_DATAPLANE_MESH",
-    "default",
-);
-const NAME: Setting = setting(
-    Section::Dataplane,
-    Some("--name"),
-    "KUMA_DATAPLANE_NAME",
-    "",
-);
-const ADMIN_PORT: Setting = setting(
-    Section::Dataplane,
-    Some("--admin-port"),
-    "KUMA_DATAPLANE_ADMIN_PORT",
-    "30001-65535",
-);
+const CP_ADDRESS: Setting =
+    setting(Section::ControlPlane, Some("--cp-address"), "KUMA_CONTROL_PLANE_API_SERVER_URL", "http://localhost:5681");
+const MESH: Setting = setting(Section::Dataplane, Some("--mesh"), "KUMA_DATAPLANE_MESH", "default");
+const NAME: Setting = setting(Section::Dataplane, Some("--name"), "KUMA_DATAPLANE_NAME", "");
+const ADMIN_PORT: Setting =
+    setting(Section::Dataplane, Some("--admin-port"), "KUMA_DATAPLANE_ADMIN_PORT", "30001-65535");
 const DRAIN_TIME: Setting = setting(Section::Dataplane, None, "KUMA_DATAPLANE_DRAIN_TIME", "30s");
-const BINARY_PATH: Setting = setting(
-    Section::DataplaneRuntime,
-    Some("--binary-path"),
-    "KUMA_DATAPLANE_RUNTIME_BINARY_PATH",
-    "envoy",
-);
-const CONFIG_DIR: Setting = setting(
-    Section::DataplaneRuntime,
-    Some("--config-dir"),
-    "KUMA_DATAPLANE_RUNTIME_CONFIG_DIR",
-    "",
-);
-const TOKEN_FILE: Setting = setting(
-    Section::DataplaneRuntime,
-    Some("--dataplane-token-file"),
-    "KUMA_DATAPLANE_RUNTIME_TOKEN_PATH",
-    "",
-);
+const BINARY_PATH: Setting =
+    setting(Section::DataplaneRuntime, Some("--binary-path"), "KUMA_DATAPLANE_RUNTIME_BINARY_PATH", "envoy");
+const CONFIG_DIR: Setting =
+    setting(Section::DataplaneRuntime, Some("--config-dir"), "KUMA_DATAPLANE_RUNTIME_CONFIG_DIR", "");
+const TOKEN_FILE: Setting =
+    setting(Section::DataplaneRuntime, Some("--dataplane-token-file"), "KUMA_DATAPLANE_RUNTIME_TOKEN_PATH", "");
 
 impl Config {
     /// Reads the settings from flags and from `variable`, which looks up an environment variable.
     ///
     /// # Errors
     /// All mistakes at once.
-    pub(crate) fn load(
-        flags: &Flags,
-        variable: impl Fn(&str) -> Option<OsString>,
-    ) -> Result<Config, InvalidConfig> {
-        let Flags {
-            name,
-            mesh,
-            cp_address,
-            admin_port,
-            binary_path,
-            config_dir,
-            dataplane_token_file,
-        } = flags;
-        let mut reader = Reader {
-            variable: &variable,
-            violations: Vec::new(),
-        };
+    pub(crate) fn load(flags: &Flags, variable: impl Fn(&str) -> Option<OsString>) -> Result<Config, InvalidConfig> {
+        let Flags { name, mesh, cp_address, admin_port, binary_path, config_dir, dataplane_token_file } = flags;
+        let mut reader = Reader { variable: &variable, violations: Vec::new() };
         let cp_address = reader.read(&CP_ADDRESS, cp_address.as_ref(), parse_url);
         let mesh = reader.read(&MESH, mesh.as_ref(), |text| non_empty(text, ".Mesh"));
         let name = reader.read(&NAME, name.as_ref(), |text| non_empty(text, ".Name"));
@@ -173,32 +124,14 @@ impl Config {
         let drain_time = reader.read(&DRAIN_TIME, None, parse_drain_time);
         let binary_path = reader.path(&BINARY_PATH, binary_path.as_ref());
         if binary_path.is_none() {
-            reader.violation(
-                &BINARY_PATH,
-                None,
-                ".BinaryPath must be non-empty".to_owned(),
-            );
+            reader.violation(&BINARY_PATH, None, ".BinaryPath must be non-empty".to_owned());
         }
         let config_dir = reader.path(&CONFIG_DIR, config_dir.as_ref());
         let token_file = reader.path(&TOKEN_FILE, dataplane_token_file.as_ref());
         match (cp_address, mesh, name, admin_port, drain_time, binary_path) {
-            (
-                Some(cp_address),
-                Some(mesh),
-                Some(name),
-                Some(admin_port),
-                Some(drain_time),
-                Some(binary_path),
-            ) => Ok(Config {
-                cp_address,
-                mesh,
-                name,
-                admin_port,
-                drain_time,
-                binary_path,
-                config_dir,
-                token_file,
-            }),
+            (Some(cp_address), Some(mesh), Some(name), Some(admin_port), Some(drain_time), Some(binary_path)) => {
+                Ok(Config { cp_address, mesh, name, admin_port, drain_time, binary_path, config_dir, token_file })
+            }
             _ => Err(InvalidConfig(reader.violations)),
         }
     }
@@ -221,9 +154,7 @@ impl Reader<'_> {
             Some(text) => parse(text),
             None => Err(format!("invalid value {text:?}: it is not UTF-8")),
         };
-        parsed
-            .map_err(|message| self.violation(setting, origin, message))
-            .ok()
+        parsed.map_err(|message| self.violation(setting, origin, message)).ok()
     }
 
     /// Paths need not be UTF-8. Empty means not set.
@@ -249,20 +180,12 @@ impl Reader<'_> {
             (None, Some(flag)) => format!("set {flag} or {}", setting.variable),
             (None, None) => format!("set {}", setting.variable),
         };
-        self.violations.push(Violation {
-            section: setting.section,
-            message,
-            origin,
-        });
+        self.violations.push(Violation { section: setting.section, message, origin });
     }
 }
 
 fn non_empty(text: &str, field: &str) -> Result<String, String> {
-    if text.is_empty() {
-        Err(format!("{field} must be non-empty"))
-    } else {
-        Ok(text.to_owned())
-    }
+    if text.is_empty() { Err(format!("{field} must be non-empty")) } else { Ok(text.to_owned()) }
 }
 
 fn parse_url(text: &str) -> Result<Url, String> {
@@ -282,18 +205,12 @@ fn parse_drain_time(text: &str) -> Result<Duration, String> {
         None if text.starts_with('-') && duration::parse(&text[1..]).is_some() => {
             Err(".DrainTime must be positive".to_owned())
         }
-        None => Err(format!(
-            ".DrainTime: invalid value {text:?}: write a duration such as 30s, 1m30s or 500ms"
-        )),
+        None => Err(format!(".DrainTime: invalid value {text:?}: write a duration such as 30s, 1m30s or 500ms")),
     }
 }
 
 impl Section {
-    const ALL: [Section; 3] = [
-        Section::ControlPlane,
-        Section::Dataplane,
-        Section::DataplaneRuntime,
-    ];
+    const ALL: [Section; 3] = [Section::ControlPlane, Section::Dataplane, Section::DataplaneRuntime];
 
     /// How the section is named in front of its violations.
     fn prefix(self) -> &'static str {
@@ -317,10 +234,7 @@ impl fmt::Display for InvalidConfig {
             (!messages.is_empty()).then(|| format!("{}: {}", section.prefix(), messages.join("; ")))
         });
         f.write_str(&sections.collect::<Vec<_>>().join("; "))?;
-        for Violation {
-            message, origin, ..
-        } in &self.0
-        {
+        for Violation { message, origin, .. } in &self.0 {
             write!(f, "\n  {origin}: {message}")?;
         }
         Ok(())
@@ -335,18 +249,12 @@ mod tests {
 
     fn load(flags: &Flags, environment: &[(&str, &str)]) -> Result<Config, InvalidConfig> {
         Config::load(flags, |wanted| {
-            environment
-                .iter()
-                .find(|(name, _)| *name == wanted)
-                .map(|(_, value)| value.into())
+            environment.iter().find(|(name, _)| *name == wanted).map(|(_, value)| value.into())
         })
     }
 
     fn named(name: &str) -> Flags {
-        Flags {
-            name: Some(name.into()),
-            ..Flags::default()
-        }
+        Flags { name: Some(name.into()), ..Flags::default() }
     }
 
     #[test]
@@ -357,10 +265,7 @@ mod tests {
                 cp_address: Url::parse("http://localhost:5681").unwrap(),
                 mesh: "default".to_owned(),
                 name: "web-1".to_owned(),
-                admin_port: Some(PortRange {
-                    low: 30001,
-                    high: 65535
-                }),
+                admin_port: Some(PortRange { low: 30001, high: 65535 }),
                 drain_time: Duration::from_secs(30),
                 binary_path: "envoy".into(),
                 config_dir: None,
@@ -374,10 +279,7 @@ mod tests {
         let config = load(
             &Flags::default(),
             &[
-                (
-                    "KUMA_CONTROL_PLANE_API_SERVER_URL",
-                    "https://cp.internal:443/kuma",
-                ),
+                ("KUMA_CONTROL_PLANE_API_SERVER_URL", "https://cp.internal:443/kuma"),
                 ("KUMA_DATAPLANE_MESH", "blue"),
                 ("KUMA_DATAPLANE_NAME", "web-1"),
                 ("KUMA_DATAPLANE_ADMIN_PORT", "9901"),
@@ -393,10 +295,7 @@ mod tests {
                 cp_address: Url::parse("https://cp.internal/kuma").unwrap(),
                 mesh: "blue".to_owned(),
                 name: "web-1".to_owned(),
-                admin_port: Some(PortRange {
-                    low: 9901,
-                    high: 9901
-                }),
+                admin_port: Some(PortRange { low: 9901, high: 9901 }),
                 drain_time: Duration::from_secs(90),
                 binary_path: "/opt/envoy".into(),
                 config_dir: Some("/etc/kuma".into()),
@@ -426,10 +325,7 @@ mod tests {
             ("KUMA_DATAPLANE_RUNTIME_TOKEN_PATH", "env"),
         ];
         let printed = format!("{:?}", load(&flags, &environment).unwrap());
-        assert!(
-            !printed.contains("env") && printed.contains("low: 1,"),
-            "{printed}"
-        );
+        assert!(!printed.contains("env") && printed.contains("low: 1,"), "{printed}");
     }
 
     #[test]
@@ -437,10 +333,7 @@ mod tests {
         let config = load(&named("web-1"), &[("KUMA_DATAPLANE_ADMIN_PORT", "")]).unwrap();
         assert_eq!(config.admin_port, None);
         let error = load(&named("web-1"), &[("KUMA_DATAPLANE_MESH", "")]).unwrap_err();
-        assert!(
-            error.to_string().contains(".Mesh must be non-empty"),
-            "{error}"
-        );
+        assert!(error.to_string().contains(".Mesh must be non-empty"), "{error}");
     }
 
     #[test]
@@ -451,14 +344,7 @@ mod tests {
             binary_path: Some("".into()),
             ..Flags::default()
         };
-        let error = load(
-            &flags,
-            &[
-                ("KUMA_DATAPLANE_DRAIN_TIME", "0s"),
-                ("KUMA_DATAPLANE_MESH", ""),
-            ],
-        )
-        .unwrap_err();
+        let error = load(&flags, &[("KUMA_DATAPLANE_DRAIN_TIME", "0s"), ("KUMA_DATAPLANE_MESH", "")]).unwrap_err();
         assert_eq!(
             error.to_string(),
             "Invalid configuration: .ControlPlane is not valid: .ApiServer is not valid: .URL must be a valid absolute URI; \
@@ -475,44 +361,15 @@ mod tests {
     #[test]
     fn odd_values_are_refused() {
         for (variable, value, message) in [
-            (
-                "KUMA_CONTROL_PLANE_API_SERVER_URL",
-                "",
-                ".URL must be non-empty",
-            ),
-            (
-                "KUMA_CONTROL_PLANE_API_SERVER_URL",
-                "ftp://cp",
-                ".URL must be a valid absolute URI",
-            ),
-            (
-                "KUMA_CONTROL_PLANE_API_SERVER_URL",
-                "/catalog",
-                ".URL must be a valid absolute URI",
-            ),
-            (
-                "KUMA_DATAPLANE_DRAIN_TIME",
-                "-30s",
-                ".DrainTime must be positive",
-            ),
-            (
-                "KUMA_DATAPLANE_DRAIN_TIME",
-                "soon",
-                ".DrainTime: invalid value \"soon\"",
-            ),
-            (
-                "KUMA_DATAPLANE_ADMIN_PORT",
-                "x",
-                "invalid value \"x\". Valid port range formats:",
-            ),
+            ("KUMA_CONTROL_PLANE_API_SERVER_URL", "", ".URL must be non-empty"),
+            ("KUMA_CONTROL_PLANE_API_SERVER_URL", "ftp://cp", ".URL must be a valid absolute URI"),
+            ("KUMA_CONTROL_PLANE_API_SERVER_URL", "/catalog", ".URL must be a valid absolute URI"),
+            ("KUMA_DATAPLANE_DRAIN_TIME", "-30s", ".DrainTime must be positive"),
+            ("KUMA_DATAPLANE_DRAIN_TIME", "soon", ".DrainTime: invalid value \"soon\""),
+            ("KUMA_DATAPLANE_ADMIN_PORT", "x", "invalid value \"x\". Valid port range formats:"),
         ] {
-            let error = load(&named("web-1"), &[(variable, value)])
-                .unwrap_err()
-                .to_string();
-            assert!(
-                error.contains(message) && error.contains(&format!("\n  {variable}: ")),
-                "{value:?}: {error}"
-            );
+            let error = load(&named("web-1"), &[(variable, value)]).unwrap_err().to_string();
+            assert!(error.contains(message) && error.contains(&format!("\n  {variable}: ")), "{value:?}: {error}");
         }
     }
 }

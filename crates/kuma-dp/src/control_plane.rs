@@ -45,11 +45,7 @@ pub(crate) enum Failure {
         "failed to generate Envoy bootstrap config: status: 404. Did you first apply a Dataplane resource? \
          {url} knows no Dataplane {name:?} in mesh {mesh:?}"
     )]
-    UnknownDataplane {
-        url: Url,
-        mesh: String,
-        name: String,
-    },
+    UnknownDataplane { url: Url, mesh: String, name: String },
 }
 
 /// What went wrong with one request.
@@ -70,15 +66,10 @@ impl Failure {
             // It is normal to start a proxy before its Dataplane is applied.
             Failure::UnknownDataplane { .. } => true,
             Failure::Catalog { source, .. } | Failure::Bootstrap { source, .. } => match source {
-                Reason::NoAnswer(cause) => {
-                    !cause.is_distrust() && !matches!(cause, NoAnswer::BadUrl(_))
-                }
+                Reason::NoAnswer(cause) => !cause.is_distrust() && !matches!(cause, NoAnswer::BadUrl(_)),
                 Reason::Status { status, .. } => {
                     status.is_server_error()
-                        || matches!(
-                            *status,
-                            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS
-                        )
+                        || matches!(*status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS)
                 }
                 Reason::Nonsense(_) => false,
             },
@@ -113,58 +104,32 @@ impl Failure {
 pub(crate) async fn catalog(cp_address: &Url) -> Result<Catalog, Failure> {
     let url = below(cp_address, "catalog");
     let parse = |answer: Answer| {
-        let CatalogBody { apis } = serde_json::from_slice(&answer.body)
-            .map_err(|error| Reason::Nonsense(error.to_string()))?;
+        let CatalogBody { apis } =
+            serde_json::from_slice(&answer.body).map_err(|error| Reason::Nonsense(error.to_string()))?;
         let bootstrap = Url::parse(&apis.bootstrap.url)
             .ok()
             .filter(|url| matches!(url.scheme(), "http" | "https"))
-            .ok_or_else(|| {
-                Reason::Nonsense(format!(
-                    "{:?} as the URL of the bootstrap server",
-                    apis.bootstrap.url
-                ))
-            })?;
-        Ok(Catalog {
-            bootstrap,
-            issues_tokens: !apis.dataplane_token.local_url.is_empty(),
-        })
+            .ok_or_else(|| Reason::Nonsense(format!("{:?} as the URL of the bootstrap server", apis.bootstrap.url)))?;
+        Ok(Catalog { bootstrap, issues_tokens: !apis.dataplane_token.local_url.is_empty() })
     };
-    let answer = http_client::get(&url, LIMIT)
-        .await
-        .map_err(Reason::from)
-        .and_then(successful)
-        .and_then(parse);
-    answer.map_err(|source| Failure::Catalog {
-        url: presentable(url),
-        source,
-    })
+    let answer = http_client::get(&url, LIMIT).await.map_err(Reason::from).and_then(successful).and_then(parse);
+    answer.map_err(|source| Failure::Catalog { url: presentable(url), source })
 }
 
 /// Asks for Envoy's bootstrap configuration, in YAML or JSON.
-pub(crate) async fn bootstrap(
-    catalog: &Catalog,
-    request: &BootstrapRequest<'_>,
-) -> Result<Bytes, Failure> {
+pub(crate) async fn bootstrap(catalog: &Catalog, request: &BootstrapRequest<'_>) -> Result<Bytes, Failure> {
     let url = below(&catalog.bootstrap, "bootstrap");
     let answer = match serde_json::to_vec(request) {
-        Ok(body) => http_client::post(&url, body.into(), LIMIT)
-            .await
-            .map_err(Reason::from)
-            .and_then(successful),
+        Ok(body) => http_client::post(&url, body.into(), LIMIT).await.map_err(Reason::from).and_then(successful),
         // A path that is not UTF-8.
         Err(error) => Err(Reason::Nonsense(error.to_string())),
     };
     let url = presentable(url);
     match answer {
         Ok(answer) => Ok(answer.body),
-        Err(Reason::Status {
-            status: StatusCode::NOT_FOUND,
-            ..
-        }) => Err(Failure::UnknownDataplane {
-            url,
-            mesh: request.mesh.to_owned(),
-            name: request.name.to_owned(),
-        }),
+        Err(Reason::Status { status: StatusCode::NOT_FOUND, .. }) => {
+            Err(Failure::UnknownDataplane { url, mesh: request.mesh.to_owned(), name: request.name.to_owned() })
+        }
         Err(source) => Err(Failure::Bootstrap { url, source }),
     }
 }
@@ -200,21 +165,9 @@ fn successful(answer: Answer) -> Result<Answer, Reason> {
     }
     // A few words of the answer often explain it; a whole page does not.
     let text = String::from_utf8_lossy(&answer.body);
-    let text: String = text
-        .trim()
-        .chars()
-        .filter(|c| !c.is_control())
-        .take(200)
-        .collect();
-    let said = if text.is_empty() {
-        String::new()
-    } else {
-        format!(" ({text})")
-    };
-    Err(Reason::Status {
-        status: answer.status,
-        said,
-    })
+    let text: String = text.trim().chars().filter(|c| !c.is_control()).take(200).collect();
+    let said = if text.is_empty() { String::new() } else { format!(" ({text})") };
+    Err(Reason::Status { status: answer.status, said })
 }
 
 /// `base` with one more segment, whether or not it ends in a slash.
@@ -248,14 +201,8 @@ mod tests {
     use super::*;
 
     fn status(code: u16) -> Failure {
-        let source = Reason::Status {
-            status: StatusCode::from_u16(code).unwrap(),
-            said: String::new(),
-        };
-        Failure::Bootstrap {
-            url: Url::parse("http://cp/bootstrap").unwrap(),
-            source,
-        }
+        let source = Reason::Status { status: StatusCode::from_u16(code).unwrap(), said: String::new() };
+        Failure::Bootstrap { url: Url::parse("http://cp/bootstrap").unwrap(), source }
     }
 
     #[test]

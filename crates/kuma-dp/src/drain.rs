@@ -1,6 +1,5 @@
 //! The end of an Envoy that serves: others learn of it, its connections get time, then it goes.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, sleep_until};
@@ -19,11 +18,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 const MAX_SILENCE: u32 = 3;
 
 /// Returns when Envoy may be ended: no inbound listener serves a connection any more, or `drain_time` is over.
-pub(crate) async fn drain(
-    lifecycle: Option<&Lifecycle>,
-    admin: Option<&Admin>,
-    drain_time: Duration,
-) {
+pub(crate) async fn drain(lifecycle: Option<&Lifecycle>, admin: Option<&Admin>, drain_time: Duration) {
     let start = Instant::now();
     let deadline = start + drain_time;
     let mut earliest = start;
@@ -51,18 +46,17 @@ pub(crate) async fn drain(
 async fn until_idle(admin: &Admin, earliest: Instant) -> Result<(), AdminError> {
     let listeners = retried(|| admin.inbound_listeners()).await?;
     retried(|| admin.drain_listeners()).await?;
+    let mut last = None;
     loop {
-        let active = active(admin, &listeners).await?;
+        let active = retried(|| admin.active_connections(&listeners)).await?;
         if active == 0 && Instant::now() >= earliest {
             return Ok(());
         }
-        tracing::debug!("{active} inbound connections are open");
+        if last.replace(active) != Some(active) {
+            tracing::debug!("{active} inbound connections are open");
+        }
         sleep(LOOK_EVERY).await;
     }
-}
-
-async fn active(admin: &Admin, listeners: &BTreeSet<String>) -> Result<u64, AdminError> {
-    retried(|| admin.active_connections(listeners)).await
 }
 
 async fn retried<T, F>(attempt: impl Fn() -> F) -> Result<T, AdminError>

@@ -30,11 +30,7 @@ impl Envoy {
     /// Starts Envoy. Its output goes where kuma-dp's goes.
     ///
     /// To be called on a thread that lives as long as the process: see [`guard`].
-    pub(crate) fn start(
-        binary: &Path,
-        bootstrap: &Path,
-        drain_time: Duration,
-    ) -> anyhow::Result<Envoy> {
+    pub(crate) fn start(binary: &Path, bootstrap: &Path, drain_time: Duration) -> anyhow::Result<Envoy> {
         // The kernel's name for the file that runs: it holds after an upgrade has replaced the file of that name.
         let mut command = Command::new("/proc/self/exe");
         command
@@ -49,9 +45,7 @@ impl Envoy {
             // Ctrl-C in a terminal signals the whole group of processes. kuma-dp alone is to get it, and drain Envoy.
             .process_group(0)
             .kill_on_drop(true);
-        let child = command
-            .spawn()
-            .with_context(|| format!("could not start Envoy ({})", binary.display()))?;
+        let child = command.spawn().with_context(|| format!("could not start Envoy ({})", binary.display()))?;
         Ok(Envoy { child })
     }
 
@@ -67,21 +61,14 @@ impl Envoy {
 
     /// Asks it to end, and kills it if it does not.
     pub(crate) async fn terminate(&mut self) -> anyhow::Result<ExitStatus> {
-        if let Some(pid) = self
-            .child
-            .id()
-            .and_then(|id| Pid::from_raw(id.try_into().ok()?))
-        {
+        if let Some(pid) = self.child.id().and_then(|id| Pid::from_raw(id.try_into().ok()?)) {
             // It has not been waited for, so the id is still its own. It may have ended, which is what is wanted.
             let _ = kill_process(pid, Signal::TERM);
         }
         if let Ok(status) = tokio::time::timeout(TERM_LIMIT, self.wait()).await {
             return status;
         }
-        tracing::warn!(
-            "Envoy has not ended {} s after it was asked to; killing it",
-            TERM_LIMIT.as_secs()
-        );
+        tracing::warn!("Envoy has not ended {} s after it was asked to; killing it", TERM_LIMIT.as_secs());
         self.kill().await
     }
 
@@ -117,32 +104,16 @@ fn whole_seconds(time: Duration) -> u32 {
 pub(crate) async fn version(binary: &Path) -> Option<String> {
     let mut command = Command::new(binary);
     command.arg("--version");
-    with_clean_environment(&mut command)
-        .stdin(Stdio::null())
-        .stderr(Stdio::null())
-        .kill_on_drop(true);
-    let output = tokio::time::timeout(VERSION_LIMIT, command.output())
-        .await
-        .ok()?
-        .ok()?;
+    with_clean_environment(&mut command).stdin(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
+    let output = tokio::time::timeout(VERSION_LIMIT, command.output()).await.ok()?.ok()?;
     let text = String::from_utf8_lossy(&output.stdout);
     // "envoy  version: <commit>/<version>/<state>/<build>/<TLS library>"
     let version = text.split_once("version:")?.1.trim();
-    (!version.is_empty()).then(|| {
-        version
-            .chars()
-            .filter(|c| !c.is_control())
-            .take(200)
-            .collect()
-    })
+    (!version.is_empty()).then(|| version.chars().filter(|c| !c.is_control()).take(200).collect())
 }
 
 fn with_clean_environment(command: &mut Command) -> &mut Command {
-    command.env_clear().envs(
-        ENVIRONMENT
-            .iter()
-            .filter_map(|name| Some((name, std::env::var_os(name)?))),
-    )
+    command.env_clear().envs(ENVIRONMENT.iter().filter_map(|name| Some((name, std::env::var_os(name)?))))
 }
 
 #[cfg(test)]
@@ -151,13 +122,7 @@ mod tests {
 
     #[test]
     fn drain_times_are_rounded_up() {
-        for (millis, seconds) in [
-            (1, 1),
-            (1000, 1),
-            (1001, 2),
-            (30_000, 30),
-            (u64::MAX, u32::MAX),
-        ] {
+        for (millis, seconds) in [(1, 1), (1000, 1), (1001, 2), (30_000, 30), (u64::MAX, u32::MAX)] {
             assert_eq!(whole_seconds(Duration::from_millis(millis)), seconds);
         }
     }

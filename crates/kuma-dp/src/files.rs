@@ -18,17 +18,11 @@ pub(crate) fn write_private(path: &Path, text: &[u8]) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(fresh)?;
-    file.write_all(text)
-        .and_then(|()| fs::rename(fresh, path))
-        .inspect_err(|_| {
-            // The first error is the one to report.
-            let _ = fs::remove_file(fresh);
-        })
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(fresh)?;
+    file.write_all(text).and_then(|()| fs::rename(fresh, path)).inspect_err(|_| {
+        // The first error is the one to report.
+        let _ = fs::remove_file(fresh);
+    })
 }
 
 #[cfg(test)]

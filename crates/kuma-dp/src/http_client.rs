@@ -47,9 +47,7 @@ impl NoAnswer {
         let NoAnswer::Tls { source, .. } = self else {
             return false;
         };
-        let cause = source
-            .get_ref()
-            .and_then(|cause| cause.downcast_ref::<rustls::Error>());
+        let cause = source.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
         matches!(cause, Some(rustls::Error::InvalidCertificate(_)))
     }
 }
@@ -82,15 +80,9 @@ async fn connect_and_send(method: Method, url: &Url, body: Bytes) -> Result<Answ
     let address = format!("{}:{port}", url.host_str().unwrap_or_default());
     let stream = TcpStream::connect((host.as_str(), port))
         .await
-        .map_err(|source| NoAnswer::Connect {
-            address: address.clone(),
-            source,
-        })?;
+        .map_err(|source| NoAnswer::Connect { address: address.clone(), source })?;
     let target = &url[url::Position::BeforePath..url::Position::AfterQuery];
-    let mut request = Request::builder()
-        .method(method)
-        .uri(target)
-        .header(HOST, &address);
+    let mut request = Request::builder().method(method).uri(target).header(HOST, &address);
     if !body.is_empty() {
         request = request.header(CONTENT_TYPE, "application/json");
     }
@@ -98,10 +90,7 @@ async fn connect_and_send(method: Method, url: &Url, body: Bytes) -> Result<Answ
     if url.scheme() == "https" {
         let connector = tokio_rustls::TlsConnector::from(tls::trusting_the_system()?);
         let name = tls::server_name(&host).map_err(|_| bad_url())?;
-        let stream = connector
-            .connect(name, stream)
-            .await
-            .map_err(|source| NoAnswer::Tls { address, source })?;
+        let stream = connector.connect(name, stream).await.map_err(|source| NoAnswer::Tls { address, source })?;
         exchange(stream, request).await
     } else {
         exchange(stream, request).await
@@ -113,20 +102,12 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let broken = |error: hyper::Error| NoAnswer::Broken(error.into());
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-        .await
-        .map_err(broken)?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
     let answer = async {
         let response = sender.send_request(request).await.map_err(broken)?;
         let status = response.status();
-        let body = Limited::new(response.into_body(), MAX_BODY)
-            .collect()
-            .await
-            .map_err(NoAnswer::Broken)?;
-        Ok(Answer {
-            status,
-            body: body.to_bytes(),
-        })
+        let body = Limited::new(response.into_body(), MAX_BODY).collect().await.map_err(NoAnswer::Broken)?;
+        Ok(Answer { status, body: body.to_bytes() })
     };
     tokio::pin!(answer, connection);
     // The connection moves the bytes; its end, good or bad, shows in the answer too.

@@ -53,27 +53,15 @@ pub(crate) struct Lifecycle {
 impl Lifecycle {
     /// Starts to report *running*.
     pub(crate) fn start(identity: Identity) -> Lifecycle {
-        let (status, reported) = watch::channel(Status {
-            state: State::Running,
-            detail: String::new(),
-            last: false,
-        });
+        let (status, reported) = watch::channel(Status { state: State::Running, detail: String::new(), last: false });
         let (connection, connected) = watch::channel(false);
         let task = tokio::spawn(keep(identity, reported, connection));
-        Lifecycle {
-            status,
-            connected,
-            task,
-        }
+        Lifecycle { status, connected, task }
     }
 
     /// Reports another state as soon as possible. Returns at once.
     pub(crate) fn report(&self, state: State, detail: impl Into<String>) {
-        self.status.send_replace(Status {
-            state,
-            detail: detail.into(),
-            last: false,
-        });
+        self.status.send_replace(Status { state, detail: detail.into(), last: false });
     }
 
     /// Whether the control plane hears what is reported.
@@ -83,11 +71,7 @@ impl Lifecycle {
 
     /// Reports a last state, and waits at most `limit` for the control plane to have read it.
     pub(crate) async fn finish(mut self, state: State, detail: impl Into<String>, limit: Duration) {
-        self.status.send_replace(Status {
-            state,
-            detail: detail.into(),
-            last: true,
-        });
+        self.status.send_replace(Status { state, detail: detail.into(), last: true });
         if self.is_connected() && tokio::time::timeout(limit, &mut self.task).await.is_err() {
             tracing::debug!("the control plane has not confirmed the last report");
         }
@@ -101,11 +85,7 @@ impl Drop for Lifecycle {
 }
 
 /// Connects, reports, and does it again whenever that ends, until the last report is made.
-async fn keep(
-    identity: Identity,
-    mut status: watch::Receiver<Status>,
-    connection: watch::Sender<bool>,
-) {
+async fn keep(identity: Identity, mut status: watch::Receiver<Status>, connection: watch::Sender<bool>) {
     let mut backoff = Backoff::new();
     let mut failures = 0_u32;
     loop {
@@ -127,9 +107,7 @@ async fn keep(
         }
         let pause = backoff.next();
         match ended {
-            Ok(()) => tracing::debug!(
-                "the control plane ended the stream of reports; next attempt in {pause:.1?}"
-            ),
+            Ok(()) => tracing::debug!("the control plane ended the stream of reports; next attempt in {pause:.1?}"),
             Err(error) if error.is_unimplemented() => {
                 // It may be updated one day, so the attempts go on, rarely.
                 tracing::debug!("this control plane takes no reports of kuma-dp");
@@ -143,9 +121,7 @@ async fn keep(
                         "cannot report to the control plane: {error:#}. Envoy goes on with what it has; kuma-dp keeps trying"
                     );
                 } else {
-                    tracing::debug!(
-                        "could not report to the control plane: {error:#}; next attempt in {pause:.1?}"
-                    );
+                    tracing::debug!("could not report to the control plane: {error:#}; next attempt in {pause:.1?}");
                 }
             }
         }

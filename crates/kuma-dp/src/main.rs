@@ -50,10 +50,8 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Launch Envoy for a Dataplane
-    #[command(
-        after_help = "Flags beat environment variables, and those beat the defaults.\n\
-        KUMA_DATAPLANE_DRAIN_TIME (30s) has no flag: how long connections may take to end when kuma-dp is stopped."
-    )]
+    #[command(after_help = "Flags beat environment variables, and those beat the defaults.\n\
+        KUMA_DATAPLANE_DRAIN_TIME (30s) has no flag: how long connections may take to end when kuma-dp is stopped.")]
     Run(Flags),
     /// Print version
     Version {
@@ -108,9 +106,7 @@ fn launch(flags: &Flags) -> anyhow::Result<u8> {
     let config = Config::load(flags, |variable| std::env::var_os(variable))?;
     tls::install_provider();
     // One thread on purpose; see the notes at the top.
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let code = runtime.block_on(run::run(config));
     // Name look-ups run on a helper thread and may hang for long: nobody waits for their answer any more.
     runtime.shutdown_background();
@@ -131,11 +127,7 @@ fn start_logging(level: LogLevel) {
         .with_writer(std::io::stderr);
     tracing_subscriber::registry()
         .with(lines)
-        .with(
-            Targets::new()
-                .with_default(LevelFilter::ERROR)
-                .with_target("kuma_dp", own),
-        )
+        .with(Targets::new().with_default(LevelFilter::ERROR).with_target("kuma_dp", own))
         .init();
 }
 

@@ -34,20 +34,9 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<u8> {
     // What can be checked here is, before anybody waits for a control plane.
     let binary = Places::here().find(&config.binary_path)?;
     let dir = RuntimeDir::create(config.config_dir.as_deref())?;
-    let token = config
-        .token_file
-        .clone()
-        .map(|path| TokenFile::open(path, dir.token()))
-        .transpose()?
-        .map(Arc::new);
+    let token = config.token_file.clone().map(|path| TokenFile::open(path, dir.token())).transpose()?.map(Arc::new);
     let code = {
-        let mut supervisor = Supervisor {
-            config: &config,
-            binary,
-            dir: &dir,
-            token,
-            signals: &mut signals,
-        };
+        let mut supervisor = Supervisor { config: &config, binary, dir: &dir, token, signals: &mut signals };
         supervisor.run().await
     };
     dir.remove();
@@ -74,30 +63,24 @@ struct Prepared<'a> {
 
 impl Supervisor<'_> {
     async fn run(&mut self) -> anyhow::Result<u8> {
-        let preparing = prepare(self.config, self.dir, self.token.as_deref());
-        let Prepared {
-            bootstrap,
-            admin,
-            xds,
-            _admin_port,
-        } = tokio::select! {
+        let preparing = async {
+            let prepared = prepare(self.config, self.dir, self.token.as_deref()).await?;
+            if tracing::enabled!(tracing::Level::INFO)
+                && let Some(version) = envoy::version(&self.binary).await
+            {
+                tracing::info!("Envoy {version}, {}", self.binary.display());
+            }
+            anyhow::Ok(prepared)
+        };
+        let Prepared { bootstrap, admin, xds, _admin_port } = tokio::select! {
             prepared = preparing => prepared?,
             signal = self.signals.stop() => {
                 tracing::info!("{signal}: ending before Envoy was started");
                 return Ok(0);
             }
         };
-        if tracing::enabled!(tracing::Level::INFO)
-            && let Some(version) = envoy::version(&self.binary).await
-        {
-            tracing::info!("Envoy {version}, {}", self.binary.display());
-        }
         let mut envoy = Envoy::start(&self.binary, bootstrap, self.config.drain_time)?;
-        tracing::info!(
-            "started Envoy (process {}) with {}",
-            envoy.id().unwrap_or_default(),
-            bootstrap.display()
-        );
+        tracing::info!("started Envoy (process {}) with {}", envoy.id().unwrap_or_default(), bootstrap.display());
         let lifecycle = xds.map(|server| {
             Lifecycle::start(Identity {
                 server,
@@ -129,9 +112,7 @@ impl Supervisor<'_> {
         admin: Option<Admin>,
     ) -> anyhow::Result<u8> {
         let drain_time = self.config.drain_time;
-        tracing::info!(
-            "{signal}: draining Envoy for at most {drain_time:?}; a second signal ends it at once"
-        );
+        tracing::info!("{signal}: draining Envoy for at most {drain_time:?}; a second signal ends it at once");
         let second = async {
             tokio::select! {
                 () = drain(lifecycle.as_ref(), admin.as_ref(), drain_time) => None,
@@ -155,13 +136,7 @@ impl Supervisor<'_> {
             return Ok(1);
         }
         if let Some(lifecycle) = lifecycle {
-            lifecycle
-                .finish(
-                    State::EnvoyExited,
-                    "kuma-dp was asked to end",
-                    LAST_REPORT_LIMIT,
-                )
-                .await;
+            lifecycle.finish(State::EnvoyExited, "kuma-dp was asked to end", LAST_REPORT_LIMIT).await;
         }
         Ok(0)
     }
@@ -178,17 +153,13 @@ impl Supervisor<'_> {
 /// Envoy has ended by itself: so does kuma-dp, for whoever supervises it to start both anew.
 async fn exited(status: ExitStatus, lifecycle: Option<Lifecycle>) -> anyhow::Result<u8> {
     // A process that a signal ended has no code.
-    let code = status
-        .code()
-        .map_or(1, |code| u8::try_from(code).unwrap_or(1));
+    let code = status.code().map_or(1, |code| u8::try_from(code).unwrap_or(1));
     let how = match status.signal() {
         Some(signal) => format!("it was killed by signal {signal}"),
         None => format!("it exited with code {code}"),
     };
     if let Some(lifecycle) = lifecycle {
-        lifecycle
-            .finish(State::EnvoyExited, how.clone(), LAST_REPORT_LIMIT)
-            .await;
+        lifecycle.finish(State::EnvoyExited, how.clone(), LAST_REPORT_LIMIT).await;
     }
     // Always shown, like other warnings: it says why kuma-dp is gone.
     tracing::warn!("Envoy has ended: {how}. Its own messages are above; kuma-dp ends with it");
@@ -196,11 +167,7 @@ async fn exited(status: ExitStatus, lifecycle: Option<Lifecycle>) -> anyhow::Res
 }
 
 /// Gets everything that Envoy needs from the control plane, however long that takes.
-async fn prepare<'a>(
-    config: &Config,
-    dir: &'a RuntimeDir,
-    token: Option<&TokenFile>,
-) -> anyhow::Result<Prepared<'a>> {
+async fn prepare<'a>(config: &Config, dir: &'a RuntimeDir, token: Option<&TokenFile>) -> anyhow::Result<Prepared<'a>> {
     let mut backoff = Backoff::new();
     let mut warned_of_token = false;
     loop {
@@ -216,22 +183,17 @@ async fn prepare<'a>(
         let failure = match ask(config, &request, &mut warned_of_token).await {
             Ok(text) => {
                 let Facts { admin, xds } = bootstrap::read(&text).unwrap_or_else(|error| {
-                    tracing::warn!("kuma-dp does not understand the bootstrap, and reports nothing to the control plane: {error}");
+                    tracing::warn!(
+                        "kuma-dp does not understand the bootstrap, and reports nothing to the control plane: {error}"
+                    );
                     Facts { admin: None, xds: None }
                 });
                 if let (Some(server), Some(_)) = (&xds, token)
                     && server.tls.is_none()
                 {
-                    tracing::warn!(
-                        "the control plane offers xDS without TLS: kuma-dp does not send the token there"
-                    );
+                    tracing::warn!("the control plane offers xDS without TLS: kuma-dp does not send the token there");
                 }
-                return Ok(Prepared {
-                    bootstrap: dir.write_bootstrap(&text)?,
-                    admin,
-                    xds,
-                    _admin_port: admin_port,
-                });
+                return Ok(Prepared { bootstrap: dir.write_bootstrap(&text)?, admin, xds, _admin_port: admin_port });
             }
             Err(failure) => failure,
         };

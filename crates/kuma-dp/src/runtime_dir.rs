@@ -1,8 +1,9 @@
 //! Where a running kuma-dp keeps what only it and its Envoy may see.
 
-use std::fs::{self, DirBuilder, Permissions};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{self, Path, PathBuf};
 
 use anyhow::Context;
@@ -16,6 +17,7 @@ const SOCKET_PATH_MAX: usize = 107;
 const PREFIX: &str = "kuma-dp-";
 const RANDOM_LETTERS: usize = 6;
 const SOCKET: &str = "access-logs.sock";
+const LOCK: &str = "lock";
 
 /// A directory of mode 0700 with a random name, removed with all it holds when this is dropped. It holds the copy of
 /// the token, sockets, and Envoy's bootstrap unless that was wished elsewhere (`--config-dir`).
@@ -23,6 +25,8 @@ const SOCKET: &str = "access-logs.sock";
 pub(crate) struct RuntimeDir {
     private: TempDir,
     bootstrap: PathBuf,
+    /// Locked for as long as the directory is in use. The kernel lets go of it however this process ends.
+    _lock: File,
 }
 
 impl RuntimeDir {
@@ -30,9 +34,7 @@ impl RuntimeDir {
     pub(crate) fn create(config_dir: Option<&Path>) -> anyhow::Result<RuntimeDir> {
         let parent = match config_dir {
             // Envoy and the control plane get these paths; they must not depend on who resolves them.
-            Some(dir) => {
-                path::absolute(dir).with_context(|| format!("could not use {}", dir.display()))?
-            }
+            Some(dir) => path::absolute(dir).with_context(|| format!("could not use {}", dir.display()))?,
             None => std::env::temp_dir(),
         };
         if config_dir.is_some() {
@@ -40,37 +42,21 @@ impl RuntimeDir {
                 .recursive(true)
                 .mode(0o700)
                 .create(&parent)
-                .with_context(|| {
-                    format!(
-                        "could not create the configuration directory {}",
-                        parent.display()
-                    )
-                })?;
+                .with_context(|| format!("could not create the configuration directory {}", parent.display()))?;
         }
         // A socket below a very long path could not be bound.
-        let private_parent = if fits_a_socket(&parent) {
-            parent.clone()
-        } else {
-            PathBuf::from("/tmp")
-        };
+        let private_parent = if fits_a_socket(&parent) { parent.clone() } else { PathBuf::from("/tmp") };
         let private = tempfile::Builder::new()
             .prefix(PREFIX)
             .rand_bytes(RANDOM_LETTERS)
             .permissions(Permissions::from_mode(0o700))
             .tempdir_in(&private_parent)
-            .with_context(|| {
-                format!(
-                    "could not create a private directory in {}",
-                    private_parent.display()
-                )
-            })?;
-        let bootstrap_parent = if config_dir.is_some() {
-            &parent
-        } else {
-            private.path()
-        };
+            .with_context(|| format!("could not create a private directory in {}", private_parent.display()))?;
+        let lock = lock(private.path()).context("could not lock the private directory")?;
+        remove_abandoned(&private_parent);
+        let bootstrap_parent = if config_dir.is_some() { &parent } else { private.path() };
         let bootstrap = bootstrap_parent.join("bootstrap.yaml");
-        Ok(RuntimeDir { private, bootstrap })
+        Ok(RuntimeDir { private, bootstrap, _lock: lock })
     }
 
     /// Where kuma-dp's copy of the token goes.
@@ -85,12 +71,8 @@ impl RuntimeDir {
 
     /// Writes Envoy's configuration with mode 0600, and says where it is.
     pub(crate) fn write_bootstrap(&self, text: &[u8]) -> anyhow::Result<&Path> {
-        write_private(&self.bootstrap, text).with_context(|| {
-            format!(
-                "could not write Envoy's configuration {}",
-                self.bootstrap.display()
-            )
-        })?;
+        write_private(&self.bootstrap, text)
+            .with_context(|| format!("could not write Envoy's configuration {}", self.bootstrap.display()))?;
         Ok(&self.bootstrap)
     }
 
@@ -110,6 +92,40 @@ fn fits_a_socket(parent: &Path) -> bool {
     parent.as_os_str().as_bytes().len() + below <= SOCKET_PATH_MAX
 }
 
+/// Marks a directory as in use. The file is empty until it is locked: see [`is_abandoned`].
+fn lock(dir: &Path) -> io::Result<File> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(dir.join(LOCK))?;
+    file.try_lock()?;
+    file.write_all(b"The kuma-dp that holds this lock uses this directory.\n")?;
+    Ok(file)
+}
+
+/// Removes what kuma-dps that were killed have left in `parent`: copies of their tokens, above all.
+fn remove_abandoned(parent: &Path) {
+    let Ok(entries) = fs::read_dir(parent) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let ours = name.as_bytes().strip_prefix(PREFIX.as_bytes()).is_some_and(|rest| rest.len() == RANDOM_LETTERS);
+        if ours && is_abandoned(&entry.path()) {
+            tracing::debug!("removing {}, which a killed kuma-dp has left", entry.path().display());
+            // Another kuma-dp may be at it too.
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+/// Whether a directory was made by a kuma-dp of this user which does not run any more. When in doubt, not.
+fn is_abandoned(dir: &Path) -> bool {
+    let me = rustix::process::geteuid().as_raw();
+    let is_mine = |metadata: &fs::Metadata| metadata.uid() == me;
+    if !fs::symlink_metadata(dir).is_ok_and(|metadata| metadata.is_dir() && is_mine(&metadata)) {
+        return false;
+    }
+    let Ok(file) = OpenOptions::new().write(true).open(dir.join(LOCK)) else { return false };
+    // An empty one belongs to a kuma-dp that is about to lock it.
+    file.try_lock().is_ok() && file.metadata().is_ok_and(|metadata| metadata.len() > 0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -123,14 +139,7 @@ mod tests {
         let dir = RuntimeDir::create(None).unwrap();
         let bootstrap = dir.write_bootstrap(b"{}").unwrap().to_owned();
         let private = bootstrap.parent().unwrap().to_owned();
-        assert!(
-            private
-                .file_name()
-                .unwrap()
-                .to_str()
-                .unwrap()
-                .starts_with("kuma-dp-")
-        );
+        assert!(private.file_name().unwrap().to_str().unwrap().starts_with("kuma-dp-"));
         assert_eq!((mode(&private), mode(&bootstrap)), (0o700, 0o600));
         dir.remove();
         assert!(!private.exists());
@@ -141,20 +150,11 @@ mod tests {
         let outer = tempfile::tempdir().unwrap();
         let config_dir = outer.path().join("made/if/missing");
         let dir = RuntimeDir::create(Some(&config_dir)).unwrap();
-        assert_eq!(
-            dir.write_bootstrap(b"{}").unwrap(),
-            config_dir.join("bootstrap.yaml")
-        );
+        assert_eq!(dir.write_bootstrap(b"{}").unwrap(), config_dir.join("bootstrap.yaml"));
         assert!(dir.token().starts_with(&config_dir));
-        assert_eq!(
-            (mode(&config_dir), mode(dir.token().parent().unwrap())),
-            (0o700, 0o700)
-        );
+        assert_eq!((mode(&config_dir), mode(dir.token().parent().unwrap())), (0o700, 0o700));
         dir.remove();
-        let left: Vec<_> = fs::read_dir(&config_dir)
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name())
-            .collect();
+        let left: Vec<_> = fs::read_dir(&config_dir).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(left, ["bootstrap.yaml"]);
     }
 
@@ -165,12 +165,28 @@ mod tests {
             let config_dir = outer.path().join("d".repeat(length));
             let dir = RuntimeDir::create(Some(&config_dir)).unwrap();
             let socket = dir.access_log_socket();
-            assert!(
-                socket.as_os_str().len() <= SOCKET_PATH_MAX,
-                "{}",
-                socket.display()
-            );
+            assert!(socket.as_os_str().len() <= SOCKET_PATH_MAX, "{}", socket.display());
             std::os::unix::net::UnixListener::bind(&socket).unwrap();
         }
+    }
+
+    #[test]
+    fn what_a_killed_one_left_is_removed() {
+        let parent = tempfile::tempdir().unwrap();
+        let dir = |name: &str| parent.path().join(name);
+        for name in ["kuma-dp-killed", "kuma-dp-starts", "kuma-dp-nolock", "kuma-dp-longer-name", "somebody-else"] {
+            fs::create_dir(dir(name)).unwrap();
+        }
+        for name in ["kuma-dp-killed", "kuma-dp-longer-name", "somebody-else"] {
+            drop(lock(&dir(name)).unwrap());
+        }
+        fs::write(dir("kuma-dp-starts").join(LOCK), "").unwrap();
+        let running = RuntimeDir::create(Some(parent.path())).unwrap();
+        let another = RuntimeDir::create(Some(parent.path())).unwrap();
+        assert!(!dir("kuma-dp-killed").exists());
+        for name in ["kuma-dp-starts", "kuma-dp-nolock", "kuma-dp-longer-name", "somebody-else"] {
+            assert!(dir(name).exists(), "{name}");
+        }
+        assert!(running.private.path().exists() && another.private.path().exists());
     }
 }

@@ -5,9 +5,7 @@ use std::sync::Arc;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
-use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
-};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, InvalidDnsNameError, ServerName, UnixTime};
 
@@ -29,9 +27,7 @@ pub(crate) fn install_provider() {
 }
 
 fn provider() -> Arc<CryptoProvider> {
-    CryptoProvider::get_default()
-        .cloned()
-        .unwrap_or_else(|| Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+    CryptoProvider::get_default().cloned().unwrap_or_else(|| Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
 }
 
 /// The name that a server's certificate has to carry: a host name or an IP address.
@@ -56,10 +52,7 @@ pub(crate) fn trusting_the_system() -> Result<Arc<ClientConfig>, TlsSetupError> 
 
 /// For the control plane's xDS server: trusts nothing but the certificates in `pem`, as Envoy does with the same
 /// bootstrap. One of `names` has to be in the server's certificate; without names the pin alone decides.
-pub(crate) fn trusting_only(
-    pem: &str,
-    names: &[String],
-) -> Result<Arc<ClientConfig>, TlsSetupError> {
+pub(crate) fn trusting_only(pem: &str, names: &[String]) -> Result<Arc<ClientConfig>, TlsSetupError> {
     let bad_pin = |error: &dyn std::fmt::Display| TlsSetupError::BadPin(error.to_string());
     let pins = CertificateDer::pem_slice_iter(pem.as_bytes())
         .collect::<Result<Vec<_>, _>>()
@@ -68,11 +61,8 @@ pub(crate) fn trusting_only(
     for pin in &pins {
         roots.add(pin.clone()).map_err(|error| bad_pin(&error))?;
     }
-    let names = names
-        .iter()
-        .map(|name| server_name(name))
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| bad_pin(&error))?;
+    let names =
+        names.iter().map(|name| server_name(name)).collect::<Result<Vec<_>, _>>().map_err(|error| bad_pin(&error))?;
     let chain = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider())
         .build()
         .map_err(|error| bad_pin(&error))?;
@@ -108,23 +98,18 @@ impl ServerCertVerifier for PinnedServer {
         if self.pins.iter().any(|pin| pin == end_entity) {
             return Ok(ServerCertVerified::assertion());
         }
-        let verify = |name: &ServerName<'_>| {
-            self.chain
-                .verify_server_cert(end_entity, intermediates, name, ocsp_response, now)
-        };
+        let verify =
+            |name: &ServerName<'_>| self.chain.verify_server_cert(end_entity, intermediates, name, ocsp_response, now);
         if self.names.is_empty() {
             // The name is what webpki looks at last: a wrong one means that the chain is good.
             return match verify(server_name) {
                 Err(rustls::Error::InvalidCertificate(
-                    CertificateError::NotValidForName
-                    | CertificateError::NotValidForNameContext { .. },
+                    CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
                 )) => Ok(ServerCertVerified::assertion()),
                 verdict => verdict,
             };
         }
-        let mut verdict = Err(rustls::Error::InvalidCertificate(
-            CertificateError::NotValidForName,
-        ));
+        let mut verdict = Err(rustls::Error::InvalidCertificate(CertificateError::NotValidForName));
         for name in &self.names {
             verdict = verify(name);
             if verdict.is_ok() {
@@ -140,8 +125,7 @@ impl ServerCertVerifier for PinnedServer {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.chain
-            .verify_tls12_signature(message, certificate, signature)
+        self.chain.verify_tls12_signature(message, certificate, signature)
     }
 
     fn verify_tls13_signature(
@@ -150,8 +134,7 @@ impl ServerCertVerifier for PinnedServer {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.chain
-            .verify_tls13_signature(message, certificate, signature)
+        self.chain.verify_tls13_signature(message, certificate, signature)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

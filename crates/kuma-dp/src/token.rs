@@ -66,12 +66,7 @@ fn read(path: &Path) -> anyhow::Result<Token> {
     let mut bytes = Vec::new();
     fs::File::open(path)
         .and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes))
-        .with_context(|| {
-            format!(
-                "could not read file {} (the dataplane token)",
-                path.display()
-            )
-        })?;
+        .with_context(|| format!("could not read file {} (the dataplane token)", path.display()))?;
     let shown = path.display();
     let token = bytes.trim_ascii();
     anyhow::ensure!(
@@ -117,10 +112,7 @@ mod tests {
         let (dir, file) = open(b"\n eyJ.aaa.bbb\r\n");
         let file = file.unwrap();
         assert_eq!(fs::read(file.copy()).unwrap(), b"eyJ.aaa.bbb");
-        assert_eq!(
-            fs::metadata(file.copy()).unwrap().permissions().mode() & 0o777,
-            0o600
-        );
+        assert_eq!(fs::metadata(file.copy()).unwrap().permissions().mode() & 0o777, 0o600);
         fs::write(dir.path().join("token"), "eyJ.ccc.ddd\n").unwrap();
         assert_eq!(file.refresh().unwrap().header(), "eyJ.ccc.ddd");
         assert_eq!(fs::read(file.copy()).unwrap(), b"eyJ.ccc.ddd");
@@ -147,21 +139,11 @@ mod tests {
             (&large, "is not a token"),
         ] {
             let (_dir, file) = open(content);
-            let Err(error) = file else {
-                panic!("{content:?} was taken for a token")
-            };
+            let Err(error) = file else { panic!("{content:?} was taken for a token") };
             assert!(error.to_string().contains(message), "{error}");
         }
-        let Err(error) = TokenFile::open("/nonexistent/token".into(), "/nonexistent/copy".into())
-        else {
-            panic!()
-        };
-        assert!(
-            error
-                .to_string()
-                .contains("could not read file /nonexistent/token"),
-            "{error}"
-        );
+        let Err(error) = TokenFile::open("/nonexistent/token".into(), "/nonexistent/copy".into()) else { panic!() };
+        assert!(error.to_string().contains("could not read file /nonexistent/token"), "{error}");
     }
 
     #[test]

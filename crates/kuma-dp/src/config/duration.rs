@@ -15,9 +15,7 @@ pub(crate) fn parse(text: &str) -> Option<Duration> {
     while !rest.is_empty() {
         let unit_at = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
         let (number, after) = rest.split_at(unit_at);
-        let number_at = after
-            .find(|c: char| c.is_ascii_digit() || c == '.')
-            .unwrap_or(after.len());
+        let number_at = after.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(after.len());
         let (unit, next) = after.split_at(number_at);
         let seconds = match unit {
             "ns" => 1e-9,
@@ -60,11 +58,7 @@ mod tests {
             ("1d", None),
             ("9999999999999999999h", None),
         ] {
-            assert_eq!(
-                parse(text).map(|duration| duration.as_millis()),
-                millis,
-                "{text:?}"
-            );
+            assert_eq!(parse(text).map(|duration| duration.as_millis()), millis, "{text:?}");
         }
     }
 }

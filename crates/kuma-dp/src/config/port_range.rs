@@ -46,11 +46,7 @@ fn port(text: &str) -> Option<u16> {
 
 impl fmt::Display for PortRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.low == self.high {
-            write!(f, "{}", self.low)
-        } else {
-            write!(f, "{}-{}", self.low, self.high)
-        }
+        if self.low == self.high { write!(f, "{}", self.low) } else { write!(f, "{}-{}", self.low, self.high) }
     }
 }
 
@@ -70,20 +66,13 @@ mod tests {
             ("", None),
             ("-", None),
         ] {
-            let parsed = PortRange::parse(text)
-                .unwrap()
-                .map(|range| (range.low, range.high));
+            let parsed = PortRange::parse(text).unwrap().map(|range| (range.low, range.high));
             assert_eq!(parsed, range, "{text:?}");
         }
-        for text in [
-            "0", "65536", "0-10", "10-9", "1-65536", "a", "1-b", "1-2-3", "--", "+1", " 1",
-            "1 - 2", "1,2",
-        ] {
+        for text in ["0", "65536", "0-10", "10-9", "1-65536", "a", "1-b", "1-2-3", "--", "+1", " 1", "1 - 2", "1,2"] {
             let message = PortRange::parse(text).unwrap_err();
             assert!(
-                message.starts_with(&format!(
-                    "invalid value {text:?}. Valid port range formats: \"8080\""
-                )),
+                message.starts_with(&format!("invalid value {text:?}. Valid port range formats: \"8080\"")),
                 "{message}"
             );
         }

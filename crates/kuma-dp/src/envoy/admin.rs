@@ -29,15 +29,9 @@ pub(crate) enum AdminError {
     #[error("Envoy's admin interface does not answer")]
     NoAnswer(#[from] NoAnswer),
     #[error("Envoy's admin interface answered {path} with status {status}")]
-    Status {
-        path: &'static str,
-        status: StatusCode,
-    },
+    Status { path: &'static str, status: StatusCode },
     #[error("Envoy's admin interface answered {path} in an unknown form")]
-    Form {
-        path: &'static str,
-        source: serde_json::Error,
-    },
+    Form { path: &'static str, source: serde_json::Error },
 }
 
 impl Admin {
@@ -51,9 +45,7 @@ impl Admin {
             IpAddr::V4(ip) => ip.to_string(),
             IpAddr::V6(ip) => format!("[{ip}]"),
         };
-        Some(Admin {
-            base: Url::parse(&format!("http://{host}:{}", address.port)).ok()?,
-        })
+        Some(Admin { base: Url::parse(&format!("http://{host}:{}", address.port)).ok()? })
     }
 
     /// Asks all listeners to drain: peers that can be told (HTTP) are told to leave, and new connections are accepted
@@ -71,20 +63,13 @@ impl Admin {
     }
 
     /// How many connections the given listeners serve now.
-    pub(crate) async fn active_connections(
-        &self,
-        listeners: &BTreeSet<String>,
-    ) -> Result<u64, AdminError> {
+    pub(crate) async fn active_connections(&self, listeners: &BTreeSet<String>) -> Result<u64, AdminError> {
         let query = r"format=json&type=Gauges&filter=^listener\..*\.downstream_cx_active$";
         let stats: Stats = self.json("/stats", query).await?;
         Ok(stats.active(listeners))
     }
 
-    async fn json<T: DeserializeOwned>(
-        &self,
-        path: &'static str,
-        query: &str,
-    ) -> Result<T, AdminError> {
+    async fn json<T: DeserializeOwned>(&self, path: &'static str, query: &str) -> Result<T, AdminError> {
         let answer = successful(path, http_client::get(&self.url(path, query), LIMIT).await?)?;
         serde_json::from_slice(&answer.body).map_err(|source| AdminError::Form { path, source })
     }
@@ -98,14 +83,7 @@ impl Admin {
 }
 
 fn successful(path: &'static str, answer: Answer) -> Result<Answer, AdminError> {
-    if answer.status == StatusCode::OK {
-        Ok(answer)
-    } else {
-        Err(AdminError::Status {
-            path,
-            status: answer.status,
-        })
-    }
+    if answer.status == StatusCode::OK { Ok(answer) } else { Err(AdminError::Status { path, status: answer.status }) }
 }
 
 #[derive(Deserialize)]
@@ -153,29 +131,15 @@ impl Listeners {
         (self.listener_statuses.into_iter())
             .filter(|listener| listener.name.starts_with(INBOUND))
             .filter_map(|listener| listener.local_address.socket_address)
-            .map(
-                |SocketAddress {
-                     address,
-                     port_value,
-                 }| std::net::SocketAddr::new(address, port_value),
-            )
-            .map(|address| {
-                format!(
-                    "listener.{}.downstream_cx_active",
-                    address.to_string().replace(':', "_")
-                )
-            })
+            .map(|SocketAddress { address, port_value }| std::net::SocketAddr::new(address, port_value))
+            .map(|address| format!("listener.{}.downstream_cx_active", address.to_string().replace(':', "_")))
             .collect()
     }
 }
 
 impl Stats {
     fn active(&self, listeners: &BTreeSet<String>) -> u64 {
-        self.stats
-            .iter()
-            .filter(|stat| listeners.contains(&stat.name))
-            .map(|stat| stat.value)
-            .sum()
+        self.stats.iter().filter(|stat| listeners.contains(&stat.name)).map(|stat| stat.value).sum()
     }
 }
 
@@ -190,21 +154,14 @@ mod tests {
             {"name":"inbound:[::1]:10001","local_address":{"socket_address":{"address":"::1","port_value":10001}}},
             {"name":"outbound:127.0.0.1:20000","local_address":{"socket_address":{"address":"127.0.0.1","port_value":20000}}},
             {"name":"inbound:pipe","local_address":{"pipe":{"path":"/x"}}}]}"#;
-        let listeners = serde_json::from_str::<Listeners>(listeners)
-            .unwrap()
-            .inbound_stat_names();
+        let listeners = serde_json::from_str::<Listeners>(listeners).unwrap().inbound_stat_names();
         let stats = r#"{"stats":[
             {"name":"listener.127.0.0.1_10000.downstream_cx_active","value":2},
             {"name":"listener.127.0.0.1_10000.worker_0.downstream_cx_active","value":1},
             {"name":"listener.[__1]_10001.downstream_cx_active","value":3},
             {"name":"listener.127.0.0.1_20000.downstream_cx_active","value":10},
             {"name":"listener.admin.downstream_cx_active","value":100}]}"#;
-        assert_eq!(
-            serde_json::from_str::<Stats>(stats)
-                .unwrap()
-                .active(&listeners),
-            5
-        );
+        assert_eq!(serde_json::from_str::<Stats>(stats).unwrap().active(&listeners), 5);
     }
 
     #[test]
@@ -216,10 +173,7 @@ mod tests {
             ("fd00::1", Some("http://[fd00::1]:9901/")),
             ("not an address", None),
         ] {
-            let admin = Admin::new(&Address {
-                host: host.to_owned(),
-                port: 9901,
-            });
+            let admin = Admin::new(&Address { host: host.to_owned(), port: 9901 });
             assert_eq!(admin.as_ref().map(|admin| admin.base.as_str()), base);
         }
     }

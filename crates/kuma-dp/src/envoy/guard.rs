@@ -12,9 +12,7 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use anyhow::{Context, anyhow};
-use rustix::process::{
-    Resource, Rlimit, Signal, getppid, set_parent_process_death_signal, setrlimit,
-};
+use rustix::process::{Resource, Rlimit, Signal, getppid, set_parent_process_death_signal, setrlimit};
 use rustix::thread::set_no_new_privs;
 
 /// Replaces this process by `command`, whose first word is Envoy's path. Returns only if that fails.
@@ -27,8 +25,7 @@ pub(crate) fn become_envoy(parent: i32, command: &[OsString]) -> anyhow::Error {
             [] => anyhow!("there is nothing to start"),
             [envoy, arguments @ ..] => {
                 let error = Command::new(envoy).args(arguments).exec();
-                anyhow::Error::new(error)
-                    .context(format!("could not start Envoy ({})", envoy.display()))
+                anyhow::Error::new(error).context(format!("could not start Envoy ({})", envoy.display()))
             }
         },
     }
@@ -36,8 +33,7 @@ pub(crate) fn become_envoy(parent: i32, command: &[OsString]) -> anyhow::Error {
 
 fn prepare(parent: i32) -> anyhow::Result<()> {
     // SIGKILL: an Envoy that hangs, or is stopped, must go too.
-    set_parent_process_death_signal(Some(Signal::KILL))
-        .context("could not tie Envoy to kuma-dp")?;
+    set_parent_process_death_signal(Some(Signal::KILL)).context("could not tie Envoy to kuma-dp")?;
     // If kuma-dp died before the line above, no signal will come any more.
     if getppid().map(|pid| pid.as_raw_nonzero().get()) != Some(parent) {
         anyhow::bail!("kuma-dp has ended already");
@@ -45,9 +41,6 @@ fn prepare(parent: i32) -> anyhow::Result<()> {
     // Envoy needs no more rights than kuma-dp has. And a program that gains rights by exec loses the wish made above.
     set_no_new_privs(true).context("could not forbid Envoy to gain privileges")?;
     // Envoy holds the private key and the token in memory; they are not to end up in a core file.
-    let none = Rlimit {
-        current: Some(0),
-        maximum: Some(0),
-    };
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
     setrlimit(Resource::Core, none).context("could not forbid core files of Envoy")
 }

@@ -20,9 +20,7 @@ impl Places {
     pub(crate) fn here() -> Places {
         Places {
             path: std::env::var_os("PATH"),
-            beside: std::env::current_exe()
-                .ok()
-                .and_then(|exe| Some(exe.parent()?.to_owned())),
+            beside: std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.to_owned())),
             current: std::env::current_dir().ok(),
         }
     }
@@ -33,47 +31,26 @@ impl Places {
     /// # Errors
     /// It is in none of these; all of them are named.
     pub(crate) fn find(&self, configured: &Path) -> anyhow::Result<PathBuf> {
-        let is_name = configured.components().count() == 1
-            && !configured.has_root()
-            && !has_slash(configured);
+        let is_name = configured.components().count() == 1 && !configured.has_root() && !has_slash(configured);
         let asked_for: Vec<PathBuf> = if is_name {
             let path = self.path.clone().unwrap_or_default();
             // An empty entry of PATH would mean the current directory, which is looked at last.
-            std::env::split_paths(&path)
-                .filter(|dir| dir.is_absolute())
-                .map(|dir| dir.join(configured))
-                .collect()
+            std::env::split_paths(&path).filter(|dir| dir.is_absolute()).map(|dir| dir.join(configured)).collect()
         } else {
-            vec![
-                self.current
-                    .as_deref()
-                    .unwrap_or(Path::new(""))
-                    .join(configured),
-            ]
+            vec![self.current.as_deref().unwrap_or(Path::new("")).join(configured)]
         };
-        let others: Vec<PathBuf> = [&self.beside, &self.current]
-            .into_iter()
-            .flatten()
-            .map(|dir| dir.join("envoy"))
-            .collect();
+        let others: Vec<PathBuf> =
+            [&self.beside, &self.current].into_iter().flatten().map(|dir| dir.join("envoy")).collect();
         if let Some(found) = asked_for.iter().find(|path| is_executable(path)) {
             return Ok(found.clone());
         }
         if let Some(found) = others.iter().find(|path| is_executable(path)) {
             if !is_name || configured != Path::new("envoy") {
-                tracing::warn!(
-                    "there is no program {}; using {}",
-                    configured.display(),
-                    found.display()
-                );
+                tracing::warn!("there is no program {}; using {}", configured.display(), found.display());
             }
             return Ok(found.clone());
         }
-        let places: Vec<String> = asked_for
-            .iter()
-            .chain(&others)
-            .map(|path| path.display().to_string())
-            .collect();
+        let places: Vec<String> = asked_for.iter().chain(&others).map(|path| path.display().to_string()).collect();
         anyhow::bail!(
             "could not find binary in any of the following paths: {}. Install Envoy there, or name it with \
              --binary-path (KUMA_DATAPLANE_RUNTIME_BINARY_PATH)",
@@ -88,8 +65,7 @@ fn has_slash(path: &Path) -> bool {
 }
 
 fn is_executable(path: &Path) -> bool {
-    fs::metadata(path)
-        .is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
+    fs::metadata(path).is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
 }
 
 #[cfg(test)]
@@ -109,14 +85,7 @@ mod tests {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
         }
         let places = Places {
-            path: Some(
-                std::env::join_paths([
-                    root.path().join("bin1"),
-                    root.path().join("bin2"),
-                    "".into(),
-                ])
-                .unwrap(),
-            ),
+            path: Some(std::env::join_paths([root.path().join("bin1"), root.path().join("bin2"), "".into()]).unwrap()),
             beside: Some(root.path().join("beside")),
             current: Some(root.path().join("cwd")),
         };
@@ -131,33 +100,17 @@ mod tests {
     #[test]
     fn order_of_places() {
         for (executables, configured, found) in [
-            (
-                &["bin1/envoy", "bin2/envoy", "beside/envoy"][..],
-                "envoy",
-                "ROOT/bin1/envoy",
-            ),
+            (&["bin1/envoy", "bin2/envoy", "beside/envoy"][..], "envoy", "ROOT/bin1/envoy"),
             (&["!bin1/envoy", "bin2/envoy"], "envoy", "ROOT/bin2/envoy"),
             (&["beside/envoy", "cwd/envoy"], "envoy", "ROOT/beside/envoy"),
             (&["cwd/envoy"], "envoy", "ROOT/cwd/envoy"),
-            (
-                &["bin1/envoy", "bin2/envoy-debug"],
-                "envoy-debug",
-                "ROOT/bin2/envoy-debug",
-            ),
-            (
-                &["bin1/envoy", "cwd/sub/envoy"],
-                "ROOT/cwd/sub/envoy",
-                "ROOT/cwd/sub/envoy",
-            ),
+            (&["bin1/envoy", "bin2/envoy-debug"], "envoy-debug", "ROOT/bin2/envoy-debug"),
+            (&["bin1/envoy", "cwd/sub/envoy"], "ROOT/cwd/sub/envoy", "ROOT/cwd/sub/envoy"),
             (&["bin1/envoy", "cwd/envoy"], "./envoy", "ROOT/cwd/./envoy"),
             (&["cwd/sub/e"], "sub/e", "ROOT/cwd/sub/e"),
             (&["beside/envoy"], "ROOT/gone/envoy", "ROOT/beside/envoy"),
         ] {
-            assert_eq!(
-                find(executables, configured).as_deref(),
-                Ok(found),
-                "{configured} among {executables:?}"
-            );
+            assert_eq!(find(executables, configured).as_deref(), Ok(found), "{configured} among {executables:?}");
         }
     }
 
@@ -168,10 +121,6 @@ mod tests {
             "could not find binary in any of the following paths: ROOT/bin1/envoy, ROOT/bin2/envoy, ROOT/beside/envoy, \
              ROOT/cwd/envoy. Install Envoy there, or name it with --binary-path (KUMA_DATAPLANE_RUNTIME_BINARY_PATH)"
         );
-        assert!(
-            find(&[], "/nowhere/envoy")
-                .unwrap_err()
-                .contains("paths: /nowhere/envoy, ROOT/beside/envoy")
-        );
+        assert!(find(&[], "/nowhere/envoy").unwrap_err().contains("paths: /nowhere/envoy, ROOT/beside/envoy"));
     }
 }

@@ -40,11 +40,7 @@ const UNKNOWN: i32 = 2;
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CallError {
     #[error("could not connect to its xDS server {host}:{port}")]
-    Connect {
-        host: String,
-        port: u16,
-        source: io::Error,
-    },
+    Connect { host: String, port: u16, source: io::Error },
     #[error("could not connect to its xDS server: no answer within {0:?}")]
     ConnectTimedOut(Duration),
     #[error("could not use its xDS server's address")]
@@ -61,13 +57,7 @@ pub(super) enum CallError {
 
 impl CallError {
     pub(super) fn is_unimplemented(&self) -> bool {
-        matches!(
-            self,
-            CallError::Refused {
-                code: UNIMPLEMENTED,
-                ..
-            }
-        )
+        matches!(self, CallError::Refused { code: UNIMPLEMENTED, .. })
     }
 }
 
@@ -81,11 +71,7 @@ pub(super) async fn report(
     let Address { host, port } = address;
     let connect = async {
         let stream = TcpStream::connect((host.as_str(), *port)).await;
-        let stream = stream.map_err(|source| CallError::Connect {
-            host: host.clone(),
-            port: *port,
-            source,
-        })?;
+        let stream = stream.map_err(|source| CallError::Connect { host: host.clone(), port: *port, source })?;
         // Reports are tiny and should leave at once. Without it they only leave a little later.
         let _ = stream.set_nodelay(true);
         Ok(stream)
@@ -100,11 +86,7 @@ pub(super) async fn report(
             let connector = tokio_rustls::TlsConnector::from(config);
             let handshake = async {
                 let stream = connector.connect(name, stream).await;
-                stream.map_err(|source| CallError::Connect {
-                    host: host.clone(),
-                    port: *port,
-                    source,
-                })
+                stream.map_err(|source| CallError::Connect { host: host.clone(), port: *port, source })
             };
             let stream = within_limit(handshake).await?;
             call(stream, identity, Scheme::HTTPS, status, connected).await
@@ -112,9 +94,7 @@ pub(super) async fn report(
     }
 }
 
-async fn within_limit<T>(
-    attempt: impl Future<Output = Result<T, CallError>>,
-) -> Result<T, CallError> {
+async fn within_limit<T>(attempt: impl Future<Output = Result<T, CallError>>) -> Result<T, CallError> {
     match tokio::time::timeout(CONNECT_LIMIT, attempt).await {
         Ok(done) => done,
         Err(_) => Err(CallError::ConnectTimedOut(CONNECT_LIMIT)),
@@ -179,22 +159,12 @@ fn reports(
         async move {
             let mut status = status?;
             status.changed().await.ok()?;
-            let Status {
-                state,
-                detail,
-                last,
-            } = status.borrow_and_update().clone();
-            let message = Report {
-                mesh,
-                name,
-                state: state.into(),
-                detail,
-            };
+            let Status { state, detail, last } = status.borrow_and_update().clone();
+            let message = Report { mesh, name, state: state.into(), detail };
             Some((Ok(Frame::data(framed(&message))), (!last).then_some(status)))
         }
     });
-    let frames: Pin<Box<dyn Stream<Item = Result<Frame<Bytes>, Infallible>> + Send>> =
-        Box::pin(frames);
+    let frames: Pin<Box<dyn Stream<Item = Result<Frame<Bytes>, Infallible>> + Send>> = Box::pin(frames);
     StreamBody::new(frames)
 }
 
@@ -211,34 +181,22 @@ fn framed(message: &impl Message) -> Bytes {
 
 fn request<B>(identity: &Identity, scheme: Scheme, body: B) -> Result<Request<B>, CallError> {
     let Address { host, port } = &identity.server.address;
-    let host = if host.contains(':') {
-        format!("[{host}]")
-    } else {
-        host.clone()
-    };
+    let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
     let authority = Authority::try_from(format!("{host}:{port}"));
     let mut parts = http::uri::Parts::default();
     // A token never travels in clear text.
-    let token = if scheme == Scheme::HTTPS {
-        identity.token.as_deref()
-    } else {
-        None
-    };
+    let token = if scheme == Scheme::HTTPS { identity.token.as_deref() } else { None };
     parts.scheme = Some(scheme);
     parts.authority = Some(authority.map_err(|error| CallError::Address(error.into()))?);
     parts.path_and_query = Some(PathAndQuery::from_static(METHOD));
     let mut request = Request::new(body);
-    *request.uri_mut() =
-        Uri::from_parts(parts).map_err(|error| CallError::Address(error.into()))?;
+    *request.uri_mut() = Uri::from_parts(parts).map_err(|error| CallError::Address(error.into()))?;
     *request.method_mut() = Method::POST;
     *request.version_mut() = Version::HTTP_2;
     let headers = request.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     headers.insert(TE, HeaderValue::from_static("trailers"));
-    headers.insert(
-        USER_AGENT,
-        HeaderValue::from_static(concat!("kuma-dp/", env!("CARGO_PKG_VERSION"))),
-    );
+    headers.insert(USER_AGENT, HeaderValue::from_static(concat!("kuma-dp/", env!("CARGO_PKG_VERSION"))));
     if let Some(token) = token {
         // The file is read for every connection: tokens of a Kubernetes service account are renewed in place.
         match token.refresh() {
@@ -266,10 +224,7 @@ fn outcome(headers: &HeaderMap) -> Result<(), CallError> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     match text("grpc-status").map_or(UNKNOWN, |code| code.parse().unwrap_or(UNKNOWN)) {
         0 => Ok(()),
-        code => Err(CallError::Refused {
-            code,
-            message: percent_decoded(text("grpc-message").unwrap_or_default()),
-        }),
+        code => Err(CallError::Refused { code, message: percent_decoded(text("grpc-message").unwrap_or_default()) }),
     }
 }
 
@@ -287,10 +242,7 @@ fn percent_decoded(text: &str) -> String {
         decoded.push(escaped.unwrap_or(bytes[at]));
         at += if escaped.is_some() { 3 } else { 1 };
     }
-    String::from_utf8_lossy(&decoded)
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect()
+    String::from_utf8_lossy(&decoded).chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 #[cfg(test)]
@@ -301,48 +253,21 @@ mod tests {
     fn refusals_are_readable() {
         for (headers, expected) in [
             (vec![("grpc-status", "0")], None),
-            (
-                vec![
-                    ("grpc-status", "7"),
-                    ("grpc-message", "token%20is for \"x\""),
-                ],
-                Some("7: token is for \"x\""),
-            ),
-            (
-                vec![("grpc-status", "16"), ("grpc-message", "100%")],
-                Some("16: 100%"),
-            ),
-            (
-                vec![("grpc-status", "1"), ("grpc-message", "a%0Ab%zz%4")],
-                Some("1: a b%zz%4"),
-            ),
+            (vec![("grpc-status", "7"), ("grpc-message", "token%20is for \"x\"")], Some("7: token is for \"x\"")),
+            (vec![("grpc-status", "16"), ("grpc-message", "100%")], Some("16: 100%")),
+            (vec![("grpc-status", "1"), ("grpc-message", "a%0Ab%zz%4")], Some("1: a b%zz%4")),
             (vec![], Some("2: ")),
             (vec![("grpc-status", "x")], Some("2: ")),
         ] {
-            let headers = headers
-                .into_iter()
-                .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
-            let said = outcome(&headers.collect())
-                .err()
-                .map(|error| error.to_string());
-            assert_eq!(
-                said,
-                expected.map(|text| format!("it refused with status {text}"))
-            );
+            let headers = headers.into_iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
+            let said = outcome(&headers.collect()).err().map(|error| error.to_string());
+            assert_eq!(said, expected.map(|text| format!("it refused with status {text}")));
         }
     }
 
     #[test]
     fn frames_carry_their_length() {
-        let report = Report {
-            mesh: "m".into(),
-            name: "n".into(),
-            state: 2,
-            detail: String::new(),
-        };
-        assert_eq!(
-            &framed(&report)[..],
-            b"\x00\x00\x00\x00\x08\x0a\x01m\x12\x01n\x18\x02"
-        );
+        let report = Report { mesh: "m".into(), name: "n".into(), state: 2, detail: String::new() };
+        assert_eq!(&framed(&report)[..], b"\x00\x00\x00\x00\x08\x0a\x01m\x12\x01n\x18\x02");
     }
 }

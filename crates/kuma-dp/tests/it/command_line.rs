@@ -5,45 +5,26 @@ use std::process::Output;
 use crate::world::command;
 
 fn run(arguments: &[&str], environment: &[(&str, &str)]) -> (Option<i32>, String, String) {
-    let Output {
-        status,
-        stdout,
-        stderr,
-    } = command()
-        .args(arguments)
-        .envs(environment.iter().copied())
-        .output()
-        .unwrap();
-    (
-        status.code(),
-        String::from_utf8(stdout).unwrap(),
-        String::from_utf8(stderr).unwrap(),
-    )
+    let Output { status, stdout, stderr } =
+        command().args(arguments).envs(environment.iter().copied()).output().unwrap();
+    (status.code(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
 }
 
 #[test]
 fn version() {
     let (code, stdout, _) = run(&["version"], &[]);
-    assert_eq!(
-        (code, stdout),
-        (Some(0), format!("{}\n", env!("CARGO_PKG_VERSION")))
-    );
+    assert_eq!((code, stdout), (Some(0), format!("{}\n", env!("CARGO_PKG_VERSION"))));
     for flag in ["--detailed", "-a"] {
         let (code, stdout, _) = run(&["version", flag], &[]);
         assert_eq!(code, Some(0));
-        assert!(
-            stdout.starts_with("Version:    ") && stdout.contains("\nGit Commit: "),
-            "{stdout}"
-        );
+        assert!(stdout.starts_with("Version:    ") && stdout.contains("\nGit Commit: "), "{stdout}");
     }
 }
 
 #[test]
 fn every_mistake_at_once() {
-    let (code, stdout, stderr) = run(
-        &["run", "--cp-address=nowhere", "--admin-port=0"],
-        &[("KUMA_DATAPLANE_DRAIN_TIME", "-1s")],
-    );
+    let (code, stdout, stderr) =
+        run(&["run", "--cp-address=nowhere", "--admin-port=0"], &[("KUMA_DATAPLANE_DRAIN_TIME", "-1s")]);
     assert_eq!((code, stdout.as_str()), (Some(1), ""));
     for part in [
         "Error: Invalid configuration: .ControlPlane is not valid: .ApiServer is not valid: .URL must be a valid absolute URI; .Dataplane is not valid: .Name must be non-empty; ",
@@ -92,15 +73,9 @@ fn help_names_the_settings_and_hides_the_guard() {
 
 #[test]
 fn an_envoy_that_is_nowhere_is_said_before_anything_else() {
-    let (code, _, stderr) = run(
-        &["run", "--name=web-1", "--binary-path=/nowhere/envoy"],
-        &[],
-    );
+    let (code, _, stderr) = run(&["run", "--name=web-1", "--binary-path=/nowhere/envoy"], &[]);
     assert_eq!(code, Some(1));
-    assert!(
-        stderr.contains("could not find binary in any of the following paths: /nowhere/envoy, "),
-        "{stderr}"
-    );
+    assert!(stderr.contains("could not find binary in any of the following paths: /nowhere/envoy, "), "{stderr}");
 }
 
 #[test]

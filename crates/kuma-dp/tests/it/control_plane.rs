@@ -90,13 +90,7 @@ impl ControlPlane {
         let (api, xds) = (control_plane.api, control_plane.xds);
         control_plane._api_task.spawn(async move {
             serve(api_listener, None, move |request| {
-                answer(
-                    request,
-                    script.clone(),
-                    pinned.lock().unwrap().clone(),
-                    api,
-                    xds,
-                )
+                answer(request, script.clone(), pinned.lock().unwrap().clone(), api, xds)
             })
             .await;
         });
@@ -107,10 +101,7 @@ impl ControlPlane {
     fn serve_xds(&mut self, listener: TcpListener) {
         let (script, tls) = (self.script.clone(), self.tls.clone());
         self.xds_task.spawn(async move {
-            serve(listener, Some(tls), move |request| {
-                take_reports(request, script.clone())
-            })
-            .await
+            serve(listener, Some(tls), move |request| take_reports(request, script.clone())).await
         });
     }
 
@@ -123,10 +114,7 @@ impl ControlPlane {
     pub(crate) async fn restart_xds(&mut self) {
         self.stop_xds().await;
         let xds = self.xds;
-        let listener = eventually("the port is free again", || async move {
-            TcpListener::bind(xds).await.ok()
-        })
-        .await;
+        let listener = eventually("the port is free again", || async move { TcpListener::bind(xds).await.ok() }).await;
         self.serve_xds(listener);
     }
 
@@ -165,8 +153,7 @@ impl ControlPlane {
     /// Waits until the states of all reports so far are `states`.
     pub(crate) async fn reported(&self, states: &[i32]) {
         eventually(&format!("reports {states:?}"), || async {
-            let reported: Vec<i32> =
-                self.script(|script| script.reports.iter().map(|report| report.state).collect());
+            let reported: Vec<i32> = self.script(|script| script.reports.iter().map(|report| report.state).collect());
             assert!(reported.len() <= states.len(), "{reported:?} were reported");
             (reported == states).then_some(())
         })
@@ -234,11 +221,7 @@ async fn answer(
     match route.as_str() {
         "GET /catalog" => {
             script.catalog_requests += 1;
-            let token_url = if script.issues_tokens {
-                "http://localhost:5679"
-            } else {
-                ""
-            };
+            let token_url = if script.issues_tokens { "http://localhost:5679" } else { "" };
             let catalog = json!({"apis": {
                 "bootstrap": {"url": format!("http://{api}")},
                 "dataplaneToken": {"localUrl": token_url, "publicUrl": ""},
@@ -268,17 +251,13 @@ fn bootstrap(request: &Value, pinned: Option<String>, xds: SocketAddr, script: &
             "common_tls_context": {"validation_context": {"trusted_ca": {"inline_string": ca}}},
         }});
     }
-    let clusters: Vec<Value> = [ads_cluster]
-        .into_iter()
-        .chain(script.clusters.iter().cloned())
-        .collect();
+    let clusters: Vec<Value> = [ads_cluster].into_iter().chain(script.clusters.iter().cloned()).collect();
     let mut bootstrap = json!({
         "node": {"id": "default.web-1", "cluster": "web"},
         "static_resources": {"clusters": clusters, "listeners": script.listeners},
     });
     if let Some(port) = request.get("adminPort") {
-        bootstrap["admin"] =
-            json!({"address": {"socket_address": {"address": "127.0.0.1", "port_value": port}}});
+        bootstrap["admin"] = json!({"address": {"socket_address": {"address": "127.0.0.1", "port_value": port}}});
     }
     bootstrap
 }
@@ -305,14 +284,10 @@ async fn take_reports(request: Request<Incoming>, script: Arc<Mutex<Script>>) ->
                 script.lock().unwrap().reports.push(report);
             }
         }
-        let trailers =
-            HeaderMap::from_iter([("grpc-status".parse().unwrap(), "0".parse().unwrap())]);
+        let trailers = HeaderMap::from_iter([("grpc-status".parse().unwrap(), "0".parse().unwrap())]);
         Ok(Frame::trailers(trailers))
     };
-    let mut response =
-        Response::new(StreamBody::new(futures_util::stream::once(ending)).boxed_unsync());
-    response
-        .headers_mut()
-        .insert("content-type", "application/grpc".parse().unwrap());
+    let mut response = Response::new(StreamBody::new(futures_util::stream::once(ending)).boxed_unsync());
+    response.headers_mut().insert("content-type", "application/grpc".parse().unwrap());
     response
 }

@@ -9,10 +9,7 @@ use crate::fake_envoy::{FakeEnvoy, OBEDIENT, STUBBORN};
 use crate::world::{LIMIT, World, entries, is_running};
 
 async fn gone(pid: u32) {
-    eventually("Envoy is gone", || async {
-        (!is_running(pid)).then_some(())
-    })
-    .await;
+    eventually("Envoy is gone", || async { (!is_running(pid)).then_some(()) }).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -41,6 +38,8 @@ async fn kill_minus_9_takes_envoy_along() {
         gone(pid).await;
         std::fs::remove_file(envoy.path().with_file_name("pid")).unwrap();
     }
+    // What the killed ones could not remove, the next one did.
+    world.runtime_dir();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -52,27 +51,15 @@ async fn envoys_exit_code_is_kuma_dps() {
     ] {
         let world = World::new().await;
         // Until the control plane has heard of it; else there would be nobody to report to.
-        let wait = format!(
-            "while [ ! -e {0}/go ]; do sleep 0.02; done; {body}",
-            world.folder.path().display()
-        );
+        let wait = format!("while [ ! -e {0}/go ]; do sleep 0.02; done; {body}", world.folder.path().display());
         let envoy = FakeEnvoy::new(world.folder.path(), &wait);
         let mut kuma_dp = world.start(&envoy.path(), &["--log-level=off"]);
         world.cp.reported(&[RUNNING]).await;
         std::fs::write(world.path("go"), "").unwrap();
         assert_eq!(kuma_dp.wait(LIMIT).code(), Some(code), "{body}");
-        assert!(
-            kuma_dp
-                .output()
-                .contains(&format!("Envoy has ended: {said}")),
-            "{}",
-            kuma_dp.output()
-        );
+        assert!(kuma_dp.output().contains(&format!("Envoy has ended: {said}")), "{}", kuma_dp.output());
         world.cp.reported(&[RUNNING, ENVOY_EXITED]).await;
-        assert_eq!(
-            world.cp.script(|script| script.reports[1].detail.clone()),
-            said
-        );
+        assert_eq!(world.cp.script(|script| script.reports[1].detail.clone()), said);
         assert_eq!(entries(&world.tmp()), Vec::<std::path::PathBuf>::new());
     }
 }
@@ -109,8 +96,7 @@ async fn a_signal_to_the_terminals_group_reaches_kuma_dp_alone() {
     let envoy = FakeEnvoy::new(world.folder.path(), OBEDIENT);
     let kuma_dp = world.start(&envoy.path(), &[]);
     let pid = envoy.started().await;
-    let group =
-        |pid: u32| rustix::process::getpgid(Pid::from_raw(pid.try_into().unwrap())).unwrap();
+    let group = |pid: u32| rustix::process::getpgid(Pid::from_raw(pid.try_into().unwrap())).unwrap();
     assert_ne!(group(pid), group(kuma_dp.id()));
 }
 
@@ -121,15 +107,10 @@ async fn an_unwilling_control_plane_holds_up_nothing() {
     let mut kuma_dp = world.start(&envoy.path(), &[]);
     let pid = envoy.started().await;
     world.cp.reported(&[RUNNING]).await;
-    world
-        .cp
-        .script(|script| script.catalog_status = StatusCode::INTERNAL_SERVER_ERROR);
+    world.cp.script(|script| script.catalog_status = StatusCode::INTERNAL_SERVER_ERROR);
     world.cp.stop_xds().await;
     // Envoy goes on without a control plane, and so does its end.
-    eventually("kuma-dp has noticed", || async {
-        kuma_dp.output().contains("could not report").then_some(())
-    })
-    .await;
+    eventually("kuma-dp has noticed", || async { kuma_dp.output().contains("could not report").then_some(()) }).await;
     assert!(is_running(pid));
     kuma_dp.signal(Signal::TERM);
     assert_eq!(kuma_dp.wait(LIMIT).code(), Some(0));
@@ -142,10 +123,6 @@ async fn envoy_killed_from_outside_is_noticed() {
     let envoy = FakeEnvoy::new(world.folder.path(), OBEDIENT);
     let mut kuma_dp = world.start(&envoy.path(), &[]);
     let pid = envoy.started().await;
-    kill_process(
-        Pid::from_raw(pid.try_into().unwrap()).unwrap(),
-        Signal::KILL,
-    )
-    .unwrap();
+    kill_process(Pid::from_raw(pid.try_into().unwrap()).unwrap(), Signal::KILL).unwrap();
     assert_eq!(kuma_dp.wait(LIMIT).code(), Some(1));
 }

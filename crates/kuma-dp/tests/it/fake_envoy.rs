@@ -43,11 +43,7 @@ echo $$ > "$here/pid.new" && mv "$here/pid.new" "$here/pid"
     /// Waits until it runs; its process id.
     pub(crate) async fn started(&self) -> u32 {
         eventually("Envoy is started", || async {
-            fs::read_to_string(self.folder.join("pid"))
-                .ok()?
-                .trim()
-                .parse()
-                .ok()
+            fs::read_to_string(self.folder.join("pid")).ok()?.trim().parse().ok()
         })
         .await
     }

@@ -19,9 +19,7 @@ async fn world_with_inbound() -> (World, u16) {
     std::thread::spawn(move || {
         for stream in server.incoming() {
             let Ok(mut stream) = stream else { return };
-            std::thread::spawn(move || {
-                std::io::copy(&mut stream.try_clone().unwrap(), &mut stream)
-            });
+            std::thread::spawn(move || std::io::copy(&mut stream.try_clone().unwrap(), &mut stream));
         }
     });
     let port = free_port();
@@ -71,8 +69,7 @@ fn echo(stream: &mut TcpStream) -> std::io::Result<()> {
 
 /// The Envoy that a kuma-dp started.
 fn envoy_of(kuma_dp: &Process) -> u32 {
-    let children =
-        std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", kuma_dp.id())).unwrap();
+    let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", kuma_dp.id())).unwrap();
     children.trim().parse().unwrap()
 }
 
@@ -120,25 +117,16 @@ async fn kill_minus_9_leaves_no_envoy_and_frees_its_ports() {
         let envoy = envoy_of(&kuma_dp);
         assert!(is_running(envoy));
         kuma_dp.kill();
-        eventually("Envoy is gone", || async {
-            (!is_running(envoy)).then_some(())
-        })
-        .await;
+        eventually("Envoy is gone", || async { (!is_running(envoy)).then_some(()) }).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bootstrap_that_envoy_refuses_ends_both() {
     let (world, _) = world_with_inbound().await;
-    world
-        .cp
-        .script(|script| script.listeners[0]["no_such_field"] = json!(1));
+    world.cp.script(|script| script.listeners[0]["no_such_field"] = json!(1));
     let mut kuma_dp = start(&world);
     assert_eq!(kuma_dp.wait(LIMIT).code(), Some(1));
     let output = kuma_dp.output();
-    assert!(
-        output.contains("no_such_field")
-            && output.contains("Envoy has ended: it exited with code 1"),
-        "{output}"
-    );
+    assert!(output.contains("no_such_field") && output.contains("Envoy has ended: it exited with code 1"), "{output}");
 }

@@ -14,10 +14,7 @@ use crate::fake_envoy::{FakeEnvoy, OBEDIENT};
 use crate::world::{LIMIT, World, command, entries};
 
 async fn says(process: &Process, text: &str) {
-    eventually(text, || async {
-        process.output().contains(text).then_some(())
-    })
-    .await;
+    eventually(text, || async { process.output().contains(text).then_some(()) }).await;
 }
 
 fn mode(path: &Path) -> u32 {
@@ -35,29 +32,15 @@ async fn envoy_gets_the_bootstrap_in_a_private_place() {
 
     let dir = world.runtime_dir();
     let bootstrap = dir.join("bootstrap.yaml");
-    assert!(
-        dir.file_name()
-            .unwrap()
-            .to_str()
-            .unwrap()
-            .starts_with("kuma-dp-")
-    );
+    assert!(dir.file_name().unwrap().to_str().unwrap().starts_with("kuma-dp-"));
     assert_eq!((mode(&dir), mode(&bootstrap)), (0o700, 0o600));
     let written: Value = serde_json::from_slice(&fs::read(&bootstrap).unwrap()).unwrap();
-    let request = world
-        .cp
-        .script(|script| script.bootstrap_requests[0].clone());
+    let request = world.cp.script(|script| script.bootstrap_requests[0].clone());
     let port = request["adminPort"].as_u64().unwrap();
     assert!((1024..=65535).contains(&port));
-    assert_eq!(
-        written["admin"]["address"]["socket_address"]["port_value"],
-        port
-    );
+    assert_eq!(written["admin"]["address"]["socket_address"]["port_value"], port);
     let socket = dir.join("access-logs.sock");
-    assert_eq!(
-        request,
-        json!({"mesh": "blue", "name": "web-1", "adminPort": port, "accessLogSocket": socket})
-    );
+    assert_eq!(request, json!({"mesh": "blue", "name": "web-1", "adminPort": port, "accessLogSocket": socket}));
     let expected = [
         "-c",
         bootstrap.to_str().unwrap(),
@@ -80,18 +63,10 @@ async fn the_config_dir_keeps_the_bootstrap_alone() {
     let world = World::new().await;
     let envoy = FakeEnvoy::new(world.folder.path(), OBEDIENT);
     let config_dir = world.path("config");
-    let mut kuma_dp = world.start(
-        &envoy.path(),
-        &["--config-dir", config_dir.to_str().unwrap()],
-    );
+    let mut kuma_dp = world.start(&envoy.path(), &["--config-dir", config_dir.to_str().unwrap()]);
     envoy.started().await;
-    assert_eq!(
-        envoy.arguments()[1],
-        config_dir.join("bootstrap.yaml").to_str().unwrap()
-    );
-    let request = world
-        .cp
-        .script(|script| script.bootstrap_requests[0].clone());
+    assert_eq!(envoy.arguments()[1], config_dir.join("bootstrap.yaml").to_str().unwrap());
+    let request = world.cp.script(|script| script.bootstrap_requests[0].clone());
     assert_eq!(request.get("adminPort"), None, "--admin-port= turns it off");
     kuma_dp.signal(Signal::INT);
     assert_eq!(kuma_dp.wait(LIMIT).code(), Some(0));
@@ -111,11 +86,7 @@ async fn two_on_one_machine_never_share_an_admin_port() {
         envoy.started().await;
     }
     let ports: Vec<u64> = world.cp.script(|script| {
-        script
-            .bootstrap_requests
-            .iter()
-            .map(|request| request["adminPort"].as_u64().unwrap())
-            .collect()
+        script.bootstrap_requests.iter().map(|request| request["adminPort"].as_u64().unwrap()).collect()
     });
     assert_eq!(ports.len(), 2);
     assert_ne!(ports[0], ports[1]);
@@ -125,27 +96,18 @@ async fn two_on_one_machine_never_share_an_admin_port() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unknown_dataplane_is_waited_for() {
     let world = World::new().await;
-    world
-        .cp
-        .script(|script| script.bootstrap_status = StatusCode::NOT_FOUND);
+    world.cp.script(|script| script.bootstrap_status = StatusCode::NOT_FOUND);
     let envoy = FakeEnvoy::new(world.folder.path(), OBEDIENT);
     let kuma_dp = world.start(&envoy.path(), &["--log-level=off"]);
     let said = "failed to generate Envoy bootstrap config: status: 404. Did you first apply a Dataplane resource?";
     says(&kuma_dp, said).await;
     says(&kuma_dp, "no Dataplane \"web-1\" in mesh \"default\"").await;
     assert!(!envoy.has_started());
-    world
-        .cp
-        .script(|script| script.bootstrap_status = StatusCode::OK);
+    world.cp.script(|script| script.bootstrap_status = StatusCode::OK);
     envoy.started().await;
     let attempts = world.cp.script(|script| script.bootstrap_requests.len());
     let complaints = kuma_dp.output().matches(said).count();
-    assert_eq!(
-        complaints,
-        attempts - 1,
-        "one complaint for each failed attempt: {}",
-        kuma_dp.output()
-    );
+    assert_eq!(complaints, attempts - 1, "one complaint for each failed attempt: {}", kuma_dp.output());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -155,20 +117,11 @@ async fn a_control_plane_that_is_not_there_is_waited_for() {
     let port = free_port();
     let mut command = command();
     command
-        .args([
-            "run",
-            "--name=web-1",
-            "--admin-port=",
-            &format!("--cp-address=http://127.0.0.1:{port}"),
-        ])
+        .args(["run", "--name=web-1", "--admin-port=", &format!("--cp-address=http://127.0.0.1:{port}")])
         .env("KUMA_DATAPLANE_RUNTIME_BINARY_PATH", envoy.path())
         .env("TMPDIR", world.tmp());
     let mut kuma_dp = Process::start("kuma-dp", &mut command, world.folder.path());
-    says(
-        &kuma_dp,
-        &format!("could not retrieve catalog from http://127.0.0.1:{port}/catalog"),
-    )
-    .await;
+    says(&kuma_dp, &format!("could not retrieve catalog from http://127.0.0.1:{port}/catalog")).await;
     says(&kuma_dp, "Connection refused").await;
     says(&kuma_dp, "KUMA_CONTROL_PLANE_API_SERVER_URL").await;
     // It can be stopped while it waits.
@@ -180,44 +133,26 @@ async fn a_control_plane_that_is_not_there_is_waited_for() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_control_plane_that_is_not_ready_is_waited_for() {
     let world = World::new().await;
-    world
-        .cp
-        .script(|script| script.catalog_status = StatusCode::SERVICE_UNAVAILABLE);
+    world.cp.script(|script| script.catalog_status = StatusCode::SERVICE_UNAVAILABLE);
     let envoy = FakeEnvoy::new(world.folder.path(), OBEDIENT);
     let kuma_dp = world.start(&envoy.path(), &[]);
     says(&kuma_dp, "unexpected status code: 503").await;
-    world
-        .cp
-        .script(|script| script.catalog_status = StatusCode::OK);
+    world.cp.script(|script| script.catalog_status = StatusCode::OK);
     envoy.started().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_waiting_cannot_heal_ends_it() {
     for (catalog, bootstrap, said) in [
-        (
-            StatusCode::NOT_FOUND,
-            StatusCode::OK,
-            "could not retrieve catalog from",
-        ),
-        (
-            StatusCode::OK,
-            StatusCode::FORBIDDEN,
-            "failed to generate Envoy bootstrap config at",
-        ),
+        (StatusCode::NOT_FOUND, StatusCode::OK, "could not retrieve catalog from"),
+        (StatusCode::OK, StatusCode::FORBIDDEN, "failed to generate Envoy bootstrap config at"),
     ] {
         let world = World::new().await;
-        world.cp.script(|script| {
-            (script.catalog_status, script.bootstrap_status) = (catalog, bootstrap)
-        });
+        world.cp.script(|script| (script.catalog_status, script.bootstrap_status) = (catalog, bootstrap));
         let envoy = FakeEnvoy::new(world.folder.path(), OBEDIENT);
         let mut kuma_dp = world.start(&envoy.path(), &[]);
         assert_eq!(kuma_dp.wait(LIMIT).code(), Some(1));
-        assert!(
-            kuma_dp.output().contains(&format!("Error: {said}")),
-            "{}",
-            kuma_dp.output()
-        );
+        assert!(kuma_dp.output().contains(&format!("Error: {said}")), "{}", kuma_dp.output());
         assert!(!envoy.has_started());
         assert_eq!(entries(&world.tmp()), Vec::<std::path::PathBuf>::new());
     }
@@ -230,19 +165,10 @@ async fn certificates_of_unknown_origin_end_it() {
     let envoy = FakeEnvoy::new(world.folder.path(), OBEDIENT);
     let mut command = command();
     command
-        .args([
-            "run",
-            "--name=web-1",
-            "--admin-port=",
-            &format!("--cp-address=https://{}", world.cp.xds()),
-        ])
+        .args(["run", "--name=web-1", "--admin-port=", &format!("--cp-address=https://{}", world.cp.xds())])
         .env("KUMA_DATAPLANE_RUNTIME_BINARY_PATH", envoy.path())
         .env("TMPDIR", world.tmp());
     let mut kuma_dp = Process::start("kuma-dp", &mut command, world.folder.path());
     assert_eq!(kuma_dp.wait(LIMIT).code(), Some(1));
-    assert!(
-        kuma_dp.output().contains("could not agree on TLS"),
-        "{}",
-        kuma_dp.output()
-    );
+    assert!(kuma_dp.output().contains("could not agree on TLS"), "{}", kuma_dp.output());
 }

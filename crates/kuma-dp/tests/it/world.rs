@@ -18,10 +18,7 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) async fn new() -> World {
-        World {
-            folder: tempfile::tempdir().unwrap(),
-            cp: ControlPlane::start().await,
-        }
+        World { folder: tempfile::tempdir().unwrap(), cp: ControlPlane::start().await }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -46,11 +43,7 @@ impl World {
     }
 
     pub(crate) fn start(&self, envoy: &Path, arguments: &[&str]) -> Process {
-        Process::start(
-            "kuma-dp",
-            &mut self.command(envoy, arguments),
-            self.folder.path(),
-        )
+        Process::start("kuma-dp", &mut self.command(envoy, arguments), self.folder.path())
     }
 
     /// Where kuma-dp makes its temporary directories.
@@ -71,24 +64,17 @@ impl World {
 /// kuma-dp with an environment that holds what it must not pass on.
 pub(crate) fn command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kuma-dp"));
-    command
-        .env_clear()
-        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-        .env("SOME_PASSWORD", "canary-of-env");
+    command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("SOME_PASSWORD", "canary-of-env");
     command
 }
 
 pub(crate) fn entries(dir: &Path) -> Vec<PathBuf> {
-    std::fs::read_dir(dir)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .collect()
+    std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect()
 }
 
 /// Whether a process of this id runs (a zombie does not).
 pub(crate) fn is_running(pid: u32) -> bool {
     // The state follows the name, which is in parentheses.
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(") ")
-        .is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
 }
