@@ -5,7 +5,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::violations::Violations;
+use crate::violations::{Violation, Violations};
 
 /// A value that can be read from JSON.
 pub trait Decode: Sized {
@@ -62,8 +62,10 @@ impl Fields<'_> {
     fn finish(self) {
         for key in self.object.keys() {
             if !self.known.iter().any(|name| key == name || *key == snake_case(name)) {
-                let message = did_you_mean("unknown field", key, self.known.iter().copied());
-                self.violations.add_unknown_field(child(self.path, key), message);
+                self.violations.add_unknown_field(|| Violation {
+                    field: child(self.path, key),
+                    message: did_you_mean("unknown field", key, self.known.iter().copied()),
+                });
             }
         }
     }
@@ -253,4 +255,65 @@ impl<T: Decode + Default> Decode for Vec<T> {
 pub(crate) fn port(text: &str) -> Option<u16> {
     let digits = (1..=5).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
     text.parse().ok().filter(|port| digits && *port > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn reading<T>(json: &Value, read: impl FnOnce(&mut Fields<'_>) -> T) -> (Option<T>, String) {
+        let mut violations = Violations::default();
+        let value = object(json, "", &mut violations, read);
+        violations.refuse_unknown_fields();
+        (value, violations.to_string())
+    }
+
+    #[test]
+    fn both_spellings_are_read_and_camel_case_wins() {
+        let read = |fields: &mut Fields<'_>| fields.get::<u32>("servicePort");
+        assert_eq!(reading(&json!({"servicePort": 1}), read), (Some(1), String::new()));
+        assert_eq!(reading(&json!({"service_port": 2}), read), (Some(2), String::new()));
+        assert_eq!(reading(&json!({"service_port": 2, "servicePort": 1}), read), (Some(1), String::new()));
+        assert_eq!(reading(&json!({"servicePort": null}), read), (Some(0), String::new()));
+    }
+
+    #[test]
+    fn an_unknown_name_is_told_the_nearest_known_one_or_none() {
+        for (written, expected) in [
+            ("servicePorts", r#"unknown field; did you mean "servicePort"?"#),
+            ("SERVICEPORT", r#"unknown field; did you mean "servicePort"?"#),
+            ("prt", r#"unknown field; did you mean "port"?"#),
+            ("zzz", "unknown field"),
+            (&"port".repeat(20), "unknown field"),
+        ] {
+            assert_eq!(did_you_mean("unknown field", written, ["port", "servicePort"]), expected, "{written}");
+        }
+    }
+
+    #[test]
+    fn whole_numbers_may_be_quoted() {
+        let read = |fields: &mut Fields<'_>| fields.opt::<u64>("n");
+        for (value, number) in [
+            (json!(7), Some(7)),
+            (json!("7"), Some(7)),
+            (json!("18446744073709551615"), Some(u64::MAX)),
+            (json!(""), None),
+            (json!("+7"), None),
+            (json!(" 7"), None),
+            (json!(7.0), None),
+            (json!(-7), None),
+            (json!(true), None),
+        ] {
+            assert_eq!(reading(&json!({ "n": value }), read).0, Some(number), "{value}");
+        }
+    }
+
+    #[test]
+    fn elements_keep_their_index_past_one_that_cannot_be_read() {
+        let (list, found) = reading(&json!({"list": ["a", 1, "c"]}), |fields| fields.get::<Vec<String>>("list"));
+        assert_eq!(list, Some(vec!["a".to_owned(), String::new(), "c".to_owned()]));
+        assert_eq!(found, "list[1]: must be a string, not a number: put it in quotes");
+    }
 }
