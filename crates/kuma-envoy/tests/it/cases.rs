@@ -95,7 +95,7 @@ fn gateway(site: &Site) -> Vec<ResourceKey> {
     keys
 }
 
-/// Nothing redirects to it in a test: what can be seen is that only one port is bound.
+/// Nothing redirects connections in a test: Envoy accepts it, no more.
 fn transparent(site: &Site) -> Vec<ResourceKey> {
     let mut keys = without_mtls(site);
     for key in &mut keys {

@@ -118,6 +118,23 @@ async fn who_is_not_permitted_reads_nothing_and_is_not_seen_by_the_application()
     }
 }
 
+/// Any certificate of the mesh's CA would do for the handshake: it is the id that counts.
+#[tokio::test]
+async fn a_server_that_is_another_service_is_not_spoken_to() {
+    let fixture = Fixture::new().await;
+    let mut keys = cases::with_mtls(&fixture.site, Flow::Permitted, vec![("all", vec![cases::mesh()])]);
+    for key in &mut keys {
+        if let ResourceKey::ServiceCluster { tls, .. } = key {
+            *tls = Some("spiffe://default/mysql".into());
+        }
+    }
+    fixture.serve(&keys);
+    let envoy = Envoy::start(&fixture.ads);
+    envoy.has_accepted(&fixture.ads, "a destination that is somebody else").await;
+    assert!(fixture.connect().await.is_none());
+    assert_eq!(envoy.statistic("cluster.redis.ssl.fail_verify_san").await, 1);
+}
+
 /// Permissions and destinations change under an open connection, which must not notice: no listener's bytes change.
 #[tokio::test]
 async fn edits_leave_open_connections_alone() {
