@@ -133,9 +133,8 @@ impl StreamHandler for AdsStream {
             self.engine.open(&self.mesh, stream);
         }
         match event {
-            Event::Reported { resource_type: ResourceType::Secret, versions } => {
-                let identity = versions.iter().find(|(name, _)| name.as_ref() == IDENTITY_CERT);
-                self.engine.reported_secrets(&self.mesh, self.id, identity.map(|(_, version)| version.clone()));
+            Event::Reported { resource_type, versions } => {
+                self.engine.reported(&self.mesh, self.id, resource_type, versions);
             }
             Event::Subscribed { resource_type: ResourceType::Secret, subscriptions } => {
                 if subscriptions.iter().any(|subscription| subscription.name.as_ref() == IDENTITY_CERT) {
@@ -146,7 +145,7 @@ impl StreamHandler for AdsStream {
                 tracing::debug!(mesh = %self.mesh, dataplane = %self.proxy, r#type = resource_type.type_url(), ?names,
                     "the proxy asks for what it has no right to, or what does not exist yet");
             }
-            Event::Reported { .. } | Event::Subscribed { .. } | Event::Unsubscribed { .. } | Event::Settled { .. } => {}
+            Event::Subscribed { .. } | Event::Unsubscribed { .. } | Event::Settled { .. } => {}
             Event::Sent { resource_type } => self.subscription.sent(resource_type, Timestamp::now()),
             Event::Acked { resource_type } => self.subscription.acked(resource_type, Timestamp::now()),
             Event::Nacked { resource_type, message } => {

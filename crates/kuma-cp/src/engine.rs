@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use kuma_model::Key;
+use kuma_xds::ResourceType;
 use kuma_store::{Change, Commit, Revision, Store, StoreError, Stored};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -123,9 +124,9 @@ impl Engine {
         }
     }
 
-    /// Tells a mesh that the client of a stream holds secrets, with the version of its certificate.
-    pub fn reported_secrets(&self, mesh: &str, id: StreamId, identity: Option<Box<str>>) {
-        self.tell(mesh, Event::ReportedSecrets { id, identity });
+    /// Tells a mesh what the client of a stream holds of a type from an earlier life.
+    pub fn reported(&self, mesh: &str, id: StreamId, resource_type: ResourceType, versions: Vec<(Arc<str>, Box<str>)>) {
+        self.tell(mesh, Event::Reported { id, resource_type, versions });
     }
 
     /// Tells a mesh that the client of a stream wants its certificate.

@@ -16,13 +16,20 @@ use kuma_xds::{ResourceType, Snapshot, StreamState};
 use tokio::sync::watch;
 
 use super::content::{Content, generate, same_lists, same_versions};
-use super::identity::{Identity, Issuing};
+use super::identity::{IDENTITY_CERT, Identity, Issuing};
 use crate::mesh_ca;
 
-/// How long a proxy that comes back with configuration is listened to before it is answered, while its Mesh has not been
-/// written since the start: long enough for the rest of its first requests, which Envoy sends in one go, to say whether it
-/// holds secrets.
-pub(super) const GRACE: Duration = Duration::from_millis(500);
+/// Where the store forgets at a restart: how long a proxy that comes back with configuration is listened to before it is
+/// answered. Long enough for the rest of its first requests, which Envoy sends in one go, to say all that it holds.
+const GRACE: Duration = Duration::from_millis(500);
+
+/// And how long it keeps what it holds while documents are being written again: until what they say equals what it holds, or
+/// until none has been written for this long. So documents may come back in any order without a half-known mesh, with a
+/// permission or an instance still missing, reaching a proxy that works.
+const QUIET: Duration = Duration::from_secs(5);
+
+/// And at most this long, should the writes never pause.
+const RECOVERY: Duration = Duration::from_secs(60);
 
 /// Identifies a stream for the life of the process.
 pub type StreamId = u64;
@@ -60,13 +67,37 @@ struct Stream {
     encrypted: bool,
     address: IpAddr,
     state: watch::Sender<StreamState>,
-    returning: bool,
-    /// Until when a returning proxy may still say that it holds secrets.
-    grace_until: SystemTime,
-    holds_secrets: bool,
+    /// What the client holds from an earlier life, until it has been brought to what holds in this one.
+    recovery: Option<Recovery>,
     wants_identity: bool,
     reported_identity: Option<Box<str>>,
     identity: Option<Identity>,
+}
+
+/// A client that came back with configuration to a control plane that has forgotten its documents.
+struct Recovery {
+    opened: SystemTime,
+    /// When its documents were first known again.
+    begun: Option<SystemTime>,
+    /// Name and version of what it holds, by type; only of the types that it has reported.
+    holds: BTreeMap<ResourceType, BTreeMap<Arc<str>, Box<str>>>,
+    /// Whether it holds secrets: then its mesh had mTLS, and is not to lose it by our forgetting.
+    secrets: bool,
+}
+
+impl Recovery {
+    /// Whether the client holds just what it would be sent.
+    fn equals(&self, config: &Snapshot) -> bool {
+        self.holds.iter().all(|(&resource_type, holds)| {
+            let list = config.list(resource_type);
+            list.len() == holds.len()
+                && list.iter().all(|resource| {
+                    holds.get(resource.name()).is_some_and(|version| **version == *resource.version())
+                        // What is not known yet is not sent to a client that holds it.
+                        || resource.is_placeholder() && holds.contains_key(resource.name())
+                })
+        })
+    }
 }
 
 /// A connected proxy. Streams of one proxy share everything but the identity.
@@ -84,6 +115,8 @@ pub struct MeshEngine {
     documents: BTreeSet<Key>,
     /// Whether the Mesh was written since the start, not just made by default.
     mesh_written: bool,
+    /// When a document was last written.
+    last_write: SystemTime,
     /// Dataplanes that were deleted since the start: that they are gone is known, not just not heard of.
     deleted: BTreeSet<Arc<str>>,
     root: Option<Root>,
@@ -103,6 +136,7 @@ impl MeshEngine {
             settings,
             documents: BTreeSet::new(),
             mesh_written: false,
+            last_write: SystemTime::UNIX_EPOCH,
             deleted: BTreeSet::new(),
             root: None,
             roots: None,
@@ -134,6 +168,7 @@ impl MeshEngine {
 
     /// Applies one commit as a whole: nobody sees half of it.
     pub fn commit(&mut self, changes: &[(Key, Option<Arc<Stored>>)], now: SystemTime) {
+        self.last_write = now;
         let mut affected = Affected::none();
         for (key, stored) in changes {
             affected.merge(self.apply_one(key, stored.as_ref()));
@@ -177,9 +212,12 @@ impl MeshEngine {
                 encrypted,
                 address,
                 state,
-                returning,
-                grace_until: now + GRACE,
-                holds_secrets: false,
+                recovery: (returning && !self.settings.durable).then(|| Recovery {
+                    opened: now,
+                    begun: None,
+                    holds: BTreeMap::new(),
+                    secrets: false,
+                }),
                 wants_identity: false,
                 reported_identity: None,
                 identity: None,
@@ -196,11 +234,18 @@ impl MeshEngine {
         self.publish_stream(id, now);
     }
 
-    /// A stream's client told which secrets it holds from an earlier life.
-    pub fn reported_secrets(&mut self, id: StreamId, identity: Option<Box<str>>, now: SystemTime) {
+    /// A stream's client told what it holds of a type from an earlier life: names and versions.
+    pub fn reported(&mut self, id: StreamId, resource_type: ResourceType, versions: Vec<(Arc<str>, Box<str>)>, now: SystemTime) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
-        stream.holds_secrets = true;
-        stream.reported_identity = identity;
+        let mut holds: BTreeMap<Arc<str>, Box<str>> = versions.into_iter().collect();
+        let secrets = resource_type == ResourceType::Secret;
+        if secrets {
+            stream.reported_identity = holds.remove(IDENTITY_CERT);
+        }
+        if let Some(recovery) = &mut stream.recovery {
+            recovery.secrets |= secrets;
+            recovery.holds.insert(resource_type, holds);
+        }
         self.publish_stream(id, now);
     }
 
@@ -214,10 +259,7 @@ impl MeshEngine {
     /// A stream ended.
     pub fn close(&mut self, id: StreamId) {
         let Some(stream) = self.streams.remove(&id) else { return };
-        if let Some(identity) = &stream.identity {
-            self.deadlines.remove(&(identity.renew_at, id));
-        }
-        self.deadlines.remove(&(stream.grace_until, id));
+        self.deadlines.retain(|(_, stream)| *stream != id);
         if let Some(proxy) = self.proxies.get_mut(&stream.proxy) {
             proxy.streams.remove(&id);
             if proxy.streams.is_empty() {
@@ -393,18 +435,23 @@ impl MeshEngine {
             let gone = self.settings.durable || self.deleted.contains(&stream.proxy);
             return if gone { StreamState::Serve(Arc::new(Snapshot::default())) } else { StreamState::Hold };
         }
-        if !self.settings.durable && !self.mesh_written && stream.returning {
-            if stream.holds_secrets {
-                return StreamState::Hold;
-            }
-            if now < stream.grace_until {
-                self.deadlines.insert((stream.grace_until, id));
-                return StreamState::Hold;
-            }
-        }
         let Some(config) = self.proxies.get(&stream.proxy).and_then(|proxy| proxy.config.clone()) else {
             return StreamState::Hold;
         };
+        if let Some(recovery) = &mut stream.recovery {
+            if recovery.secrets && !self.mesh_written {
+                return StreamState::Hold;
+            }
+            let heard = recovery.opened + GRACE;
+            let begun = *recovery.begun.get_or_insert(now);
+            let quiet = (self.last_write + QUIET).min(begun + RECOVERY).max(heard);
+            let until = if recovery.equals(&config) { heard } else { quiet };
+            if now < until {
+                self.deadlines.insert((until, id));
+                return StreamState::Hold;
+            }
+            stream.recovery = None;
+        }
         if !self.snapshot.mtls_enabled() {
             if let Some(identity) = stream.identity.take() {
                 self.deadlines.remove(&(identity.renew_at, id));
@@ -420,7 +467,7 @@ impl MeshEngine {
             without_secrets.share(ResourceType::Secret, Snapshot::default().list(ResourceType::Secret).clone());
             return StreamState::Serve(Arc::new(without_secrets.build()));
         }
-        if !stream.wants_identity && !stream.holds_secrets {
+        if !stream.wants_identity && stream.reported_identity.is_none() && stream.identity.is_none() {
             return StreamState::Serve(config);
         }
         match self.issue(id, now) {

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use kuma_model::Key;
 use kuma_store::Stored;
+use kuma_xds::ResourceType;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -23,9 +24,10 @@ pub(super) enum Event {
     /// The Mesh was written again without a change.
     TouchMesh,
     Open(OpenStream),
-    ReportedSecrets {
+    Reported {
         id: StreamId,
-        identity: Option<Box<str>>,
+        resource_type: ResourceType,
+        versions: Vec<(Arc<str>, Box<str>)>,
     },
     WantsIdentity {
         id: StreamId,
@@ -79,7 +81,7 @@ fn handle(mesh: &mut MeshEngine, event: Event) {
         Event::Commit(changes) => mesh.commit(&changes, now),
         Event::TouchMesh => mesh.touch_mesh(now),
         Event::Open(stream) => mesh.open(stream, now),
-        Event::ReportedSecrets { id, identity } => mesh.reported_secrets(id, identity, now),
+        Event::Reported { id, resource_type, versions } => mesh.reported(id, resource_type, versions, now),
         Event::WantsIdentity { id } => mesh.wants_identity(id, now),
         Event::Close { id } => mesh.close(id),
         Event::Departed { proxy, departed } => mesh.set_departed(&proxy, departed, now),

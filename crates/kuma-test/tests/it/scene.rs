@@ -6,21 +6,21 @@ use kuma_test::ports::free_port;
 use kuma_test::{ControlPlane, Dataplane, eventually};
 
 /// A control plane, a `redis` that speaks first, and a proxy each for `redis` and `web`.
-pub struct Scene {
-    pub cp: ControlPlane,
-    pub redis: Greeter,
-    pub web_proxy: Dataplane,
-    pub redis_proxy: Dataplane,
+pub(crate) struct Scene {
+    pub(crate) cp: ControlPlane,
+    pub(crate) redis: Greeter,
+    pub(crate) web_proxy: Dataplane,
+    pub(crate) redis_proxy: Dataplane,
     /// Where web dials redis.
-    pub outbound: u16,
+    pub(crate) outbound: u16,
     /// Where redis's proxy listens.
-    pub inbound: u16,
+    pub(crate) inbound: u16,
     web_inbound: u16,
 }
 
 impl Scene {
     /// Starts it in the mesh `default`, without mTLS.
-    pub async fn start() -> Scene {
+    pub(crate) async fn start() -> Scene {
         let cp = ControlPlane::start().await;
         let redis = Greeter::start().await;
         let (inbound, outbound, web_inbound) = (free_port(), free_port(), free_port());
@@ -37,17 +37,17 @@ impl Scene {
     }
 
     /// The Dataplanes of the scene.
-    pub fn documents(&self) -> [serde_json::Value; 2] {
+    pub(crate) fn documents(&self) -> [serde_json::Value; 2] {
         documents(self.redis.port, self.inbound, self.outbound, self.web_inbound)
     }
 
     /// Waits until web reaches redis, and returns the connection.
-    pub async fn open(&self) -> Client {
+    pub(crate) async fn open(&self) -> Client {
         eventually("web reaches redis", || Client::connect(self.outbound)).await
     }
 
     /// Waits until web does not reach redis any more.
-    pub async fn closed(&self) {
+    pub(crate) async fn closed(&self) {
         eventually("web is refused by redis", || async {
             Client::connect(self.outbound).await.is_none().then_some(())
         })
@@ -64,7 +64,7 @@ fn documents(app: u16, inbound: u16, outbound: u16, web_inbound: u16) -> [serde_
 
 impl Scene {
     /// Waits until redis's proxy gives nothing of the application to a peer without TLS.
-    pub async fn closed_to_plain_text(&self) {
+    pub(crate) async fn closed_to_plain_text(&self) {
         use kuma_test::apps::{GREETING, bytes_from};
         eventually("plain text is refused", || async {
             let bytes = bytes_from(self.inbound).await;
@@ -74,7 +74,7 @@ impl Scene {
     }
 
     /// The URI names in the certificate that redis's proxy shows.
-    pub async fn certificate_uris(&self) -> Vec<String> {
+    pub(crate) async fn certificate_uris(&self) -> Vec<String> {
         use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
         let der = eventually("redis's proxy shows a certificate", || shown_certificate(self.inbound)).await;
         let (_, certificate) = X509Certificate::from_der(&der).expect("a certificate");
