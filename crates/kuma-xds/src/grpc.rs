@@ -67,18 +67,12 @@ pub struct Status {
 impl Status {
     /// An outcome other than plain success.
     pub fn new(code: Code, message: impl Into<String>) -> Status {
-        Status {
-            code,
-            message: message.into(),
-        }
+        Status { code, message: message.into() }
     }
 
     /// Success.
     pub fn ok() -> Status {
-        Status {
-            code: Code::Ok,
-            message: String::new(),
-        }
+        Status { code: Code::Ok, message: String::new() }
     }
 
     /// The trailers that end a call with this outcome.
@@ -97,18 +91,14 @@ impl Status {
     pub fn into_response(self) -> Response<BoxBody> {
         let mut response = Response::new(empty_body());
         *response.headers_mut() = self.trailers();
-        response
-            .headers_mut()
-            .insert(CONTENT_TYPE, CONTENT_TYPE_GRPC);
+        response.headers_mut().insert(CONTENT_TYPE, CONTENT_TYPE_GRPC);
         response
     }
 
     /// Reads the outcome from trailers, or from the headers of a trailers-only response; for clients.
     pub fn from_headers(headers: &HeaderMap) -> Option<(u16, String)> {
         let code = headers.get(GRPC_STATUS)?.to_str().ok()?.parse().ok()?;
-        let message = headers
-            .get(GRPC_MESSAGE)
-            .map(|value| percent_decode(value.as_bytes()));
+        let message = headers.get(GRPC_MESSAGE).map(|value| percent_decode(value.as_bytes()));
         Some((code, message.unwrap_or_default()))
     }
 }
@@ -127,9 +117,7 @@ pub fn unary_response(message: &[u8]) -> Response<BoxBody> {
         .with_trailers(async { Some(Ok(Status::ok().trailers())) })
         .map_err(|never| match never {});
     let mut response = Response::new(BodyExt::boxed_unsync(frames));
-    response
-        .headers_mut()
-        .insert(CONTENT_TYPE, CONTENT_TYPE_GRPC);
+    response.headers_mut().insert(CONTENT_TYPE, CONTENT_TYPE_GRPC);
     response
 }
 
@@ -179,10 +167,7 @@ enum Pending {
 impl FrameDecoder {
     /// Messages of more than `limit` bytes are refused.
     pub fn new(limit: usize) -> FrameDecoder {
-        FrameDecoder {
-            limit,
-            pending: Pending::Piece(Bytes::new()),
-        }
+        FrameDecoder { limit, pending: Pending::Piece(Bytes::new()) }
     }
 
     /// Takes the next piece of the body. Take all messages out before the next piece is pushed.
@@ -209,15 +194,14 @@ impl FrameDecoder {
         if self.buffered().len() < end {
             return Ok(None);
         }
-        let (mut message, rest) =
-            match std::mem::replace(&mut self.pending, Pending::Piece(Bytes::new())) {
-                Pending::Piece(mut piece) => (piece.split_to(end), piece),
-                Pending::Message(mut buffer) => {
-                    let message = buffer.split_to(end).freeze();
-                    // Copied, so that the rest does not keep the memory of the whole.
-                    (message, Bytes::copy_from_slice(&buffer))
-                }
-            };
+        let (mut message, rest) = match std::mem::replace(&mut self.pending, Pending::Piece(Bytes::new())) {
+            Pending::Piece(mut piece) => (piece.split_to(end), piece),
+            Pending::Message(mut buffer) => {
+                let message = buffer.split_to(end).freeze();
+                // Copied, so that the rest does not keep the memory of the whole.
+                (message, Bytes::copy_from_slice(&buffer))
+            }
+        };
         if !rest.is_empty() {
             self.pending = Pending::Piece(rest);
         }
@@ -242,10 +226,7 @@ impl FrameDecoder {
             return Ok(None);
         };
         if flag != 0 {
-            return Err(Status::new(
-                Code::Unimplemented,
-                "compressed messages are not supported",
-            ));
+            return Err(Status::new(Code::Unimplemented, "compressed messages are not supported"));
         }
         let length = u32::from_be_bytes([a, b, c, d]) as usize;
         if length > self.limit {
@@ -316,11 +297,7 @@ mod tests {
         let messages = [&b"first"[..], b"", &[9; 3000], b"last"];
         let stream: Vec<u8> = messages.iter().flat_map(|message| frame(message)).collect();
         for size in [1, 2, 3, 5, 7, 100, 3001, stream.len()] {
-            assert_eq!(
-                decode_in_pieces(&stream, size),
-                messages,
-                "pieces of {size}"
-            );
+            assert_eq!(decode_in_pieces(&stream, size), messages, "pieces of {size}");
         }
     }
 
@@ -338,10 +315,7 @@ mod tests {
     fn a_compressed_message_is_refused() {
         let mut decoder = FrameDecoder::new(10);
         decoder.push(Bytes::from_static(&[1, 0, 0, 0, 0]));
-        assert_eq!(
-            decoder.next_message().expect_err("compressed").code,
-            Code::Unimplemented
-        );
+        assert_eq!(decoder.next_message().expect_err("compressed").code, Code::Unimplemented);
     }
 
     #[test]

@@ -49,24 +49,12 @@ impl Resource {
     ) -> Resource {
         let (name, version) = (name.into(), version.into());
         let (entry, any_at) = wire::resource_entry(resource_type, &name, &version, value);
-        Resource {
-            resource_type,
-            name,
-            version,
-            entry,
-            any_at,
-            placeholder: false,
-            requires: Box::default(),
-        }
+        Resource { resource_type, name, version, entry, any_at, placeholder: false, requires: Box::default() }
     }
 
     /// Stands for what the client is known to hold already, in exactly this version. It has no body and is never sent:
     /// a client that holds another version, or asks anew, gets no answer until a resource with a body takes its place.
-    pub fn held(
-        resource_type: ResourceType,
-        name: impl Into<Arc<str>>,
-        version: impl Into<Box<str>>,
-    ) -> Resource {
+    pub fn held(resource_type: ResourceType, name: impl Into<Arc<str>>, version: impl Into<Box<str>>) -> Resource {
         Resource {
             resource_type,
             name: name.into(),
@@ -143,18 +131,8 @@ impl Resource {
 impl fmt::Debug for Resource {
     /// Says which resource it is; never its bytes, which may be a private key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Resource {
-            resource_type,
-            name,
-            version,
-            entry,
-            ..
-        } = self;
-        write!(
-            f,
-            "{resource_type:?} {name} {version} ({} bytes)",
-            entry.len()
-        )
+        let Resource { resource_type, name, version, entry, .. } = self;
+        write!(f, "{resource_type:?} {name} {version} ({} bytes)", entry.len())
     }
 }
 
@@ -200,13 +178,9 @@ mod tests {
         for length in [0, 1, 60, 61, 126, 127, 128, 200, 16_383, 16_384, 3_000_000] {
             let value = vec![7; length];
             let resource = Resource::new(ResourceType::Cluster, "backend", &value);
-            let any = Any {
-                type_url: ResourceType::Cluster.type_url().to_owned(),
-                value,
-            };
+            let any = Any { type_url: ResourceType::Cluster.type_url().to_owned(), value };
 
-            let delta =
-                DeltaResponse::decode(resource.delta_entry().as_ref()).expect("delta entry");
+            let delta = DeltaResponse::decode(resource.delta_entry().as_ref()).expect("delta entry");
             assert_eq!(
                 delta.resources,
                 [Entry {
@@ -222,11 +196,7 @@ mod tests {
 
     #[test]
     fn c14_versions_are_made_of_content() {
-        let version = |value: &[u8]| {
-            Resource::new(ResourceType::Cluster, "a", value)
-                .version()
-                .to_owned()
-        };
+        let version = |value: &[u8]| Resource::new(ResourceType::Cluster, "a", value).version().to_owned();
         assert_eq!(version(b"x"), version(b"x"));
         assert_ne!(version(b"x"), version(b"y"));
         // Fixed for ever: another version of this program must give the same, or every upgrade re-sends everything.

@@ -58,14 +58,7 @@ impl Response {
         const NONCE: u32 = 5;
         const REMOVED_RESOURCES: u32 = 6;
 
-        let Response {
-            variant,
-            resource_type,
-            nonce,
-            version,
-            resources,
-            removed,
-        } = self;
+        let Response { variant, resource_type, nonce, version, resources, removed } = self;
         let mut digits = String::with_capacity(20);
         // Writing to a String cannot fail.
         let _ = write!(digits, "{nonce}");
@@ -75,14 +68,8 @@ impl Response {
         if !version.is_empty() {
             head_length += field_len(version.len());
         }
-        head_length += removed
-            .iter()
-            .map(|name| field_len(name.len()))
-            .sum::<usize>();
-        let rest = resources
-            .iter()
-            .map(|resource| entry(variant, resource).len())
-            .sum();
+        head_length += removed.iter().map(|name| field_len(name.len())).sum::<usize>();
+        let rest = resources.iter().map(|resource| entry(variant, resource).len()).sum();
 
         let mut head = BytesMut::with_capacity(PREFIX_LENGTH + head_length);
         head.extend_from_slice(&grpc::prefix(head_length + rest));
@@ -94,13 +81,7 @@ impl Response {
         for name in &removed {
             put_field(&mut head, REMOVED_RESOURCES, name.as_bytes());
         }
-        Message {
-            variant,
-            head: head.freeze(),
-            resources: resources.into_iter(),
-            skipped: 0,
-            rest,
-        }
+        Message { variant, head: head.freeze(), resources: resources.into_iter(), skipped: 0, rest }
     }
 }
 
@@ -140,19 +121,10 @@ impl Buf for Message {
 
     fn chunks_vectored<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
         let first = (!self.head.is_empty()).then_some(&self.head[..]);
-        let entries = self
-            .resources
-            .as_slice()
-            .iter()
-            .enumerate()
-            .map(|(index, resource)| {
-                let entry = entry(self.variant, resource);
-                if index == 0 {
-                    &entry[self.skipped..]
-                } else {
-                    entry
-                }
-            });
+        let entries = self.resources.as_slice().iter().enumerate().map(|(index, resource)| {
+            let entry = entry(self.variant, resource);
+            if index == 0 { &entry[self.skipped..] } else { entry }
+        });
         let mut filled = 0;
         for (slice, chunk) in slices.iter_mut().zip(first.into_iter().chain(entries)) {
             *slice = IoSlice::new(chunk);
@@ -185,13 +157,7 @@ mod tests {
     use super::*;
 
     fn message(variant: Variant) -> Message {
-        let resource = |name: &str, length| {
-            Arc::new(Resource::new(
-                ResourceType::Endpoint,
-                name,
-                &vec![1; length],
-            ))
-        };
+        let resource = |name: &str, length| Arc::new(Resource::new(ResourceType::Endpoint, name, &vec![1; length]));
         Response {
             variant,
             resource_type: ResourceType::Endpoint,
@@ -216,10 +182,7 @@ mod tests {
                     let mut slices = [IoSlice::new(&[]); 2];
                     let filled = buffer.chunks_vectored(&mut slices);
                     assert_eq!(slices[0][..], *buffer.chunk());
-                    let seen: Vec<u8> = slices[..filled]
-                        .iter()
-                        .flat_map(|slice| slice.to_vec())
-                        .collect();
+                    let seen: Vec<u8> = slices[..filled].iter().flat_map(|slice| slice.to_vec()).collect();
                     let taken = step.min(seen.len());
                     read.extend_from_slice(&seen[..taken]);
                     buffer.advance(taken);

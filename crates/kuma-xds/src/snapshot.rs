@@ -28,10 +28,7 @@ impl Snapshot {
 
     /// Starts from this snapshot; types that are left alone stay shared with it.
     pub fn to_builder(&self) -> SnapshotBuilder {
-        SnapshotBuilder {
-            revision: self.revision,
-            lists: self.lists.clone().map(Part::Shared),
-        }
+        SnapshotBuilder { revision: self.revision, lists: self.lists.clone().map(Part::Shared) }
     }
 
     /// The caller's number for the state of the world that this was made of; handed back in
@@ -80,8 +77,7 @@ impl SnapshotBuilder {
 
     /// Adds a resource, or replaces the one of its type and name: no response ever names a resource twice.
     pub fn insert(&mut self, resource: Arc<Resource>) -> &mut SnapshotBuilder {
-        self.own(resource.resource_type())
-            .insert(resource.name().clone(), resource);
+        self.own(resource.resource_type()).insert(resource.name().clone(), resource);
         self
     }
 
@@ -99,11 +95,7 @@ impl SnapshotBuilder {
     }
 
     /// Takes a whole list as it is, which must be one of another [`Snapshot`]: sorted by name and distinct.
-    pub fn share(
-        &mut self,
-        resource_type: ResourceType,
-        list: ResourceList,
-    ) -> &mut SnapshotBuilder {
+    pub fn share(&mut self, resource_type: ResourceType, list: ResourceList) -> &mut SnapshotBuilder {
         debug_assert!(list.is_sorted_by(|a, b| a.name() < b.name()));
         self.lists[resource_type as usize] = Part::Shared(list);
         self
@@ -123,9 +115,7 @@ impl SnapshotBuilder {
     pub fn build_after(self, previous: &Snapshot) -> Snapshot {
         let mut snapshot = self.build();
         for (list, before) in snapshot.lists.iter_mut().zip(&previous.lists) {
-            let same = |(a, b): (&Arc<Resource>, &Arc<Resource>)| {
-                a.name() == b.name() && interchangeable(a, b)
-            };
+            let same = |(a, b): (&Arc<Resource>, &Arc<Resource>)| a.name() == b.name() && interchangeable(a, b);
             if list.len() == before.len() && list.iter().zip(before.iter()).all(same) {
                 *list = before.clone();
             }
@@ -163,9 +153,7 @@ fn interchangeable(a: &Arc<Resource>, b: &Arc<Resource>) -> bool {
 
 /// Finds a name in a list sorted by name.
 pub(crate) fn find<'a>(list: &'a [Arc<Resource>], name: &str) -> Option<&'a Arc<Resource>> {
-    let at = list
-        .binary_search_by(|resource| (**resource.name()).cmp(name))
-        .ok()?;
+    let at = list.binary_search_by(|resource| (**resource.name()).cmp(name)).ok()?;
     Some(&list[at])
 }
 
@@ -179,16 +167,9 @@ mod tests {
 
     #[test]
     fn lists_are_sorted_and_distinct() {
-        let snapshot = Snapshot::builder()
-            .with(cluster("b", "1"))
-            .with(cluster("a", "1"))
-            .with(cluster("b", "2"))
-            .build();
-        let names: Vec<&str> = snapshot
-            .list(ResourceType::Cluster)
-            .iter()
-            .map(|cluster| &**cluster.name())
-            .collect();
+        let snapshot =
+            Snapshot::builder().with(cluster("b", "1")).with(cluster("a", "1")).with(cluster("b", "2")).build();
+        let names: Vec<&str> = snapshot.list(ResourceType::Cluster).iter().map(|cluster| &**cluster.name()).collect();
         assert_eq!(names, ["a", "b"]);
         let b = snapshot.get(ResourceType::Cluster, "b").expect("b");
         assert!(b.same_as(&cluster("b", "2")));
@@ -199,28 +180,14 @@ mod tests {
     #[test]
     fn unchanged_types_share_their_list() {
         let listener = Arc::new(Resource::new(ResourceType::Listener, "l", b"1"));
-        let first = Snapshot::builder()
-            .with(cluster("a", "1"))
-            .with(listener)
-            .build();
+        let first = Snapshot::builder().with(cluster("a", "1")).with(listener).build();
         let mut edit = first.to_builder();
         edit.insert(cluster("a", "2"));
         let second = edit.build();
-        assert!(Arc::ptr_eq(
-            first.list(ResourceType::Listener),
-            second.list(ResourceType::Listener)
-        ));
-        assert!(!Arc::ptr_eq(
-            first.list(ResourceType::Cluster),
-            second.list(ResourceType::Cluster)
-        ));
+        assert!(Arc::ptr_eq(first.list(ResourceType::Listener), second.list(ResourceType::Listener)));
+        assert!(!Arc::ptr_eq(first.list(ResourceType::Cluster), second.list(ResourceType::Cluster)));
 
-        let again = Snapshot::builder()
-            .with(cluster("a", "2"))
-            .build_after(&second);
-        assert!(Arc::ptr_eq(
-            again.list(ResourceType::Cluster),
-            second.list(ResourceType::Cluster)
-        ));
+        let again = Snapshot::builder().with(cluster("a", "2")).build_after(&second);
+        assert!(Arc::ptr_eq(again.list(ResourceType::Cluster), second.list(ResourceType::Cluster)));
     }
 }

@@ -3,9 +3,7 @@
 
 use bytes::{BufMut, Bytes};
 use envoy_api::ResourceType;
-use prost::encoding::{
-    DecodeContext, WireType, decode_key, encode_varint, encoded_len_varint, skip_field,
-};
+use prost::encoding::{DecodeContext, WireType, decode_key, encode_varint, encoded_len_varint, skip_field};
 
 use crate::grpc::{Code, Status};
 use crate::session::Variant;
@@ -125,10 +123,7 @@ impl Request {
 }
 
 fn malformed(error: &prost::DecodeError) -> Status {
-    Status::new(
-        Code::InvalidArgument,
-        format!("the request is not a discovery request: {error}"),
-    )
+    Status::new(Code::InvalidArgument, format!("the request is not a discovery request: {error}"))
 }
 
 /// Counts the fields of a message without storing any. A field of three bytes becomes a String of 24 and an
@@ -137,8 +132,7 @@ fn check_fields(mut message: &[u8]) -> Result<(), Status> {
     let mut fields = 0;
     while !message.is_empty() {
         let (tag, wire_type) = decode_key(&mut message).map_err(|error| malformed(&error))?;
-        skip_field(wire_type, tag, &mut message, DecodeContext::default())
-            .map_err(|error| malformed(&error))?;
+        skip_field(wire_type, tag, &mut message, DecodeContext::default()).map_err(|error| malformed(&error))?;
         fields += 1;
         if fields > MAX_NAMES_PER_REQUEST {
             return Err(Status::new(
@@ -152,12 +146,7 @@ fn check_fields(mut message: &[u8]) -> Result<(), Status> {
 
 /// Encodes the entry of a resource for `DeltaDiscoveryResponse.resources` and says where in it the entry for
 /// `DiscoveryResponse.resources` begins.
-pub(crate) fn resource_entry(
-    resource_type: ResourceType,
-    name: &str,
-    version: &str,
-    value: &[u8],
-) -> (Bytes, usize) {
+pub(crate) fn resource_entry(resource_type: ResourceType, name: &str, version: &str, value: &[u8]) -> (Bytes, usize) {
     const RESOURCES: u32 = 2;
     const VERSION: u32 = 1;
     const NAME: u32 = 3;
@@ -219,41 +208,25 @@ mod tests {
             #[prost(string, tag = "2")]
             type_url: String,
         }
-        let node = BigNode {
-            id: "default.web-1".to_owned(),
-            extensions: vec![vec![0; 118]; 516],
-        };
-        let big = BigRequest {
-            node: Some(node),
-            type_url: "t".to_owned(),
-        }
-        .encode_to_vec();
+        let node = BigNode { id: "default.web-1".to_owned(), extensions: vec![vec![0; 118]; 516] };
+        let big = BigRequest { node: Some(node), type_url: "t".to_owned() }.encode_to_vec();
         let request = Request::decode(Variant::Delta, &big).expect("decodes");
         assert_eq!(request.type_url(), "t");
         let node = request.node().expect("node");
-        assert_eq!(
-            (node.id.as_str(), node.encoded_len()),
-            ("default.web-1", 15)
-        );
+        assert_eq!((node.id.as_str(), node.encoded_len()), ("default.web-1", 15));
     }
 
     #[test]
     fn too_many_names_are_refused_before_they_are_stored() {
-        let request = DiscoveryRequest {
-            resource_names: vec![String::new(); MAX_NAMES_PER_REQUEST + 1],
-            ..Default::default()
-        };
+        let request =
+            DiscoveryRequest { resource_names: vec![String::new(); MAX_NAMES_PER_REQUEST + 1], ..Default::default() };
         let error = Request::decode(Variant::Sotw, &request.encode_to_vec()).expect_err("too many");
         assert_eq!(error.code, Code::ResourceExhausted);
     }
 
     #[test]
     fn what_is_no_message_is_refused() {
-        for bad in [
-            &[0x0a_u8][..],
-            &[0xff; 20],
-            &[0x0a, 0xff, 0xff, 0xff, 0xff, 0x0f],
-        ] {
+        for bad in [&[0x0a_u8][..], &[0xff; 20], &[0x0a, 0xff, 0xff, 0xff, 0xff, 0x0f]] {
             let error = Request::decode(Variant::Delta, bad).expect_err("malformed");
             assert_eq!(error.code, Code::InvalidArgument);
         }

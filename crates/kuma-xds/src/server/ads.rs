@@ -61,12 +61,7 @@ struct Open<S> {
 impl<A> Opening<A> {
     pub(super) fn new(authority: Arc<A>, peer: Peer, headers: HeaderMap) -> Opening<A> {
         let deadline = Box::pin(tokio::time::sleep(FIRST_MESSAGE_TIMEOUT));
-        Opening {
-            authority,
-            peer,
-            headers,
-            deadline,
-        }
+        Opening { authority, peer, headers, deadline }
     }
 }
 
@@ -166,20 +161,9 @@ impl<A: Authority> Opening<A> {
         let node = request
             .node()
             .filter(|node| !node.id.is_empty())
-            .ok_or_else(|| {
-                Status::new(
-                    Code::InvalidArgument,
-                    "the first request must name its node",
-                )
-            })?;
-        let (handler, states) = self
-            .authority
-            .open(&self.peer, &self.headers, node, variant)?;
-        Ok(Open {
-            session: Session::new(variant),
-            states: WatchStream::new(states),
-            handler,
-        })
+            .ok_or_else(|| Status::new(Code::InvalidArgument, "the first request must name its node"))?;
+        let (handler, states) = self.authority.open(&self.peer, &self.headers, node, variant)?;
+        Ok(Open { session: Session::new(variant), states: WatchStream::new(states), handler })
     }
 }
 

@@ -28,14 +28,11 @@ impl<A: Authority> Body for ResponseBody<A> {
     type Data = Piece;
     type Error = BoxError;
 
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Piece>, BoxError>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Piece>, BoxError>>> {
         match self.get_mut() {
-            ResponseBody::Ads(body) => body
-                .poll_frame(cx)
-                .map(|frame| frame.map(|frame| Ok(frame.map_data(Piece::Message)))),
+            ResponseBody::Ads(body) => {
+                body.poll_frame(cx).map(|frame| frame.map(|frame| Ok(frame.map_data(Piece::Message))))
+            }
             ResponseBody::Other(body) => Pin::new(body)
                 .poll_frame(cx)
                 .map(|frame| frame.map(|frame| frame.map(|frame| frame.map_data(Piece::Bytes)))),

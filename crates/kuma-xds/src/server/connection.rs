@@ -53,11 +53,7 @@ const MAX_HEADERS: u32 = 16 << 10;
 const TLS_HANDSHAKE: u8 = 0x16;
 const HTTP2_PREFACE: u8 = b'P';
 
-pub(super) async fn run<A: Authority>(
-    context: Arc<Context<A>>,
-    socket: TcpStream,
-    address: SocketAddr,
-) {
+pub(super) async fn run<A: Authority>(context: Arc<Context<A>>, socket: TcpStream, address: SocketAddr) {
     let served = tokio::select! {
         served = serve(&context, socket, address) => served,
         () = context.abort.cancelled() => Err("cut off by the shutdown".into()),
@@ -89,10 +85,7 @@ async fn serve<A: Authority>(
             Box::pin(serve_http2(context, stream, peer)).await
         }
         (HTTP2_PREFACE, _) => {
-            let peer = Peer {
-                address,
-                tls: false,
-            };
+            let peer = Peer { address, tls: false };
             Box::pin(serve_http2(context, socket, peer)).await
         }
         (TLS_HANDSHAKE, None) => Err("the peer speaks TLS, which is not set up".into()),
@@ -164,16 +157,13 @@ async fn respond<A: Authority>(
     let opening = Opening::new(context.authority.clone(), peer, parts.headers);
     let body = AdsBody::new(variant, requests, opening, context.shutdown.clone());
     let mut response = Response::new(ResponseBody::Ads(Box::new(body)));
-    response
-        .headers_mut()
-        .insert(CONTENT_TYPE, CONTENT_TYPE_GRPC);
+    response.headers_mut().insert(CONTENT_TYPE, CONTENT_TYPE_GRPC);
     Ok(response)
 }
 
 fn check_call(method: &Method, headers: &HeaderMap) -> Result<(), Status> {
-    let is_grpc = headers
-        .get(CONTENT_TYPE)
-        .is_some_and(|value| value.as_bytes().starts_with(CONTENT_TYPE_GRPC.as_bytes()));
+    let is_grpc =
+        headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(CONTENT_TYPE_GRPC.as_bytes()));
     if method != Method::POST || !is_grpc {
         return Err(Status::new(Code::Unimplemented, "this is a gRPC method"));
     }

@@ -29,12 +29,10 @@ use crate::wire::Node;
 pub use self::connection::PING_INTERVAL;
 
 /// The path of the state-of-the-world variant.
-pub const STREAM_PATH: &str =
-    "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources";
+pub const STREAM_PATH: &str = "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources";
 
 /// The path of the incremental variant.
-pub const DELTA_PATH: &str =
-    "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources";
+pub const DELTA_PATH: &str = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources";
 
 /// How long streams and connections have to end by themselves after a shutdown began.
 const GRACE: Duration = Duration::from_secs(5);
@@ -77,8 +75,7 @@ pub trait StreamHandler: Send + 'static {
 }
 
 /// Answers the requests of one path.
-pub type Handler =
-    Arc<dyn Fn(Peer, Request<Incoming>) -> BoxFuture<'static, Response<BoxBody>> + Send + Sync>;
+pub type Handler = Arc<dyn Fn(Peer, Request<Incoming>) -> BoxFuture<'static, Response<BoxBody>> + Send + Sync>;
 
 /// Paths of further gRPC methods on the same port. Each handler sees to authentication itself.
 #[derive(Clone, Default)]
@@ -127,11 +124,7 @@ pub struct Server<A> {
 impl<A: Authority> Server<A> {
     /// A server of plain HTTP/2, for ADS only.
     pub fn new(authority: Arc<A>) -> Server<A> {
-        Server {
-            authority,
-            routes: Routes::new(),
-            tls: None,
-        }
+        Server { authority, routes: Routes::new(), tls: None }
     }
 
     /// Takes further paths.
@@ -177,10 +170,7 @@ impl<A: Authority> Server<A> {
         }
         drop(listener);
         context.tasks.close();
-        if tokio::time::timeout(GRACE, context.tasks.wait())
-            .await
-            .is_err()
-        {
+        if tokio::time::timeout(GRACE, context.tasks.wait()).await.is_err() {
             context.abort.cancel();
             context.tasks.wait().await;
         }

@@ -15,11 +15,7 @@ use crate::wire::{ErrorDetail, Node};
 use crate::{Resource, Response};
 
 /// Types whose resources refer to clusters.
-const REFERRING: [ResourceType; 3] = [
-    ResourceType::Listener,
-    ResourceType::ExtensionConfig,
-    ResourceType::Route,
-];
+const REFERRING: [ResourceType; 3] = [ResourceType::Listener, ResourceType::ExtensionConfig, ResourceType::Route];
 
 /// Types whose resources are taken away last, because others refer to them.
 pub(super) const REFERRED: [ResourceType; 2] = [ResourceType::Cluster, ResourceType::Endpoint];
@@ -54,18 +50,14 @@ impl Core {
     /// C1.
     pub(super) fn check_node(&mut self, node: Option<&Node>) -> Result<(), Status> {
         let refuse = |message: &str| Err(Status::new(Code::InvalidArgument, message));
-        let id = node
-            .map(|node| node.id.as_str())
-            .filter(|id| !id.is_empty());
+        let id = node.map(|node| node.id.as_str()).filter(|id| !id.is_empty());
         match (&self.node_id, id) {
             (None, None) => refuse("the first request must name its node"),
             (None, Some(id)) => {
                 self.node_id = Some(id.into());
                 Ok(())
             }
-            (Some(known), Some(id)) if **known != *id => {
-                refuse("the node must not change within a stream")
-            }
+            (Some(known), Some(id)) if **known != *id => refuse("the node must not change within a stream"),
             (Some(_), _) => Ok(()),
         }
     }
@@ -74,9 +66,7 @@ impl Core {
     pub(super) fn resource_type(&self, type_url: &str) -> Result<Option<ResourceType>, Status> {
         let refuse = |message: &str| Err(Status::new(Code::InvalidArgument, message));
         match (self.only, ResourceType::from_type_url(type_url)) {
-            (None, _) if type_url.is_empty() => {
-                refuse("an aggregated stream needs a type URL in each request")
-            }
+            (None, _) if type_url.is_empty() => refuse("an aggregated stream needs a type URL in each request"),
             (None, resource_type) => Ok(resource_type),
             (Some(only), _) if type_url.is_empty() => Ok(Some(only)),
             (Some(only), Some(asked)) if only == asked => Ok(Some(only)),
@@ -116,9 +106,7 @@ impl Core {
                 let known = &mut self.types[resource_type as usize];
                 let list = next.list(resource_type);
                 match &self.state {
-                    StreamState::Serve(last) => {
-                        known.dirty |= !Arc::ptr_eq(last.list(resource_type), list)
-                    }
+                    StreamState::Serve(last) => known.dirty |= !Arc::ptr_eq(last.list(resource_type), list),
                     StreamState::Hold | StreamState::Close(_) => {
                         known.dirty = true;
                         for name in &mut known.names {
@@ -147,10 +135,7 @@ impl Core {
         if self.types[resource_type as usize].answer(nonce, error.is_some()) {
             events.push(match error {
                 None => Event::Acked { resource_type },
-                Some(error) => Event::Nacked {
-                    resource_type,
-                    message: tidy(&error.message),
-                },
+                Some(error) => Event::Nacked { resource_type, message: tidy(&error.message) },
             });
         }
     }
@@ -160,74 +145,45 @@ impl Core {
             return None;
         };
         let snapshot = Arc::clone(snapshot);
+        let mut is_blocked = false;
         for resource_type in ResourceType::ALL {
             let state = &self.types[resource_type as usize];
-            if !state.seen || !(state.dirty || state.has_more_parts()) {
+            let is_pending = state.seen && (state.dirty || state.has_more_parts());
+            if !is_pending || (is_blocked && REFERRING.contains(&resource_type)) {
                 continue;
             }
             let list = snapshot.list(resource_type);
             if state.must_wait() {
-                if REFERRED.contains(&resource_type) && state.has_new(list) {
-                    // O1: what refers to the new ones waits with them. Endpoints and secrets come before the first type
-                    // that refers, or are required by something that was sent already.
-                    return self.poll_unreferring(&snapshot, resource_type, events);
-                }
+                // O1: what may refer to a new cluster waits with it.
+                is_blocked |= REFERRED.contains(&resource_type) && state.has_new(list);
                 continue;
             }
-            if let Some(response) = self.update(resource_type, list, events) {
-                return Some(response);
+            let response = match self.variant {
+                Variant::Delta => delta::update(self, resource_type, list, events),
+                Variant::Sotw => sotw::update(self, resource_type, list, events),
+            };
+            if response.is_some() {
+                return response;
             }
         }
         if self.may_take_away() {
             for resource_type in REFERRED {
                 let state = &self.types[resource_type as usize];
-                if state.doomed && !state.dirty && state.flight.is_none() {
-                    let list = snapshot.list(resource_type);
-                    let response = match self.variant {
-                        Variant::Delta => delta::take_away(self, resource_type, list, events),
-                        Variant::Sotw => sotw::take_away(self, resource_type, list, events),
-                    };
-                    return Some(response);
+                if !state.doomed || state.dirty || state.flight.is_some() {
+                    continue;
                 }
-            }
-        }
-        self.settle(snapshot.revision(), events);
-        None
-    }
-
-    /// What may be sent while a new resource of type `blocked` waits for an ACK.
-    fn poll_unreferring(
-        &mut self,
-        snapshot: &crate::Snapshot,
-        blocked: ResourceType,
-        events: &mut Vec<Event>,
-    ) -> Option<Response> {
-        let free = ResourceType::ALL
-            .into_iter()
-            .filter(|other| *other > blocked && !REFERRING.contains(other));
-        for resource_type in free {
-            let state = &self.types[resource_type as usize];
-            let pending = state.seen && (state.dirty || state.has_more_parts());
-            if pending && !state.must_wait() {
-                let response = self.update(resource_type, snapshot.list(resource_type), events);
+                let list = snapshot.list(resource_type);
+                let response = match self.variant {
+                    Variant::Delta => delta::take_away(self, resource_type, list, events),
+                    Variant::Sotw => sotw::take_away(self, resource_type, list, events),
+                };
                 if response.is_some() {
                     return response;
                 }
             }
         }
+        self.settle(snapshot.revision(), events);
         None
-    }
-
-    fn update(
-        &mut self,
-        resource_type: ResourceType,
-        list: &[Arc<Resource>],
-        events: &mut Vec<Event>,
-    ) -> Option<Response> {
-        match self.variant {
-            Variant::Delta => delta::update(self, resource_type, list, events),
-            Variant::Sotw => sotw::update(self, resource_type, list, events),
-        }
     }
 
     /// O1: whether nothing that the client runs can still refer to a cluster that is to go.
@@ -242,9 +198,8 @@ impl Core {
 
     fn settle(&mut self, revision: u64, events: &mut Vec<Event>) {
         let accepted = !self.types.iter().any(|state| state.nacked);
-        let is_settled = |state: &TypeState| {
-            state.flight.is_none() && !(state.seen && state.dirty) && !(state.doomed && accepted)
-        };
+        let is_settled =
+            |state: &TypeState| state.flight.is_none() && !(state.seen && state.dirty) && !(state.doomed && accepted);
         let settled = Some((revision, accepted));
         if self.settled != settled && self.node_id.is_some() && self.types.iter().all(is_settled) {
             self.settled = settled;

@@ -31,8 +31,7 @@ pub(super) fn on_request(
     } = request;
     core.check_names(subscribe.iter(), 0)?;
     if reported.len() > MAX_SUBSCRIPTIONS {
-        let message =
-            format!("a stream may report at most {MAX_SUBSCRIPTIONS} resources of a type");
+        let message = format!("a stream may report at most {MAX_SUBSCRIPTIONS} resources of a type");
         return Err(Status::new(Code::ResourceExhausted, message));
     }
     check_lengths(reported.keys(), super::limits::MAX_NAME_LENGTH, "name")?;
@@ -46,10 +45,7 @@ pub(super) fn on_request(
         || (is_first && subscribe.is_empty() && has_legacy_wildcard(resource_type));
     let mut names: Vec<Arc<str>> = Vec::new();
     let asked = subscribe.iter().filter(|name| *name != WILDCARD);
-    add_names(
-        &mut names,
-        asked.map(|name| core.intern(resource_type, name)),
-    );
+    add_names(&mut names, asked.map(|name| core.intern(resource_type, name)));
     let mut gone: Vec<Arc<str>> = Vec::new();
     add_names(&mut gone, unsubscribe.into_iter().map(Arc::from));
 
@@ -59,30 +55,17 @@ pub(super) fn on_request(
         state.dirty = true;
         if !reported.is_empty() {
             let held = |(name, version): (&String, &String)| {
-                Arc::new(Resource::held(
-                    resource_type,
-                    name.as_str(),
-                    version.as_str(),
-                ))
+                Arc::new(Resource::held(resource_type, name.as_str(), version.as_str()))
             };
             state.view = reported.iter().map(held).collect();
             core.is_resumed |= resource_type == ResourceType::Cluster;
             let pair = |(name, version): (String, String)| (name.into(), version.into());
             let versions = reported.into_iter().map(pair).collect();
-            events.push(Event::Reported {
-                resource_type,
-                versions,
-            });
+            events.push(Event::Reported { resource_type, versions });
         }
     }
     remove_subscriptions(state, resource_type, gone, events);
-    add_subscriptions(
-        state,
-        resource_type,
-        has_all.then_some(is_first),
-        names,
-        events,
-    );
+    add_subscriptions(state, resource_type, Asked { is_first, has_all, names }, events);
     if is_first {
         state.forget_unwanted();
     }
@@ -108,63 +91,49 @@ fn remove_subscriptions(
     } else {
         state.forget_unwanted();
     }
-    events.push(Event::Unsubscribed {
-        resource_type,
-        names: gone,
-    });
+    events.push(Event::Unsubscribed { resource_type, names: gone });
 }
 
-/// `all` says whether `*` is asked for, and then whether by the first request.
-fn add_subscriptions(
-    state: &mut TypeState,
-    resource_type: ResourceType,
-    all: Option<bool>,
+/// What a request subscribes to.
+struct Asked {
+    /// Whether it is the first of its type, the one that says what the client holds.
+    is_first: bool,
+    /// Whether it asks for `*`.
+    has_all: bool,
+    /// Sorted, distinct, without `*`.
     names: Vec<Arc<str>>,
-    events: &mut Vec<Event>,
-) {
-    if all.is_none() && names.is_empty() {
+}
+
+fn add_subscriptions(state: &mut TypeState, resource_type: ResourceType, asked: Asked, events: &mut Vec<Event>) {
+    let Asked { is_first, has_all, names } = asked;
+    if !has_all && names.is_empty() {
         return;
     }
     state.dirty = true;
-    let mut subscriptions = Vec::with_capacity(names.len() + 1);
-    if let Some(is_first) = all {
-        subscriptions.push(Subscription {
-            name: Arc::from(WILDCARD),
-            reported: None,
-        });
-        if !is_first && state.wildcard {
+    let mut subscriptions = Vec::with_capacity(names.len() + usize::from(has_all));
+    if has_all {
+        subscriptions.push(Subscription { name: Arc::from(WILDCARD), reported: None });
+        if state.wildcard {
             // D3 for all of them.
-            add_names(
-                &mut state.owed,
-                state.view.iter().map(|held| held.name().clone()),
-            );
+            add_names(&mut state.owed, state.view.iter().map(|held| held.name().clone()));
         }
-        // D9: a client that came with something was answered before.
+        // D9: a client that comes with something was answered before.
         state.owes_answer |= !is_first || state.view.is_empty();
         state.wildcard = true;
     }
     let mut asked = Vec::new();
     for name in &names {
-        // D9: only the first request can find reported resources in the view of names it is not yet subscribed to.
-        let reported = find(&state.view, name)
-            .filter(|held| !held.has_body() && !find_name(&state.names, name))
-            .map(|held| held.version().into());
+        let reported = find(&state.view, name).filter(|_| is_first).map(|held| held.version().into());
         if reported.is_none() {
             asked.push(name.clone());
         }
-        subscriptions.push(Subscription {
-            name: name.clone(),
-            reported,
-        });
+        subscriptions.push(Subscription { name: name.clone(), reported });
     }
     // D3, C8: asked for is asked for, whatever we believe the client to hold.
     remove_resources(&mut state.view, &asked);
     add_names(&mut state.owed, asked);
     add_names(&mut state.names, names);
-    events.push(Event::Subscribed {
-        resource_type,
-        subscriptions,
-    });
+    events.push(Event::Subscribed { resource_type, subscriptions });
 }
 
 /// Brings the client up to date with a type, but for clusters and endpoints that are to go.
@@ -175,30 +144,25 @@ pub(super) fn update(
     events: &mut Vec<Event>,
 ) -> Option<Response> {
     let state = &mut core.types[resource_type as usize];
-    let cursor = state
-        .flight
-        .as_mut()
-        .and_then(|flight| flight.cursor.take());
+    let cursor = state.flight.as_mut().and_then(|flight| flight.cursor.take());
     if cursor.is_none() {
         state.dirty = false;
     }
     let mut scan = state.scan(list, cursor.as_deref());
 
     let mut removed = Vec::new();
-    if tells_absence(resource_type) {
-        removed = scan.missing; // D6
-        if REFERRED.contains(&resource_type) {
-            remove_names(&mut scan.doomed, &removed);
-            state.doomed = !scan.doomed.is_empty();
-        } else {
-            add_names(&mut removed, scan.doomed); // D7
+    if !tells_absence(resource_type) {
+        if !scan.missing.is_empty() {
+            remove_names(&mut state.owed, &scan.missing);
+            events.push(Event::Unknown { resource_type, names: scan.missing });
         }
-    } else if !scan.missing.is_empty() {
-        remove_names(&mut state.owed, &scan.missing);
-        events.push(Event::Unknown {
-            resource_type,
-            names: scan.missing,
-        });
+    } else if REFERRED.contains(&resource_type) {
+        state.doomed = !scan.doomed.is_empty();
+        removed = scan.missing; // D6
+        remove_names(&mut removed, &scan.doomed); // O1
+    } else {
+        removed = scan.missing; // D6
+        add_names(&mut removed, scan.doomed); // D7
     }
 
     if scan.due.is_empty() && removed.is_empty() && !state.owes_answer {
@@ -211,11 +175,7 @@ pub(super) fn update(
         size += length;
         is_first || size <= RESPONSE_SIZE
     };
-    let resources = scan
-        .due
-        .iter()
-        .take_while(|(resource, _)| fits(resource.delta_entry().len()))
-        .count();
+    let resources = scan.due.iter().take_while(|(resource, _)| fits(resource.delta_entry().len())).count();
     let names = match resources == scan.due.len() {
         true => removed.iter().take_while(|name| fits(name.len())).count(),
         false => 0,
@@ -230,18 +190,25 @@ pub(super) fn update(
     Some(send(core, resource_type, resources, removed, next, events))
 }
 
-/// Takes clusters or endpoints away.
+/// Takes clusters or endpoints away, as many as fit into one response.
 pub(super) fn take_away(
     core: &mut Core,
     resource_type: ResourceType,
     list: &[Arc<Resource>],
     events: &mut Vec<Event>,
-) -> Response {
+) -> Option<Response> {
     let state = &mut core.types[resource_type as usize];
-    state.doomed = false;
-    let doomed = state.scan(list, None).doomed;
-    // Names are short: even all of a stream's fit into one message that every client takes.
-    send(core, resource_type, Vec::new(), doomed, None, events)
+    let mut doomed = state.scan(list, None).doomed;
+    let all = doomed.len();
+    let mut size = 0;
+    let fits = |name: &&Arc<str>| {
+        size += name.len();
+        size <= RESPONSE_SIZE
+    };
+    doomed.truncate(doomed.iter().take_while(fits).count());
+    state.doomed = doomed.len() < all;
+    let is_due = !doomed.is_empty();
+    is_due.then(|| send(core, resource_type, Vec::new(), doomed, None, events))
 }
 
 fn send(
@@ -256,9 +223,7 @@ fn send(
     let state = &mut core.types[resource_type as usize];
     state.owes_answer = false;
     if !state.owed.is_empty() {
-        state
-            .owed
-            .retain(|name| find(&resources, name).is_none() && !find_name(&removed, name));
+        state.owed.retain(|name| find(&resources, name).is_none() && !find_name(&removed, name));
         state.owed.shrink_to_fit();
     }
     if !resources.is_empty() {
@@ -267,12 +232,5 @@ fn send(
     remove_resources(&mut state.view, &removed);
     state.depart(nonce, cursor);
     events.push(Event::Sent { resource_type });
-    Response {
-        variant: Variant::Delta,
-        resource_type,
-        nonce,
-        version: String::new(),
-        resources,
-        removed,
-    }
+    Response { variant: Variant::Delta, resource_type, nonce, version: String::new(), resources, removed }
 }

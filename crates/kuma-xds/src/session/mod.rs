@@ -86,16 +86,12 @@ pub struct Session {
 impl Session {
     /// An aggregated stream (ADS), which carries all types.
     pub fn new(variant: Variant) -> Session {
-        Session {
-            core: Core::new(variant, None),
-        }
+        Session { core: Core::new(variant, None) }
     }
 
     /// A stream of one type, such as of the SecretDiscoveryService. It may leave the type URL out.
     pub fn of_type(variant: Variant, resource_type: ResourceType) -> Session {
-        Session {
-            core: Core::new(variant, Some(resource_type)),
-        }
+        Session { core: Core::new(variant, Some(resource_type)) }
     }
 
     /// Takes a request. An error ends the stream with this outcome.
@@ -108,9 +104,7 @@ impl Session {
             (Variant::Delta, Request::Delta(request)) => {
                 delta::on_request(&mut self.core, resource_type, request, events)
             }
-            (Variant::Sotw, Request::Sotw(request)) => {
-                sotw::on_request(&mut self.core, resource_type, request, events)
-            }
+            (Variant::Sotw, Request::Sotw(request)) => sotw::on_request(&mut self.core, resource_type, request, events),
             (variant, _) => Err(Status::new(
                 Code::Internal,
                 format!("a {variant:?} stream was given a request of the other variant"),

@@ -6,9 +6,7 @@ use envoy_api::ResourceType;
 
 use super::core::Core;
 use super::state::{WILDCARD, has_legacy_wildcard, tells_absence};
-use super::view::{
-    add_names, find_name, merge, remove_names, remove_resources, targets, version_of,
-};
+use super::view::{add_names, find_name, merge, remove_names, remove_resources, targets, version_of};
 use super::{Event, Subscription, Variant};
 use crate::grpc::Status;
 use crate::snapshot::find;
@@ -28,14 +26,7 @@ pub(super) fn on_request(
     request: DiscoveryRequest,
     events: &mut Vec<Event>,
 ) -> Result<(), Status> {
-    let DiscoveryRequest {
-        node: _,
-        type_url: _,
-        version_info,
-        resource_names,
-        response_nonce,
-        error_detail,
-    } = request;
+    let DiscoveryRequest { node: _, type_url: _, version_info, resource_names, response_nonce, error_detail } = request;
     let state = &core.types[resource_type as usize];
     if state.last_nonce != 0 && response_nonce.parse() != Ok(state.last_nonce) {
         // S1. The client has not seen our last response yet; its answer to that one repeats all that it wants.
@@ -46,41 +37,28 @@ pub(super) fn on_request(
 
     let mut names: Vec<Arc<str>> = Vec::new();
     let named = resource_names.iter().filter(|name| *name != WILDCARD);
-    add_names(
-        &mut names,
-        named.map(|name| core.intern(resource_type, name)),
-    );
+    add_names(&mut names, named.map(|name| core.intern(resource_type, name)));
 
     let state = &mut core.types[resource_type as usize];
     let is_first = !state.seen;
     // C11, C12.
     state.has_named |= !resource_names.is_empty();
-    let wildcard = resource_names.iter().any(|name| name == WILDCARD)
-        || (!state.has_named && has_legacy_wildcard(resource_type));
-    let added: Vec<Arc<str>> = names
-        .iter()
-        .filter(|name| !find_name(&state.names, name))
-        .cloned()
-        .collect();
+    let wildcard =
+        resource_names.iter().any(|name| name == WILDCARD) || (!state.has_named && has_legacy_wildcard(resource_type));
+    let added: Vec<Arc<str>> = names.iter().filter(|name| !find_name(&state.names, name)).cloned().collect();
     let mut gone = std::mem::replace(&mut state.names, names);
     remove_names(&mut gone, &state.names);
 
     let mut subscriptions = Vec::new();
     if wildcard && !state.wildcard {
-        subscriptions.push(Subscription {
-            name: Arc::from(WILDCARD),
-            reported: None,
-        });
+        subscriptions.push(Subscription { name: Arc::from(WILDCARD), reported: None });
         state.owes_answer = true;
     }
     if state.wildcard && !wildcard {
         gone.push(Arc::from(WILDCARD));
     }
     state.wildcard = wildcard;
-    let subscription = |name: &Arc<str>| Subscription {
-        name: name.clone(),
-        reported: None,
-    };
+    let subscription = |name: &Arc<str>| Subscription { name: name.clone(), reported: None };
     subscriptions.extend(added.iter().map(subscription));
 
     if is_first {
@@ -92,10 +70,7 @@ pub(super) fn on_request(
             state.view = added.iter().map(held).collect();
             state.reported_version = Some(version_info.into());
             core.is_resumed |= resource_type == ResourceType::Cluster;
-            events.push(Event::Reported {
-                resource_type,
-                versions: Vec::new(),
-            });
+            events.push(Event::Reported { resource_type, versions: Vec::new() });
         }
     } else {
         remove_resources(&mut state.view, &added);
@@ -104,16 +79,10 @@ pub(super) fn on_request(
     add_names(&mut state.owed, added); // C8
     state.forget_unwanted(); // S4
     if !gone.is_empty() {
-        events.push(Event::Unsubscribed {
-            resource_type,
-            names: gone,
-        });
+        events.push(Event::Unsubscribed { resource_type, names: gone });
     }
     if !subscriptions.is_empty() {
-        events.push(Event::Subscribed {
-            resource_type,
-            subscriptions,
-        });
+        events.push(Event::Subscribed { resource_type, subscriptions });
     }
     Ok(())
 }
@@ -145,18 +114,13 @@ pub(super) fn update(
         }
         // Absence is how both "gone" and "there is no such thing" are told.
         ResourceType::Listener => is_due |= !scan.missing.is_empty() || !scan.doomed.is_empty(),
-        ResourceType::Endpoint | ResourceType::Route => {
-            remove_resources(&mut state.view, &scan.doomed)
-        }
+        ResourceType::Endpoint | ResourceType::Route => remove_resources(&mut state.view, &scan.doomed),
         ResourceType::Secret | ResourceType::ExtensionConfig => {}
     }
     // C9: nothing needs to be remembered of what does not exist, since the client holds nothing by that name.
     remove_names(&mut state.owed, &scan.missing);
     if !tells_absence(resource_type) && !scan.missing.is_empty() {
-        events.push(Event::Unknown {
-            resource_type,
-            names: scan.missing,
-        });
+        events.push(Event::Unknown { resource_type, names: scan.missing });
     }
     if !is_due {
         return None;
@@ -168,19 +132,12 @@ pub(super) fn update(
             // Clusters that are to go stay until they are taken away, secrets and extension configs for good.
             _ => {
                 let held = &core.types[resource_type as usize].view;
-                let held: Vec<Arc<Resource>> = held
-                    .iter()
-                    .filter(|held| held.has_body())
-                    .cloned()
-                    .collect();
+                let held: Vec<Arc<Resource>> = held.iter().filter(|held| held.has_body()).cloned().collect();
                 merge(&held, &now)
             }
         }
     } else {
-        scan.due
-            .iter()
-            .map(|(resource, _)| resource.clone())
-            .collect()
+        scan.due.iter().map(|(resource, _)| resource.clone()).collect()
     };
     core.owe_requirements(&scan.due);
     Some(send(core, resource_type, resources, events))
@@ -192,18 +149,19 @@ pub(super) fn take_away(
     resource_type: ResourceType,
     list: &[Arc<Resource>],
     events: &mut Vec<Event>,
-) -> Response {
-    core.types[resource_type as usize].doomed = false;
+) -> Option<Response> {
+    let state = &mut core.types[resource_type as usize];
+    state.doomed = false;
+    if state.scan(list, None).doomed.is_empty() {
+        return None;
+    }
     let resources = wanted(core, resource_type, list);
-    send(core, resource_type, resources, events)
+    Some(send(core, resource_type, resources, events))
 }
 
 fn wanted(core: &Core, resource_type: ResourceType, list: &[Arc<Resource>]) -> Vec<Arc<Resource>> {
     let state = &core.types[resource_type as usize];
-    targets(state.wildcard, &state.names, list)
-        .filter(|resource| resource.has_body())
-        .cloned()
-        .collect()
+    targets(state.wildcard, &state.names, list).filter(|resource| resource.has_body()).cloned().collect()
 }
 
 fn send(
@@ -224,12 +182,5 @@ fn send(
     let version = version_of(&state.view);
     state.depart(nonce, None);
     events.push(Event::Sent { resource_type });
-    Response {
-        variant: Variant::Sotw,
-        resource_type,
-        nonce,
-        version,
-        resources,
-        removed: Vec::new(),
-    }
+    Response { variant: Variant::Sotw, resource_type, nonce, version, resources, removed: Vec::new() }
 }

@@ -14,19 +14,13 @@ pub(super) const WILDCARD: &str = "*";
 /// Whether an empty first request of the type means all of it (xds_protocol.rst, "How the client specifies what
 /// resources to return"). For every type an explicit `*` does.
 pub(super) fn has_legacy_wildcard(resource_type: ResourceType) -> bool {
-    matches!(
-        resource_type,
-        ResourceType::Cluster | ResourceType::Listener
-    )
+    matches!(resource_type, ResourceType::Cluster | ResourceType::Listener)
 }
 
 /// Whether absence may be told. Envoy resets connections that need a secret or an extension config which it is told does
 /// not exist, and waits for one that stays unanswered.
 pub(super) fn tells_absence(resource_type: ResourceType) -> bool {
-    !matches!(
-        resource_type,
-        ResourceType::Secret | ResourceType::ExtensionConfig
-    )
+    !matches!(resource_type, ResourceType::Secret | ResourceType::ExtensionConfig)
 }
 
 /// The state of one type on one stream. Small, since there are six of them on each of many idle streams.
@@ -79,16 +73,12 @@ impl TypeState {
 
     /// Whether a response is out and complete, so that nothing may be sent until it is answered.
     pub(super) fn must_wait(&self) -> bool {
-        self.flight
-            .as_ref()
-            .is_some_and(|flight| flight.cursor.is_none())
+        self.flight.as_ref().is_some_and(|flight| flight.cursor.is_none())
     }
 
     /// Whether a response was begun of which parts are still to be sent.
     pub(super) fn has_more_parts(&self) -> bool {
-        self.flight
-            .as_ref()
-            .is_some_and(|flight| flight.cursor.is_some())
+        self.flight.as_ref().is_some_and(|flight| flight.cursor.is_some())
     }
 
     /// Compares what the client holds with what it should hold. Only names behind `after` are found to be due.
@@ -100,10 +90,7 @@ impl TypeState {
                 scan.doomed.push(held.name().clone());
                 at += 1;
             }
-            let held = self
-                .view
-                .get_mut(at)
-                .filter(|held| held.name() == target.name());
+            let held = self.view.get_mut(at).filter(|held| held.name() == target.name());
             let due = due(target, held.as_deref(), &self.owed);
             if let Some(held) = held {
                 if due != Due::Changed && target.has_body() && held.same_as(target) {
@@ -116,14 +103,8 @@ impl TypeState {
                 scan.due.push((target.clone(), due));
             }
         }
-        scan.doomed
-            .extend(self.view[at..].iter().map(|held| held.name().clone()));
-        scan.missing.extend(
-            self.owed
-                .iter()
-                .filter(|name| find(list, name).is_none())
-                .cloned(),
-        );
+        scan.doomed.extend(self.view[at..].iter().map(|held| held.name().clone()));
+        scan.missing.extend(self.owed.iter().filter(|name| find(list, name).is_none()).cloned());
         scan
     }
 
@@ -152,12 +133,7 @@ impl TypeState {
             }
             None => {
                 self.nacked = false;
-                self.flight = Some(Flight {
-                    first: nonce,
-                    last: nonce,
-                    answered: 0,
-                    cursor,
-                });
+                self.flight = Some(Flight { first: nonce, last: nonce, answered: 0, cursor });
             }
         }
     }
@@ -185,8 +161,7 @@ impl TypeState {
     }
 
     fn land(&mut self) {
-        let has_landed =
-            |flight: &Flight| flight.cursor.is_none() && flight.answered >= flight.last;
+        let has_landed = |flight: &Flight| flight.cursor.is_none() && flight.answered >= flight.last;
         if self.flight.as_ref().is_some_and(has_landed) {
             self.flight = None;
         }

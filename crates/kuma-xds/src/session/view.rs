@@ -49,20 +49,13 @@ pub(super) fn targets<'a>(
     names: &'a [Arc<str>],
     list: &'a [Arc<Resource>],
 ) -> impl Iterator<Item = &'a Arc<Resource>> {
-    let (all, named) = if wildcard {
-        (list, &[][..])
-    } else {
-        (&[][..], names)
-    };
-    all.iter()
-        .chain(named.iter().filter_map(|name| find(list, name)))
+    let (all, named) = if wildcard { (list, &[][..]) } else { (&[][..], names) };
+    all.iter().chain(named.iter().filter_map(|name| find(list, name)))
 }
 
 /// Whether a sorted list has a name.
 pub(super) fn find_name(names: &[Arc<str>], name: &str) -> bool {
-    names
-        .binary_search_by(|candidate| (**candidate).cmp(name))
-        .is_ok()
+    names.binary_search_by(|candidate| (**candidate).cmp(name)).is_ok()
 }
 
 /// Adds names to a sorted list. All at once: one by one, a request with many names would take quadratic time.

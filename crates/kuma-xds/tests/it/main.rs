@@ -1,1 +1,8 @@
+//! The rules of the protocol, each by its id, on the pure session; histories at random; and the server over loopback.
 
+mod common;
+mod delta;
+mod histories;
+mod order;
+mod script;
+mod sotw;
