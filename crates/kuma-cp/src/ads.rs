@@ -42,7 +42,8 @@ impl Ads {
         if !peer.tls {
             return Err(Status::new(Code::Unauthenticated, "a dataplane token must travel over TLS"));
         }
-        let token = value.to_str().map_err(|_| Status::new(Code::Unauthenticated, "the dataplane token is not valid"))?;
+        let token =
+            value.to_str().map_err(|_| Status::new(Code::Unauthenticated, "the dataplane token is not valid"))?;
         match self.tokens.verify(token, std::time::SystemTime::now()) {
             Ok(claims) => Ok(Some(claims)),
             Err(error) => {

@@ -52,6 +52,7 @@ pub struct Api {
     allow_remote_writes: bool,
     /// A Mesh and the file with its CA change together, one Mesh at a time.
     meshes: Mutex<()>,
+    mesh_rewritten: Box<dyn Fn(&str) + Send + Sync>,
 }
 
 impl Api {
@@ -76,7 +77,16 @@ impl Api {
             read_only: config.api_server.read_only,
             allow_remote_writes: config.api_server.allow_remote_writes,
             meshes: Mutex::new(()),
+            mesh_rewritten: Box::new(|_| {}),
         })
+    }
+
+    /// Has `notify` called with the name of a Mesh that is written just as it is: the store has no news then, but a
+    /// control plane that has forgotten its documents waits for somebody to confirm them.
+    #[must_use]
+    pub fn on_mesh_rewritten(mut self, notify: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        self.mesh_rewritten = Box::new(notify);
+        self
     }
 }
 

@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use kuma_model::Key;
-use kuma_xds::ResourceType;
 use kuma_store::{Change, Commit, Revision, Store, StoreError, Stored};
+use kuma_xds::ResourceType;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;

@@ -60,7 +60,10 @@ pub fn xds_ca(folder: Option<&StateFolder>, now: SystemTime) -> anyhow::Result<X
 
 fn damaged(what: &str, folder: &StateFolder, name: &str) -> String {
     let path = folder.path().join(name);
-    format!("the {what} in {} cannot be used; restore the file, or remove it and start the proxies again with new tokens", path.display())
+    format!(
+        "the {what} in {} cannot be used; restore the file, or remove it and start the proxies again with new tokens",
+        path.display()
+    )
 }
 
 /// A certificate for the xDS server under the names that proxies may use for it.
@@ -86,8 +89,9 @@ pub fn server_leaf(ca: &XdsCa, hosts: &[&str], now: SystemTime) -> anyhow::Resul
 /// # Errors
 /// The certificate or the key is not one.
 pub fn grpc_tls(chain_pem: &str, key_pem: &str) -> anyhow::Result<Arc<ServerConfig>> {
-    let chain: Vec<CertificateDer<'static>> =
-        CertificateDer::pem_slice_iter(chain_pem.as_bytes()).collect::<Result<_, _>>().context("the certificate is not PEM")?;
+    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(chain_pem.as_bytes())
+        .collect::<Result<_, _>>()
+        .context("the certificate is not PEM")?;
     let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes()).context("the key is not PEM")?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)

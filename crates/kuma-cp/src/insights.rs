@@ -188,7 +188,9 @@ impl Drop for SubscriptionHandle {
 
 fn prune(insight: &mut DataplaneInsight) {
     while insight.subscriptions.len() > HISTORY {
-        let Some(oldest_ended) = insight.subscriptions.iter().position(|entry| entry.disconnect_time.is_some()) else { return };
+        let Some(oldest_ended) = insight.subscriptions.iter().position(|entry| entry.disconnect_time.is_some()) else {
+            return;
+        };
         let dropped = insight.subscriptions.remove(oldest_ended);
         if let Some(oldest) = insight.subscriptions.first_mut() {
             oldest.status.add(&dropped.status);

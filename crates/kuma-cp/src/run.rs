@@ -122,11 +122,16 @@ pub async fn start(mut config: Config, home: Option<&Path>) -> anyhow::Result<Ru
         _ => Arc::new(FreshRoots),
     };
     let api = Api::new(store.clone(), insights.clone(), authority, &config).map_err(anyhow::Error::msg)?;
+    let touched = engine.clone();
+    let api = api.on_mesh_rewritten(move |mesh| touched.touch_mesh(mesh));
     let mesh = config.defaults.mesh_document().map_err(anyhow::Error::msg)?;
-    api.create_mesh_if_missing(mesh).await.map_err(|error| anyhow::anyhow!("cannot create the default mesh: {error:?}"))?;
+    api.create_mesh_if_missing(mesh)
+        .await
+        .map_err(|error| anyhow::anyhow!("cannot create the default mesh: {error:?}"))?;
 
     let stored = store.list(DataplaneInsight::KIND, None).await?;
-    let stored = stored.iter().filter_map(|entry| Some((entry.document.key.clone(), decode_spec(&entry.document.spec).ok()?)));
+    let stored =
+        stored.iter().filter_map(|entry| Some((entry.document.key.clone(), decode_spec(&entry.document.spec).ok()?)));
     insights.load(stored, Timestamp::now());
     let revision = engine.load(store.as_ref()).await?;
 
@@ -147,20 +152,31 @@ pub async fn start(mut config: Config, home: Option<&Path>) -> anyhow::Result<Ru
     let bootstrap = Arc::new(BootstrapServer { store: store.clone(), context });
     let issuer = config.admin_server.apis.dataplane_token.enabled.then_some(signing_key as Arc<dyn TokenIssuer>);
     let readiness = Readiness::default();
-    let mut running = Running { addresses, tasks: JoinSet::new(), engine: engine.clone(), readiness: readiness.clone(), cancel: cancel.clone() };
+    let mut running = Running {
+        addresses,
+        tasks: JoinSet::new(),
+        engine: engine.clone(),
+        readiness: readiness.clone(),
+        cancel: cancel.clone(),
+    };
 
     running.spawn("the mesh engine", engine.follow(store.clone(), revision));
     running.spawn("the writer of insights", insights.flush(store, flush_interval, cancel.clone()));
     running.spawn("the renewal of the xDS certificate", renewal.run(cancel.clone()));
     let reports = ads.clone();
-    let routes = Routes::new().with(lifecycle::METHOD, move |peer, request| lifecycle::report(reports.clone(), peer, request));
+    let routes =
+        Routes::new().with(lifecycle::METHOD, move |peer, request| lifecycle::report(reports.clone(), peer, request));
     let xds = Server::new(ads).routes(routes).tls(tls);
     running.spawn("the xDS server", xds.serve(listeners.xds, cancel.clone()));
     let http = |name, listener, router| serve(name, listener, router, Limits::default(), cancel.clone());
     running.spawn("the HTTP API", http("api", listeners.api, api::router(Arc::new(api))));
-    running.spawn("the admin server", http("admin", listeners.admin, admin::router(Arc::new(Admin { tokens: issuer }))));
+    running
+        .spawn("the admin server", http("admin", listeners.admin, admin::router(Arc::new(Admin { tokens: issuer }))));
     running.spawn("the bootstrap server", http("bootstrap", listeners.bootstrap, bootstrap::router(bootstrap)));
-    running.spawn("the diagnostics server", http("diagnostics", listeners.diagnostics, diagnostics::router(readiness.clone())));
+    running.spawn(
+        "the diagnostics server",
+        http("diagnostics", listeners.diagnostics, diagnostics::router(readiness.clone())),
+    );
     readiness.set(true);
     tracing::info!(
         api = %addresses.api, xds = %addresses.xds, admin = %addresses.admin, bootstrap = %addresses.bootstrap,
@@ -220,7 +236,8 @@ impl Listeners {
             )
             .await?,
             api: everywhere(config.api_server.port, "apiServer.port (KUMA_API_SERVER_PORT)").await?,
-            bootstrap: everywhere(config.bootstrap_server.port, "bootstrapServer.port (KUMA_BOOTSTRAP_SERVER_PORT)").await?,
+            bootstrap: everywhere(config.bootstrap_server.port, "bootstrapServer.port (KUMA_BOOTSTRAP_SERVER_PORT)")
+                .await?,
         };
         let addresses = listeners.addresses()?;
         config.xds_server.grpc_port = addresses.xds.port();
@@ -264,13 +281,19 @@ struct Renewal {
 }
 
 /// What the xDS server shows, and the PEM that proxies pin: the CA, or the certificate that the user has set.
-fn xds_tls(config: &Config, ca: XdsCa) -> anyhow::Result<(watch::Receiver<Arc<rustls::ServerConfig>>, String, Renewal)> {
+fn xds_tls(
+    config: &Config,
+    ca: XdsCa,
+) -> anyhow::Result<(watch::Receiver<Arc<rustls::ServerConfig>>, String, Renewal)> {
     let sds = &config.sds_server;
     if !sds.tls_cert_file.is_empty() {
-        let read = |path: &str, setting: &str| std::fs::read_to_string(path).with_context(|| format!("cannot read {path}; see {setting}"));
+        let read = |path: &str, setting: &str| {
+            std::fs::read_to_string(path).with_context(|| format!("cannot read {path}; see {setting}"))
+        };
         let chain = read(&sds.tls_cert_file, "sdsServer.tlsCertFile (KUMA_SDS_SERVER_TLS_CERT_FILE)")?;
         let key = kuma_ca::Secret::new(read(&sds.tls_key_file, "sdsServer.tlsKeyFile (KUMA_SDS_SERVER_TLS_KEY_FILE)")?);
-        let (tls, receiver) = watch::channel(identity::grpc_tls(&chain, key.expose()).context("sdsServer.tlsCertFile and tlsKeyFile")?);
+        let (tls, receiver) =
+            watch::channel(identity::grpc_tls(&chain, key.expose()).context("sdsServer.tlsCertFile and tlsKeyFile")?);
         return Ok((receiver, chain, Renewal { made: None, tls }));
     }
     let hosts = vec![config.general.advertised_hostname.clone(), config.bootstrap_server.params.xds_host.clone()];

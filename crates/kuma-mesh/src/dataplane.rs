@@ -52,11 +52,7 @@ pub struct MeshDataplane {
 impl MeshDataplane {
     /// Reads a Dataplane. What does not parse is left out: validation refused it when it was written.
     pub fn new(name: Arc<str>, spec: Dataplane) -> MeshDataplane {
-        let tag_sets: Vec<Arc<Tags>> = spec
-            .tag_sets()
-            .into_iter()
-            .map(|tags| Arc::new(tags.clone()))
-            .collect();
+        let tag_sets: Vec<Arc<Tags>> = spec.tag_sets().into_iter().map(|tags| Arc::new(tags.clone())).collect();
         let inbounds = spec
             .inbounds()
             .into_iter()
@@ -78,14 +74,7 @@ impl MeshDataplane {
             })
             .collect();
         let services = spec.services().into_iter().map(Arc::from).collect();
-        MeshDataplane {
-            name,
-            spec,
-            inbounds,
-            outbounds,
-            tag_sets,
-            services,
-        }
+        MeshDataplane { name, spec, inbounds, outbounds, tag_sets, services }
     }
 
     /// Whether one of its tag sets satisfies the selector entirely.
@@ -95,10 +84,7 @@ impl MeshDataplane {
 
     /// The services its application dials, each once.
     pub fn consumed_services(&self) -> BTreeSet<&Arc<str>> {
-        self.outbounds
-            .iter()
-            .map(|outbound| &outbound.service)
-            .collect()
+        self.outbounds.iter().map(|outbound| &outbound.service).collect()
     }
 }
 

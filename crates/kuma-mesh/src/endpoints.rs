@@ -34,20 +34,12 @@ impl Endpoints {
         endpoints.sort_unstable();
         endpoints.dedup();
         let mut hash = Xxh3::new();
-        for Endpoint {
-            address,
-            port,
-            tags,
-        } in &endpoints
-        {
+        for Endpoint { address, port, tags } in &endpoints {
             address.hash(&mut hash);
             port.hash(&mut hash);
             tags.hash(&mut hash);
         }
-        Endpoints {
-            hash: hash.finish(),
-            sorted: endpoints,
-        }
+        Endpoints { hash: hash.finish(), sorted: endpoints }
     }
 }
 
@@ -105,11 +97,7 @@ mod tests {
 
     #[test]
     fn order_and_repetitions_do_not_matter() {
-        let one = Endpoints::new(vec![
-            endpoint("10.0.0.2", 80),
-            endpoint("10.0.0.1", 80),
-            endpoint("10.0.0.2", 80),
-        ]);
+        let one = Endpoints::new(vec![endpoint("10.0.0.2", 80), endpoint("10.0.0.1", 80), endpoint("10.0.0.2", 80)]);
         let two = Endpoints::new(vec![endpoint("10.0.0.1", 80), endpoint("10.0.0.2", 80)]);
         assert_eq!(one.len(), 2);
         assert_eq!(one, two);

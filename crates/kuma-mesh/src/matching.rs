@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use kuma_model::{
-    HealthCheck, Rank, SERVICE_TAG, Selector, Tags, TrafficLog, TrafficPermission, TrafficRoute,
-};
+use kuma_model::{HealthCheck, Rank, SERVICE_TAG, Selector, Tags, TrafficLog, TrafficPermission, TrafficRoute};
 
 use crate::{MeshDataplane, Policies};
 
@@ -75,25 +73,9 @@ pub fn best_policy<'a, P: ConnectionPolicy>(
     best.map(|(_, name, policy)| (name, policy))
 }
 
-fn rank<P: ConnectionPolicy>(
-    policy: &P,
-    dataplane: &MeshDataplane,
-    destination: &Tags,
-) -> Option<Rank> {
-    let source = policy
-        .sources()
-        .iter()
-        .filter(|selector| dataplane.matches(selector))
-        .map(Selector::rank)
-        .max()?;
-    let target = policy
-        .destinations()
-        .iter()
-        .filter(|selector| selector.matches(destination))
-        .map(Selector::rank)
-        .max()?;
-    Some(Rank {
-        exact: source.exact + target.exact,
-        wildcard: source.wildcard + target.wildcard,
-    })
+fn rank<P: ConnectionPolicy>(policy: &P, dataplane: &MeshDataplane, destination: &Tags) -> Option<Rank> {
+    let source = policy.sources().iter().filter(|selector| dataplane.matches(selector)).map(Selector::rank).max()?;
+    let target =
+        policy.destinations().iter().filter(|selector| selector.matches(destination)).map(Selector::rank).max()?;
+    Some(Rank { exact: source.exact + target.exact, wildcard: source.wildcard + target.wildcard })
 }

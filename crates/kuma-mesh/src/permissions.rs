@@ -31,28 +31,18 @@ impl MeshSnapshot {
     pub fn admitted(&self, inbound: &Inbound) -> Vec<Admitted> {
         self.permissions
             .for_destination(&inbound.service)
-            .filter(|(_, policy)| {
-                policy
-                    .destinations
-                    .iter()
-                    .any(|selector| selector.matches(&inbound.tags))
-            })
+            .filter(|(_, policy)| policy.destinations.iter().any(|selector| selector.matches(&inbound.tags)))
             .map(|(name, policy)| {
                 let peers: BTreeSet<Peer> = policy
                     .sources
                     .iter()
-                    .filter(|selector| {
-                        selector.tags.len() == 1 && selector.tags.contains_key(SERVICE_TAG)
-                    })
+                    .filter(|selector| selector.tags.len() == 1 && selector.tags.contains_key(SERVICE_TAG))
                     .map(|selector| match service_or_any(selector) {
                         "*" => Peer::Any,
                         service => Peer::Service(Arc::from(service)),
                     })
                     .collect();
-                Admitted {
-                    permission: name.clone(),
-                    peers: peers.into_iter().collect(),
-                }
+                Admitted { permission: name.clone(), peers: peers.into_iter().collect() }
             })
             .filter(|admitted| !admitted.peers.is_empty())
             .collect()
@@ -63,29 +53,20 @@ impl MeshSnapshot {
     /// A service without instances is judged by its name alone, so that the answer does not flip while it starts.
     pub fn is_flow_permitted(&self, source: &MeshDataplane, service: &str) -> bool {
         let by_name = Tags::from([(SERVICE_TAG, service)]);
-        let mut targets = self
-            .services
-            .get(service)
-            .map(|service| service.tag_sets())
-            .unwrap_or_default();
+        let mut targets = self.services.get(service).map(|service| service.tag_sets()).unwrap_or_default();
         if targets.is_empty() {
             targets.insert(&by_name);
         }
-        self.permissions
-            .for_destination(service)
-            .any(|(_, policy)| {
-                let admits_source = policy.sources.iter().any(|selector| {
-                    selector.tags.len() == 1
-                        && match service_or_any(selector) {
-                            "*" => selector.tags.contains_key(SERVICE_TAG),
-                            name => source.services.contains(name),
-                        }
-                });
-                admits_source
-                    && policy
-                        .destinations
-                        .iter()
-                        .any(|selector| targets.iter().any(|tags| selector.matches(tags)))
-            })
+        self.permissions.for_destination(service).any(|(_, policy)| {
+            let admits_source = policy.sources.iter().any(|selector| {
+                selector.tags.len() == 1
+                    && match service_or_any(selector) {
+                        "*" => selector.tags.contains_key(SERVICE_TAG),
+                        name => source.services.contains(name),
+                    }
+            });
+            admits_source
+                && policy.destinations.iter().any(|selector| targets.iter().any(|tags| selector.matches(tags)))
+        })
     }
 }

@@ -18,10 +18,7 @@ pub struct Policies<P> {
 
 impl<P> Default for Policies<P> {
     fn default() -> Self {
-        Policies {
-            by_name: BTreeMap::new(),
-            by_destination: FxHashMap::default(),
-        }
+        Policies { by_name: BTreeMap::new(), by_destination: FxHashMap::default() }
     }
 }
 
@@ -44,10 +41,7 @@ impl<P: ConnectionPolicy> Policies<P> {
         }
         if let Some(policy) = &policy {
             for service in destination_services(policy.as_ref()) {
-                self.by_destination
-                    .entry(Arc::from(service))
-                    .or_default()
-                    .insert(name.clone());
+                self.by_destination.entry(Arc::from(service)).or_default().insert(name.clone());
             }
         }
         before
@@ -59,16 +53,11 @@ impl<P: ConnectionPolicy> Policies<P> {
     }
 
     /// Those with a destination that may be this service, by name.
-    pub fn for_destination<'a>(
-        &'a self,
-        service: &str,
-    ) -> impl Iterator<Item = (&'a Arc<str>, &'a Arc<P>)> {
+    pub fn for_destination<'a>(&'a self, service: &str) -> impl Iterator<Item = (&'a Arc<str>, &'a Arc<P>)> {
         let named = self.by_destination.get(service).into_iter().flatten();
         let any = self.by_destination.get(ANY).into_iter().flatten();
         let names: BTreeSet<&Arc<str>> = named.chain(any).collect();
-        names
-            .into_iter()
-            .filter_map(|name| self.by_name.get_key_value(name))
+        names.into_iter().filter_map(|name| self.by_name.get_key_value(name))
     }
 }
 

@@ -22,11 +22,7 @@ impl MeshSnapshot {
     /// Destinations of weight 0 are left out; an empty list means that the route stops the traffic.
     pub fn destinations(&self, dataplane: &MeshDataplane, service: &Arc<str>) -> Vec<Destination> {
         let Some((_, route)) = best_policy(&self.routes, dataplane, service) else {
-            return vec![Destination {
-                service: service.clone(),
-                tags: Tags::default(),
-                weight: 1,
-            }];
+            return vec![Destination { service: service.clone(), tags: Tags::default(), weight: 1 }];
         };
         route
             .conf
@@ -35,11 +31,7 @@ impl MeshSnapshot {
             .filter_map(|entry| {
                 let mut tags = entry.destination.clone();
                 let service = tags.remove(SERVICE_TAG)?;
-                Some(Destination {
-                    service: Arc::from(service),
-                    tags,
-                    weight: entry.weight,
-                })
+                Some(Destination { service: Arc::from(service), tags, weight: entry.weight })
             })
             .collect()
     }

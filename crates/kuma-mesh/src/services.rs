@@ -31,26 +31,16 @@ impl Service {
     /// The endpoints that carry all the given tags; `*` asks only that the key is there.
     pub(crate) fn endpoints_with(&self, tags: &Tags) -> Arc<Endpoints> {
         let selector = kuma_model::Selector { tags: tags.clone() };
-        if self
-            .endpoints
-            .iter()
-            .all(|endpoint| selector.matches(&endpoint.tags))
-        {
+        if self.endpoints.iter().all(|endpoint| selector.matches(&endpoint.tags)) {
             return self.endpoints.clone();
         }
-        let matching = self
-            .endpoints
-            .iter()
-            .filter(|endpoint| selector.matches(&endpoint.tags));
+        let matching = self.endpoints.iter().filter(|endpoint| selector.matches(&endpoint.tags));
         Arc::new(Endpoints::new(matching.cloned().collect()))
     }
 
     /// The distinct tag sets of its endpoints.
     pub(crate) fn tag_sets(&self) -> BTreeSet<&Tags> {
-        self.members
-            .values()
-            .map(|endpoint| endpoint.tags.as_ref())
-            .collect()
+        self.members.values().map(|endpoint| endpoint.tags.as_ref()).collect()
     }
 
     /// Enters a Dataplane's inbounds of this service; [`Service::refresh`] makes them count.
@@ -61,13 +51,8 @@ impl Service {
         }
         for (index, inbound) in dataplane.inbounds.iter().enumerate() {
             if inbound.service.as_ref() == service {
-                let endpoint = Endpoint {
-                    address: inbound.address,
-                    port: inbound.port,
-                    tags: inbound.tags.clone(),
-                };
-                self.members
-                    .insert((dataplane.name.clone(), index), endpoint);
+                let endpoint = Endpoint { address: inbound.address, port: inbound.port, tags: inbound.tags.clone() };
+                self.members.insert((dataplane.name.clone(), index), endpoint);
             }
         }
     }

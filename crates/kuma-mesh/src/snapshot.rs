@@ -34,11 +34,7 @@ pub struct MeshSnapshot {
 impl MeshSnapshot {
     /// An empty mesh.
     pub fn new(name: &str, forgetful: bool) -> MeshSnapshot {
-        MeshSnapshot {
-            name: Arc::from(name),
-            forgetful,
-            ..MeshSnapshot::default()
-        }
+        MeshSnapshot { name: Arc::from(name), forgetful, ..MeshSnapshot::default() }
     }
 
     /// Whether proxies of the mesh talk mutual TLS.
@@ -58,11 +54,7 @@ impl MeshSnapshot {
 
     /// Whether the mesh may have endpoints for this service that it has not heard of yet ([`MeshSnapshot::forgetful`]).
     pub fn is_unknown(&self, service: &str) -> bool {
-        self.forgetful
-            && !self
-                .services
-                .get(service)
-                .is_some_and(|service| service.seen)
+        self.forgetful && !self.services.get(service).is_some_and(|service| service.seen)
     }
 
     /// Puts or deletes the Mesh document.
@@ -87,11 +79,7 @@ impl MeshSnapshot {
 
     /// Notes that a proxy is leaving, so that its clients stop dialling it, or that it is back.
     pub fn set_departed(&mut self, name: &Arc<str>, departed: bool) -> Affected {
-        let changed = if departed {
-            self.departed.insert(name.clone())
-        } else {
-            self.departed.remove(name)
-        };
+        let changed = if departed { self.departed.insert(name.clone()) } else { self.departed.remove(name) };
         match self.dataplanes.get(name).cloned() {
             Some(dataplane) if changed => self.replace(name, Some(dataplane)),
             _ => Affected::none(),
@@ -99,11 +87,7 @@ impl MeshSnapshot {
     }
 
     /// Puts or deletes a TrafficPermission.
-    pub fn set_permission(
-        &mut self,
-        name: &Arc<str>,
-        policy: Option<Arc<TrafficPermission>>,
-    ) -> Affected {
+    pub fn set_permission(&mut self, name: &Arc<str>, policy: Option<Arc<TrafficPermission>>) -> Affected {
         let before = self.permissions.set(name, policy.clone());
         if before == policy || !self.mtls_enabled() {
             return Affected::none();
@@ -139,36 +123,21 @@ impl MeshSnapshot {
         if let Some(before) = &before {
             for service in &before.services {
                 touched.insert(service.clone());
-                self.services
-                    .entry(service.clone())
-                    .or_default()
-                    .leave(before);
+                self.services.entry(service.clone()).or_default().leave(before);
             }
             for service in before.consumed_services() {
                 touched.insert(service.clone());
-                self.services
-                    .entry(service.clone())
-                    .or_default()
-                    .consumers
-                    .remove(name);
+                self.services.entry(service.clone()).or_default().consumers.remove(name);
             }
         }
         if let Some(after) = &after {
             let takes_traffic = !self.departed.contains(name);
             for service in after.consumed_services() {
-                self.services
-                    .entry(service.clone())
-                    .or_default()
-                    .consumers
-                    .insert(name.clone());
+                self.services.entry(service.clone()).or_default().consumers.insert(name.clone());
             }
             for service in &after.services {
                 touched.insert(service.clone());
-                self.services.entry(service.clone()).or_default().enter(
-                    service,
-                    after,
-                    takes_traffic,
-                );
+                self.services.entry(service.clone()).or_default().enter(service, after, takes_traffic);
             }
         }
         let mut affected = BTreeSet::new();
@@ -193,12 +162,10 @@ impl MeshSnapshot {
             affected.extend(entry.consumers.iter().cloned());
         }
         for (_, route) in self.routes.iter() {
-            let leads_here = route.conf.iter().any(|entry| {
-                entry
-                    .destination
-                    .get(kuma_model::SERVICE_TAG)
-                    .is_some_and(|to| to == service)
-            });
+            let leads_here = route
+                .conf
+                .iter()
+                .any(|entry| entry.destination.get(kuma_model::SERVICE_TAG).is_some_and(|to| to == service));
             if leads_here {
                 self.add_sources(route.as_ref(), affected);
             }
@@ -209,10 +176,7 @@ impl MeshSnapshot {
     fn add_sources<P: ConnectionPolicy>(&self, policy: &P, affected: &mut BTreeSet<Arc<str>>) {
         let about = |dataplane: &MeshDataplane| {
             dataplane.outbounds.iter().any(|outbound| {
-                policy
-                    .destinations()
-                    .iter()
-                    .any(|selector| may_be_service(selector, &outbound.service))
+                policy.destinations().iter().any(|selector| may_be_service(selector, &outbound.service))
             })
         };
         for selector in policy.sources() {
@@ -228,11 +192,7 @@ impl MeshSnapshot {
     fn add_destinations<P: ConnectionPolicy>(&self, policy: &P, affected: &mut BTreeSet<Arc<str>>) {
         for selector in policy.destinations() {
             for dataplane in self.providers(exact_service(selector)) {
-                if dataplane
-                    .inbounds
-                    .iter()
-                    .any(|inbound| selector.matches(&inbound.tags))
-                {
+                if dataplane.inbounds.iter().any(|inbound| selector.matches(&inbound.tags)) {
                     affected.insert(dataplane.name.clone());
                 }
             }
@@ -240,20 +200,12 @@ impl MeshSnapshot {
     }
 
     /// The Dataplanes that stand for a service, or all of them.
-    fn providers(
-        &self,
-        service: Option<&str>,
-    ) -> Box<dyn Iterator<Item = &Arc<MeshDataplane>> + '_> {
+    fn providers(&self, service: Option<&str>) -> Box<dyn Iterator<Item = &Arc<MeshDataplane>> + '_> {
         match service {
             None => Box::new(self.dataplanes.values()),
             Some(service) => {
                 let names = self.services.get(service).map(|entry| &entry.providers);
-                Box::new(
-                    names
-                        .into_iter()
-                        .flatten()
-                        .filter_map(|name| self.dataplanes.get(name)),
-                )
+                Box::new(names.into_iter().flatten().filter_map(|name| self.dataplanes.get(name)))
             }
         }
     }

@@ -41,7 +41,8 @@ impl ControlPlane {
             api: free_port(),
             bootstrap: free_port(),
         };
-        let env: Vec<(String, String)> = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let env: Vec<(String, String)> =
+            env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let process = run(ports, &env, folder.path());
         let http = reqwest::Client::builder().no_proxy().build().expect("an HTTP client");
         let cp = ControlPlane { ports, env, process, http, folder };
@@ -113,7 +114,8 @@ impl ControlPlane {
     /// # Panics
     /// If that is refused.
     pub async fn delete(&self, path: &str) {
-        let response = self.http.delete(format!("{}{path}", self.api_url())).send().await.expect("the HTTP API answers");
+        let response =
+            self.http.delete(format!("{}{path}", self.api_url())).send().await.expect("the HTTP API answers");
         assert!(response.status().is_success(), "{} for DELETE {path}", response.status());
     }
 

@@ -55,7 +55,12 @@ impl Dataplane {
 
     /// A counter or gauge of Envoy; 0 if it does not exist.
     pub async fn stat(&self, name: &str) -> u64 {
-        let response = self.http.get(self.url("/stats")).query(&[("format", "json"), ("filter", &format!("^{}$", regex_escape(name)))]).send().await;
+        let response = self
+            .http
+            .get(self.url("/stats"))
+            .query(&[("format", "json"), ("filter", &format!("^{}$", regex_escape(name)))])
+            .send()
+            .await;
         let body: Value = response.expect("Envoy's admin answers").json().await.expect("JSON");
         body["stats"]
             .as_array()

@@ -9,10 +9,8 @@ pub fn mesh(name: &str, mtls: bool) -> Value {
 
 /// A Dataplane on 127.0.0.1 of one service, which listens on `port` in front of `app`, with outbounds (port, service).
 pub fn dataplane(mesh: &str, name: &str, service: &str, (port, app): (u16, u16), outbounds: &[(u16, &str)]) -> Value {
-    let outbounds: Vec<Value> = outbounds
-        .iter()
-        .map(|(port, service)| json!({"interface": format!(":{port}"), "service": service}))
-        .collect();
+    let outbounds: Vec<Value> =
+        outbounds.iter().map(|(port, service)| json!({"interface": format!(":{port}"), "service": service})).collect();
     json!({
         "type": "Dataplane", "mesh": mesh, "name": name,
         "networking": {

@@ -56,6 +56,7 @@ impl Api {
             builtin: self.stored(&mesh_ca::key(&mesh)).await?.is_some(),
             provided: provided.is_some_and(|ca| has_certificate(&ca.document.spec)),
         };
+        let unchanged = stored.is_some_and(|stored| stored.document.spec == document.spec);
         let mut writes = vec![match stored {
             Some(stored) => Write::Update { document, version: stored.version },
             None => Write::Create(document),
@@ -72,7 +73,11 @@ impl Api {
                 return Err(lost_ca(title, &mesh).into());
             }
         }
-        self.commit(writes, title).await
+        let status = self.commit(writes, title).await?;
+        if unchanged {
+            (self.mesh_rewritten)(&mesh);
+        }
+        Ok(status)
     }
 
     pub(super) async fn delete_mesh(&self, key: &Key, title: &str) -> Result<StatusCode, ApiError> {

@@ -54,11 +54,7 @@ impl Issuing<'_> {
         {
             let not_after = version.not_after();
             return Ok(Identity {
-                resource: Arc::new(Resource::held(
-                    envoy_api::ResourceType::Secret,
-                    IDENTITY_CERT,
-                    version.to_string(),
-                )),
+                resource: Arc::new(Resource::held(envoy_api::ResourceType::Secret, IDENTITY_CERT, version.to_string())),
                 inputs,
                 renew_at: kuma_ca::renewal_time(not_after - self.validity, not_after, self.jitter),
             });
@@ -71,16 +67,8 @@ impl Issuing<'_> {
         })?;
         let version = IdentityVersion::new(inputs, leaf.not_after);
         let encoded = kuma_envoy::identity_secret(IDENTITY_CERT, &leaf.chain_pem, leaf.key_pem.expose());
-        let resource = Resource::with_version(
-            envoy_api::ResourceType::Secret,
-            IDENTITY_CERT,
-            version.to_string(),
-            &encoded.value,
-        );
-        Ok(Identity {
-            resource: Arc::new(resource),
-            inputs,
-            renew_at: leaf.renewal_time(self.jitter),
-        })
+        let resource =
+            Resource::with_version(envoy_api::ResourceType::Secret, IDENTITY_CERT, version.to_string(), &encoded.value);
+        Ok(Identity { resource: Arc::new(resource), inputs, renew_at: leaf.renewal_time(self.jitter) })
     }
 }

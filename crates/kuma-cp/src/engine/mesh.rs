@@ -200,7 +200,8 @@ impl MeshEngine {
             return;
         }
         if self.snapshot.mtls_enabled() && !encrypted {
-            let text = format!("mesh {:?} has mTLS: the connection to the control plane must be TLS", self.snapshot.name);
+            let text =
+                format!("mesh {:?} has mTLS: the connection to the control plane must be TLS", self.snapshot.name);
             state.send_replace(StreamState::Close(Status::new(Code::PermissionDenied, text)));
             return;
         }
@@ -235,7 +236,13 @@ impl MeshEngine {
     }
 
     /// A stream's client told what it holds of a type from an earlier life: names and versions.
-    pub fn reported(&mut self, id: StreamId, resource_type: ResourceType, versions: Vec<(Arc<str>, Box<str>)>, now: SystemTime) {
+    pub fn reported(
+        &mut self,
+        id: StreamId,
+        resource_type: ResourceType,
+        versions: Vec<(Arc<str>, Box<str>)>,
+        now: SystemTime,
+    ) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
         let mut holds: BTreeMap<Arc<str>, Box<str>> = versions.into_iter().collect();
         let secrets = resource_type == ResourceType::Secret;
@@ -376,7 +383,8 @@ impl MeshEngine {
         for name in concerned {
             // A mesh-wide change may alter whether a stream is held, even where the configuration stays.
             if self.plan(&name) || matches!(affected, Affected::All) || self.snapshot.dataplane(&name).is_none() {
-                let ids: Vec<StreamId> = self.proxies.get(&name).map(|proxy| proxy.streams.iter().copied().collect()).unwrap_or_default();
+                let ids: Vec<StreamId> =
+                    self.proxies.get(&name).map(|proxy| proxy.streams.iter().copied().collect()).unwrap_or_default();
                 for id in ids {
                     self.publish_stream(id, now);
                 }
@@ -386,9 +394,10 @@ impl MeshEngine {
 
     /// Makes the configuration of a connected proxy anew. Returns whether it changed.
     fn plan(&mut self, name: &Arc<str>) -> bool {
-        let keys = self.snapshot.dataplane(name).map(|dataplane| {
-            kuma_envoy::plan(&self.snapshot, dataplane, self.roots.as_ref())
-        });
+        let keys = self
+            .snapshot
+            .dataplane(name)
+            .map(|dataplane| kuma_envoy::plan(&self.snapshot, dataplane, self.roots.as_ref()));
         let Some(proxy) = self.proxies.get_mut(name) else { return false };
         let config = keys.map(|keys| {
             let mut builder = Snapshot::builder();

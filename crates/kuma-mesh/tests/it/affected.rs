@@ -36,22 +36,15 @@ fn selector() -> impl Strategy<Value = String> {
 }
 
 fn tags() -> impl Strategy<Value = String> {
-    (
-        service(),
-        prop::option::of(prop::sample::select(vec!["v1", "v2"])),
-    )
-        .prop_map(|(service, version)| match version {
-            Some(version) => format!("service: {service}, version: {version}"),
-            None => format!("service: {service}"),
-        })
+    (service(), prop::option::of(prop::sample::select(vec!["v1", "v2"]))).prop_map(|(service, version)| match version {
+        Some(version) => format!("service: {service}, version: {version}"),
+        None => format!("service: {service}"),
+    })
 }
 
 fn edit() -> impl Strategy<Value = Edit> {
     let name = 0..NAMES.len();
-    let sources = prop_oneof![
-        service().prop_map(|name| format!("service: {name}")),
-        Just("service: '*'".to_owned())
-    ];
+    let sources = prop_oneof![service().prop_map(|name| format!("service: {name}")), Just("service: '*'".to_owned())];
     prop_oneof![
         1 => prop::option::of(any::<bool>()).prop_map(Edit::Mesh),
         5 => (name.clone(), prop::option::weighted(0.8, (prop::collection::vec(tags(), 1..3), prop::collection::vec(0..SERVICES.len(), 0..3))))
@@ -65,11 +58,9 @@ fn edit() -> impl Strategy<Value = Edit> {
 
 fn apply(mesh: &mut MeshSnapshot, edit: &Edit) -> Affected {
     match edit {
-        Edit::Mesh(content) => mesh.set_mesh(content.map(|mtls| {
-            Arc::new(spec::<Mesh>(&format!(
-                "mtls: {{enabled: {mtls}, ca: {{builtin: {{}}}}}}"
-            )))
-        })),
+        Edit::Mesh(content) => mesh.set_mesh(
+            content.map(|mtls| Arc::new(spec::<Mesh>(&format!("mtls: {{enabled: {mtls}, ca: {{builtin: {{}}}}}}")))),
+        ),
         Edit::Dataplane(name, content) => {
             let spec: Option<Dataplane> = content.as_ref().map(|(inbounds, outbounds)| {
                 let inbounds: Vec<&str> = inbounds.iter().map(String::as_str).collect();
@@ -120,30 +111,20 @@ fn views(mesh: &MeshSnapshot) -> BTreeMap<String, View> {
                     (to, endpoints)
                 })
                 .collect();
-            (
-                outbound.service.to_string(),
-                mtls && mesh.is_flow_permitted(dataplane, &outbound.service),
-                destinations,
-            )
+            (outbound.service.to_string(), mtls && mesh.is_flow_permitted(dataplane, &outbound.service), destinations)
         });
         Some(View {
             spec: dataplane.spec.clone(),
             mtls,
             admitted: if mtls {
-                dataplane
-                    .inbounds
-                    .iter()
-                    .map(|inbound| mesh.admitted(inbound))
-                    .collect()
+                dataplane.inbounds.iter().map(|inbound| mesh.admitted(inbound)).collect()
             } else {
                 Vec::new()
             },
             outbounds: outbounds.collect(),
         })
     };
-    mesh.dataplanes()
-        .filter_map(|dataplane| Some((dataplane.name.to_string(), view(&dataplane.name)?)))
-        .collect()
+    mesh.dataplanes().filter_map(|dataplane| Some((dataplane.name.to_string(), view(&dataplane.name)?))).collect()
 }
 
 proptest! {

@@ -10,41 +10,13 @@ use crate::support::{dataplane, mesh, spec};
 
 /// Sources and destinations of the worked table, in the order in which each beats those before it.
 const TABLE: &[(&str, &str, &str)] = &[
-    (
-        "a-all",
-        "[{match: {service: '*'}}]",
-        "[{match: {service: '*'}}]",
-    ),
-    (
-        "c-src",
-        "[{match: {service: web}}]",
-        "[{match: {service: '*'}}]",
-    ),
-    (
-        "b-dst",
-        "[{match: {service: '*'}}]",
-        "[{match: {service: backend}}]",
-    ),
-    (
-        "d-both",
-        "[{match: {service: web}}]",
-        "[{match: {service: backend}}]",
-    ),
-    (
-        "e-wild3",
-        "[{match: {service: '*', region: '*'}}]",
-        "[{match: {service: '*'}}]",
-    ),
-    (
-        "f-mix",
-        "[{match: {service: web, version: '*'}}]",
-        "[{match: {service: backend}}]",
-    ),
-    (
-        "g-exact",
-        "[{match: {service: web, version: v1}}]",
-        "[{match: {service: backend}}]",
-    ),
+    ("a-all", "[{match: {service: '*'}}]", "[{match: {service: '*'}}]"),
+    ("c-src", "[{match: {service: web}}]", "[{match: {service: '*'}}]"),
+    ("b-dst", "[{match: {service: '*'}}]", "[{match: {service: backend}}]"),
+    ("d-both", "[{match: {service: web}}]", "[{match: {service: backend}}]"),
+    ("e-wild3", "[{match: {service: '*', region: '*'}}]", "[{match: {service: '*'}}]"),
+    ("f-mix", "[{match: {service: web, version: '*'}}]", "[{match: {service: backend}}]"),
+    ("g-exact", "[{match: {service: web, version: v1}}]", "[{match: {service: backend}}]"),
     (
         "h-two",
         "[{match: {service: web}}, {match: {service: '*', version: v1, region: us}}]",
@@ -55,19 +27,14 @@ const TABLE: &[(&str, &str, &str)] = &[
 fn policies(rows: &[(&str, &str, &str)]) -> Policies<TrafficLog> {
     let mut policies = Policies::default();
     for (name, sources, destinations) in rows {
-        let policy: TrafficLog = spec(&format!(
-            "sources: {sources}\ndestinations: {destinations}\n"
-        ));
+        let policy: TrafficLog = spec(&format!("sources: {sources}\ndestinations: {destinations}\n"));
         policies.set(&Arc::from(*name), Some(Arc::new(policy)));
     }
     policies
 }
 
 fn web() -> MeshDataplane {
-    MeshDataplane::new(
-        Arc::from("web-01"),
-        dataplane(&["service: web, version: v1, region: us"], &["backend"]),
-    )
+    MeshDataplane::new(Arc::from("web-01"), dataplane(&["service: web, version: v1, region: us"], &["backend"]))
 }
 
 fn winner(rows: &[(&str, &str, &str)]) -> Option<String> {
@@ -84,47 +51,26 @@ fn each_row_of_the_worked_table_beats_those_before_it() {
 #[test]
 fn a_policy_that_does_not_match_never_wins() {
     assert_eq!(
-        winner(&[(
-            "i-nomatch",
-            "[{match: {service: web, version: v2}}]",
-            "[{match: {service: backend}}]"
-        )]),
+        winner(&[("i-nomatch", "[{match: {service: web, version: v2}}]", "[{match: {service: backend}}]")]),
         None
     );
-    assert_eq!(
-        winner(&[(
-            "other",
-            "[{match: {service: web}}]",
-            "[{match: {service: redis}}]"
-        )]),
-        None
-    );
+    assert_eq!(winner(&[("other", "[{match: {service: web}}]", "[{match: {service: redis}}]")]), None);
 }
 
 #[test]
 fn tags_of_two_inbounds_are_never_mixed() {
     let kong = MeshDataplane::new(
         Arc::from("kong"),
-        dataplane(
-            &["service: kong, env: dev", "service: kong-admin, env: prod"],
-            &["backend"],
-        ),
+        dataplane(&["service: kong, env: dev", "service: kong-admin, env: prod"], &["backend"]),
     );
-    let mixed = policies(&[(
-        "mixed",
-        "[{match: {service: kong, env: prod}}]",
-        "[{match: {service: '*'}}]",
-    )]);
+    let mixed = policies(&[("mixed", "[{match: {service: kong, env: prod}}]", "[{match: {service: '*'}}]")]);
     assert!(best_policy(&mixed, &kong, "backend").is_none());
 }
 
 #[test]
 fn permissions_add_up_and_the_rest_is_denied() {
     let mut mesh = mesh(&[
-        (
-            "redis-1",
-            dataplane(&["service: redis, version: '5.0'"], &[]),
-        ),
+        ("redis-1", dataplane(&["service: redis, version: '5.0'"], &[])),
         ("web-1", dataplane(&["service: web"], &["redis"])),
     ]);
     let redis = mesh.dataplane("redis-1").expect("there").clone();
@@ -137,28 +83,16 @@ fn permissions_add_up_and_the_rest_is_denied() {
             "sources: [{{match: {{{sources}}}}}]\ndestinations: [{{match: {{{destinations}}}}}]\n"
         ))))
     };
-    mesh.set_permission(
-        &Arc::from("b"),
-        permission("service: web", "service: redis, version: '5.0'"),
-    );
+    mesh.set_permission(&Arc::from("b"), permission("service: web", "service: redis, version: '5.0'"));
     mesh.set_permission(&Arc::from("a"), permission("service: '*'", "service: '*'"));
-    mesh.set_permission(
-        &Arc::from("c"),
-        permission("service: web", "service: redis, version: '6.0'"),
-    );
-    let names: Vec<_> = mesh
-        .admitted(&redis.inbounds[0])
-        .iter()
-        .map(|admitted| admitted.permission.to_string())
-        .collect();
+    mesh.set_permission(&Arc::from("c"), permission("service: web", "service: redis, version: '6.0'"));
+    let names: Vec<_> =
+        mesh.admitted(&redis.inbounds[0]).iter().map(|admitted| admitted.permission.to_string()).collect();
     assert_eq!(names, ["a", "b"]);
     mesh.set_permission(&Arc::from("a"), None);
     assert!(mesh.is_flow_permitted(&web, "redis"));
     mesh.set_permission(&Arc::from("b"), None);
-    assert!(
-        !mesh.is_flow_permitted(&web, "redis"),
-        "a permission for another version is none"
-    );
+    assert!(!mesh.is_flow_permitted(&web, "redis"), "a permission for another version is none");
 }
 
 proptest! {

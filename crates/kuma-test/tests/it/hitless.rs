@@ -42,7 +42,13 @@ async fn a_revoked_flow_ends_and_its_neighbours_do_not() {
     let cp = &scene.cp;
     // A second client of redis, on the same host, with a proxy of its own; and a second service for web.
     let (billing_inbound, billing_outbound) = (free_port(), free_port());
-    let billing = dataplane("default", "billing-1", "billing", (billing_inbound, scene.redis.port), &[(billing_outbound, "redis")]);
+    let billing = dataplane(
+        "default",
+        "billing-1",
+        "billing",
+        (billing_inbound, scene.redis.port),
+        &[(billing_outbound, "redis")],
+    );
     cp.apply(&billing).await;
     let billing_proxy = Dataplane::start(cp, "default", "billing-1");
     billing_proxy.live().await;

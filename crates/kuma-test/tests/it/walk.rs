@@ -29,7 +29,8 @@ async fn the_echo_walk() {
     })
     .await;
     let title = table.lines().next().unwrap_or_default();
-    let columns = ["MESH", "NAME", "TAGS", "STATUS", "LAST CONNECTED AGO", "LAST UPDATED AGO", "TOTAL UPDATES", "TOTAL ERRORS"];
+    let columns =
+        ["MESH", "NAME", "TAGS", "STATUS", "LAST CONNECTED AGO", "LAST UPDATED AGO", "TOTAL UPDATES", "TOTAL ERRORS"];
     for column in columns {
         assert!(title.contains(column), "{title}");
     }
@@ -39,14 +40,17 @@ async fn the_echo_walk() {
     ok(&cp.kumactl(&["get", "dataplanes"], ""), "MESH      NAME        TAGS\ndefault   dp-echo-1   service=echo\n");
     ok(&cp.kumactl(&["get", "meshes"], ""), "NAME      mTLS   CA        METRICS\ndefault   off    builtin   off\n");
 
-    ok(&cp.kumactl(&["apply", "-f", "-"], "type: Mesh\nname: default\nmtls:\n  enabled: true\n  ca:\n    builtin: {}\n"), "");
+    ok(
+        &cp.kumactl(
+            &["apply", "-f", "-"],
+            "type: Mesh\nname: default\nmtls:\n  enabled: true\n  ca:\n    builtin: {}\n",
+        ),
+        "",
+    );
     eventually("plain HTTP is refused", || async { curl(inbound).is_none().then_some(()) }).await;
     let permission = "type: TrafficPermission\nmesh: default\nname: enable-all-traffic\nsources:\n- match:\n    service: '*'\ndestinations:\n- match:\n    service: '*'\n";
     ok(&cp.kumactl(&["apply", "-f", "-"], permission), "");
-    ok(
-        &cp.kumactl(&["get", "traffic-permissions"], ""),
-        "MESH      NAME\ndefault   enable-all-traffic\n",
-    );
+    ok(&cp.kumactl(&["get", "traffic-permissions"], ""), "MESH      NAME\ndefault   enable-all-traffic\n");
     assert!(curl(inbound).is_none(), "plain HTTP must stay refused: TLS is required");
 
     dp.process().signal(rustix::process::Signal::TERM);

@@ -1,0 +1,133 @@
+//! Documents and streams for tests of the mesh engine.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use jiff::Timestamp;
+use kuma_ca::Root;
+use kuma_cp::engine::{MeshEngine, OpenStream, Settings};
+use kuma_cp::mesh_ca;
+use kuma_model::{Document, Key, text};
+use kuma_store::Stored;
+use kuma_xds::{Snapshot, StreamState};
+use tokio::sync::watch;
+
+/// A document from YAML, as a store has it.
+pub(crate) fn stored(yaml: &str) -> Arc<Stored> {
+    let documents = text::parse_documents(yaml).expect("YAML");
+    store(Document::parse(&documents[0]).unwrap_or_else(|violations| panic!("{violations}: {yaml}")))
+}
+
+pub(crate) fn store(document: Document) -> Arc<Stored> {
+    Arc::new(Stored { document, version: 1, created: Timestamp::UNIX_EPOCH, modified: Timestamp::UNIX_EPOCH })
+}
+
+pub(crate) fn mesh(mtls: bool) -> Arc<Stored> {
+    stored(&format!("type: Mesh\nname: default\nmtls: {{enabled: {mtls}, ca: {{builtin: {{}}}}}}"))
+}
+
+/// The CA of the mesh: the same one in every test process is not needed, the same within a test is.
+pub(crate) fn ca() -> Arc<Stored> {
+    store(mesh_ca::document("default", &Root::generate("default", SystemTime::now()).expect("a CA")))
+}
+
+pub(crate) fn redis() -> Arc<Stored> {
+    stored(
+        "type: Dataplane\nmesh: default\nname: redis-1\nnetworking:\n  inbound:\n  - interface: 10.0.0.2:9000:6379\n    tags: {service: redis}",
+    )
+}
+
+pub(crate) fn web() -> Arc<Stored> {
+    stored(
+        "type: Dataplane\nmesh: default\nname: web-1\nnetworking:\n  inbound:\n  - interface: 10.0.0.1:8000:80\n    tags: {service: web}\n  outbound:\n  - {interface: ':9000', service: redis}",
+    )
+}
+
+pub(crate) fn permission(name: &str, source: &str, destination: &str) -> Arc<Stored> {
+    stored(&format!(
+        "type: TrafficPermission\nmesh: default\nname: {name}\nsources: [{{match: {{service: '{source}'}}}}]\ndestinations: [{{match: {{service: '{destination}'}}}}]"
+    ))
+}
+
+/// A mesh engine and the clock that it is told.
+pub(crate) struct Mesh {
+    pub(crate) engine: MeshEngine,
+    pub(crate) now: SystemTime,
+    next_stream: u64,
+}
+
+/// One end of a stream.
+pub(crate) struct Stream {
+    pub(crate) id: u64,
+    pub(crate) state: watch::Receiver<StreamState>,
+}
+
+impl Mesh {
+    pub(crate) fn new(durable: bool) -> Mesh {
+        let settings = Settings { durable, leaf_validity: Duration::from_secs(24 * 3600) };
+        // The CAs of tests are made now.
+        Mesh { engine: MeshEngine::new("default", settings), now: SystemTime::now(), next_stream: 1 }
+    }
+
+    pub(crate) fn write(&mut self, documents: &[&Arc<Stored>]) {
+        let changes: Vec<_> =
+            documents.iter().map(|stored| (stored.document.key.clone(), Some((*stored).clone()))).collect();
+        self.engine.commit(&changes, self.now);
+    }
+
+    pub(crate) fn delete(&mut self, key: &Key) {
+        self.engine.commit(&[(key.clone(), None)], self.now);
+    }
+
+    pub(crate) fn open(&mut self, proxy: &str, returning: bool) -> Stream {
+        self.open_as(proxy, returning, true)
+    }
+
+    pub(crate) fn open_as(&mut self, proxy: &str, returning: bool, authenticated: bool) -> Stream {
+        let (state, receiver) = watch::channel(StreamState::Hold);
+        let id = self.next_stream;
+        self.next_stream += 1;
+        let stream = OpenStream {
+            id,
+            proxy: Arc::from(proxy),
+            authenticated,
+            encrypted: true,
+            address: [127, 0, 0, 1].into(),
+            returning,
+            state,
+        };
+        self.engine.open(stream, self.now);
+        Stream { id, state: receiver }
+    }
+
+    /// Lets time pass, with all deadlines in it.
+    pub(crate) fn pass(&mut self, time: Duration) {
+        let end = self.now + time;
+        while let Some(deadline) = self.engine.next_deadline().filter(|deadline| *deadline <= end) {
+            self.now = self.now.max(deadline);
+            self.engine.on_deadline(self.now);
+        }
+        self.now = end;
+    }
+}
+
+impl Stream {
+    /// What the stream is served now, if it is.
+    pub(crate) fn served(&self) -> Option<Arc<Snapshot>> {
+        match &*self.state.borrow() {
+            StreamState::Serve(snapshot) => Some(snapshot.clone()),
+            StreamState::Hold | StreamState::Close(_) => None,
+        }
+    }
+
+    pub(crate) fn is_held(&self) -> bool {
+        matches!(*self.state.borrow(), StreamState::Hold)
+    }
+
+    pub(crate) fn closed(&self) -> Option<String> {
+        match &*self.state.borrow() {
+            StreamState::Close(status) => Some(status.to_string()),
+            _ => None,
+        }
+    }
+}
