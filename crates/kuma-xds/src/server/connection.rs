@@ -26,7 +26,7 @@ use crate::grpc::{CONTENT_TYPE_GRPC, Code, Status};
 use crate::session::Variant;
 
 /// How often an idle connection is asked whether its peer is still there.
-pub const PING_INTERVAL: Duration = Duration::from_secs(30);
+const PING_INTERVAL: Duration = Duration::from_secs(30);
 
 /// How long the peer may take to answer. With the interval, a peer that vanished holds its stream for 50 s at most.
 const PING_TIMEOUT: Duration = Duration::from_secs(20);

@@ -26,8 +26,6 @@ use crate::grpc::{BoxBody, Status};
 use crate::session::{Event, StreamState, Variant};
 use crate::wire::Node;
 
-pub use self::connection::PING_INTERVAL;
-
 /// The path of the state-of-the-world variant.
 pub const STREAM_PATH: &str = "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources";
 

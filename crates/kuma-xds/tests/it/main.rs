@@ -5,4 +5,5 @@ mod delta;
 mod histories;
 mod order;
 mod script;
+mod server;
 mod sotw;
