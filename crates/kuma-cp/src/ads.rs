@@ -100,6 +100,7 @@ impl Authority for Ads {
         let (state, receiver) = watch::channel(StreamState::Hold);
         let id = self.engine.next_stream();
         let address: IpAddr = peer.address.ip();
+        let subscription = self.insights.connected(&mesh, &proxy, Timestamp::now());
         let stream = OpenStream {
             id,
             proxy: proxy.clone(),
@@ -108,9 +109,9 @@ impl Authority for Ads {
             address,
             returning: false,
             state,
+            warnings: subscription.warnings(),
         };
         tracing::info!(%mesh, dataplane = %proxy, peer = %peer.address, "proxy connected");
-        let subscription = self.insights.connected(&mesh, &proxy, Timestamp::now());
         let engine = self.engine.clone();
         Ok((AdsStream { id, mesh, proxy, opening: Some(stream), engine, subscription }, receiver))
     }
@@ -152,7 +153,7 @@ impl StreamHandler for AdsStream {
             Event::Nacked { resource_type, message } => {
                 tracing::warn!(mesh = %self.mesh, dataplane = %self.proxy, r#type = resource_type.type_url(), %message,
                     "the proxy refused a response and keeps what it had");
-                self.subscription.nacked(resource_type, Timestamp::now());
+                self.subscription.nacked(resource_type, message, Timestamp::now());
             }
         }
     }

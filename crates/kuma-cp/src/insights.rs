@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use kuma_model::{Counters, DataplaneInsight, Document, Key, Resource as _, Subscription};
+use kuma_model::{Counters, DataplaneInsight, Document, Key, Rejection, Resource as _, Subscription};
 use kuma_store::Store;
 use kuma_xds::ResourceType;
 use tokio::sync::Notify;
@@ -112,6 +112,14 @@ impl Insights {
         }
     }
 
+    fn edit_subscription(&self, proxy: &Proxy, id: &str, change: impl FnOnce(&mut Subscription)) {
+        self.edit(proxy, |insight| {
+            if let Some(subscription) = insight.subscriptions.iter_mut().rev().find(|entry| entry.id == id) {
+                change(subscription);
+            }
+        });
+    }
+
     fn books(&self) -> std::sync::MutexGuard<'_, Books> {
         // Every edit leaves the books whole, so a panic elsewhere does not spoil them.
         self.books.lock().unwrap_or_else(PoisonError::into_inner)
@@ -131,6 +139,9 @@ impl LiveInsights for Insights {
     }
 }
 
+/// Replaces the warnings of one stream's subscription.
+pub type Warnings = Box<dyn Fn(Vec<String>) + Send>;
+
 /// One stream's place in the insight of its Dataplane. Dropped when the stream ends.
 pub struct SubscriptionHandle {
     insights: Arc<Insights>,
@@ -149,9 +160,22 @@ impl SubscriptionHandle {
         self.count(resource_type, now, |counters| counters.responses_acknowledged += 1);
     }
 
-    /// A response was refused.
-    pub fn nacked(&self, resource_type: ResourceType, now: Timestamp) {
+    /// A response was refused, for this reason.
+    pub fn nacked(&self, resource_type: ResourceType, message: String, now: Timestamp) {
         self.count(resource_type, now, |counters| counters.responses_rejected += 1);
+        let rejection =
+            Rejection { resource_type: resource_type.type_url().to_owned(), message, time: Some(now.into()) };
+        self.edit(|subscription| subscription.status.last_rejection = Some(rejection));
+    }
+
+    /// Where the engine says what keeps the proxy from working as its mesh says.
+    pub fn warnings(&self) -> Warnings {
+        let (insights, proxy, id) = (Arc::downgrade(&self.insights), self.proxy.clone(), self.id.clone());
+        Box::new(move |warnings| {
+            if let Some(insights) = insights.upgrade() {
+                insights.edit_subscription(&proxy, &id, |subscription| subscription.status.warnings = warnings);
+            }
+        })
     }
 
     fn count(&self, resource_type: ResourceType, now: Timestamp, add: impl Fn(&mut Counters)) {
@@ -171,11 +195,7 @@ impl SubscriptionHandle {
     }
 
     fn edit(&self, change: impl FnOnce(&mut Subscription)) {
-        self.insights.edit(&self.proxy, |insight| {
-            if let Some(subscription) = insight.subscriptions.iter_mut().rev().find(|entry| entry.id == self.id) {
-                change(subscription);
-            }
-        });
+        self.insights.edit_subscription(&self.proxy, &self.id, change);
     }
 }
 

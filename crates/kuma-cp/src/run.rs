@@ -29,10 +29,6 @@ use crate::mesh_ca::{FreshRoots, KeptRoots, MeshAuthority};
 use crate::state_folder::StateFolder;
 use crate::{admin, api, bootstrap, diagnostics, identity, lifecycle};
 
-/// Life of the certificates of proxies. Renewed between half and two thirds of it, so that a control plane may be away for a
-/// third: 8 hours.
-const LEAF_VALIDITY: Duration = Duration::from_secs(24 * 3600);
-
 /// How long an ordered shutdown may take.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
 
@@ -114,7 +110,8 @@ pub async fn start(mut config: Config, home: Option<&Path>) -> anyhow::Result<Ru
 
     let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
     let cancel = CancellationToken::new();
-    let settings = Settings { durable: store.durable(), leaf_validity: LEAF_VALIDITY };
+    let leaf_validity = config.sds_server.dataplane_cert_validity.get();
+    let settings = Settings { durable: store.durable(), leaf_validity };
     let engine = Engine::new(settings, cancel.clone());
     let insights = Arc::new(Insights::new(uuid::Uuid::new_v4().to_string()));
     let authority: Arc<dyn MeshAuthority> = match folder {

@@ -29,6 +29,7 @@ pub const ENV: &[(&str, &str)] = &[
     ("KUMA_XDS_SERVER_DIAGNOSTICS_PORT", "xdsServer.diagnosticsPort"),
     ("KUMA_XDS_SERVER_DATAPLANE_CONFIGURATION_REFRESH_INTERVAL", "xdsServer.dataplaneConfigurationRefreshInterval"),
     ("KUMA_XDS_SERVER_DATAPLANE_STATUS_FLUSH_INTERVAL", "xdsServer.dataplaneStatusFlushInterval"),
+    ("KUMA_SDS_SERVER_DATAPLANE_CERT_VALIDITY", "sdsServer.dataplaneCertValidity"),
     ("KUMA_SDS_SERVER_GRPC_PORT", "sdsServer.grpcPort"),
     ("KUMA_SDS_SERVER_TLS_CERT_FILE", "sdsServer.tlsCertFile"),
     ("KUMA_SDS_SERVER_TLS_KEY_FILE", "sdsServer.tlsKeyFile"),

@@ -149,6 +149,9 @@ impl XdsServer {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct SdsServer {
+    /// Life of the certificates that proxies identify themselves with. They are renewed between half and two thirds of
+    /// it, so a control plane may be away for a third without harm.
+    pub dataplane_cert_validity: GoDuration,
     /// Port of the secret discovery service.
     #[serde(deserialize_with = "parse::port")]
     pub grpc_port: u16,
@@ -160,12 +163,25 @@ pub struct SdsServer {
 
 impl Default for SdsServer {
     fn default() -> Self {
-        Self { grpc_port: 5677, tls_cert_file: String::new(), tls_key_file: String::new() }
+        Self {
+            dataplane_cert_validity: GoDuration::from_secs(24 * 3600),
+            grpc_port: 5677,
+            tls_cert_file: String::new(),
+            tls_key_file: String::new(),
+        }
     }
 }
 
 impl SdsServer {
+    /// Shorter lives would keep the control plane busy with nothing but renewals, and clocks are not that exact.
+    const SHORTEST_VALIDITY: GoDuration = GoDuration::from_secs(10);
+
     pub(super) fn check(&self, rules: &mut Rules<'_>) {
+        rules.require(
+            self.dataplane_cert_validity >= Self::SHORTEST_VALIDITY,
+            "sdsServer.dataplaneCertValidity",
+            "DataplaneCertValidity must be at least 10s",
+        );
         rules.require(
             !self.tls_cert_file.is_empty() || self.tls_key_file.is_empty(),
             "sdsServer.tlsCertFile",

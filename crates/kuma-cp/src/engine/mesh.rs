@@ -17,6 +17,7 @@ use tokio::sync::watch;
 
 use super::content::{Content, generate, same_lists, same_versions};
 use super::identity::{IDENTITY_CERT, Identity, Issuing};
+use crate::insights::Warnings;
 use crate::mesh_ca;
 
 /// Where the store forgets at a restart: how long a proxy that comes back with configuration is listened to before it is
@@ -30,6 +31,9 @@ const QUIET: Duration = Duration::from_secs(5);
 
 /// And at most this long, should the writes never pause.
 const RECOVERY: Duration = Duration::from_secs(60);
+
+/// What is said of a proxy that was connected without a token, or in plain text, before mTLS was switched on.
+const NO_IDENTITY: &str = "mTLS is on and the proxy has no dataplane token, or no TLS to the control plane: it gets no certificate, and its inbounds refuse everyone";
 
 /// Identifies a stream for the life of the process.
 pub type StreamId = u64;
@@ -59,6 +63,8 @@ pub struct OpenStream {
     pub returning: bool,
     /// Where its state goes.
     pub state: watch::Sender<StreamState>,
+    /// Where it is said what keeps the proxy from working as the mesh says.
+    pub warnings: Warnings,
 }
 
 struct Stream {
@@ -67,6 +73,9 @@ struct Stream {
     encrypted: bool,
     address: IpAddr,
     state: watch::Sender<StreamState>,
+    warnings: Warnings,
+    /// Whether it has been said that it gets no certificate.
+    without_identity: bool,
     /// What the client holds from an earlier life, until it has been brought to what holds in this one.
     recovery: Option<Recovery>,
     wants_identity: bool,
@@ -190,19 +199,11 @@ impl MeshEngine {
 
     /// A proxy opened a stream.
     pub fn open(&mut self, stream: OpenStream, now: SystemTime) {
-        let OpenStream { id, proxy, authenticated, encrypted, address, returning, state } = stream;
-        if !authenticated && self.snapshot.mtls_enabled() {
-            let text = format!(
-                "mesh {:?} has mTLS: a dataplane token is required (kumactl generate dataplane-token, kuma-dp run --dataplane-token-file)",
-                self.snapshot.name
-            );
-            state.send_replace(StreamState::Close(Status::new(Code::Unauthenticated, text)));
-            return;
-        }
-        if self.snapshot.mtls_enabled() && !encrypted {
-            let text =
-                format!("mesh {:?} has mTLS: the connection to the control plane must be TLS", self.snapshot.name);
-            state.send_replace(StreamState::Close(Status::new(Code::PermissionDenied, text)));
+        let OpenStream { id, proxy, authenticated, encrypted, address, returning, state, warnings } = stream;
+        if let Some(refusal) = self.refusal(authenticated, encrypted) {
+            tracing::warn!(mesh = %self.snapshot.name, dataplane = %proxy, reason = %refusal.message, "refused a proxy");
+            warnings(vec![refusal.message.clone()]);
+            state.send_replace(StreamState::Close(refusal));
             return;
         }
         self.streams.insert(
@@ -213,6 +214,8 @@ impl MeshEngine {
                 encrypted,
                 address,
                 state,
+                warnings,
+                without_identity: false,
                 recovery: (returning && !self.settings.durable).then(|| Recovery {
                     opened: now,
                     begun: None,
@@ -233,6 +236,24 @@ impl MeshEngine {
         let affected = self.snapshot.set_departed(&proxy, false);
         self.publish(&affected, now);
         self.publish_stream(id, now);
+    }
+
+    /// Why a stream may not be opened, if it may not.
+    fn refusal(&self, authenticated: bool, encrypted: bool) -> Option<Status> {
+        let mesh = &self.snapshot.name;
+        if !self.snapshot.mtls_enabled() {
+            None
+        } else if !authenticated {
+            let text = format!(
+                "mesh {mesh:?} has mTLS: a dataplane token is required (kumactl generate dataplane-token, kuma-dp run --dataplane-token-file)"
+            );
+            Some(Status::new(Code::Unauthenticated, text))
+        } else if !encrypted {
+            let text = format!("mesh {mesh:?} has mTLS: the connection to the control plane must be TLS");
+            Some(Status::new(Code::PermissionDenied, text))
+        } else {
+            None
+        }
     }
 
     /// A stream's client told what it holds of a type from an earlier life: names and versions.
@@ -260,6 +281,10 @@ impl MeshEngine {
     pub fn wants_identity(&mut self, id: StreamId, now: SystemTime) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
         stream.wants_identity = true;
+        if let Some(recovery) = &mut stream.recovery {
+            // Whoever comes back and asks for a certificate has listeners that demand TLS, with or without one.
+            recovery.secrets = true;
+        }
         self.publish_stream(id, now);
     }
 
@@ -461,17 +486,21 @@ impl MeshEngine {
             }
             stream.recovery = None;
         }
+        let without_identity = self.snapshot.mtls_enabled() && !(stream.authenticated && stream.encrypted);
+        if stream.without_identity != without_identity {
+            stream.without_identity = without_identity;
+            if without_identity {
+                tracing::warn!(mesh = %self.snapshot.name, dataplane = %stream.proxy, "{NO_IDENTITY}");
+            }
+            (stream.warnings)(without_identity.then(|| NO_IDENTITY.to_owned()).into_iter().collect());
+        }
         if !self.snapshot.mtls_enabled() {
             if let Some(identity) = stream.identity.take() {
                 self.deadlines.remove(&(identity.renew_at, id));
             }
             return StreamState::Serve(config);
         }
-        if !stream.authenticated || !stream.encrypted {
-            tracing::warn!(
-                mesh = %self.snapshot.name, dataplane = %stream.proxy,
-                "mTLS is on and the proxy has no token or no TLS to the control plane: it gets no certificate and its inbounds refuse everyone"
-            );
+        if without_identity {
             let mut without_secrets = config.to_builder();
             without_secrets.share(ResourceType::Secret, Snapshot::default().list(ResourceType::Secret).clone());
             return StreamState::Serve(Arc::new(without_secrets.build()));

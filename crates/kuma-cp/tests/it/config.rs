@@ -99,6 +99,7 @@ fn every_variable_sets_its_value() {
                 ("https://a.example, https://b.example", serde_json::json!(["https://a.example", "https://b.example"]))
             }
             (Value::String(default), _) if default == "1s" => ("1m30s", "1m30s".into()),
+            (_, "sdsServer.dataplaneCertValidity") => ("90s", "1m30s".into()),
             (Value::String(_), _) => ("text", "text".into()),
             other => panic!("no example for {other:?}"),
         };
@@ -132,6 +133,7 @@ fn wrong_values_are_reported_with_their_variable() {
         ("KUMA_BOOTSTRAP_SERVER_PARAMS_ADMIN_ADDRESS", "", "AdminAddress cannot be empty"),
         ("KUMA_BOOTSTRAP_SERVER_PARAMS_ADMIN_ADDRESS", "host", "AdminAddress should be a valid IP address"),
         ("KUMA_BOOTSTRAP_SERVER_PARAMS_ADMIN_ACCESS_LOG_PATH", "", "AdminAccessLogPath cannot be empty"),
+        ("KUMA_SDS_SERVER_DATAPLANE_CERT_VALIDITY", "9.9s", "DataplaneCertValidity must be at least 10s"),
         (
             "KUMA_SDS_SERVER_TLS_CERT_FILE",
             "/c",

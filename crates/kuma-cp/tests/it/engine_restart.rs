@@ -104,6 +104,20 @@ fn a_proxy_with_secrets_waits_for_its_mesh() {
     assert_eq!(served.list(ResourceType::Secret).len(), 0);
 }
 
+/// Such a proxy holds listeners that demand TLS and no secret for them; plain text is not what it may be given back.
+#[test]
+fn a_proxy_that_waits_for_a_certificate_waits_for_its_mesh_too() {
+    let mut life = Mesh::new(false);
+    let stream = life.open("web-1", true);
+    life.engine.wants_identity(stream.id, life.now);
+    life.write(&[&web()]);
+    life.pass(Duration::from_secs(120));
+    assert!(stream.is_held());
+    life.write(&[&mesh(true)]);
+    life.pass(Duration::from_secs(10));
+    assert!(stream.served().is_some());
+}
+
 #[test]
 fn documents_may_come_back_in_any_order_and_nothing_differs() {
     let ca = ca();
@@ -216,6 +230,7 @@ fn without_a_ca_nothing_is_issued_and_without_a_token_nothing_secret_is_sent() {
 
     let refused = life.open_as("web-1", false, false);
     assert!(refused.closed().expect("refused").contains("token"));
+    assert!(refused.warnings()[0].contains("token"));
 
     let mut life = Mesh::new(true);
     life.write(&[&mesh(false), &ca(), &web()]);
@@ -225,4 +240,7 @@ fn without_a_ca_nothing_is_issued_and_without_a_token_nothing_secret_is_sent() {
     let served = stranger.served().expect("it stays connected");
     assert_eq!(served.list(ResourceType::Secret).len(), 0, "a secret for a stream without a token");
     assert!(served.get(ResourceType::Listener, "inbound:10.0.0.1:8000").is_some(), "its listeners demand TLS now");
+    assert!(stranger.warnings()[0].contains("no dataplane token"), "{:?}", stranger.warnings());
+    life.write(&[&mesh(false)]);
+    assert_eq!(stranger.warnings(), Vec::<String>::new(), "what was said holds no more");
 }

@@ -1,6 +1,6 @@
 //! Documents and streams for tests of the mesh engine.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
@@ -60,6 +60,7 @@ pub(crate) struct Mesh {
 pub(crate) struct Stream {
     pub(crate) id: u64,
     pub(crate) state: watch::Receiver<StreamState>,
+    warnings: Arc<Mutex<Vec<String>>>,
 }
 
 impl Mesh {
@@ -87,6 +88,8 @@ impl Mesh {
         let (state, receiver) = watch::channel(StreamState::Hold);
         let id = self.next_stream;
         self.next_stream += 1;
+        let warnings: Arc<Mutex<Vec<String>>> = Arc::default();
+        let noted = warnings.clone();
         let stream = OpenStream {
             id,
             proxy: Arc::from(proxy),
@@ -95,9 +98,10 @@ impl Mesh {
             address: [127, 0, 0, 1].into(),
             returning,
             state,
+            warnings: Box::new(move |warnings| *noted.lock().expect("nothing panics while it is held") = warnings),
         };
         self.engine.open(stream, self.now);
-        Stream { id, state: receiver }
+        Stream { id, state: receiver, warnings }
     }
 
     /// Lets time pass, with all deadlines in it.
@@ -118,6 +122,11 @@ impl Stream {
             StreamState::Serve(snapshot) => Some(snapshot.clone()),
             StreamState::Hold | StreamState::Close(_) => None,
         }
+    }
+
+    /// What is said to keep the proxy from working.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        self.warnings.lock().expect("nothing panics while it is held").clone()
     }
 
     pub(crate) fn is_held(&self) -> bool {

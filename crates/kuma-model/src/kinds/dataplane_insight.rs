@@ -52,6 +52,27 @@ pub struct SubscriptionStatus {
     pub lds: Counters,
     /// Routes.
     pub rds: Counters,
+    /// What the proxy refused last, if it refused anything.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_rejection: Option<Rejection>,
+    /// What keeps the proxy from working as its mesh says, for people; as of now.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+}
+
+/// A response that a proxy refused.
+#[derive(Clone, Default, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Rejection {
+    /// The type of resource, by its URL.
+    #[serde(rename = "type", skip_serializing_if = "String::is_empty")]
+    pub resource_type: String,
+    /// The proxy's reason, in one line.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub message: String,
+    /// When it came.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time: Option<Timestamp>,
 }
 
 /// Counts of responses. Strings in JSON, as proto3 writes numbers of 64 bits; 0 is left out.
@@ -91,7 +112,7 @@ impl DataplaneInsight {
 }
 
 impl SubscriptionStatus {
-    /// Takes over the counts of another stream.
+    /// Takes over the counts of another stream, and nothing else: what was refused there is not this stream's.
     pub fn add(&mut self, other: &SubscriptionStatus) {
         self.last_update_time = self.last_update_time.max(other.last_update_time);
         self.total.add(&other.total);
@@ -154,6 +175,18 @@ impl Decode for SubscriptionStatus {
             eds: fields.get("eds"),
             lds: fields.get("lds"),
             rds: fields.get("rds"),
+            last_rejection: fields.opt("lastRejection"),
+            warnings: fields.get("warnings"),
+        })
+    }
+}
+
+impl Decode for Rejection {
+    fn decode(value: &Value, path: &str, violations: &mut Violations) -> Option<Rejection> {
+        decode::object(value, path, violations, |fields| Rejection {
+            resource_type: fields.get("type"),
+            message: fields.get("message"),
+            time: fields.opt("time"),
         })
     }
 }
@@ -201,6 +234,14 @@ subscriptions:
         assert_eq!(stored::<DataplaneInsight>(INSIGHT), expected);
         assert_eq!(stored::<DataplaneInsight>(""), "{}");
         assert_eq!(stored::<DataplaneInsight>("subscriptions: []"), r#"{"subscriptions":[]}"#);
+    }
+
+    #[test]
+    fn the_last_rejection_and_warnings_stand_behind_the_counters() {
+        let spec = r#"{"subscriptions":[{"status":{"total":{},"cds":{},"eds":{},"lds":{},"rds":{},"#.to_owned()
+            + r#""lastRejection":{"type":"type.googleapis.com/envoy.config.listener.v3.Listener","#
+            + r#""message":"cannot bind","time":"2019-10-24T14:04:57Z"},"warnings":["no token"]}}]}"#;
+        assert_eq!(stored::<DataplaneInsight>(&spec), spec);
     }
 
     #[test]
