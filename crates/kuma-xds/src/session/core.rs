@@ -145,16 +145,17 @@ impl Core {
             return None;
         };
         let snapshot = Arc::clone(snapshot);
+        // O1: what may refer to a new cluster waits until the client has it and can use it.
         let mut is_blocked = false;
         for resource_type in ResourceType::ALL {
             let state = &self.types[resource_type as usize];
+            is_blocked |= resource_type == ResourceType::Cluster && state.is_warming();
             let is_pending = state.seen && (state.dirty || state.has_more_parts());
             if !is_pending || (is_blocked && REFERRING.contains(&resource_type)) {
                 continue;
             }
             let list = snapshot.list(resource_type);
             if state.must_wait() {
-                // O1: what may refer to a new cluster waits with it.
                 is_blocked |= REFERRED.contains(&resource_type) && state.has_new(list);
                 continue;
             }

@@ -226,11 +226,11 @@ fn send(
         state.owed.retain(|name| find(&resources, name).is_none() && !find_name(&removed, name));
         state.owed.shrink_to_fit();
     }
+    state.depart(nonce, &resources, cursor);
     if !resources.is_empty() {
         state.view = merge(&state.view, &resources);
     }
     remove_resources(&mut state.view, &removed);
-    state.depart(nonce, cursor);
     events.push(Event::Sent { resource_type });
     Response { variant: Variant::Delta, resource_type, nonce, version: String::new(), resources, removed }
 }

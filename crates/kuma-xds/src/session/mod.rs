@@ -35,8 +35,10 @@
 //! - Clusters and endpoints are taken away once listeners, extension configs and routes have been sent and accepted,
 //!   so that nothing the client runs still refers to them. A refused listener holds them back as well: the client goes
 //!   on with the old one. After a reconnect they wait until the client has asked for listeners.
-//! - A new cluster or endpoint that has to wait for an ACK makes listeners, extension configs and routes wait with it.
-//!   Endpoints and secrets never wait for clusters: Envoy withholds that ACK until it has them.
+//! - Listeners, extension configs and routes wait for new clusters: for one that has to wait for an ACK itself, and for one
+//!   that was sent and [requires](crate::Resource::requiring) more, until it is accepted. Envoy withholds that ACK until the
+//!   cluster is warm, and refuses connections to it before. Endpoints and secrets never wait for clusters, being what
+//!   they are warmed with; nor does anything wait for a cluster that merely changed.
 
 mod core;
 mod delta;

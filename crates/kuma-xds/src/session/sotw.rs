@@ -175,12 +175,12 @@ fn send(
     state.owes_answer = false;
     state.owed.retain(|name| find(&resources, name).is_none());
     state.owed.shrink_to_fit();
+    state.depart(nonce, &resources, None);
     state.view = match is_sent_whole(resource_type) {
         true => resources.clone(),
         false => merge(&state.view, &resources),
     };
     let version = version_of(&state.view);
-    state.depart(nonce, None);
     events.push(Event::Sent { resource_type });
     Response { variant: Variant::Sotw, resource_type, nonce, version, resources, removed: Vec::new() }
 }

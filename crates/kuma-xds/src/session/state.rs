@@ -61,6 +61,8 @@ pub(super) struct Flight {
     first: u64,
     last: u64,
     answered: u64,
+    /// Whether the client can use what it was sent only when it has more, and held nothing by that name before.
+    warms: bool,
     /// Where the next part goes on; only names behind it are in it, so that the parts come to an end.
     pub(super) cursor: Option<Arc<str>>,
 }
@@ -123,17 +125,27 @@ impl TypeState {
         }
     }
 
-    /// Notes that a response goes out with this nonce, and whether parts of it are to follow behind a name.
-    pub(super) fn depart(&mut self, nonce: u64, cursor: Option<Arc<str>>) {
+    /// Whether a response is out with something new that the client cannot use yet.
+    pub(super) fn is_warming(&self) -> bool {
+        self.flight.as_ref().is_some_and(|flight| flight.warms)
+    }
+
+    /// Notes that a response goes out with this nonce, and whether parts of it are to follow behind a name. To be called
+    /// before `view` takes the resources in.
+    pub(super) fn depart(&mut self, nonce: u64, resources: &[Arc<Resource>], cursor: Option<Arc<str>>) {
+        let is_new =
+            |resource: &Arc<Resource>| !resource.requires().is_empty() && find(&self.view, resource.name()).is_none();
+        let warms = resources.iter().any(is_new);
         self.last_nonce = nonce;
         match &mut self.flight {
             Some(flight) => {
                 flight.last = nonce;
+                flight.warms |= warms;
                 flight.cursor = cursor;
             }
             None => {
                 self.nacked = false;
-                self.flight = Some(Flight { first: nonce, last: nonce, answered: 0, cursor });
+                self.flight = Some(Flight { first: nonce, last: nonce, answered: 0, warms, cursor });
             }
         }
     }

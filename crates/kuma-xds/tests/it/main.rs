@@ -2,6 +2,7 @@
 
 mod common;
 mod delta;
+mod envoy;
 mod histories;
 mod order;
 mod script;

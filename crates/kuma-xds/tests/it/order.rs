@@ -15,7 +15,7 @@ fn both(text: &str) -> [Client; 2] {
         delta.ask(request);
     }
     let accept = |mut client: Client| {
-        assert_eq!(client.ack_all(), NOTHING);
+        while client.ack_all() != NOTHING {}
         client.take_events();
         client
     };
@@ -78,6 +78,22 @@ fn o1_listeners_wait_for_a_new_cluster_that_waits_for_an_ack() {
         assert_eq!(sent.len(), 2);
         assert!(sent[0].contains("b:1"));
         assert_eq!(sent[1], "L l:2");
+    }
+}
+
+/// Envoy asks for the endpoints of a new cluster only when it has the cluster. A listener that came before them would send
+/// its connections nowhere.
+#[test]
+fn o1_listeners_wait_for_a_new_cluster_to_warm() {
+    let [mut sotw, mut delta] = both("C a:1; E a:1; L l:1");
+    let next = "C a:1 z:1>z; E a:1 z:1; L l:2";
+    assert_eq!(sotw.serve(next), ["C a:1 z:1"]);
+    assert_eq!(sotw.ask("E a b z"), ["E z:1"]);
+    assert_eq!(delta.serve(next), ["C z:1"]);
+    assert_eq!(delta.ask("E +z"), ["E z:1"]);
+    for client in [&mut sotw, &mut delta] {
+        assert_eq!(client.ack("E"), NOTHING);
+        assert_eq!(client.ack("C"), ["L l:2"]);
     }
 }
 
