@@ -1,7 +1,7 @@
-//! The administrative port (5679): issues dataplane tokens, to this machine alone.
+//! The administrative port (5679): issues dataplane tokens, to this machine, and to the holders of client certificates.
 //!
-//! There is no authentication here, so whoever is not on this machine, or acts for somebody who is not, is turned away
-//! before anything else is looked at.
+//! Whoever comes without a certificate and is not on this machine, or acts for somebody who is not, is turned away before
+//! anything else is looked at. With one, the whole HTTP API is here too: this is where other machines write.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -16,9 +16,10 @@ use kuma_ca::{Secret, SigningKey};
 use kuma_model::Violation;
 use serde_json::Value;
 
+use crate::api::Api;
 use crate::http::error::cause;
-use crate::http::locality::may_administer;
-use crate::http::{ApiError, Connection, body, json};
+use crate::http::locality::{may_administer, may_use_certificate};
+use crate::http::{ApiError, ClientCertificate, Connection, body, json};
 
 /// Largest request, in bytes.
 const MAX_BODY: usize = 64 * 1024;
@@ -40,6 +41,8 @@ impl TokenIssuer for SigningKey {
 pub struct Admin {
     /// `None` when `adminServer.apis.dataplaneToken.enabled` is false: then there is no such path.
     pub tokens: Option<Arc<dyn TokenIssuer>>,
+    /// The HTTP API, for the holders of client certificates.
+    pub api: Option<Arc<Api>>,
 }
 
 /// The port as a service.
@@ -57,27 +60,43 @@ async fn handle(State(admin): State<Arc<Admin>>, request: Request<Body>) -> Resp
 
 impl Admin {
     async fn answer(&self, request: Request<Body>) -> Result<Response, ApiError> {
-        let (parts, sent) = request.into_parts();
-        let connection = parts.extensions.get::<Connection>().copied();
-        may_administer(connection, &parts.uri, &parts.headers).map_err(|refusal| {
+        let client = request.extensions().get::<ClientCertificate>().cloned();
+        let (uri, headers) = (request.uri(), request.headers());
+        let admitted = match &client {
+            Some(_) => may_use_certificate(uri, headers),
+            None => may_administer(request.extensions().get::<Connection>().copied(), uri, headers),
+        };
+        admitted.map_err(|refusal| {
             tracing::warn!(%refusal, "refused a request to the administrative port");
-            let details = format!("{refusal}. This port answers only programs on the machine it runs on");
+            let details = format!(
+                "{refusal}. This port answers programs on the machine it runs on, and others over TLS with a client \
+                 certificate (adminServer.public, KUMA_ADMIN_SERVER_PUBLIC_ENABLED=true)"
+            );
             ApiError::new(StatusCode::FORBIDDEN, "Administration is not allowed from here", details)
         })?;
-        let tokens = match (parts.uri.path(), &self.tokens) {
-            ("/tokens" | "/tokens/", Some(tokens)) => tokens,
-            _ => return Err(ApiError::no_such_path()),
-        };
-        if parts.method != Method::POST {
-            return Err(ApiError::method_not_allowed("POST"));
+        let who = client.as_ref().map_or("this machine", |client| &client.file);
+        match (request.uri().path(), &self.tokens, &self.api) {
+            (TOKENS | "/tokens/", Some(tokens), _) => issue_token(tokens.as_ref(), request, who).await,
+            (_, _, Some(api)) if client.is_some() => Ok(api.respond_to_administrator(request, who).await),
+            _ => Err(ApiError::no_such_path()),
         }
-        // The content type is not looked at: the documented call leaves it to curl, which says that it sends a form.
-        let sent = body::read(&parts.headers, sent, MAX_BODY).await.map_err(|error| error.into_api_error(TITLE))?;
-        let (mesh, name) = wanted(&sent)?;
-        let token = tokens.issue(&mesh, &name).map_err(|reason| ApiError::internal(TITLE, &reason))?;
-        tracing::info!(mesh, dataplane = name, "issued a dataplane token");
-        Ok(([(CONTENT_TYPE, "text/plain; charset=utf-8")], token.expose().to_string()).into_response())
     }
+}
+
+/// The one path that this port has beside those of the HTTP API.
+pub const TOKENS: &str = "/tokens";
+
+async fn issue_token(tokens: &dyn TokenIssuer, request: Request<Body>, who: &str) -> Result<Response, ApiError> {
+    let (parts, sent) = request.into_parts();
+    if parts.method != Method::POST {
+        return Err(ApiError::method_not_allowed("POST"));
+    }
+    // The content type is not looked at: the documented call leaves it to curl, which says that it sends a form.
+    let sent = body::read(&parts.headers, sent, MAX_BODY).await.map_err(|error| error.into_api_error(TITLE))?;
+    let (mesh, name) = wanted(&sent)?;
+    let token = tokens.issue(&mesh, &name).map_err(|reason| ApiError::internal(TITLE, &reason))?;
+    tracing::info!(mesh, dataplane = name, client = who, "issued a dataplane token");
+    Ok(([(CONTENT_TYPE, "text/plain; charset=utf-8")], token.expose().to_string()).into_response())
 }
 
 /// Mesh and name of a request.

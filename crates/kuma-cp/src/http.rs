@@ -2,11 +2,13 @@
 //! JSON, and who may ask for what.
 
 pub mod body;
+pub mod client_certs;
 pub mod cors;
 pub mod error;
 pub mod json;
 pub mod locality;
 pub mod serve;
 
+pub use client_certs::ClientCertificate;
 pub use error::ApiError;
 pub use locality::Connection;

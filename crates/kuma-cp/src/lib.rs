@@ -14,6 +14,7 @@ pub mod http;
 pub mod identity;
 pub mod insights;
 pub mod lifecycle;
+mod listeners;
 pub mod mesh_ca;
 pub mod run;
 pub mod state_folder;

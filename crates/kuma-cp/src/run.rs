@@ -1,6 +1,5 @@
 //! Wires the control plane: builds everything, binds every listener, then runs.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -11,7 +10,6 @@ use kuma_ca::{TokenVerifier, XdsCa};
 use kuma_model::{DataplaneInsight, Resource as _, decode_spec};
 use kuma_store::{MemoryStore, Store};
 use kuma_xds::server::{Routes, Server};
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -20,32 +18,20 @@ use crate::admin::{Admin, TokenIssuer};
 use crate::ads::Ads;
 use crate::api::Api;
 use crate::bootstrap::{BootstrapContext, BootstrapServer};
-use crate::config::{Config, Environment, StoreType};
+use crate::config::{Config, Environment, PublicAdmin, StoreType};
 use crate::diagnostics::Readiness;
 use crate::engine::{Engine, Settings};
-use crate::http::serve::{Limits, serve};
+use crate::http::client_certs::MutualTls;
+use crate::http::serve::{Limits, Security, serve_secured};
 use crate::insights::Insights;
+pub use crate::listeners::Addresses;
+use crate::listeners::{AdminListeners, Listeners};
 use crate::mesh_ca::{FreshRoots, KeptRoots, MeshAuthority};
 use crate::state_folder::StateFolder;
 use crate::{admin, api, bootstrap, diagnostics, identity, lifecycle};
 
 /// How long an ordered shutdown may take.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
-
-/// Where the servers listen.
-#[derive(Clone, Copy, Debug)]
-pub struct Addresses {
-    /// xDS for proxies.
-    pub xds: SocketAddr,
-    /// Admin, on loopback.
-    pub admin: SocketAddr,
-    /// `/ready` and `/healthy`.
-    pub diagnostics: SocketAddr,
-    /// The HTTP API.
-    pub api: SocketAddr,
-    /// Bootstrap of proxies.
-    pub bootstrap: SocketAddr,
-}
 
 /// A control plane at work.
 pub struct Running {
@@ -97,6 +83,7 @@ pub async fn start(mut config: Config, home: Option<&Path>) -> anyhow::Result<Ru
     // Fails only if it is installed already, which tests do.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
 
+    let admin_tls = admin_tls(&config.admin_server.public)?;
     let listeners = Listeners::bind(&mut config).await?;
     config.complete();
     tracing::info!("Current config {}", config.to_json());
@@ -165,21 +152,54 @@ pub async fn start(mut config: Config, home: Option<&Path>) -> anyhow::Result<Ru
         Routes::new().with(lifecycle::METHOD, move |peer, request| lifecycle::report(reports.clone(), peer, request));
     let xds = Server::new(ads).routes(routes).tls(tls);
     running.spawn("the xDS server", xds.serve(listeners.xds, cancel.clone()));
-    let http = |name, listener, router| serve(name, listener, router, Limits::default(), cancel.clone());
-    running.spawn("the HTTP API", http("api", listeners.api, api::router(Arc::new(api))));
-    running
-        .spawn("the admin server", http("admin", listeners.admin, admin::router(Arc::new(Admin { tokens: issuer }))));
-    running.spawn("the bootstrap server", http("bootstrap", listeners.bootstrap, bootstrap::router(bootstrap)));
-    running.spawn(
-        "the diagnostics server",
-        http("diagnostics", listeners.diagnostics, diagnostics::router(readiness.clone())),
-    );
+    let http = |name, listener, router, security| {
+        serve_secured(name, listener, router, Limits::default(), security, cancel.clone())
+    };
+    let api = Arc::new(api);
+    running.spawn("the HTTP API", http("api", listeners.api, api::router(api.clone()), Security::Plain));
+    let admin = admin::router(Arc::new(Admin { tokens: issuer, api: Some(api) }));
+    match (listeners.admin, admin_tls) {
+        (AdminListeners::Shared(both), Some(tls)) => {
+            running.spawn("the admin server", http("admin", both, admin, Security::Either(tls)));
+        }
+        (AdminListeners::Apart { local, public }, Some(tls)) => {
+            running.spawn("the admin server", http("admin", local, admin.clone(), Security::Plain));
+            running.spawn("the public admin server", http("public admin", public, admin, Security::MutualTls(tls)));
+        }
+        (AdminListeners::Local(local), _) => {
+            running.spawn("the admin server", http("admin", local, admin, Security::Plain));
+        }
+        (_, None) => bail!("adminServer.public is on and has no certificate"),
+    }
+    let bootstrap = bootstrap::router(bootstrap);
+    running.spawn("the bootstrap server", http("bootstrap", listeners.bootstrap, bootstrap, Security::Plain));
+    let diagnostics = diagnostics::router(readiness.clone());
+    running.spawn("the diagnostics server", http("diagnostics", listeners.diagnostics, diagnostics, Security::Plain));
     readiness.set(true);
     tracing::info!(
         api = %addresses.api, xds = %addresses.xds, admin = %addresses.admin, bootstrap = %addresses.bootstrap,
         diagnostics = %addresses.diagnostics, "ready"
     );
     Ok(running)
+}
+
+/// What the admin server for other machines shows, and whom it lets in.
+fn admin_tls(public: &PublicAdmin) -> anyhow::Result<Option<Arc<MutualTls>>> {
+    if !public.enabled {
+        return Ok(None);
+    }
+    if public.client_certs_dir.is_empty() {
+        bail!(
+            "adminServer.public.clientCertsDir (KUMA_ADMIN_SERVER_PUBLIC_CLIENT_CERTS_DIR) is not set: it names the \
+             folder with the certificates of those who are let in"
+        );
+    }
+    let paths = [&public.tls_cert_file, &public.tls_key_file, &public.client_certs_dir];
+    let tls = MutualTls::new(Path::new(paths[0]), Path::new(paths[1]), Path::new(paths[2])).context(
+        "adminServer.public: see tlsCertFile, tlsKeyFile and clientCertsDir (KUMA_ADMIN_SERVER_PUBLIC_TLS_CERT_FILE, \
+         KUMA_ADMIN_SERVER_PUBLIC_TLS_KEY_FILE, KUMA_ADMIN_SERVER_PUBLIC_CLIENT_CERTS_DIR)",
+    )?;
+    Ok(Some(Arc::new(tls)))
 }
 
 fn check_supported(config: &Config) -> anyhow::Result<()> {
@@ -207,68 +227,6 @@ fn state_folder(config: &Config, home: Option<&Path>) -> anyhow::Result<Option<A
             Ok(None)
         }
     }
-}
-
-struct Listeners {
-    xds: TcpListener,
-    admin: TcpListener,
-    diagnostics: TcpListener,
-    api: TcpListener,
-    bootstrap: TcpListener,
-}
-
-impl Listeners {
-    /// Binds all ports, and writes those that the system chose back into the configuration.
-    async fn bind(config: &mut Config) -> anyhow::Result<Listeners> {
-        let listeners = Listeners {
-            xds: everywhere(config.xds_server.grpc_port, "xdsServer.grpcPort (KUMA_XDS_SERVER_GRPC_PORT)").await?,
-            admin: bind(
-                (Ipv4Addr::LOCALHOST, config.admin_server.local.port).into(),
-                "adminServer.local.port (KUMA_ADMIN_SERVER_LOCAL_PORT)",
-            )
-            .await?,
-            diagnostics: everywhere(
-                config.xds_server.diagnostics_port,
-                "xdsServer.diagnosticsPort (KUMA_XDS_SERVER_DIAGNOSTICS_PORT)",
-            )
-            .await?,
-            api: everywhere(config.api_server.port, "apiServer.port (KUMA_API_SERVER_PORT)").await?,
-            bootstrap: everywhere(config.bootstrap_server.port, "bootstrapServer.port (KUMA_BOOTSTRAP_SERVER_PORT)")
-                .await?,
-        };
-        let addresses = listeners.addresses()?;
-        config.xds_server.grpc_port = addresses.xds.port();
-        config.xds_server.diagnostics_port = addresses.diagnostics.port();
-        config.admin_server.local.port = addresses.admin.port();
-        config.api_server.port = addresses.api.port();
-        config.bootstrap_server.port = addresses.bootstrap.port();
-        Ok(listeners)
-    }
-
-    fn addresses(&self) -> std::io::Result<Addresses> {
-        Ok(Addresses {
-            xds: self.xds.local_addr()?,
-            admin: self.admin.local_addr()?,
-            diagnostics: self.diagnostics.local_addr()?,
-            api: self.api.local_addr()?,
-            bootstrap: self.bootstrap.local_addr()?,
-        })
-    }
-}
-
-/// Listens on every address, IPv6 and IPv4; on IPv4 alone where the machine has no IPv6.
-async fn everywhere(port: u16, setting: &str) -> anyhow::Result<TcpListener> {
-    match TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).await {
-        Ok(listener) => Ok(listener),
-        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
-            Err(error).with_context(|| format!("cannot listen on port {port}; see {setting}"))
-        }
-        Err(_) => bind((IpAddr::from(Ipv4Addr::UNSPECIFIED), port).into(), setting).await,
-    }
-}
-
-async fn bind(address: SocketAddr, setting: &str) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}; see {setting}"))
 }
 
 /// Makes the xDS server's certificate anew before it ends.

@@ -14,5 +14,7 @@ mod engine_restart;
 mod engine_support;
 mod locality;
 mod overviews;
+mod public_admin;
+mod running;
 mod serve;
 mod test_api;
