@@ -7,7 +7,8 @@ use envoy_api::envoy::config::cluster::v3::Cluster;
 use envoy_api::envoy::config::cluster::v3::cluster::{ClusterDiscoveryType, DiscoveryType, EdsClusterConfig, LbPolicy};
 use envoy_api::envoy::config::endpoint::v3::{ClusterLoadAssignment, LocalityLbEndpoints};
 
-use crate::{ads, endpoints, names, tls};
+use crate::key::Health;
+use crate::{ads, endpoints, health, names, tls};
 
 /// How long a connection to an endpoint may take to open.
 const CONNECT_TIMEOUT: Duration = Duration { seconds: 5, nanos: 0 };
@@ -31,12 +32,16 @@ pub(crate) fn local(port: u16) -> Cluster {
 }
 
 /// The endpoints of one destination, by EDS. With `tls`, they must prove to be that SPIFFE id.
-pub(crate) fn service(name: &str, tls: Option<&str>) -> Cluster {
-    Cluster {
+pub(crate) fn service(name: &str, tls: Option<&str>, checks: Option<&Health>) -> Cluster {
+    let cluster = Cluster {
         cluster_discovery_type: Some(ClusterDiscoveryType::Type(DiscoveryType::Eds as i32)),
         eds_cluster_config: Some(EdsClusterConfig { eds_config: Some(ads::source()), ..EdsClusterConfig::default() }),
         transport_socket: tls.map(tls::upstream),
         ..named(name.to_owned())
+    };
+    match checks {
+        Some(checks) => health::checked(cluster, checks),
+        None => cluster,
     }
 }
 

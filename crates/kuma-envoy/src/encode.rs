@@ -34,9 +34,9 @@ pub fn encode(key: &ResourceKey) -> Encoded {
             let cluster = cluster::local(*port);
             resource(ResourceType::Cluster, cluster.name.as_str().into(), &cluster)
         }
-        ResourceKey::ServiceCluster { name, tls } => Encoded {
+        ResourceKey::ServiceCluster { name, tls, health } => Encoded {
             requires: Some((ResourceType::Endpoint, name.clone())),
-            ..resource(ResourceType::Cluster, name.clone(), &cluster::service(name, tls.as_deref()))
+            ..resource(ResourceType::Cluster, name.clone(), &cluster::service(name, tls.as_deref(), health.as_ref()))
         },
         ResourceKey::PassThroughCluster => {
             resource(ResourceType::Cluster, names::PASS_THROUGH.into(), &cluster::pass_through())
@@ -59,8 +59,8 @@ pub fn encode(key: &ResourceKey) -> Encoded {
             listener(outbound::listener(*address, *port, *flow), *transparent)
         }
         ResourceKey::CatchAllListener { port } => listener(transparent::catch_all(*port), false),
-        ResourceKey::Split { outbound, service, clusters } => {
-            extension(names::split(outbound), Any::pack(&outbound::split(service, clusters)))
+        ResourceKey::Split { outbound, service, clusters, log } => {
+            extension(names::split(outbound), Any::pack(&outbound::split(service, clusters, log.as_ref())))
         }
         ResourceKey::MeshCa { roots } => resource(ResourceType::Secret, names::MESH_CA.into(), &secret::mesh_ca(roots)),
     }

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use kuma_mesh::Endpoints;
 
@@ -21,6 +22,8 @@ pub enum ResourceKey {
         name: Arc<str>,
         /// SPIFFE id that its endpoints must prove, where the mesh has mTLS.
         tls: Option<Arc<str>>,
+        /// How it is found out which of its endpoints are healthy; without, all are.
+        health: Option<Health>,
     },
     /// Where the connections go whose destination is no listener's, in a transparent proxy: `pass_through`.
     PassThroughCluster,
@@ -82,6 +85,8 @@ pub enum ResourceKey {
         service: Arc<str>,
         /// Where to; none means nowhere: connections are reset.
         clusters: Arc<[WeightedCluster]>,
+        /// What is noted of each connection when it ends, if anything is.
+        log: Option<AccessLog>,
     },
     /// What the operating system redirects the connections of a transparent proxy to: `catch_all`.
     CatchAllListener {
@@ -132,4 +137,55 @@ pub struct WeightedCluster {
     pub name: Arc<str>,
     /// Its share, relative to the others'. A cluster of weight 0 is left out.
     pub weight: u32,
+}
+
+/// How it is found out which endpoints of a cluster are healthy. What is not healthy gets no connection, even if nothing
+/// is.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Health {
+    /// By connecting to each endpoint from time to time.
+    pub active: Option<ActiveCheck>,
+    /// By watching the connections of the application.
+    pub passive: Option<PassiveCheck>,
+}
+
+/// Checks by connecting.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct ActiveCheck {
+    /// Time between two checks of an endpoint.
+    pub interval: Duration,
+    /// How long connecting may take.
+    pub timeout: Duration,
+    /// So many failures in a row make an endpoint unhealthy.
+    pub unhealthy_threshold: u32,
+    /// So many successes in a row make it healthy again.
+    pub healthy_threshold: u32,
+}
+
+/// Checks by watching.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct PassiveCheck {
+    /// So many failed connections in a row eject an endpoint.
+    pub failures: u32,
+    /// For so long.
+    pub penalty: Duration,
+}
+
+/// What is noted of each connection when it ends. The formats are as Envoy reads them, with nothing of ours left in them.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum AccessLog {
+    /// A line in a file on the proxy's machine.
+    File {
+        /// Its path.
+        path: Arc<str>,
+        /// The line, its end included.
+        format: Arc<str>,
+    },
+    /// A line to a server, which kuma-dp sends.
+    Tcp {
+        /// `HOST:PORT` of the server.
+        address: Arc<str>,
+        /// The line, its end included.
+        format: Arc<str>,
+    },
 }

@@ -20,14 +20,17 @@
 //!
 //! Left out: who is connected, versions, the protocol (`kuma-xds`), and keys of certificates (`kuma-ca`).
 
+mod access_log;
 mod address;
 mod ads;
 mod bootstrap;
 mod cluster;
 mod encode;
 mod endpoints;
+mod health;
 mod inbound;
 pub mod key;
+mod log_line;
 pub mod names;
 mod outbound;
 mod plan;

@@ -12,6 +12,8 @@ pub const MESH_CA: &str = "mesh_ca";
 pub const ADS_CLUSTER: &str = "ads_cluster";
 /// The cluster of the receiver of access logs. In the bootstrap: a served cluster of this name is ignored.
 pub const ACCESS_LOG_SINK: &str = "access_log_sink";
+/// The tag of an entry of an access log that holds the line to send. kuma-dp reads it.
+pub const ACCESS_LOG_RECORD: &str = "kuma.record";
 /// The secret with the dataplane token, in the bootstrap.
 pub const DATAPLANE_TOKEN: &str = "dataplane_token";
 /// The listener that takes all redirected connections of a transparent proxy.

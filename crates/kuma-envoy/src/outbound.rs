@@ -9,8 +9,8 @@ use envoy_api::envoy::extensions::filters::network::tcp_proxy::v3::tcp_proxy::{
     ClusterSpecifier, WeightedCluster as Weights, weighted_cluster::ClusterWeight,
 };
 
-use crate::key::{Flow, WeightedCluster};
-use crate::{address, ads, names};
+use crate::key::{AccessLog, Flow, WeightedCluster};
+use crate::{access_log, address, ads, names};
 
 /// The listener of an outbound. Where its connections go is an extension config, so that they survive a change of it.
 pub(crate) fn listener(address: IpAddr, port: u16, flow: Flow) -> Listener {
@@ -40,8 +40,8 @@ fn chain_name(flow: Flow) -> &'static str {
     }
 }
 
-/// Where an outbound's connections go.
-pub(crate) fn split(service: &str, clusters: &[WeightedCluster]) -> TcpProxy {
+/// Where an outbound's connections go, and what is noted of them.
+pub(crate) fn split(service: &str, clusters: &[WeightedCluster], log: Option<&AccessLog>) -> TcpProxy {
     // Envoy refuses a weight of 0, and a list without entries.
     let clusters: Vec<&WeightedCluster> = clusters.iter().filter(|cluster| cluster.weight > 0).collect();
     let specifier = match clusters.as_slice() {
@@ -58,5 +58,10 @@ pub(crate) fn split(service: &str, clusters: &[WeightedCluster]) -> TcpProxy {
                 .collect(),
         }),
     };
-    TcpProxy { stat_prefix: names::stat_prefix(service), cluster_specifier: Some(specifier), ..TcpProxy::default() }
+    TcpProxy {
+        stat_prefix: names::stat_prefix(service),
+        cluster_specifier: Some(specifier),
+        access_log: log.into_iter().map(access_log::logger).collect(),
+        ..TcpProxy::default()
+    }
 }

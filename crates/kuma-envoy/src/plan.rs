@@ -7,9 +7,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use kuma_mesh::{Destination, Inbound, MeshDataplane, MeshSnapshot, spiffe_id, spiffe_prefix};
+use kuma_model::HealthCheckConf;
 
-use crate::key::{Flow, Peer, Policy, ResourceKey, WeightedCluster};
-use crate::names;
+use crate::key::{ActiveCheck, Flow, Health, PassiveCheck, Peer, Policy, ResourceKey, WeightedCluster};
+use crate::{log_line, names};
 
 /// Every resource of a proxy, each once. `roots` are the PEM certificates of the mesh's CA; without them a mesh with mTLS
 /// still gets its TLS listeners, which then refuse everyone.
@@ -113,25 +114,44 @@ impl Plan<'_> {
                 Some(cluster) => cluster.weight = cluster.weight.saturating_add(destination.weight),
                 None => clusters.push(WeightedCluster { name: name.clone(), weight: destination.weight }),
             }
-            self.service_cluster(&destination, name);
+            self.service_cluster(dataplane, &destination, name);
         }
         self.keys.push(ResourceKey::Split {
             outbound: Arc::from(names::outbound_listener(address, port)),
             service: service.clone(),
             clusters: clusters.into(),
+            log: log_line::access_log(self.snapshot, dataplane, service),
         });
     }
 
-    fn service_cluster(&mut self, destination: &Destination, name: Arc<str>) {
+    fn service_cluster(&mut self, dataplane: &MeshDataplane, destination: &Destination, name: Arc<str>) {
         if !self.clusters.insert(name.clone()) {
             return;
         }
         let tls = self.snapshot.mtls_enabled().then(|| spiffe_id(&self.snapshot.name, &destination.service).into());
-        self.keys.push(ResourceKey::ServiceCluster { name: name.clone(), tls });
+        let check = self.snapshot.health_check(dataplane, &destination.service);
+        let health = check.and_then(|check| check.conf.as_ref()).and_then(health);
+        self.keys.push(ResourceKey::ServiceCluster { name: name.clone(), tls, health });
         self.keys.push(ResourceKey::Endpoints {
             cluster: name,
             endpoints: self.snapshot.endpoints(destination),
             placeholder: self.snapshot.is_unknown(&destination.service),
         });
     }
+}
+
+/// The checks of a HealthCheck. One that lacks a setting is left out: validation refused it when it was written.
+fn health(conf: &HealthCheckConf) -> Option<Health> {
+    let active = conf.active().and_then(|checks| {
+        Some(ActiveCheck {
+            interval: checks.interval?.to_std()?,
+            timeout: checks.timeout?.to_std()?,
+            unhealthy_threshold: checks.unhealthy_threshold,
+            healthy_threshold: checks.healthy_threshold,
+        })
+    });
+    let passive = conf.passive().and_then(|checks| {
+        Some(PassiveCheck { failures: checks.unhealthy_threshold, penalty: checks.penalty_interval?.to_std()? })
+    });
+    (active.is_some() || passive.is_some()).then_some(Health { active, passive })
 }

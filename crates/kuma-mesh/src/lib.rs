@@ -12,6 +12,8 @@
 mod affected;
 mod dataplane;
 pub mod endpoints;
+mod health_checks;
+mod logs;
 mod matching;
 mod permissions;
 mod policies;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use kuma_model::{Dataplane, Mesh, TrafficPermission, TrafficRoute};
+use kuma_model::{Dataplane, HealthCheck, Mesh, TrafficLog, TrafficPermission, TrafficRoute};
 use rustc_hash::FxHashMap;
 
 use crate::policies::{exact_service, may_be_service};
@@ -27,6 +27,8 @@ pub struct MeshSnapshot {
     pub(crate) services: FxHashMap<Arc<str>, Service>,
     pub(crate) permissions: Policies<TrafficPermission>,
     pub(crate) routes: Policies<TrafficRoute>,
+    pub(crate) health_checks: Policies<HealthCheck>,
+    pub(crate) logs: Policies<TrafficLog>,
     /// Dataplanes whose proxies have said that they are leaving: they stand for no endpoint.
     departed: BTreeSet<Arc<str>>,
 }
@@ -113,6 +115,37 @@ impl MeshSnapshot {
         Affected::Proxies(affected)
     }
 
+    /// Puts or deletes a HealthCheck.
+    pub fn set_health_check(&mut self, name: &Arc<str>, policy: Option<Arc<HealthCheck>>) -> Affected {
+        let before = self.health_checks.set(name, policy.clone());
+        if before == policy {
+            return Affected::none();
+        }
+        let mut affected = BTreeSet::new();
+        for policy in before.iter().chain(&policy) {
+            // It is about the services that connections are routed to.
+            self.add_matching_sources(policy.as_ref(), &mut affected, |dataplane| {
+                dataplane.consumed_services().into_iter().any(|service| {
+                    self.destinations(dataplane, service).iter().any(|to| is_about(policy.as_ref(), &to.service))
+                })
+            });
+        }
+        Affected::Proxies(affected)
+    }
+
+    /// Puts or deletes a TrafficLog.
+    pub fn set_log(&mut self, name: &Arc<str>, policy: Option<Arc<TrafficLog>>) -> Affected {
+        let before = self.logs.set(name, policy.clone());
+        if before == policy {
+            return Affected::none();
+        }
+        let mut affected = BTreeSet::new();
+        for policy in before.iter().chain(&policy) {
+            self.add_sources(policy.as_ref(), &mut affected);
+        }
+        Affected::Proxies(affected)
+    }
+
     /// Puts a Dataplane in the place of the one of this name, and says whose endpoints that changed.
     fn replace(&mut self, name: &Arc<str>, after: Option<Arc<MeshDataplane>>) -> Affected {
         let before = match &after {
@@ -174,14 +207,21 @@ impl MeshSnapshot {
 
     /// The proxies with an outbound that a policy is about: they match a source and dial a destination.
     fn add_sources<P: ConnectionPolicy>(&self, policy: &P, affected: &mut BTreeSet<Arc<str>>) {
-        let about = |dataplane: &MeshDataplane| {
-            dataplane.outbounds.iter().any(|outbound| {
-                policy.destinations().iter().any(|selector| may_be_service(selector, &outbound.service))
-            })
-        };
+        self.add_matching_sources(policy, affected, |dataplane| {
+            dataplane.outbounds.iter().any(|outbound| is_about(policy, &outbound.service))
+        });
+    }
+
+    /// The proxies that match a source of a policy, those of them for which the policy has a destination.
+    fn add_matching_sources<P: ConnectionPolicy>(
+        &self,
+        policy: &P,
+        affected: &mut BTreeSet<Arc<str>>,
+        has_destination: impl Fn(&MeshDataplane) -> bool,
+    ) {
         for selector in policy.sources() {
             for dataplane in self.providers(exact_service(selector)) {
-                if dataplane.matches(selector) && about(dataplane) {
+                if dataplane.matches(selector) && has_destination(dataplane) {
                     affected.insert(dataplane.name.clone());
                 }
             }
@@ -209,4 +249,9 @@ impl MeshSnapshot {
             }
         }
     }
+}
+
+/// Whether a destination of a policy may be this service.
+fn is_about<P: ConnectionPolicy>(policy: &P, service: &str) -> bool {
+    policy.destinations().iter().any(|selector| may_be_service(selector, service))
 }

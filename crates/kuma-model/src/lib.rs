@@ -33,6 +33,7 @@ mod document;
 mod duration;
 mod key;
 mod kinds;
+pub mod log_format;
 mod omit;
 mod resource;
 mod selectors;

@@ -2,8 +2,9 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+use std::time::Duration;
 
-use kuma_envoy::key::{Flow, Peer, Policy, ResourceKey, WeightedCluster};
+use kuma_envoy::key::{AccessLog, ActiveCheck, Flow, Health, PassiveCheck, Peer, Policy, ResourceKey, WeightedCluster};
 use kuma_envoy::names;
 use kuma_mesh::{Endpoint, Endpoints};
 use kuma_model::Tags;
@@ -43,6 +44,11 @@ pub(crate) fn all(site: &Site) -> Vec<(&'static str, Vec<ResourceKey>)> {
         ("nowhere", nowhere(site)),
         ("gateway", gateway(site)),
         ("transparent", transparent(site)),
+        ("checked", checked(site, checks())),
+        ("logged_to_a_file", logged(site, file("[%START_TIME%] %UPSTREAM_HOST% 100%%\n"))),
+        ("logged_over_tcp", logged(site, tcp("[%START_TIME%] %UPSTREAM_HOST%\n"))),
+        ("logged_with_everything", logged(site, file(&everything()))),
+        ("logged_with_everything_over_tcp", logged(site, tcp(&everything()))),
     ]
 }
 
@@ -109,6 +115,53 @@ fn transparent(site: &Site) -> Vec<ResourceKey> {
     keys
 }
 
+/// Checks of both kinds, each number another one.
+fn checks() -> Health {
+    Health {
+        active: Some(ActiveCheck {
+            interval: Duration::from_millis(1500),
+            timeout: Duration::from_secs(1),
+            unhealthy_threshold: 3,
+            healthy_threshold: 2,
+        }),
+        passive: Some(PassiveCheck { failures: 4, penalty: Duration::from_nanos(1) }),
+    }
+}
+
+fn checked(site: &Site, checks: Health) -> Vec<ResourceKey> {
+    let mut keys = without_mtls(site);
+    for key in &mut keys {
+        if let ResourceKey::ServiceCluster { health, .. } = key {
+            *health = Some(checks.clone());
+        }
+    }
+    keys
+}
+
+/// A proxy that notes its connections.
+pub(crate) fn logged(site: &Site, to: AccessLog) -> Vec<ResourceKey> {
+    let mut keys = without_mtls(site);
+    for key in &mut keys {
+        if let ResourceKey::Split { log, .. } = key {
+            *log = Some(to.clone());
+        }
+    }
+    keys
+}
+
+fn file(format: &str) -> AccessLog {
+    AccessLog::File { path: "/dev/null".into(), format: format.into() }
+}
+
+fn tcp(format: &str) -> AccessLog {
+    AccessLog::Tcp { address: "127.0.0.1:5000".into(), format: format.into() }
+}
+
+/// Every operator that a document may use.
+fn everything() -> String {
+    kuma_model::log_format::examples().collect::<Vec<_>>().join(" ") + "\n"
+}
+
 fn inbound(site: &Site, tls: bool) -> Vec<ResourceKey> {
     let Site { inbound, application, .. } = *site;
     vec![
@@ -131,13 +184,14 @@ pub(crate) fn outbound(site: &Site, flow: Flow, clusters: &[(&str, u32)]) -> [Re
             outbound: name.into(),
             service: "redis".into(),
             clusters: clusters.iter().map(|&(name, weight)| WeightedCluster { name: name.into(), weight }).collect(),
+            log: None,
         },
     ]
 }
 
 fn cluster(name: &str, tls: Option<&str>, endpoints: Vec<Endpoint>) -> [ResourceKey; 2] {
     [
-        ResourceKey::ServiceCluster { name: name.into(), tls: tls.map(Arc::from) },
+        ResourceKey::ServiceCluster { name: name.into(), tls: tls.map(Arc::from), health: None },
         ResourceKey::Endpoints {
             cluster: name.into(),
             endpoints: Arc::new(Endpoints::new(endpoints)),

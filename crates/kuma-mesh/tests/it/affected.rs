@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kuma_mesh::{Admitted, Affected, Destination, Endpoints, MeshSnapshot};
-use kuma_model::{Dataplane, Mesh, TrafficPermission, TrafficRoute};
+use kuma_model::{Dataplane, HealthCheck, LoggingBackend, Mesh, TrafficLog, TrafficPermission, TrafficRoute};
 use proptest::prelude::*;
 
 use crate::support::{dataplane, spec};
@@ -15,11 +15,13 @@ const NAMES: &[&str] = &["one", "two", "three", "four"];
 
 #[derive(Clone, Debug)]
 enum Edit {
-    Mesh(Option<bool>),
+    Mesh(Option<(bool, Option<&'static str>)>),
     Dataplane(usize, Option<(Vec<String>, Vec<usize>)>),
     Departed(usize, bool),
     Permission(usize, Option<(String, String)>),
     Route(usize, Option<(String, String, Vec<(u32, String)>)>),
+    HealthCheck(usize, Option<(String, String, u32)>),
+    Log(usize, Option<(String, String, &'static str)>),
 }
 
 fn service() -> impl Strategy<Value = &'static str> {
@@ -46,11 +48,13 @@ fn edit() -> impl Strategy<Value = Edit> {
     let name = 0..NAMES.len();
     let sources = prop_oneof![service().prop_map(|name| format!("service: {name}")), Just("service: '*'".to_owned())];
     prop_oneof![
-        1 => prop::option::of(any::<bool>()).prop_map(Edit::Mesh),
+        1 => prop::option::of((any::<bool>(), prop::option::of(prop::sample::select(vec!["a", "b"])))).prop_map(Edit::Mesh),
         5 => (name.clone(), prop::option::weighted(0.8, (prop::collection::vec(tags(), 1..3), prop::collection::vec(0..SERVICES.len(), 0..3))))
             .prop_map(|(name, content)| Edit::Dataplane(name, content)),
         1 => (name.clone(), any::<bool>()).prop_map(|(name, departed)| Edit::Departed(name, departed)),
-        3 => (name.clone(), prop::option::weighted(0.7, (sources, selector()))).prop_map(|(name, content)| Edit::Permission(name, content)),
+        3 => (name.clone(), prop::option::weighted(0.7, (sources.clone(), selector()))).prop_map(|(name, content)| Edit::Permission(name, content)),
+        2 => (name.clone(), prop::option::weighted(0.7, (selector(), sources.clone(), 1u32..3))).prop_map(|(name, content)| Edit::HealthCheck(name, content)),
+        2 => (name.clone(), prop::option::weighted(0.7, (selector(), sources.clone(), prop::sample::select(vec!["", "a", "none"])))).prop_map(|(name, content)| Edit::Log(name, content)),
         3 => (name, prop::option::weighted(0.7, (selector(), service(), prop::collection::vec((0u32..3, tags()), 1..3))))
             .prop_map(|(name, content)| Edit::Route(name, content.map(|(source, to, conf)| (source, to.to_owned(), conf)))),
     ]
@@ -58,9 +62,12 @@ fn edit() -> impl Strategy<Value = Edit> {
 
 fn apply(mesh: &mut MeshSnapshot, edit: &Edit) -> Affected {
     match edit {
-        Edit::Mesh(content) => mesh.set_mesh(
-            content.map(|mtls| Arc::new(spec::<Mesh>(&format!("mtls: {{enabled: {mtls}, ca: {{builtin: {{}}}}}}")))),
-        ),
+        Edit::Mesh(content) => mesh.set_mesh(content.map(|(mtls, default)| {
+            let default = default.unwrap_or("''");
+            Arc::new(spec::<Mesh>(&format!(
+                "mtls: {{enabled: {mtls}, ca: {{builtin: {{}}}}}}\nlogging: {{defaultBackend: {default}, backends: [{{name: a, file: {{path: /a}}}}, {{name: b, tcp: {{address: 'b:1'}}}}]}}"
+            )))
+        })),
         Edit::Dataplane(name, content) => {
             let spec: Option<Dataplane> = content.as_ref().map(|(inbounds, outbounds)| {
                 let inbounds: Vec<&str> = inbounds.iter().map(String::as_str).collect();
@@ -85,10 +92,31 @@ fn apply(mesh: &mut MeshSnapshot, edit: &Edit) -> Affected {
             });
             mesh.set_route(&Arc::from(NAMES[*name]), policy)
         }
+        Edit::HealthCheck(name, content) => {
+            let policy = content.as_ref().map(|(source, destination, threshold)| {
+                let yaml = format!("sources: [{{match: {{{source}}}}}]\ndestinations: [{{match: {{{destination}}}}}]\nconf: {{passiveChecks: {{unhealthyThreshold: {threshold}, penaltyInterval: 5s}}}}");
+                Arc::new(spec::<HealthCheck>(&yaml))
+            });
+            mesh.set_health_check(&Arc::from(NAMES[*name]), policy)
+        }
+        Edit::Log(name, content) => {
+            let policy = content.as_ref().map(|(source, destination, backend)| {
+                let yaml = format!("sources: [{{match: {{{source}}}}}]\ndestinations: [{{match: {{{destination}}}}}]\nconf: {{backend: '{backend}'}}");
+                Arc::new(spec::<TrafficLog>(&yaml))
+            });
+            mesh.set_log(&Arc::from(NAMES[*name]), policy)
+        }
     }
 }
 
-type Outbound = (String, bool, Vec<(Destination, Arc<Endpoints>)>);
+/// Where the connections of an outbound go, and what is done on the way.
+#[derive(Debug, PartialEq)]
+struct Outbound {
+    service: String,
+    permitted: bool,
+    destinations: Vec<(Destination, Arc<Endpoints>, Option<Arc<HealthCheck>>)>,
+    log: Option<LoggingBackend>,
+}
 
 /// All that a proxy's configuration is made of.
 #[derive(Debug, PartialEq)]
@@ -103,15 +131,19 @@ fn views(mesh: &MeshSnapshot) -> BTreeMap<String, View> {
     let view = |name: &Arc<str>| {
         let dataplane = mesh.dataplane(name)?;
         let mtls = mesh.mtls_enabled();
-        let outbounds = dataplane.outbounds.iter().map(|outbound| {
-            let destinations = mesh.destinations(dataplane, &outbound.service).into_iter();
-            let destinations = destinations
+        let outbounds = dataplane.outbounds.iter().map(|outbound| Outbound {
+            service: outbound.service.to_string(),
+            permitted: mtls && mesh.is_flow_permitted(dataplane, &outbound.service),
+            destinations: mesh
+                .destinations(dataplane, &outbound.service)
+                .into_iter()
                 .map(|to| {
                     let endpoints = mesh.endpoints(&to);
-                    (to, endpoints)
+                    let check = mesh.health_check(dataplane, &to.service).cloned();
+                    (to, endpoints, check)
                 })
-                .collect();
-            (outbound.service.to_string(), mtls && mesh.is_flow_permitted(dataplane, &outbound.service), destinations)
+                .collect(),
+            log: mesh.log_backend(dataplane, &outbound.service).cloned(),
         });
         Some(View {
             spec: dataplane.spec.clone(),
@@ -157,6 +189,8 @@ proptest! {
                 Edit::Departed(name, _) => { last.insert((2, *name), edit); }
                 Edit::Permission(name, _) => { last.insert((3, *name), edit); }
                 Edit::Route(name, _) => { last.insert((4, *name), edit); }
+                Edit::HealthCheck(name, _) => { last.insert((5, *name), edit); }
+                Edit::Log(name, _) => { last.insert((6, *name), edit); }
             }
         }
         let mut fresh = MeshSnapshot::new("default", false);

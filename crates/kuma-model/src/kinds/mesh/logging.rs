@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::decode::{self, Decode, Fields, element};
+use crate::log_format;
 use crate::violations::Violations;
 
 /// The log backends of a mesh.
@@ -70,6 +71,9 @@ impl LoggingBackend {
     fn validate(&self, path: &str, violations: &mut Violations) {
         if self.name.is_empty() {
             violations.add(format!("{path}.name"), "cannot be empty");
+        }
+        if let Err(error) = log_format::parse(&self.format) {
+            violations.add(format!("{path}.format"), format!("format string is not valid: {error}"));
         }
         match &self.sink {
             Some(LogSink::File { path: file }) if file.is_empty() => {
@@ -159,7 +163,7 @@ mod tests {
               - {name: a, tcp: null}
               - {name: a, tcp: {address: 'host'}}
               - {name: a, tcp: {address: ':9000'}, file: null}
-              - {name: "q\"", file: {path: x}}
+              - {name: "q\"", format: '[%START_TIME%] 100% of %NONSENSE%', file: {path: x}}
               - {name: "q\"", tcp: {addres: 'a:1'}}"#,
             r#"
             logging.backends[3]: only one of "file" and "tcp" can be set
@@ -169,6 +173,7 @@ mod tests {
             logging.backends[1].tcp.address: cannot be empty
             logging.backends[2].tcp.address: has to be in format of HOST:PORT
             logging.backends[2].name: "a" name is already used for another backend
+            logging.backends[4].format: format string is not valid: expected a command operator to start at position 19, instead got: "% of %NONSENSE%" (a percent sign is written %%)
             logging.backends[5].tcp.address: cannot be empty
             logging.backends[5].name: "q\"" name is already used for another backend
             logging.defaultBackend: has to be set to one of the logging backend in mesh"#,

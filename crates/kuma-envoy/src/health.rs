@@ -1,0 +1,77 @@
+//! Which endpoints of a cluster are healthy. Several of Envoy's defaults would make checks mean little with few endpoints;
+//! each that is set here says which.
+
+use std::time::Duration;
+
+use envoy_api::envoy::config::cluster::v3::cluster::CommonLbConfig;
+use envoy_api::envoy::config::cluster::v3::{Cluster, OutlierDetection};
+use envoy_api::envoy::config::core::v3::HealthCheck;
+use envoy_api::envoy::config::core::v3::health_check::{HealthChecker, TcpHealthCheck};
+use envoy_api::envoy::r#type::v3::Percent;
+
+use crate::key::{ActiveCheck, Health, PassiveCheck};
+
+/// The shortest time that Envoy counts with; it would take a shorter one for none at all and never rest.
+const SHORTEST: Duration = Duration::from_millis(1);
+
+/// The cluster with these checks.
+pub(crate) fn checked(cluster: Cluster, checks: &Health) -> Cluster {
+    Cluster {
+        health_checks: checks.active.iter().map(active).collect(),
+        outlier_detection: checks.passive.as_ref().map(passive),
+        common_lb_config: Some(CommonLbConfig {
+            // With fewer than half of the endpoints healthy, Envoy would use the others again.
+            healthy_panic_threshold: Some(Percent { value: 0.0 }),
+            ..CommonLbConfig::default()
+        }),
+        // An endpoint that is no endpoint any more would stay one for as long as its checks succeed.
+        ignore_health_on_host_removal: true,
+        ..cluster
+    }
+}
+
+fn active(check: &ActiveCheck) -> HealthCheck {
+    let interval = Some(duration(check.interval));
+    HealthCheck {
+        interval,
+        // A cluster that has had no traffic would be checked once a minute.
+        no_traffic_interval: interval,
+        timeout: Some(duration(check.timeout)),
+        unhealthy_threshold: Some(check.unhealthy_threshold),
+        healthy_threshold: Some(check.healthy_threshold),
+        // It connects, no more: what the application speaks is not known.
+        health_checker: Some(HealthChecker::TcpHealthCheck(TcpHealthCheck::default())),
+        ..HealthCheck::default()
+    }
+}
+
+fn passive(check: &PassiveCheck) -> OutlierDetection {
+    let penalty = Some(duration(check.penalty));
+    OutlierDetection {
+        // Envoy counts a connection that cannot be made as one.
+        consecutive_5xx: Some(check.failures),
+        base_ejection_time: penalty,
+        // The penalty would grow with each ejection, up to 5 min.
+        max_ejection_time: penalty,
+        // How often Envoy looks whose penalty is over.
+        interval: penalty,
+        // At most a tenth would be ejected: none of fewer than ten.
+        max_ejection_percent: Some(100),
+        // An active check ends at the peer's proxy and succeeds where the application behind it fails: it would cancel the
+        // penalty.
+        successful_active_health_check_uneject_host: Some(false),
+        // Nobody asked for statistical outliers to be ejected.
+        enforcing_success_rate: Some(0),
+        ..OutlierDetection::default()
+    }
+}
+
+/// A length of time in protobuf.
+fn duration(time: Duration) -> envoy_api::Duration {
+    let time = time.max(SHORTEST);
+    envoy_api::Duration {
+        // Documents hold at most 292 years.
+        seconds: i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
+        nanos: i32::try_from(time.subsec_nanos()).unwrap_or_default(),
+    }
+}

@@ -1,0 +1,19 @@
+//! TrafficLog: where the connections of a proxy to a service are logged.
+
+use kuma_model::LoggingBackend;
+
+use crate::{MeshDataplane, MeshSnapshot, best_policy};
+
+impl MeshSnapshot {
+    /// The backend that gets a record of each connection of a proxy to a service, if one does: the one that the best
+    /// TrafficLog names, else the mesh's default. A name that no backend of the mesh has logs nothing.
+    ///
+    /// The service is that of the outbound, wherever a route leads.
+    pub fn log_backend(&self, dataplane: &MeshDataplane, service: &str) -> Option<&LoggingBackend> {
+        let (_, log) = best_policy(&self.logs, dataplane, service)?;
+        let logging = self.mesh.as_ref()?.logging.as_ref()?;
+        let named = log.conf.as_ref().map(|conf| conf.backend.as_str()).filter(|name| !name.is_empty());
+        let name = named.unwrap_or(&logging.default_backend);
+        logging.backends.iter().find(|backend| !name.is_empty() && backend.name == name)
+    }
+}
