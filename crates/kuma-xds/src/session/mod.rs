@@ -125,3 +125,14 @@ impl Session {
         self.core.poll(events)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// There is one per stream, and most streams are idle. Beside this it holds a pointer for each name and resource.
+    #[test]
+    fn a_session_is_small() {
+        assert!(size_of::<Session>() <= 1800, "{}", size_of::<Session>());
+    }
+}

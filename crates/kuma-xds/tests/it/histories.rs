@@ -574,7 +574,8 @@ fn referring_world(listeners: &[(usize, u8)]) -> World {
     let last: BTreeMap<usize, u8> = listeners.iter().copied().collect();
     for (name, version) in last {
         world.push((ResourceType::Listener as usize, name, version));
-        world.push((ResourceType::Cluster as usize, usize::from(version), 1));
+        let of_cluster = 1 + (listeners.len() % 2) as u8;
+        world.push((ResourceType::Cluster as usize, usize::from(version), of_cluster));
         world.push((ResourceType::Endpoint as usize, usize::from(version), 1));
     }
     world
