@@ -9,7 +9,9 @@ use std::time::{Duration, SystemTime};
 
 use kuma_ca::Root;
 use kuma_mesh::{Affected, MeshSnapshot};
-use kuma_model::{Dataplane, Key, Mesh, Resource as _, TrafficPermission, TrafficRoute, decode_spec};
+use kuma_model::{
+    Dataplane, HealthCheck, Key, Mesh, Resource as _, TrafficLog, TrafficPermission, TrafficRoute, decode_spec,
+};
 use kuma_store::Stored;
 use kuma_xds::grpc::{Code, Status};
 use kuma_xds::{ResourceType, Snapshot, StreamState};
@@ -383,6 +385,14 @@ impl MeshEngine {
             TrafficRoute::KIND => {
                 let policy = spec.and_then(|spec| decoded::<TrafficRoute>(key, spec));
                 self.snapshot.set_route(&key.name, policy.map(Arc::new))
+            }
+            HealthCheck::KIND => {
+                let policy = spec.and_then(|spec| decoded::<HealthCheck>(key, spec));
+                self.snapshot.set_health_check(&key.name, policy.map(Arc::new))
+            }
+            TrafficLog::KIND => {
+                let policy = spec.and_then(|spec| decoded::<TrafficLog>(key, spec));
+                self.snapshot.set_log(&key.name, policy.map(Arc::new))
             }
             kuma_model::SECRET_KIND if mesh_ca::is_builtin_ca(key) => {
                 self.root = spec.and_then(|spec| match mesh_ca::read(spec) {

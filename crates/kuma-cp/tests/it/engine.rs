@@ -54,12 +54,33 @@ fn step() -> impl Strategy<Value = Step> {
             ))
         },
     );
-    let kinds = prop::sample::select(vec!["Dataplane", "TrafficPermission", "TrafficRoute"]);
+    let health_check = (name.clone(), any_service(), any_service(), 1..3u32).prop_map(|(name, source, destination, threshold)| {
+        Step::Write(format!(
+            "type: HealthCheck\nmesh: default\nname: {}\nsources: [{{match: {{service: '{source}'}}}}]\ndestinations: [{{match: {{service: '{destination}'}}}}]\nconf: {{passiveChecks: {{unhealthyThreshold: {threshold}, penaltyInterval: 5s}}}}",
+            NAMES[name]
+        ))
+    });
+    let backends = prop::sample::select(vec!["", "file", "tcp", "none"]);
+    let log = (name.clone(), any_service(), any_service(), backends).prop_map(|(name, source, destination, backend)| {
+        Step::Write(format!(
+            "type: TrafficLog\nmesh: default\nname: {}\nsources: [{{match: {{service: '{source}'}}}}]\ndestinations: [{{match: {{service: '{destination}'}}}}]\nconf: {{backend: '{backend}'}}",
+            NAMES[name]
+        ))
+    });
+    let mesh = (any::<bool>(), prop::sample::select(vec!["", "file", "tcp"])).prop_map(|(mtls, default)| {
+        Step::Write(format!(
+            "type: Mesh\nname: default\nmtls: {{enabled: {mtls}, ca: {{builtin: {{}}}}}}\nlogging: {{defaultBackend: '{default}', backends: [{{name: file, file: {{path: /log}}}}, {{name: tcp, format: '%KUMA_SOURCE_ADDRESS%', tcp: {{address: 'log:1'}}}}]}}"
+        ))
+    });
+    let kinds =
+        prop::sample::select(vec!["Dataplane", "TrafficPermission", "TrafficRoute", "HealthCheck", "TrafficLog"]);
     prop_oneof![
         4 => dataplane,
         3 => permission,
         3 => route,
-        1 => any::<bool>().prop_map(|mtls| Step::Write(format!("type: Mesh\nname: default\nmtls: {{enabled: {mtls}, ca: {{builtin: {{}}}}}}"))),
+        2 => health_check,
+        2 => log,
+        1 => mesh,
         3 => (kinds, name.clone()).prop_map(|(kind, name)| Step::Delete(kind, name)),
         3 => name.clone().prop_map(Step::Open),
         1 => name.clone().prop_map(Step::Close),
