@@ -1,13 +1,14 @@
 //! The admin API of a control plane: where it is, and dataplane tokens from it.
 //!
-//! It gives out identities, so it listens on the loopback interface of its own machine. Whether that is this machine is told by the address
-//! that the HTTP API is reached at; the port is told by the catalog of the API.
+//! It gives out identities, so it listens on the loopback interface of its own machine, and on others only over mutual TLS. Which of the
+//! two is meant is told by the address that the HTTP API is reached at; where they are is told by the catalog of the API. From another
+//! machine, the admin server is also where documents are written: it serves the whole HTTP API to who has a certificate.
 
 use serde_json::{Value, json};
 use url::Url;
 
-use crate::client::{ADMIN_TIMEOUT, CallError, Client};
-use crate::config::{Active, parse_address};
+use crate::client::{ADMIN_TIMEOUT, API_TIMEOUT, CallError, Client};
+use crate::config::{Active, AdminApi, parse_address};
 use crate::failure::Failure;
 
 /// A new token for the dataplane `name` of `mesh`.
@@ -27,16 +28,72 @@ pub(crate) async fn dataplane_token(active: Active<'_>, name: &str, mesh: &str, 
     })
 }
 
+/// A client for writes: of the HTTP API where that takes them, else of the admin server with the user's certificate.
+pub(crate) async fn writer(active: Active<'_>, log: bool) -> Result<Client, Failure> {
+    if let Some(credentials) = active.admin_api
+        && !is_this_machine(active.address)?
+    {
+        let public = Catalog::read(active, log).await?.admin_public;
+        if !public.is_empty() {
+            return public_client(&public, credentials, API_TIMEOUT, log);
+        }
+    }
+    Client::new(active.address, API_TIMEOUT, log)
+}
+
 async fn tokens_client(active: Active<'_>, log: bool) -> Result<Client, Failure> {
-    let catalog = Client::new(active.address, ADMIN_TIMEOUT, log)?.get(&["catalog"], &[]).await?;
-    let url = |pointer: &str| catalog.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
-    if url("/apis/dataplaneToken/localUrl").is_empty() {
+    let catalog = Catalog::read(active, log).await?;
+    if catalog.tokens_local.is_empty() {
         return Err(Failure::new("Enable the server to be able to generate tokens."));
     }
     if is_this_machine(active.address)? {
-        return Client::new(&url("/apis/admin/localUrl"), ADMIN_TIMEOUT, log);
+        return Client::new(&catalog.admin_local, ADMIN_TIMEOUT, log);
     }
-    Err(refusal(active.admin_api.is_some(), !url("/apis/admin/publicUrl").is_empty()))
+    match active.admin_api {
+        Some(credentials) if !catalog.admin_public.is_empty() => {
+            public_client(&catalog.admin_public, credentials, ADMIN_TIMEOUT, log)
+        }
+        credentials => Err(refusal(credentials.is_some(), !catalog.admin_public.is_empty())),
+    }
+}
+
+fn public_client(
+    url: &str,
+    credentials: &AdminApi,
+    timeout: std::time::Duration,
+    log: bool,
+) -> Result<Client, Failure> {
+    if !url.starts_with("https://") {
+        return Err(Failure::new(format!(
+            "the catalog of the Control Plane names {url:?} for its public admin server, which is no https URL"
+        )));
+    }
+    if credentials.server_cert.is_empty() {
+        eprintln!(
+            "Warning: whether {url} is your Control Plane is not checked. To check it, give its certificate to `kumactl config control-planes add` with --admin-server-cert"
+        );
+    }
+    Client::with_certificate(url, timeout, log, credentials)
+}
+
+/// What is needed of the catalog. What is missing is empty.
+struct Catalog {
+    /// Where tokens are issued; empty when they are not.
+    tokens_local: String,
+    admin_local: String,
+    admin_public: String,
+}
+
+impl Catalog {
+    async fn read(active: Active<'_>, log: bool) -> Result<Catalog, Failure> {
+        let catalog = Client::new(active.address, ADMIN_TIMEOUT, log)?.get(&["catalog"], &[]).await?;
+        let url = |pointer: &str| catalog.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+        Ok(Catalog {
+            tokens_local: url("/apis/dataplaneToken/localUrl"),
+            admin_local: url("/apis/admin/localUrl"),
+            admin_public: url("/apis/admin/publicUrl"),
+        })
+    }
 }
 
 /// Whether the host of an address resolves to loopback addresses, and to nothing else.
@@ -52,15 +109,14 @@ fn is_this_machine(address: &str) -> Result<bool, Failure> {
 fn refusal(certificate_here: bool, tls_there: bool) -> Failure {
     let reason = match (certificate_here, tls_there) {
         (false, true) => "admin server in kuma-cp is configured with TLS and kumactl is not.",
-        (true, false) => "kumactl is configured with TLS and admin server in kuma-cp is not.",
+        (true, _) => "kumactl is configured with TLS and admin server in kuma-cp is not.",
         (false, false) => "both kumactl and admin server in kuma-cp are not configured with TLS.",
-        (true, true) => "this version of kumactl does not talk to the admin server over TLS yet.",
     };
     Failure::new(format!("kumactl is trying to access admin server in remote machine but: {reason}"))
         .note("There are three ways out:")
         .note("1. run kumactl on the machine where kuma-cp runs;")
         .note("2. forward ports 5681 and 5679 of that machine to this one (`ssh -L 5681:localhost:5681 -L 5679:localhost:5679 …`) and use http://localhost:5681 as the address;")
-        .note("3. in a later version, not in this one: TLS on both sides, with a certificate for the admin server of kuma-cp (KUMA_ADMIN_SERVER_PUBLIC_*), and one for kumactl (`kumactl config control-planes add` with --admin-client-cert and --admin-client-key).")
+        .note("3. configure TLS on both sides: make certificates with `kumactl generate tls-certificate`, give kuma-cp its own and that of this client (KUMA_ADMIN_SERVER_PUBLIC_*), and give kumactl its own (`kumactl config control-planes add` with --admin-client-cert and --admin-client-key).")
 }
 
 #[cfg(test)]

@@ -55,7 +55,7 @@ pub(crate) enum Command {
     Config(Config),
     /// Delete a resource
     Delete(Delete),
-    /// Generate dataplane tokens
+    /// Generate dataplane tokens, and certificates for access to the admin server
     #[command(subcommand)]
     Generate(Generate),
     /// List resources of a kind
@@ -137,6 +137,9 @@ pub(crate) struct AddControlPlane {
     /// File with the key of that certificate, in PEM
     #[arg(long, value_name = "FILE", requires = "admin_client_cert")]
     pub(crate) admin_client_key: Option<String>,
+    /// File with the certificate of the admin server or of the CA that signed it, in PEM; without it the server's identity is not checked
+    #[arg(long, value_name = "FILE", requires = "admin_client_cert")]
+    pub(crate) admin_server_cert: Option<String>,
 }
 
 /// `delete`
@@ -154,6 +157,34 @@ pub(crate) struct Delete {
 pub(crate) enum Generate {
     /// Generate the token that proves the identity of a dataplane
     DataplaneToken(DataplaneToken),
+    /// Generate a key and a self-signed certificate for access to an admin server from another machine
+    TlsCertificate(TlsCertificate),
+}
+
+/// `generate tls-certificate`
+#[derive(Debug, Args)]
+pub(crate) struct TlsCertificate {
+    /// Who is to show it: `server` is the admin server, `client` is kumactl
+    #[arg(long = "type", value_name = "TYPE", value_enum)]
+    pub(crate) holder: CertificateType,
+    /// File for the key
+    #[arg(long, value_name = "FILE", default_value = "key.pem")]
+    pub(crate) key_file: PathBuf,
+    /// File for the certificate
+    #[arg(long, value_name = "FILE", default_value = "cert.pem")]
+    pub(crate) cert_file: PathBuf,
+    /// Host name or address of the admin server, with --type=server; may be repeated, or hold several separated by commas
+    #[arg(long, value_name = "HOST", value_delimiter = ',')]
+    pub(crate) cp_hostname: Vec<String>,
+}
+
+/// Value of `--type`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CertificateType {
+    /// For kumactl.
+    Client,
+    /// For the admin server.
+    Server,
 }
 
 /// `generate dataplane-token`

@@ -8,7 +8,8 @@ use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::Value;
 use url::{Host, Url};
 
-use crate::config::parse_address;
+use crate::admin_tls;
+use crate::config::{AdminApi, parse_address};
 use crate::failure::Failure;
 
 /// Time for one call of the API.
@@ -24,6 +25,8 @@ pub(crate) struct Client {
     address: String,
     timeout: Duration,
     log: bool,
+    /// Path of the client certificate, if one is shown.
+    certificate: Option<String>,
 }
 
 /// Why a call gave no result.
@@ -35,6 +38,8 @@ pub(crate) enum CallError {
         address: String,
         /// What went wrong, at the bottom.
         reason: String,
+        /// What may help.
+        hint: String,
     },
     /// An answer that refuses.
     Refused(Refusal),
@@ -76,11 +81,33 @@ struct ErrorCause {
 impl Client {
     /// A client of the server at `address`; `log` reports every call on stderr.
     pub(crate) fn new(address: &str, timeout: Duration, log: bool) -> Result<Client, Failure> {
+        Client::build(address, timeout, log, http_client)
+    }
+
+    /// A client that shows a certificate.
+    pub(crate) fn with_certificate(
+        address: &str,
+        timeout: Duration,
+        log: bool,
+        credentials: &AdminApi,
+    ) -> Result<Client, Failure> {
+        let tls = admin_tls::client_config(credentials)?;
+        let mut client = Client::build(address, timeout, log, |url| http_client(url).tls_backend_preconfigured(tls))?;
+        client.certificate = Some(credentials.client_cert.clone());
+        Ok(client)
+    }
+
+    fn build(
+        address: &str,
+        timeout: Duration,
+        log: bool,
+        begin: impl FnOnce(&Url) -> reqwest::ClientBuilder,
+    ) -> Result<Client, Failure> {
         let base = parse_address(address)
             .map_err(|reason| Failure::new(format!("the address of the Control Plane is not valid: {reason}")))?;
-        let http = http_client(&base).timeout(timeout).redirect(reqwest::redirect::Policy::none()).build();
+        let http = begin(&base).timeout(timeout).redirect(reqwest::redirect::Policy::none()).build();
         let http = http.map_err(|error| Failure::new(format!("could not set up HTTP: {}", root_cause(&error))))?;
-        Ok(Client { http, base, address: address.to_owned(), timeout, log })
+        Ok(Client { http, base, address: address.to_owned(), timeout, log, certificate: None })
     }
 
     /// Reads JSON. `path` is given in segments, which are escaped.
@@ -151,7 +178,24 @@ impl Client {
         match answer {
             Ok((status, body)) if status.is_success() => Ok(body.into()),
             Ok((status, body)) => Err(CallError::Refused(Refusal::read(status, &body))),
-            Err(error) => Err(CallError::Unreachable { address: self.address.clone(), reason: self.reason(&error) }),
+            Err(error) => {
+                let (address, reason) = (self.address.clone(), self.reason(&error));
+                let hint = self.hint(&reason);
+                Err(CallError::Unreachable { address, reason, hint })
+            }
+        }
+    }
+
+    /// What a person may do about a server that does not answer.
+    fn hint(&self, reason: &str) -> String {
+        match &self.certificate {
+            Some(certificate) if reason.contains("received fatal alert") => format!(
+                "the admin server does not know this client: put {certificate} as a file *.pem into the folder that KUMA_ADMIN_SERVER_PUBLIC_CLIENT_CERTS_DIR of kuma-cp names"
+            ),
+            Some(_) if reason.contains("invalid peer certificate") => {
+                "the server is not the one whose certificate was given with --admin-server-cert".to_owned()
+            }
+            _ => "is kuma-cp running there? `kumactl config control-planes list` shows which one is active".to_owned(),
         }
     }
 
@@ -205,9 +249,8 @@ impl Refusal {
 impl From<CallError> for Failure {
     fn from(error: CallError) -> Failure {
         match error {
-            CallError::Unreachable { address, reason } => {
-                Failure::new(format!("could not connect to the Control Plane at {address}: {reason}"))
-                    .hint("is kuma-cp running there? `kumactl config control-planes list` shows which one is active")
+            CallError::Unreachable { address, reason, hint } => {
+                Failure::new(format!("could not connect to the Control Plane at {address}: {reason}")).hint(hint)
             }
             CallError::Garbled { address, reason } => {
                 Failure::new(format!("the server at {address} does not answer like a Control Plane: {reason}"))

@@ -27,6 +27,7 @@ pub(crate) async fn run(cli: Cli) -> Result<String, Failure> {
         Command::Config(command) => config::run(&session, command).await,
         Command::Delete(arguments) => delete::run(&session, arguments).await,
         Command::Generate(Generate::DataplaneToken(arguments)) => generate::dataplane_token(&session, arguments).await,
+        Command::Generate(Generate::TlsCertificate(arguments)) => generate::tls_certificate(arguments),
         Command::Get(arguments) => get::run(&session, arguments).await,
         Command::Inspect(Inspect::Dataplanes(arguments)) => inspect::dataplanes(&session, arguments).await,
         Command::Version { .. } => Ok(String::new()),

@@ -48,7 +48,7 @@ pub(crate) struct Credentials {
     pub(crate) admin_api: Option<AdminApi>,
 }
 
-/// Files with a client certificate and its key.
+/// Files with a client certificate and its key, and with what tells that the server is the right one.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub(crate) struct AdminApi {
@@ -58,12 +58,15 @@ pub(crate) struct AdminApi {
     /// Path of the key in PEM.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(crate) client_key: String,
+    /// Path of the admin server's certificate, or its CA's, in PEM. Files of the original have no such thing.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(crate) server_cert: String,
 }
 
 impl AdminApi {
     /// Neither certificate nor key.
     pub(crate) fn is_empty(&self) -> bool {
-        let AdminApi { client_cert, client_key } = self;
+        let AdminApi { client_cert, client_key, server_cert: _ } = self;
         client_cert.is_empty() && client_key.is_empty()
     }
 }

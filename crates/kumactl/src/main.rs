@@ -6,7 +6,9 @@
 //! Results go to stdout, everything else to stderr. Exit codes: 0, 1 for a failure, 2 for a command line that makes no sense.
 
 mod admin;
+mod admin_tls;
 mod age;
+mod certificate;
 mod cli;
 mod client;
 mod commands;

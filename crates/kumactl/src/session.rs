@@ -1,5 +1,6 @@
 //! What every command needs to know about this run.
 
+use crate::admin;
 use crate::cli::{Global, LogLevel};
 use crate::client::{API_TIMEOUT, Client};
 use crate::config::Configuration;
@@ -32,5 +33,10 @@ impl Session {
     /// A client of the HTTP API of the control plane in use.
     pub(crate) fn api(&self) -> Result<Client, Failure> {
         Client::new(self.configuration()?.active()?.address, API_TIMEOUT, self.log)
+    }
+
+    /// A client for writes to the control plane in use.
+    pub(crate) async fn writer(&self) -> Result<Client, Failure> {
+        admin::writer(self.configuration()?.active()?, self.log).await
     }
 }

@@ -34,7 +34,7 @@ pub(super) async fn run(session: &Session, arguments: Apply) -> Result<String, F
     let mut documents = check(&input.name, &rendered)?;
     // What belongs to a mesh is refused while the mesh is not there. The sort keeps the order otherwise.
     documents.sort_by_key(|checked| checked.kind.scope != Scope::Global);
-    send(&session.api()?, &input.name, &documents).await?;
+    send(&session.writer().await?, &input.name, &documents).await?;
     Ok(String::new())
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::admin_tls;
 use crate::cli::{AddControlPlane, Config, ControlPlanes};
 use crate::client::{CallError, Client};
 use crate::config::{AdminApi, Configuration, Context, Credentials, parse_address};
@@ -46,7 +47,8 @@ fn list(session: &Session) -> Result<String, Failure> {
 }
 
 async fn add(session: &Session, arguments: AddControlPlane) -> Result<String, Failure> {
-    let AddControlPlane { name, address, overwrite, admin_client_cert, admin_client_key } = arguments;
+    let AddControlPlane { name, address, overwrite, admin_client_cert, admin_client_key, admin_server_cert } =
+        arguments;
     let invalid = |reason: String| Failure::new(format!("Control Plane configuration is not valid: {reason}"));
     if name.trim().is_empty() {
         return Err(invalid("the name must not be empty".to_owned()));
@@ -59,8 +61,9 @@ async fn add(session: &Session, arguments: AddControlPlane) -> Result<String, Fa
         )));
     }
     let admin_api = AdminApi {
-        client_cert: admin_client_cert.unwrap_or_default(),
-        client_key: admin_client_key.unwrap_or_default(),
+        client_cert: absolute(admin_client_cert),
+        client_key: absolute(admin_client_key),
+        server_cert: absolute(admin_server_cert),
     };
     check_files(&admin_api)?;
     probe(&address, session.log).await?;
@@ -106,9 +109,18 @@ fn active(configuration: &Configuration) -> String {
     }
 }
 
-/// Fails on files that can't be read, and warns of a key that others can read.
+/// A path as later commands, which may run in other folders, can use it.
+fn absolute(path: Option<String>) -> String {
+    let path = path.unwrap_or_default();
+    match std::path::absolute(&path) {
+        Ok(absolute) if !path.is_empty() => absolute.display().to_string(),
+        _ => path,
+    }
+}
+
+/// Fails on files that can't be used, and warns of a key that others can read.
 fn check_files(admin_api: &AdminApi) -> Result<(), Failure> {
-    let AdminApi { client_cert, client_key } = admin_api;
+    let AdminApi { client_cert, client_key, server_cert: _ } = admin_api;
     for path in [client_cert, client_key].into_iter().filter(|path| !path.is_empty()) {
         let file = std::fs::File::open(path).and_then(|file| file.metadata());
         let metadata = file.map_err(|error| Failure::new(format!("could not read {path:?}: {error}")))?;
@@ -116,7 +128,7 @@ fn check_files(admin_api: &AdminApi) -> Result<(), Failure> {
             eprintln!("Warning: the key in {path:?} can be read by other users of this machine; `chmod 600` it");
         }
     }
-    Ok(())
+    if admin_api.is_empty() { Ok(()) } else { admin_tls::client_config(admin_api).map(drop) }
 }
 
 /// Asks whether an address is that of a control plane.

@@ -11,7 +11,7 @@ pub(super) async fn run(session: &Session, arguments: Delete) -> Result<String, 
     let Delete { kind, name } = arguments;
     let mut path = collection(kind, &session.mesh)?;
     path.push(segment(&name)?);
-    match session.api()?.delete(&path).await {
+    match session.writer().await?.delete(&path).await {
         Ok(()) => Ok(format!("deleted {} \"{name}\"\n", kind.name)),
         Err(CallError::Refused(refusal)) if refusal.is_not_found() => {
             Err(Failure::new(format!("there is no {} with name \"{name}\"", kind.name)))

@@ -1,7 +1,14 @@
 //! `kumactl generate`: what proves an identity.
 
+use std::fs::OpenOptions;
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::SystemTime;
+
 use crate::admin;
-use crate::cli::DataplaneToken;
+use crate::certificate::{Holder, SelfSigned, self_signed};
+use crate::cli::{CertificateType, DataplaneToken, TlsCertificate};
 use crate::failure::Failure;
 use crate::session::Session;
 
@@ -11,4 +18,43 @@ pub(super) async fn dataplane_token(session: &Session, arguments: DataplaneToken
     let configuration = session.configuration()?;
     let token = admin::dataplane_token(configuration.active()?, &dataplane, &session.mesh, session.log).await?;
     Ok(token.trim_end().to_owned())
+}
+
+/// Makes a key and a certificate for it, in two new files.
+pub(super) fn tls_certificate(arguments: TlsCertificate) -> Result<String, Failure> {
+    let TlsCertificate { holder, key_file, cert_file, cp_hostname } = arguments;
+    let holder = match (holder, cp_hostname.is_empty()) {
+        (CertificateType::Server, false) => Holder::Server(&cp_hostname),
+        (CertificateType::Client, true) => Holder::Client,
+        (CertificateType::Server, true) => {
+            return Err(Failure::new("--cp-hostname has to be specified with \"server\" type"));
+        }
+        (CertificateType::Client, false) => {
+            return Err(Failure::new("--cp-hostname cannot be used with \"client\" type"));
+        }
+    };
+    for (path, flag) in [(&key_file, "--key-file"), (&cert_file, "--cert-file")] {
+        if path.symlink_metadata().is_ok() {
+            return Err(Failure::new(format!("{} exists already", path.display()))
+                .hint(format!("remove it, or name another file with {flag}")));
+        }
+    }
+    let SelfSigned { cert_pem, key_pem } = self_signed(&holder, SystemTime::now())
+        .map_err(|reason| Failure::new(format!("could not make a certificate: {reason}")))?;
+    write_new(&key_file, &key_pem, 0o400)?;
+    write_new(&cert_file, &cert_pem, 0o644)?;
+    Ok(format!(
+        "Certificates generated\nKey was saved in: {}\nCert was saved in: {}\n",
+        key_file.display(),
+        cert_file.display()
+    ))
+}
+
+/// Writes a file that must not be there yet, as no link either.
+fn write_new(path: &Path, text: &str, mode: u32) -> Result<(), Failure> {
+    let opened = OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
+    opened.and_then(|mut file| file.write_all(text.as_bytes())).map_err(|error| {
+        let failure = Failure::new(format!("could not write {}: {error}", path.display()));
+        if error.kind() == ErrorKind::NotFound { failure.hint("make its folder first") } else { failure }
+    })
 }

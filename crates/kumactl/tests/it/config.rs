@@ -26,8 +26,9 @@ fn a_new_user_gets_a_configuration_of_their_own() {
 fn control_planes_are_added_switched_and_removed() {
     let control_plane = ControlPlane::start();
     let mut transcript = Transcript::of_new_user(&control_plane);
-    transcript.file("cert.pem", "");
-    transcript.file("key.pem", "");
+    transcript.run("generate tls-certificate --type=client");
+    let readable = std::fs::Permissions::from_mode(0o644);
+    std::fs::set_permissions(transcript.path("key.pem"), readable).expect("it is ours");
     transcript.run("config control-planes add --name one --address SERVER").run("config control-planes list");
     transcript.run("config control-planes add --name one --address SERVER/");
     transcript.run("config control-planes add --name one --address SERVER/ --overwrite --admin-client-cert cert.pem --admin-client-key key.pem");
