@@ -6,6 +6,7 @@ pub mod apps;
 pub mod control_plane;
 pub mod dataplane;
 pub mod documents;
+pub mod machine;
 pub mod ports;
 pub mod process;
 pub mod wait;

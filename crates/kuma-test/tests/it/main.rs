@@ -3,6 +3,7 @@
 mod bad_input;
 mod hitless;
 mod permissions;
+mod remote;
 mod restart;
 mod scene;
 mod walk;
