@@ -82,9 +82,9 @@ class Demo:
     def __init__(self):
         self.work = pathlib.Path(tempfile.mkdtemp(prefix="kuma-demo-"))
         self.processes = []
-        self.env = {**os.environ, "HOME": str(self.work), "KUMA_GENERAL_WORK_DIR": str(self.work / "state")}
-        for name in [name for name in self.env if name.startswith("KUMA_") and name != "KUMA_GENERAL_WORK_DIR"]:
-            del self.env[name]
+        mine = {"HOME": str(self.work), "TMPDIR": str(self.work), "KUMA_GENERAL_WORK_DIR": str(self.work / "state")}
+        # What the user has set for other control planes must not reach this one.
+        self.env = {name: value for name, value in os.environ.items() if not name.startswith("KUMA_")} | mine
 
     def start(self, name, *command):
         log = open(self.work / f"{name}.log", "wb")
@@ -229,7 +229,10 @@ Ctrl-C ends the demo and removes everything it made.""", flush=True)
 
 
 def main():
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    # Also where the shell that started us has it ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, lambda *_: sys.exit(0))
     check_ports()
     envoy = build()
     demo = Demo()
