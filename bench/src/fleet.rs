@@ -1,0 +1,370 @@
+//! Many simulated Envoys.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use http::HeaderValue;
+use rustc_hash::FxHashMap;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::connection::{self, Messages, Stream, Target};
+use crate::markers::Markers;
+use crate::names::Id;
+use crate::session::{Session, Shared, Variant};
+use crate::types::Type;
+use crate::wire::put_bytes;
+
+/// How long a client waits before it connects again: at random up to the first, doubled at each failure up to the last.
+/// Envoy's defaults are 500 ms and 30 s.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+
+/// What all clients of a fleet are like.
+#[derive(Clone)]
+pub(crate) struct Settings {
+    pub(crate) target: Target,
+    pub(crate) variant: Variant,
+    /// Node ids, with `{i}` for the number of the client.
+    pub(crate) node_id: String,
+    /// An encoded `google.protobuf.Struct`.
+    pub(crate) metadata: Vec<u8>,
+    /// How many extensions a Node lists. Envoy 1.40 has 516, which make 61 KB.
+    pub(crate) node_extensions: usize,
+}
+
+/// What went over the streams since the start.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct Totals {
+    pub(crate) messages: u64,
+    pub(crate) bytes: u64,
+    pub(crate) resources: u64,
+    pub(crate) resent: u64,
+    pub(crate) resent_bytes: u64,
+    pub(crate) removed: u64,
+}
+
+#[derive(Default)]
+struct Counters {
+    messages: AtomicU64,
+    bytes: AtomicU64,
+    resources: AtomicU64,
+    resent: AtomicU64,
+    resent_bytes: AtomicU64,
+    removed: AtomicU64,
+    connected: AtomicUsize,
+    /// Times of the last message, in microseconds since `Fleet::started`.
+    last_message: AtomicU64,
+}
+
+/// Clients, and what they have seen.
+pub(crate) struct Fleet {
+    settings: Settings,
+    started: Instant,
+    shared: Arc<Shared>,
+    pub(crate) markers: Markers,
+    counters: Counters,
+    clients: Vec<Arc<Client>>,
+    errors: Mutex<BTreeMap<String, u64>>,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
+    stopping: AtomicBool,
+}
+
+struct Client {
+    number: u32,
+    token: Option<HeaderValue>,
+    session: Mutex<Session>,
+    /// Since the start of the fleet, when it was first complete.
+    complete_at: OnceLock<Duration>,
+    /// Whether it has (again) all that it asks for on the present stream.
+    settled: AtomicBool,
+    connects: AtomicU64,
+    reads: watch::Sender<bool>,
+}
+
+impl Client {
+    fn session(&self) -> MutexGuard<'_, Session> {
+        self.session.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Fleet {
+    /// Starts clients with these numbers and tokens, all at once.
+    pub(crate) fn start(
+        settings: Settings,
+        shared: Arc<Shared>,
+        clients: Vec<(u32, Option<HeaderValue>)>,
+    ) -> Arc<Fleet> {
+        let node = |number: u32| -> Arc<[u8]> { node(&settings, number).into() };
+        let clients = clients.into_iter().map(|(number, token)| {
+            Arc::new(Client {
+                number,
+                token,
+                session: Mutex::new(Session::new(settings.variant, node(number), shared.clone())),
+                complete_at: OnceLock::new(),
+                settled: AtomicBool::new(false),
+                connects: AtomicU64::new(0),
+                reads: watch::Sender::new(true),
+            })
+        });
+        let clients: Vec<Arc<Client>> = clients.collect();
+        let fleet = Arc::new(Fleet {
+            started: Instant::now(),
+            shared,
+            markers: Markers::default(),
+            counters: Counters::default(),
+            errors: Mutex::default(),
+            tasks: Mutex::default(),
+            stopping: AtomicBool::new(false),
+            clients,
+            settings,
+        });
+        let run = |client: &Arc<Client>| tokio::spawn(fleet.clone().run(client.clone()));
+        let tasks = fleet.clients.iter().map(run).collect();
+        *fleet.tasks.lock().unwrap_or_else(PoisonError::into_inner) = tasks;
+        fleet
+    }
+
+    /// How many clients there are.
+    pub(crate) fn len(&self) -> usize {
+        self.clients.len()
+    }
+
+    /// What has been received so far.
+    pub(crate) fn totals(&self) -> Totals {
+        let counters = &self.counters;
+        Totals {
+            messages: counters.messages.load(Relaxed),
+            bytes: counters.bytes.load(Relaxed),
+            resources: counters.resources.load(Relaxed),
+            resent: counters.resent.load(Relaxed),
+            resent_bytes: counters.resent_bytes.load(Relaxed),
+            removed: counters.removed.load(Relaxed),
+        }
+    }
+
+    /// Why streams have ended, and how often.
+    pub(crate) fn errors(&self) -> BTreeMap<String, u64> {
+        self.errors.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Forgets the errors, because they were meant.
+    pub(crate) fn forgive(&self) {
+        self.errors.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// Streams that are open now.
+    pub(crate) fn connected(&self) -> usize {
+        self.counters.connected.load(Relaxed)
+    }
+
+    /// When each client first had all that it asked for, from the start of the fleet on; only of those that had.
+    pub(crate) fn first_complete(&self) -> Vec<Duration> {
+        self.clients.iter().filter_map(|client| client.complete_at.get().copied()).collect()
+    }
+
+    /// Waits until every client is connected and has all that it asks for.
+    pub(crate) async fn complete(&self, limit: Duration) -> anyhow::Result<()> {
+        let deadline = Instant::now() + limit;
+        loop {
+            let settled = self.clients.iter().filter(|client| client.settled.load(Relaxed)).count();
+            if settled == self.clients.len() && self.connected() >= self.len() {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                let laggard = self.clients.iter().find(|client| !client.settled.load(Relaxed));
+                let missing = laggard.map(|client| (client.number, client.session().missing()));
+                anyhow::bail!(
+                    "after {limit:?} only {settled} of {} clients are complete, {} connected; one of them waits for {missing:?}; {:?}",
+                    self.len(),
+                    self.connected(),
+                    self.errors()
+                );
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    /// Waits until nothing has come for a while.
+    pub(crate) async fn quiet(&self, quiet: Duration) {
+        loop {
+            let last = self.started + Duration::from_micros(self.counters.last_message.load(Relaxed));
+            let since = last.elapsed();
+            if since >= quiet {
+                return;
+            }
+            tokio::time::sleep(quiet - since).await;
+        }
+    }
+
+    /// How often a client has connected, at least and at most.
+    pub(crate) fn connects(&self) -> (u64, u64) {
+        let connects = || self.clients.iter().map(|client| client.connects.load(Relaxed));
+        (connects().min().unwrap_or_default(), connects().max().unwrap_or_default())
+    }
+
+    /// Whether a client with this number is to read its connection.
+    pub(crate) fn set_reading(&self, number: u32, reading: bool) {
+        for client in self.clients.iter().filter(|client| client.number == number) {
+            client.reads.send_replace(reading);
+        }
+    }
+
+    /// What each client holds, by its number.
+    pub(crate) fn holds(&self) -> BTreeMap<u32, FxHashMap<(Type, Id), Id>> {
+        self.clients.iter().map(|client| (client.number, client.session().holds())).collect()
+    }
+
+    /// Ends all streams.
+    pub(crate) async fn stop(&self) {
+        self.stopping.store(true, Relaxed);
+        let tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        for task in tasks {
+            task.abort();
+            let _ = task.await;
+        }
+    }
+
+    async fn run(self: Arc<Self>, client: Arc<Client>) {
+        let mut backoff = BACKOFF.0;
+        while !self.stopping.load(Relaxed) {
+            let began = Instant::now();
+            let ended = self.stream(&client).await;
+            client.settled.store(false, Relaxed);
+            let reason = match ended {
+                Ok(outcome) => outcome,
+                Err(error) => format!("{error:#}"),
+            };
+            *self.errors.lock().unwrap_or_else(PoisonError::into_inner).entry(reason).or_default() += 1;
+            if began.elapsed() > backoff {
+                backoff = BACKOFF.0;
+            }
+            tokio::time::sleep(backoff.mul_f64(rand::random())).await;
+            backoff = (2 * backoff).min(BACKOFF.1);
+        }
+    }
+
+    async fn stream(&self, client: &Client) -> anyhow::Result<String> {
+        let opened = connection::open(&self.settings.target, client.number, client.token.as_ref()).await?;
+        let Stream { mut connection, response, requests } = opened;
+        client.connects.fetch_add(1, Relaxed);
+        let mut exchange = std::pin::pin!(self.exchange(client, response, requests));
+        let mut reads = client.reads.subscribe();
+        loop {
+            tokio::select! {
+                biased;
+                Ok(()) = reads.changed() => {
+                    // Neither is polled: what the control plane sends stays in the socket.
+                    while !*reads.borrow_and_update() {
+                        reads.changed().await?;
+                    }
+                }
+                ended = connection.as_mut() => {
+                    ended.context("the connection failed")?;
+                    return Ok("the connection was closed".to_owned());
+                }
+                ended = exchange.as_mut() => return ended,
+            }
+        }
+    }
+
+    async fn exchange(
+        &self,
+        client: &Client,
+        response: h2::client::ResponseFuture,
+        mut stream: h2::SendStream<Bytes>,
+    ) -> anyhow::Result<String> {
+        let mut requests = Vec::new();
+        client.session().start(&mut requests);
+        for request in requests.drain(..) {
+            stream.send_data(request.into(), false)?;
+        }
+        let response = response.await.context("no response")?;
+        if response.headers().contains_key("grpc-status") || !response.status().is_success() {
+            return Ok(format!("refused: {} {}", response.status(), connection::status(response.headers())));
+        }
+        let _connected = Connected::new(&self.counters.connected);
+        if client.session().is_complete() {
+            client.settled.store(true, Relaxed);
+        }
+        let mut messages = Messages::new(response.into_body());
+        while let Some(message) = messages.next().await? {
+            let (received, complete) = {
+                let mut session = client.session();
+                let received = session
+                    .on_response(message, &mut requests)
+                    .map_err(|_| anyhow::anyhow!("a response that is no message"))?;
+                (received, session.is_complete())
+            };
+            let sighted = self.markers.sight(message, |name| received.names.contains(&name));
+            let counters = &self.counters;
+            counters.messages.fetch_add(1, Relaxed);
+            counters.bytes.fetch_add(message.len() as u64, Relaxed);
+            counters.resources.fetch_add(received.resources, Relaxed);
+            counters.resent.fetch_add(received.resent, Relaxed);
+            counters.resent_bytes.fetch_add(received.resent_bytes, Relaxed);
+            counters.removed.fetch_add(received.removed, Relaxed);
+            for request in requests.drain(..) {
+                stream.send_data(request.into(), false)?;
+            }
+            let now = Instant::now();
+            let since_start = now.duration_since(self.started);
+            counters.last_message.store(u64::try_from(since_start.as_micros()).unwrap_or(u64::MAX), Relaxed);
+            self.markers.arrived(client.number, sighted, now);
+            client.settled.store(complete, Relaxed);
+            if complete {
+                client.complete_at.get_or_init(|| since_start);
+            }
+        }
+        Ok(messages.outcome().await)
+    }
+
+    /// What clients share, for another fleet whose results are compared with this one's.
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// What all clients are like, and the numbers and tokens of each.
+    pub(crate) fn like(&self) -> (Settings, Vec<(u32, Option<HeaderValue>)>) {
+        let clients = self.clients.iter().map(|client| (client.number, client.token.clone())).collect();
+        (self.settings.clone(), clients)
+    }
+}
+
+/// Counts an open stream for as long as it lives.
+struct Connected<'a>(&'a AtomicUsize);
+
+impl Connected<'_> {
+    fn new(count: &AtomicUsize) -> Connected<'_> {
+        count.fetch_add(1, Relaxed);
+        Connected(count)
+    }
+}
+
+impl Drop for Connected<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+/// An encoded `envoy.config.core.v3.Node` as large as Envoy's.
+fn node(settings: &Settings, number: u32) -> Vec<u8> {
+    let mut node = Vec::new();
+    put_bytes(&mut node, 1, settings.node_id.replace("{i}", &number.to_string()).as_bytes());
+    put_bytes(&mut node, 2, b"xdsload");
+    if !settings.metadata.is_empty() {
+        put_bytes(&mut node, 3, &settings.metadata);
+    }
+    put_bytes(&mut node, 6, b"envoy");
+    for index in 0..settings.node_extensions {
+        let mut extension = Vec::new();
+        put_bytes(&mut extension, 1, format!("envoy.filters.of.some.kind.{index:06}").as_bytes());
+        put_bytes(&mut extension, 2, b"envoy.filters.of.some.category");
+        put_bytes(&mut extension, 5, b"envoy.extensions.filters.of.some.kind.v3.Config_");
+        put_bytes(&mut node, 9, &extension);
+    }
+    node
+}

@@ -1,0 +1,185 @@
+//! kuma-cp as a process, and what processes cost.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+
+/// How a kuma-cp is started.
+#[derive(Clone, Debug)]
+pub(crate) struct Launch {
+    pub(crate) program: PathBuf,
+    pub(crate) log_level: String,
+    /// Processors that it may run on, in taskset's words.
+    pub(crate) cpus: Option<String>,
+}
+
+/// Where its servers listen.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ports {
+    pub(crate) xds: u16,
+    admin: u16,
+    diagnostics: u16,
+    api: u16,
+    bootstrap: u16,
+}
+
+/// A running kuma-cp with a state folder of its own; killed when dropped.
+pub(crate) struct ControlPlane {
+    launch: Launch,
+    pub(crate) ports: Ports,
+    folder: tempfile::TempDir,
+    child: Child,
+    /// CPU seconds of its earlier lives.
+    spent: f64,
+}
+
+impl ControlPlane {
+    /// Starts one and waits until it is ready.
+    pub(crate) async fn start(launch: Launch) -> anyhow::Result<ControlPlane> {
+        let ports = Ports::free()?;
+        let folder = tempfile::tempdir()?;
+        let child = spawn(&launch, ports, folder.path())?;
+        let mut control_plane = ControlPlane { launch, ports, folder, child, spent: 0.0 };
+        control_plane.ready().await?;
+        Ok(control_plane)
+    }
+
+    /// Kills it as `kill -9` does.
+    pub(crate) fn kill(&mut self) -> anyhow::Result<()> {
+        self.spent += cpu_seconds(self.child.id()).unwrap_or_default();
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// Starts it again after it was killed, on the same ports and with the same state folder.
+    pub(crate) async fn restart(&mut self) -> anyhow::Result<()> {
+        self.child = spawn(&self.launch, self.ports, self.folder.path())?;
+        self.ready().await
+    }
+
+    /// CPU seconds of all its threads, in all its lives. The kernel tells it in steps of 10 ms.
+    pub(crate) fn cpu_seconds(&self) -> f64 {
+        self.spent + cpu_seconds(self.child.id()).unwrap_or_default()
+    }
+
+    /// Memory that it has in RAM now, in bytes.
+    pub(crate) fn rss(&self) -> u64 {
+        memory(self.child.id(), "VmRSS:")
+    }
+
+    /// The most that it had since [`ControlPlane::reset_peak`].
+    pub(crate) fn peak_rss(&self) -> u64 {
+        memory(self.child.id(), "VmHWM:")
+    }
+
+    /// Begins a new peak.
+    pub(crate) fn reset_peak(&self) {
+        // 5 resets the peak (proc(5)); without it the peak is that of its whole life.
+        let _ = std::fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5");
+    }
+
+    pub(crate) fn api_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.ports.api)
+    }
+
+    pub(crate) fn admin_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.ports.admin)
+    }
+
+    pub(crate) fn bootstrap_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.ports.bootstrap)
+    }
+
+    /// Lines of its log that are warnings or errors.
+    pub(crate) fn complaints(&self) -> Vec<String> {
+        let log = std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
+        log.lines().filter(|line| line.contains(" WARN ") || line.contains(" ERROR ")).map(str::to_owned).collect()
+    }
+
+    async fn ready(&mut self) -> anyhow::Result<()> {
+        let url = format!("http://127.0.0.1:{}/ready", self.ports.diagnostics);
+        let http = reqwest::Client::builder().no_proxy().build()?;
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            if http.get(&url).send().await.is_ok_and(|response| response.status().is_success()) {
+                return Ok(());
+            }
+            if self.child.try_wait()?.is_some() || Instant::now() > deadline {
+                let log = std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
+                bail!("kuma-cp did not become ready:\n{log}");
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+}
+
+impl Drop for ControlPlane {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Ports {
+    fn free() -> anyhow::Result<Ports> {
+        // All at once, so that they differ.
+        let listeners: Vec<TcpListener> =
+            (0..5).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<std::io::Result<_>>()?;
+        let ports: Vec<u16> =
+            listeners.iter().map(|listener| Ok(listener.local_addr()?.port())).collect::<std::io::Result<_>>()?;
+        let [xds, admin, diagnostics, api, bootstrap] = ports[..] else { bail!("not five ports") };
+        Ok(Ports { xds, admin, diagnostics, api, bootstrap })
+    }
+}
+
+fn spawn(launch: &Launch, ports: Ports, folder: &Path) -> anyhow::Result<Child> {
+    let log = std::fs::File::options().create(true).append(true).open(folder.join("log"))?;
+    let mut command = match &launch.cpus {
+        Some(cpus) => {
+            let mut command = Command::new("taskset");
+            command.args(["-c", cpus]).arg(&launch.program);
+            command
+        }
+        None => Command::new(&launch.program),
+    };
+    command
+        .args(["--log-level", &launch.log_level, "run"])
+        .env("HOME", folder)
+        .env("KUMA_GENERAL_WORK_DIR", folder.join("state"))
+        .env("KUMA_XDS_SERVER_GRPC_PORT", ports.xds.to_string())
+        .env("KUMA_XDS_SERVER_DIAGNOSTICS_PORT", ports.diagnostics.to_string())
+        .env("KUMA_ADMIN_SERVER_LOCAL_PORT", ports.admin.to_string())
+        .env("KUMA_API_SERVER_PORT", ports.api.to_string())
+        .env("KUMA_BOOTSTRAP_SERVER_PORT", ports.bootstrap.to_string())
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .spawn()
+        .with_context(|| format!("cannot start {}", launch.program.display()))
+}
+
+/// CPU seconds of this process.
+pub(crate) fn own_cpu_seconds() -> f64 {
+    cpu_seconds(std::process::id()).unwrap_or_default()
+}
+
+/// utime and stime, fields 14 and 15 of proc_pid_stat(5).
+fn cpu_seconds(pid: u32) -> Option<f64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name, which may hold anything, ends at the last parenthesis; the next field is the third.
+    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(11);
+    let mut ticks = || fields.next()?.parse::<u64>().ok();
+    let sum = ticks()? + ticks()?;
+    Some(sum as f64 / rustix::param::clock_ticks_per_second() as f64)
+}
+
+fn memory(pid: u32, what: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix(what));
+    let kilobytes = line.and_then(|line| line.split_ascii_whitespace().next()?.parse::<u64>().ok());
+    1024 * kilobytes.unwrap_or_default()
+}
