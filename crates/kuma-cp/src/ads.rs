@@ -16,7 +16,7 @@ use crate::engine::{Engine, OpenStream, StreamId};
 use crate::insights::{Insights, SubscriptionHandle};
 
 /// Name of the secret with a proxy's own certificate.
-const IDENTITY_CERT: &str = "identity_cert";
+pub(crate) const IDENTITY_CERT: &str = "identity_cert";
 
 /// Decides who may open a stream, and connects streams with the engine.
 pub struct Ads {

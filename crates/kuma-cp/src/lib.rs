@@ -17,4 +17,5 @@ pub mod lifecycle;
 mod listeners;
 pub mod mesh_ca;
 pub mod run;
+pub mod sds;
 pub mod state_folder;

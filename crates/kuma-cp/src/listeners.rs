@@ -12,6 +12,8 @@ use crate::config::{AdminServer, Config};
 pub struct Addresses {
     /// xDS for proxies.
     pub xds: SocketAddr,
+    /// SDS for Envoys that are configured by hand.
+    pub sds: SocketAddr,
     /// Admin, for this machine.
     pub admin: SocketAddr,
     /// Admin over mutual TLS; may be the same listener as `admin`.
@@ -26,6 +28,7 @@ pub struct Addresses {
 
 pub(crate) struct Listeners {
     pub(crate) xds: TcpListener,
+    pub(crate) sds: TcpListener,
     pub(crate) admin: AdminListeners,
     pub(crate) diagnostics: TcpListener,
     pub(crate) api: TcpListener,
@@ -47,6 +50,7 @@ impl Listeners {
     pub(crate) async fn bind(config: &mut Config) -> anyhow::Result<Listeners> {
         let listeners = Listeners {
             xds: everywhere(config.xds_server.grpc_port, "xdsServer.grpcPort (KUMA_XDS_SERVER_GRPC_PORT)").await?,
+            sds: everywhere(config.sds_server.grpc_port, "sdsServer.grpcPort (KUMA_SDS_SERVER_GRPC_PORT)").await?,
             admin: AdminListeners::bind(&config.admin_server).await?,
             diagnostics: everywhere(
                 config.xds_server.diagnostics_port,
@@ -59,6 +63,7 @@ impl Listeners {
         };
         let addresses = listeners.addresses()?;
         config.xds_server.grpc_port = addresses.xds.port();
+        config.sds_server.grpc_port = addresses.sds.port();
         config.xds_server.diagnostics_port = addresses.diagnostics.port();
         config.admin_server.local.port = addresses.admin.port();
         if let Some(public) = addresses.public_admin {
@@ -80,6 +85,7 @@ impl Listeners {
         };
         Ok(Addresses {
             xds: self.xds.local_addr()?,
+            sds: self.sds.local_addr()?,
             admin,
             public_admin,
             diagnostics: self.diagnostics.local_addr()?,

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use kuma_ca::{TokenVerifier, XdsCa};
 use kuma_model::{DataplaneInsight, Resource as _, decode_spec};
 use kuma_store::{MemoryStore, Store};
-use kuma_xds::server::{Routes, Server};
+use kuma_xds::server::{Routes, Server, Service};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -27,6 +27,7 @@ use crate::insights::Insights;
 pub use crate::listeners::Addresses;
 use crate::listeners::{AdminListeners, Listeners};
 use crate::mesh_ca::{FreshRoots, KeptRoots, MeshAuthority};
+use crate::sds::Sds;
 use crate::state_folder::StateFolder;
 use crate::{admin, api, bootstrap, diagnostics, identity, lifecycle};
 
@@ -150,6 +151,8 @@ pub async fn start(mut config: Config, home: Option<&Path>) -> anyhow::Result<Ru
     let reports = ads.clone();
     let routes =
         Routes::new().with(lifecycle::METHOD, move |peer, request| lifecycle::report(reports.clone(), peer, request));
+    let sds = Server::new(Arc::new(Sds(ads.clone()))).service(Service::SECRETS).tls(tls.clone());
+    running.spawn("the SDS server", sds.serve(listeners.sds, cancel.clone()));
     let xds = Server::new(ads).routes(routes).tls(tls);
     running.spawn("the xDS server", xds.serve(listeners.xds, cancel.clone()));
     let http = |name, listener, router, security| {
@@ -177,7 +180,7 @@ pub async fn start(mut config: Config, home: Option<&Path>) -> anyhow::Result<Ru
     running.spawn("the diagnostics server", http("diagnostics", listeners.diagnostics, diagnostics, Security::Plain));
     readiness.set(true);
     tracing::info!(
-        api = %addresses.api, xds = %addresses.xds, admin = %addresses.admin, bootstrap = %addresses.bootstrap,
+        api = %addresses.api, xds = %addresses.xds, sds = %addresses.sds, admin = %addresses.admin, bootstrap = %addresses.bootstrap,
         diagnostics = %addresses.diagnostics, "ready"
     );
     Ok(running)

@@ -19,6 +19,7 @@ pub struct ControlPlane {
 #[derive(Clone, Copy)]
 struct Ports {
     xds: u16,
+    sds: u16,
     admin: u16,
     diagnostics: u16,
     api: u16,
@@ -36,6 +37,7 @@ impl ControlPlane {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let ports = Ports {
             xds: free_port(),
+            sds: free_port(),
             admin: free_port(),
             diagnostics: free_port(),
             api: free_port(),
@@ -89,6 +91,16 @@ impl ControlPlane {
     /// The port of its xDS server.
     pub fn xds_port(&self) -> u16 {
         self.ports.xds
+    }
+
+    /// The port of its SDS server.
+    pub fn sds_port(&self) -> u16 {
+        self.ports.sds
+    }
+
+    /// Where its diagnostics are.
+    pub fn diagnostics_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.ports.diagnostics)
     }
 
     /// Writes a document over the HTTP API.
@@ -179,6 +191,7 @@ fn run(ports: Ports, env: &[(String, String)], folder: &Path) -> Process {
         .env("HOME", folder)
         .env("KUMA_GENERAL_WORK_DIR", folder.join("state"))
         .env("KUMA_XDS_SERVER_GRPC_PORT", ports.xds.to_string())
+        .env("KUMA_SDS_SERVER_GRPC_PORT", ports.sds.to_string())
         .env("KUMA_XDS_SERVER_DIAGNOSTICS_PORT", ports.diagnostics.to_string())
         .env("KUMA_ADMIN_SERVER_LOCAL_PORT", ports.admin.to_string())
         .env("KUMA_API_SERVER_PORT", ports.api.to_string())

@@ -20,6 +20,17 @@ pub(super) struct Identity {
     pub(super) renew_at: SystemTime,
 }
 
+impl Identity {
+    /// Whether it is what this CA makes for this Dataplane: its services may have changed.
+    pub(super) fn fits(&self, root: &Root, mesh: &str, dataplane: &MeshDataplane) -> bool {
+        self.inputs == root.identity_inputs(mesh, &services(dataplane))
+    }
+}
+
+fn services(dataplane: &MeshDataplane) -> BTreeSet<&str> {
+    dataplane.services.iter().map(|service| service.as_ref()).collect()
+}
+
 /// What a certificate is made of.
 pub(super) struct Issuing<'a> {
     pub(super) root: &'a Root,
@@ -41,7 +52,7 @@ impl Issuing<'_> {
         current: Option<Identity>,
         reported: Option<&str>,
     ) -> Result<Identity, kuma_ca::CaError> {
-        let services: BTreeSet<&str> = dataplane.services.iter().map(|service| service.as_ref()).collect();
+        let services = services(dataplane);
         let inputs = self.root.identity_inputs(self.mesh, &services);
         if let Some(current) = current
             && current.inputs == inputs

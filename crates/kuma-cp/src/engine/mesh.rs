@@ -417,7 +417,11 @@ impl MeshEngine {
         };
         for name in concerned {
             // A mesh-wide change may alter whether a stream is held, even where the configuration stays.
-            if self.plan(&name) || matches!(affected, Affected::All) || self.snapshot.dataplane(&name).is_none() {
+            if self.plan(&name)
+                || matches!(affected, Affected::All)
+                || self.snapshot.dataplane(&name).is_none()
+                || self.has_outdated_identity(&name)
+            {
                 let ids: Vec<StreamId> =
                     self.proxies.get(&name).map(|proxy| proxy.streams.iter().copied().collect()).unwrap_or_default();
                 for id in ids {
@@ -425,6 +429,15 @@ impl MeshEngine {
                 }
             }
         }
+    }
+
+    /// Whether a proxy holds a certificate with other services than its Dataplane has, which nothing else may tell: a name
+    /// alone changes no listener.
+    fn has_outdated_identity(&self, name: &str) -> bool {
+        let (Some(dataplane), Some(root)) = (self.snapshot.dataplane(name), &self.root) else { return false };
+        let streams = self.proxies.get(name).into_iter().flat_map(|proxy| &proxy.streams);
+        let mut identities = streams.filter_map(|id| self.streams.get(id)?.identity.as_ref());
+        identities.any(|identity| !identity.fits(root, &self.snapshot.name, dataplane))
     }
 
     /// Makes the configuration of a connected proxy anew. Returns whether it changed.

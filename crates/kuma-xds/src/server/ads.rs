@@ -10,6 +10,7 @@ use futures_util::Stream;
 use http::HeaderMap;
 use http_body::{Body, Frame};
 use hyper::body::Incoming;
+use tokio::sync::watch;
 use tokio::time::Sleep;
 use tokio_stream::wrappers::WatchStream;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
@@ -39,9 +40,14 @@ pub(super) struct AdsBody<A: Authority> {
 }
 
 enum Phase<A: Authority> {
-    Opening(Box<Opening<A>>),
+    Opening(Box<Waiting<A>>),
     Open(Open<A::Stream>),
     Ended,
+}
+
+struct Waiting<A> {
+    opening: Opening<A>,
+    session: Session,
 }
 
 /// What is needed until the first message came.
@@ -68,6 +74,7 @@ impl<A> Opening<A> {
 impl<A: Authority> AdsBody<A> {
     pub(super) fn new(
         variant: Variant,
+        session: Session,
         requests: Incoming,
         opening: Opening<A>,
         shutdown: CancellationToken,
@@ -77,7 +84,7 @@ impl<A: Authority> AdsBody<A> {
             requests,
             decoder: FrameDecoder::new(MAX_REQUEST),
             shutdown: Box::pin(shutdown.cancelled_owned()),
-            phase: Phase::Opening(Box::new(opening)),
+            phase: Phase::Opening(Box::new(Waiting { opening, session })),
         }
     }
 
@@ -105,8 +112,8 @@ impl<A: Authority> AdsBody<A> {
         }
         self.read(cx)?;
         match &mut self.phase {
-            Phase::Opening(opening) => {
-                ready!(opening.deadline.as_mut().poll(cx));
+            Phase::Opening(waiting) => {
+                ready!(waiting.opening.deadline.as_mut().poll(cx));
                 let message = "the first request did not come in time";
                 Poll::Ready(Err(Status::new(Code::DeadlineExceeded, message)))
             }
@@ -142,28 +149,35 @@ impl<A: Authority> AdsBody<A> {
 
     fn on_message(&mut self, message: &Bytes) -> Result<(), Status> {
         let request = Request::decode(self.variant, message)?;
-        if let Phase::Opening(opening) = &self.phase {
-            let open = opening.open(self.variant, &request)?;
-            self.phase = Phase::Open(open);
+        if let Phase::Opening(waiting) = &mut self.phase {
+            let (handler, states) = waiting.opening.open(self.variant, &request)?;
+            let session = std::mem::replace(&mut waiting.session, Session::new(self.variant));
+            self.phase = Phase::Open(Open { session, states: WatchStream::new(states), handler });
         }
         if let Phase::Open(open) = &mut self.phase {
             let mut events = Vec::new();
             let taken = open.session.on_request(request, &mut events);
             open.deliver(events);
             taken?;
+            if let Some(status) = open.handler.refusal() {
+                return Err(status);
+            }
         }
         Ok(())
     }
 }
 
 impl<A: Authority> Opening<A> {
-    fn open(&self, variant: Variant, request: &Request) -> Result<Open<A::Stream>, Status> {
+    fn open(
+        &self,
+        variant: Variant,
+        request: &Request,
+    ) -> Result<(A::Stream, watch::Receiver<StreamState>), Status> {
         let node = request
             .node()
             .filter(|node| !node.id.is_empty())
             .ok_or_else(|| Status::new(Code::InvalidArgument, "the first request must name its node"))?;
-        let (handler, states) = self.authority.open(&self.peer, &self.headers, node, variant)?;
-        Ok(Open { session: Session::new(variant), states: WatchStream::new(states), handler })
+        self.authority.open(&self.peer, &self.headers, node, variant)
     }
 }
 

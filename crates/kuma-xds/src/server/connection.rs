@@ -21,9 +21,8 @@ use tokio_util::task::TaskTracker;
 
 use super::ads::{AdsBody, Opening};
 use super::body::ResponseBody;
-use super::{Authority, Context, DELTA_PATH, Peer, STREAM_PATH};
+use super::{Authority, Context, Peer};
 use crate::grpc::{CONTENT_TYPE_GRPC, Code, Status};
-use crate::session::Variant;
 
 /// How often an idle connection is asked whether its peer is still there.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
@@ -137,16 +136,13 @@ async fn respond<A: Authority>(
     peer: Peer,
     request: Request<Incoming>,
 ) -> Result<Response<ResponseBody<A>>, Infallible> {
-    let variant = match request.uri().path() {
-        STREAM_PATH => Variant::Sotw,
-        DELTA_PATH => Variant::Delta,
-        path => {
-            let response = match context.routes.get(path) {
-                Some(handler) => handler(peer, request).await,
-                None => Status::new(Code::Unimplemented, "there is no such method").into_response(),
-            };
-            return Ok(response.map(ResponseBody::Other));
-        }
+    let path = request.uri().path();
+    let Some(variant) = context.service.variant(path) else {
+        let response = match context.routes.get(path) {
+            Some(handler) => handler(peer, request).await,
+            None => Status::new(Code::Unimplemented, "there is no such method").into_response(),
+        };
+        return Ok(response.map(ResponseBody::Other));
     };
     let admitted = check_call(request.method(), request.headers())
         .and_then(|()| context.authority.admit(&peer, request.headers()));
@@ -155,7 +151,8 @@ async fn respond<A: Authority>(
     }
     let (parts, requests) = request.into_parts();
     let opening = Opening::new(context.authority.clone(), peer, parts.headers);
-    let body = AdsBody::new(variant, requests, opening, context.shutdown.clone());
+    let session = context.service.session(variant);
+    let body = AdsBody::new(variant, session, requests, opening, context.shutdown.clone());
     let mut response = Response::new(ResponseBody::Ads(Box::new(body)));
     response.headers_mut().insert(CONTENT_TYPE, CONTENT_TYPE_GRPC);
     Ok(response)

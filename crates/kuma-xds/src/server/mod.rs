@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use envoy_api::ResourceType;
 use http::{HeaderMap, Request, Response};
 use hyper::body::Incoming;
 use tokio::net::TcpListener;
@@ -23,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::grpc::{BoxBody, Status};
-use crate::session::{Event, StreamState, Variant};
+use crate::session::{Event, Session, StreamState, Variant};
 use crate::wire::Node;
 
 /// The path of the state-of-the-world variant.
@@ -31,6 +32,44 @@ pub const STREAM_PATH: &str = "/envoy.service.discovery.v3.AggregatedDiscoverySe
 
 /// The path of the incremental variant.
 pub const DELTA_PATH: &str = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources";
+
+/// The methods of one discovery service.
+#[derive(Clone, Copy, Debug)]
+pub struct Service {
+    /// The path of its state-of-the-world variant.
+    pub stream: &'static str,
+    /// The path of its incremental variant.
+    pub delta: &'static str,
+    /// The only type that it carries; `None`: all.
+    only: Option<ResourceType>,
+}
+
+impl Service {
+    /// The AggregatedDiscoveryService: all types on one stream.
+    pub const ADS: Service = Service { stream: STREAM_PATH, delta: DELTA_PATH, only: None };
+
+    /// The SecretDiscoveryService.
+    pub const SECRETS: Service = Service {
+        stream: "/envoy.service.secret.v3.SecretDiscoveryService/StreamSecrets",
+        delta: "/envoy.service.secret.v3.SecretDiscoveryService/DeltaSecrets",
+        only: Some(ResourceType::Secret),
+    };
+
+    fn variant(&self, path: &str) -> Option<Variant> {
+        match path {
+            path if path == self.stream => Some(Variant::Sotw),
+            path if path == self.delta => Some(Variant::Delta),
+            _ => None,
+        }
+    }
+
+    fn session(&self, variant: Variant) -> Session {
+        match self.only {
+            Some(resource_type) => Session::of_type(variant, resource_type),
+            None => Session::new(variant),
+        }
+    }
+}
 
 /// How long streams and connections have to end by themselves after a shutdown began.
 const GRACE: Duration = Duration::from_secs(5);
@@ -70,6 +109,11 @@ pub trait Authority: Send + Sync + 'static {
 pub trait StreamHandler: Send + 'static {
     /// Takes an event.
     fn on_event(&mut self, event: Event);
+
+    /// Why the stream has to end, if an event was such that it has to. Asked after the events of each request.
+    fn refusal(&mut self) -> Option<Status> {
+        None
+    }
 }
 
 /// Answers the requests of one path.
@@ -115,6 +159,7 @@ impl Routes {
 /// The server; see [`Server::serve`].
 pub struct Server<A> {
     authority: Arc<A>,
+    service: Service,
     routes: Routes,
     tls: Option<watch::Receiver<Arc<rustls::ServerConfig>>>,
 }
@@ -122,7 +167,14 @@ pub struct Server<A> {
 impl<A: Authority> Server<A> {
     /// A server of plain HTTP/2, for ADS only.
     pub fn new(authority: Arc<A>) -> Server<A> {
-        Server { authority, routes: Routes::new(), tls: None }
+        Server { authority, service: Service::ADS, routes: Routes::new(), tls: None }
+    }
+
+    /// Serves this service instead of ADS.
+    #[must_use]
+    pub fn service(mut self, service: Service) -> Server<A> {
+        self.service = service;
+        self
     }
 
     /// Takes further paths.
@@ -145,6 +197,7 @@ impl<A: Authority> Server<A> {
     pub async fn serve(self, listener: TcpListener, shutdown: CancellationToken) {
         let context = Arc::new(Context {
             authority: self.authority,
+            service: self.service,
             routes: self.routes,
             tls: self.tls,
             tasks: TaskTracker::new(),
@@ -178,6 +231,7 @@ impl<A: Authority> Server<A> {
 /// What all connections of a server share.
 struct Context<A> {
     authority: Arc<A>,
+    service: Service,
     routes: Routes,
     tls: Option<watch::Receiver<Arc<rustls::ServerConfig>>>,
     /// Connections and the bodies that hyper drives for them.

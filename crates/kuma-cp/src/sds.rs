@@ -1,0 +1,122 @@
+//! The secret discovery service (5677): the certificates of a mesh for any Envoy that somebody has configured by hand.
+//!
+//! Our own proxies get their secrets on their one aggregated stream. Here a dataplane token is always required, and it opens
+//! two names and no other: `mesh_ca`, and `identity_cert` of the token's own Dataplane. Where the mesh has no mTLS, both stay
+//! unanswered until it has.
+
+use std::sync::Arc;
+
+use http::HeaderMap;
+use kuma_ca::Claims;
+use kuma_xds::grpc::{Code, Status};
+use kuma_xds::server::{Authority, Peer, StreamHandler};
+use kuma_xds::{Event, Node, StreamState, Variant};
+use tokio::sync::watch;
+
+use crate::ads::{Ads, IDENTITY_CERT, check_claims, parse_node_id};
+use crate::engine::{Engine, OpenStream, StreamId};
+
+/// Name of the secret with the roots of the mesh.
+const MESH_CA: &str = "mesh_ca";
+
+/// Decides who may ask for secrets.
+pub struct Sds(pub Arc<Ads>);
+
+impl Sds {
+    fn claims(&self, peer: &Peer, headers: &HeaderMap) -> Result<Claims, Status> {
+        let claims = self.0.claims(peer, headers)?;
+        claims.ok_or_else(|| {
+            Status::new(Code::Unauthenticated, "a dataplane token is required: metadata `authorization`")
+        })
+    }
+}
+
+impl Authority for Sds {
+    type Stream = SdsStream;
+
+    fn admit(&self, peer: &Peer, headers: &HeaderMap) -> Result<(), Status> {
+        self.claims(peer, headers).map(drop)
+    }
+
+    fn open(
+        &self,
+        peer: &Peer,
+        headers: &HeaderMap,
+        node: &Node,
+        _: Variant,
+    ) -> Result<(SdsStream, watch::Receiver<StreamState>), Status> {
+        let claims = self.claims(peer, headers)?;
+        let Some((mesh, name)) = parse_node_id(&node.id) else {
+            return Err(Status::new(Code::InvalidArgument, "node.id has to be <mesh>.<name of the Dataplane>"));
+        };
+        check_claims(Some(&claims), mesh, name)?;
+        let (mesh, proxy): (Arc<str>, Arc<str>) = (Arc::from(mesh), Arc::from(name));
+        let (state, receiver) = watch::channel(StreamState::Hold);
+        let engine = self.0.engine.clone();
+        let id = engine.next_stream();
+        let stream = OpenStream {
+            id,
+            proxy: proxy.clone(),
+            authenticated: true,
+            encrypted: peer.tls,
+            address: peer.address.ip(),
+            returning: false,
+            state,
+            // There is no insight of it: it says nothing about what the Dataplane's own proxy does.
+            warnings: Box::new(|_| {}),
+        };
+        Ok((SdsStream { id, mesh, proxy, opening: Some(stream), engine, refusal: None }, receiver))
+    }
+}
+
+/// One stream of secrets. Dropped when the stream ends.
+pub struct SdsStream {
+    id: StreamId,
+    mesh: Arc<str>,
+    proxy: Arc<str>,
+    /// What the engine is told with the first event.
+    opening: Option<OpenStream>,
+    engine: Arc<Engine>,
+    refusal: Option<Status>,
+}
+
+impl StreamHandler for SdsStream {
+    fn on_event(&mut self, event: Event) {
+        if let Event::Subscribed { subscriptions, .. } = &event
+            && let Some(foreign) = subscriptions.iter().find(|one| !matches!(&*one.name, MESH_CA | IDENTITY_CERT))
+        {
+            tracing::warn!(mesh = %self.mesh, dataplane = %self.proxy, name = %foreign.name, "refused a secret");
+            let text = format!("this stream may ask for {MESH_CA} and {IDENTITY_CERT} alone");
+            self.refusal = Some(Status::new(Code::PermissionDenied, text));
+            return;
+        }
+        if let Some(mut stream) = self.opening.take() {
+            stream.returning = matches!(event, Event::Reported { .. });
+            self.engine.open(&self.mesh, stream);
+        }
+        match event {
+            Event::Reported { resource_type, versions } => {
+                self.engine.reported(&self.mesh, self.id, resource_type, versions);
+            }
+            Event::Subscribed { subscriptions, .. } => {
+                if subscriptions.iter().any(|subscription| &*subscription.name == IDENTITY_CERT) {
+                    self.engine.wants_identity(&self.mesh, self.id);
+                }
+            }
+            Event::Nacked { message, .. } => {
+                tracing::warn!(mesh = %self.mesh, dataplane = %self.proxy, %message, "a client refused its secrets");
+            }
+            _ => {}
+        }
+    }
+
+    fn refusal(&mut self) -> Option<Status> {
+        self.refusal.take()
+    }
+}
+
+impl Drop for SdsStream {
+    fn drop(&mut self) {
+        self.engine.close(&self.mesh, self.id);
+    }
+}
