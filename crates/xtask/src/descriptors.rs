@@ -8,10 +8,16 @@ use std::collections::BTreeMap;
 use prost::Message;
 use prost_types::FileDescriptorProto;
 
+/// A file descriptor, and the bytes that it was read from: they also hold the options that extend protobuf's own.
+pub(crate) struct File<'a> {
+    pub(crate) descriptor: FileDescriptorProto,
+    pub(crate) bytes: &'a [u8],
+}
+
 /// Every file descriptor in the binary, by the name of its file.
-pub(crate) fn scan(binary: &[u8]) -> BTreeMap<String, FileDescriptorProto> {
+pub(crate) fn scan(binary: &[u8]) -> BTreeMap<String, File<'_>> {
     const SUFFIX: &[u8] = b".proto";
-    let mut files: BTreeMap<String, FileDescriptorProto> = BTreeMap::new();
+    let mut files: BTreeMap<String, File<'_>> = BTreeMap::new();
     let mut position = 0;
     while let Some(found) = find(&binary[position..], SUFFIX) {
         let end_of_name = position + found + SUFFIX.len();
@@ -19,13 +25,14 @@ pub(crate) fn scan(binary: &[u8]) -> BTreeMap<String, FileDescriptorProto> {
         let Some(start) = start_of_file(binary, end_of_name) else {
             continue;
         };
-        let Ok(file) = FileDescriptorProto::decode(&binary[start..end_of_file(binary, start)]) else {
+        let bytes = &binary[start..end_of_file(binary, start)];
+        let Ok(descriptor) = FileDescriptorProto::decode(bytes) else {
             continue;
         };
-        let known = files.get(file.name()).map_or(0, FileDescriptorProto::encoded_len);
+        let known = files.get(descriptor.name()).map_or(0, |file| file.bytes.len());
         // The name alone (in a list of dependencies, say) reads as a tiny descriptor: the longest is the real one.
-        if file.encoded_len() > known {
-            files.insert(file.name().to_owned(), file);
+        if bytes.len() > known {
+            files.insert(descriptor.name().to_owned(), File { descriptor, bytes });
         }
     }
     files

@@ -1,4 +1,4 @@
-//! `cargo xtask gen`: from an Envoy binary to the sources of `envoy-api`.
+//! `cargo xtask gen`: from an Envoy binary to the sources of `envoy-api` and the descriptors of `envoy-raw`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -20,11 +20,14 @@ const WELL_KNOWN: [&str; 6] = [
     "google/protobuf/wrappers.proto",
 ];
 
-/// Writes `crates/envoy-api/src/generated`.
+/// Writes `crates/envoy-api/src/generated` and `crates/envoy-raw/src/descriptors.bin.zz`.
 pub(crate) fn run(envoy: &Path) -> Result<()> {
     let binary = fs::read(envoy).with_context(|| format!("cannot read {}", envoy.display()))?;
-    let files = descriptors::scan(&binary);
-    ensure!(!files.is_empty(), "{} carries no message descriptors", envoy.display());
+    let scanned = descriptors::scan(&binary);
+    ensure!(!scanned.is_empty(), "{} carries no message descriptors", envoy.display());
+    whole(&scanned)?;
+    let files: BTreeMap<String, FileDescriptorProto> =
+        scanned.into_iter().map(|(name, file)| (name, file.descriptor)).collect();
     let pruned = prune::prune(&files, subset::ROOTS)?;
     let (messages, fields) = prune::count(&pruned)?;
     let set = self_contained(pruned, &files);
@@ -52,6 +55,28 @@ pub(crate) fn run(envoy: &Path) -> Result<()> {
         files.len(),
         target.strip_prefix(root()).unwrap_or(&target).display()
     );
+    Ok(())
+}
+
+/// All files as they are in the binary, byte for byte (the rules of protoc-gen-validate are options that protobuf itself
+/// does not know), as one `FileDescriptorSet` compressed by zlib.
+fn whole(files: &BTreeMap<String, descriptors::File<'_>>) -> Result<()> {
+    const BEST: u8 = 10;
+    for (name, file) in files {
+        for import in &file.descriptor.dependency {
+            ensure!(files.contains_key(import), "{name} imports {import}, which was not found");
+        }
+    }
+    let mut set = Vec::new();
+    for file in files.values() {
+        prost::encoding::encode_key(1, prost::encoding::WireType::LengthDelimited, &mut set);
+        prost::encoding::encode_varint(file.bytes.len() as u64, &mut set);
+        set.extend_from_slice(file.bytes);
+    }
+    let target = root().join("crates/envoy-raw/src/descriptors.bin.zz");
+    let compressed = miniz_oxide::deflate::compress_to_vec_zlib(&set, BEST);
+    fs::write(&target, &compressed)?;
+    println!("{} files: {} bytes, {} compressed", files.len(), set.len(), compressed.len());
     Ok(())
 }
 

@@ -12,7 +12,8 @@ mod subset;
 use anyhow::bail;
 
 const USAGE: &str = "usage: cargo xtask gen <path of an Envoy binary>
-  Writes crates/envoy-api/src/generated from the message descriptors that the Envoy binary carries.";
+  Writes crates/envoy-api/src/generated and crates/envoy-raw/src/descriptors.bin.zz from the message descriptors that the
+  Envoy binary carries.";
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

@@ -1,0 +1,6 @@
+//! What users write for Envoy, read and refused.
+
+mod documents;
+mod properties;
+mod refused;
+mod upgrades;
