@@ -85,6 +85,8 @@ impl Admin {
 
 /// The one path that this port has beside those of the HTTP API.
 pub const TOKENS: &str = "/tokens";
+/// All of these.
+pub const PATHS: &[&str] = &[TOKENS];
 
 async fn issue_token(tokens: &dyn TokenIssuer, request: Request<Body>, who: &str) -> Result<Response, ApiError> {
     let (parts, sent) = request.into_parts();

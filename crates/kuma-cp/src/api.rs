@@ -26,6 +26,7 @@ use kuma_store::Store;
 use serde_json::json;
 use tokio::sync::Mutex;
 
+use crate::access::{self, Port, Proof};
 use crate::config::Config;
 use crate::http::cors::{self, Grant, Origins};
 use crate::http::locality::{Refusal, WriteContext, may_write};
@@ -129,9 +130,14 @@ impl Api {
         if !allowed.split(", ").any(|method| parts.method.as_str() == method) {
             return Err(ApiError::method_not_allowed(allowed));
         }
+        match access::proof(Port::Api, &parts.method, target.template()) {
+            Some(Proof::Nothing) => {}
+            Some(Proof::ThisMachine) => self.require_writer(&parts, grant)?,
+            // Nothing on this port needs anything else.
+            _ => return Err(ApiError::no_such_path()),
+        }
         match (parts.method.clone(), target) {
             (Method::PUT, Target::Item { kind, mesh, name }) => {
-                self.require_writer(&parts, grant)?;
                 require_json(&parts.headers)?;
                 let body = body::read(&parts.headers, body, MAX_BODY)
                     .await
@@ -139,7 +145,6 @@ impl Api {
                 self.put(kind, &mesh, &name, &body).await.map(StatusCode::into_response)
             }
             (Method::DELETE, Target::Item { kind, mesh, name }) => {
-                self.require_writer(&parts, grant)?;
                 self.delete(kind, &mesh, &name).await.map(StatusCode::into_response)
             }
             (_, target) => self.read(target, parts.uri.query().unwrap_or("")).await,

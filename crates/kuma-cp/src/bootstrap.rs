@@ -25,6 +25,8 @@ const MAX_BODY: usize = 64 * 1024;
 /// Longest path of a socket that the kernel takes: 108 bytes with the zero at the end (unix(7)).
 const MAX_SOCKET_PATH: usize = 107;
 const MAX_PATH: usize = 4096;
+/// The paths of the port.
+pub const PATHS: &[&str] = &["/bootstrap"];
 const TITLE: &str = "Could not generate a bootstrap configuration";
 
 /// What is the same in every bootstrap configuration.
@@ -66,7 +68,8 @@ async fn handle(State(server): State<Arc<BootstrapServer>>, request: Request<Bod
 impl BootstrapServer {
     async fn answer(&self, request: Request<Body>) -> Result<Response, ApiError> {
         let (parts, sent) = request.into_parts();
-        if !matches!(parts.uri.path(), "/bootstrap" | "/bootstrap/") {
+        let path = parts.uri.path();
+        if !PATHS.contains(&path.strip_suffix('/').unwrap_or(path)) {
             return Err(ApiError::no_such_path());
         }
         if parts.method != Method::POST {

@@ -10,6 +10,9 @@ use http::{Method, StatusCode, Uri};
 
 use crate::http::ApiError;
 
+/// The paths of the port.
+pub const PATHS: &[&str] = &["/healthy", "/ready"];
+
 /// Whether the control plane can serve. Clones share it; it starts as "not yet".
 #[derive(Clone, Debug, Default)]
 pub struct Readiness(Arc<AtomicBool>);

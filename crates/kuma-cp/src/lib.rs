@@ -3,6 +3,7 @@
 //! [`run::start`] wires everything and names every server in order. The data flow, and what must stay true of it, are in
 //! ARCHITECTURE.md.
 
+pub mod access;
 pub mod admin;
 pub mod ads;
 pub mod api;

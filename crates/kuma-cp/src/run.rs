@@ -148,9 +148,7 @@ pub async fn start(mut config: Config, home: Option<&Path>) -> anyhow::Result<Ru
     running.spawn("the mesh engine", engine.follow(store.clone(), revision));
     running.spawn("the writer of insights", insights.flush(store, flush_interval, cancel.clone()));
     running.spawn("the renewal of the xDS certificate", renewal.run(cancel.clone()));
-    let reports = ads.clone();
-    let routes =
-        Routes::new().with(lifecycle::METHOD, move |peer, request| lifecycle::report(reports.clone(), peer, request));
+    let routes = xds_routes(&ads);
     let sds = Server::new(Arc::new(Sds(ads.clone()))).service(Service::SECRETS).tls(tls.clone());
     running.spawn("the SDS server", sds.serve(listeners.sds, cancel.clone()));
     let xds = Server::new(ads).routes(routes).tls(tls);
@@ -184,6 +182,12 @@ pub async fn start(mut config: Config, home: Option<&Path>) -> anyhow::Result<Ru
         diagnostics = %addresses.diagnostics, "ready"
     );
     Ok(running)
+}
+
+/// The methods of the xDS port beside those of ADS.
+pub fn xds_routes(ads: &Arc<Ads>) -> Routes {
+    let reports = ads.clone();
+    Routes::new().with(lifecycle::METHOD, move |peer, request| lifecycle::report(reports.clone(), peer, request))
 }
 
 /// What the admin server for other machines shows, and whom it lets in.

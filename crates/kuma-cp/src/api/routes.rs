@@ -42,6 +42,38 @@ pub enum Target {
     },
 }
 
+impl Target {
+    /// The path with placeholders, as [`crate::access`] knows it. It is one of [`TEMPLATES`].
+    pub fn template(&self) -> &'static str {
+        match self {
+            Self::Index => "/",
+            Self::Catalog => "/catalog",
+            Self::Config => "/config",
+            Self::List { mesh: None, .. } => "/{global}",
+            Self::List { mesh: Some(_), .. } => "/meshes/{mesh}/{kind}",
+            Self::Item { kind, .. } => match kind.scope {
+                Scope::Global => "/{global}/{name}",
+                Scope::Mesh => "/meshes/{mesh}/{kind}/{name}",
+            },
+            Self::Overviews { .. } => "/meshes/{mesh}/dataplanes+insights",
+            Self::Overview { .. } => "/meshes/{mesh}/dataplanes+insights/{name}",
+        }
+    }
+}
+
+/// Every path of the API, with placeholders.
+pub const TEMPLATES: &[&str] = &[
+    "/",
+    "/catalog",
+    "/config",
+    "/{global}",
+    "/{global}/{name}",
+    "/meshes/{mesh}/{kind}",
+    "/meshes/{mesh}/{kind}/{name}",
+    "/meshes/{mesh}/dataplanes+insights",
+    "/meshes/{mesh}/dataplanes+insights/{name}",
+];
+
 /// Names of paths that the documents spell in two ways.
 const ALIASES: &[(&str, &str)] = &[("dataplane+insights", OVERVIEWS), ("trafficpermissions", "traffic-permissions")];
 const OVERVIEWS: &str = "dataplanes+insights";

@@ -16,8 +16,9 @@ use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use kuma_cp::lifecycle;
 use kuma_xds::grpc::{FrameDecoder, Status, frame};
-use kuma_xds::{DeltaDiscoveryRequest, Node, ResourceType};
+use kuma_xds::{DeltaDiscoveryRequest, DiscoveryRequest, Node, ResourceType};
 use prost::Message as _;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -103,6 +104,38 @@ impl Call {
         .await;
     }
 
+    /// The same in the state-of-the-world variant.
+    pub(crate) async fn ask_sotw(&self, node: &str, resource_type: ResourceType, names: &[&str]) {
+        self.send(&DiscoveryRequest {
+            node: Some(Node { id: node.to_owned(), ..Node::default() }),
+            type_url: resource_type.type_url().to_owned(),
+            resource_names: names.iter().map(|name| (*name).to_owned()).collect(),
+            ..DiscoveryRequest::default()
+        })
+        .await;
+    }
+
+    /// Says as kuma-dp that the proxy of a Dataplane runs.
+    pub(crate) async fn report(&self, mesh: &str, name: &str) {
+        let state = lifecycle::State::Running as i32;
+        self.send(&lifecycle::Report { mesh: mesh.into(), name: name.into(), state, detail: String::new() }).await;
+    }
+
+    /// How the call ends, or `None` if something is sent, or if it is still open after a while.
+    pub(crate) async fn outcome(mut self) -> Option<(u16, String)> {
+        // A refusal comes at once; nothing is asserted about the time of anything else.
+        let end = tokio::time::timeout(Duration::from_secs(1), self.receive_any()).await;
+        end.ok().flatten()
+    }
+
+    async fn receive_any(&mut self) -> Option<(u16, String)> {
+        if let Some(outcome) = Status::from_headers(&self.headers) {
+            return Some(outcome);
+        }
+        let frame = self.body.frame().await?.expect("no error");
+        Status::from_headers(&frame.into_trailers().ok()?)
+    }
+
     pub(crate) async fn acknowledge(&self, response: &DeltaDiscoveryResponse) {
         self.send(&DeltaDiscoveryRequest {
             type_url: response.type_url.clone(),
@@ -112,7 +145,7 @@ impl Call {
         .await;
     }
 
-    async fn send(&self, request: &DeltaDiscoveryRequest) {
+    async fn send(&self, request: &impl prost::Message) {
         // A server that has ended the call takes no more; its outcome tells.
         let _ = self.requests.send(frame(&request.encode_to_vec())).await;
     }

@@ -1,5 +1,6 @@
 //! Tests of the control plane's parts, in one binary.
 
+mod access;
 mod admin;
 mod api;
 mod api_bad_input;
