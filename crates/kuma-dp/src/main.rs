@@ -8,6 +8,7 @@
 //! calls. Everything runs on one thread: that keeps the process small, and the kernel ties Envoy's life to the *thread*
 //! that started it (see [`envoy::guard`]).
 
+mod access_log;
 mod admin_port;
 mod backoff;
 mod bootstrap;

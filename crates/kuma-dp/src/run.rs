@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 
+use crate::access_log::AccessLogs;
 use crate::admin_port::AdminPort;
 use crate::backoff::Backoff;
 use crate::bootstrap::{self, Address, Facts, XdsServer};
@@ -24,6 +25,9 @@ use crate::token::TokenFile;
 
 /// How long the last report may hold up kuma-dp's own end.
 const LAST_REPORT_LIMIT: Duration = Duration::from_secs(1);
+
+/// And how long what is left of the access logs may.
+const LAST_LOGS_LIMIT: Duration = Duration::from_secs(2);
 
 /// Runs Envoy until it ends or a signal asks for the end. Gives the exit code: 0 after a signal, else Envoy's own.
 ///
@@ -79,7 +83,11 @@ impl Supervisor<'_> {
                 return Ok(0);
             }
         };
-        let mut envoy = Envoy::start(&self.binary, bootstrap, self.config.drain_time)?;
+        // Before Envoy, which drops what it cannot hand over. Traffic matters more than its logs: they hold up nothing.
+        let access_logs = AccessLogs::start(&self.dir.access_log_socket())
+            .inspect_err(|error| tracing::warn!("cannot receive access logs, which are lost: {error}"))
+            .ok();
+        let envoy = Envoy::start(&self.binary, bootstrap, self.config.drain_time)?;
         tracing::info!("started Envoy (process {}) with {}", envoy.id().unwrap_or_default(), bootstrap.display());
         let lifecycle = xds.map(|server| {
             Lifecycle::start(Identity {
@@ -89,6 +97,20 @@ impl Supervisor<'_> {
                 token: self.token.clone(),
             })
         });
+        let code = self.supervise(envoy, lifecycle, admin).await;
+        if let Some(access_logs) = access_logs {
+            access_logs.finish(LAST_LOGS_LIMIT).await;
+        }
+        code
+    }
+
+    /// Looks after Envoy until it has ended.
+    async fn supervise(
+        &mut self,
+        mut envoy: Envoy,
+        lifecycle: Option<Lifecycle>,
+        admin: Option<Address>,
+    ) -> anyhow::Result<u8> {
         loop {
             tokio::select! {
                 status = envoy.wait() => return exited(status?, lifecycle).await,
