@@ -1,0 +1,202 @@
+//! One collector: a TCP connection that comes back, and what waits for it.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+
+use super::buffer::Buffer;
+use crate::backoff::Backoff;
+
+/// How long connecting to a collector may take.
+const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+/// Bytes that are written at once.
+const CHUNK: usize = 64 << 10;
+/// Pause between two words about records that were dropped.
+const COMPLAINT_INTERVAL: Duration = Duration::from_secs(60);
+/// How long a word waits for more to be dropped, so that it says more than "one".
+const COMPLAINT_DELAY: Duration = Duration::from_secs(1);
+/// How long records of a log that is not written any more wait for their collector.
+const LINGER: Duration = Duration::from_secs(60);
+
+/// Sends what is in the buffer until it is closed and empty.
+pub(super) async fn send(address: String, buffer: Arc<Buffer>) {
+    tokio::select! {
+        () = deliver(&address, &buffer) => {}
+        () = complain(&address, &buffer) => {}
+    }
+    let (left, dropped) = (buffer.len(), buffer.take_dropped());
+    if left > 0 || dropped > 0 {
+        let lost = left as u64 + dropped;
+        tracing::warn!(
+            "access logs for {address}: {lost} records are lost, since the log has ended and they could not be sent"
+        );
+    }
+}
+
+async fn deliver(address: &str, buffer: &Buffer) {
+    let mut backoff = Backoff::new();
+    // Told once, until the collector is back.
+    let mut away = false;
+    let mut closed_since = None;
+    while buffer.filled().await {
+        let error = match connect(address).await {
+            Ok(connection) => {
+                if away {
+                    tracing::warn!(
+                        "access logs: the collector {address} is back; {} records have waited",
+                        buffer.len()
+                    );
+                }
+                away = false;
+                match transfer(connection, buffer, &mut backoff).await {
+                    Ok(()) => return,
+                    Err(error) => error,
+                }
+            }
+            Err(error) => error,
+        };
+        if !away {
+            away = true;
+            tracing::warn!("access logs: the collector {address} is away: {error}. Records wait for it");
+        }
+        if buffer.is_closed() && closed_since.get_or_insert_with(Instant::now).elapsed() > LINGER {
+            return;
+        }
+        tokio::time::sleep(backoff.next()).await;
+    }
+}
+
+async fn connect(address: &str) -> io::Result<TcpStream> {
+    match tokio::time::timeout(CONNECT_LIMIT, TcpStream::connect(address)).await {
+        Ok(connected) => connected,
+        Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {CONNECT_LIMIT:?}"))),
+    }
+}
+
+/// Writes whatever comes, until nothing will come any more. On an error, what was not written whole stays in the buffer:
+/// the collector gets it again on the next connection.
+async fn transfer(connection: TcpStream, buffer: &Buffer, backoff: &mut Backoff) -> io::Result<()> {
+    let (mut reading, mut writing) = connection.into_split();
+    loop {
+        let more = tokio::select! {
+            // First, so that nothing is written to a collector that has gone: the system would take it, and lose it.
+            biased;
+            error = ended(&mut reading) => return Err(error),
+            more = buffer.filled() => more,
+        };
+        if !more {
+            return writing.shutdown().await;
+        }
+        let chunk = buffer.oldest(CHUNK);
+        let (written, result) = write(&mut writing, &chunk.bytes).await;
+        buffer.taken(&chunk, written);
+        result?;
+        backoff.reset();
+    }
+}
+
+/// Waits for the end of the connection. What a collector says is read and means nothing.
+async fn ended(reading: &mut OwnedReadHalf) -> io::Error {
+    let mut ignored = [0; 1024];
+    loop {
+        match reading.read(&mut ignored).await {
+            Ok(0) => return io::Error::new(io::ErrorKind::ConnectionAborted, "it closed the connection"),
+            Ok(_) => {}
+            Err(error) => return error,
+        }
+    }
+}
+
+/// Writes all, and says how much was taken.
+async fn write(writing: &mut OwnedWriteHalf, bytes: &[u8]) -> (usize, io::Result<()>) {
+    let mut written = 0;
+    while written < bytes.len() {
+        match writing.write(&bytes[written..]).await {
+            Ok(0) => return (written, Err(io::ErrorKind::WriteZero.into())),
+            Ok(count) => written += count,
+            Err(error) => return (written, Err(error)),
+        }
+    }
+    (written, Ok(()))
+}
+
+/// Says how many records were dropped, at most once per interval.
+async fn complain(address: &str, buffer: &Buffer) {
+    loop {
+        buffer.overflowed().await;
+        tokio::time::sleep(COMPLAINT_DELAY).await;
+        let dropped = buffer.take_dropped();
+        tracing::warn!(
+            "access logs: {dropped} records for {address} were dropped, since the collector is away or too slow and the buffer is full"
+        );
+        tokio::time::sleep(COMPLAINT_INTERVAL).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    async fn lines(connection: &mut TcpStream, count: usize) -> String {
+        let mut text = String::new();
+        while text.lines().count() < count {
+            let mut bytes = [0; 4096];
+            let read = connection.read(&mut bytes).await.expect("readable");
+            assert!(read > 0, "ended after {text:?}");
+            text.push_str(std::str::from_utf8(&bytes[..read]).expect("UTF-8"));
+        }
+        text
+    }
+
+    #[tokio::test]
+    async fn records_wait_for_a_collector_that_is_away_and_arrive_once() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address").to_string();
+        let buffer = Arc::new(Buffer::default());
+        let sending = tokio::spawn(send(address.clone(), buffer.clone()));
+
+        buffer.push("one\n".into());
+        let (mut connection, _) = listener.accept().await.expect("a connection");
+        assert_eq!(lines(&mut connection, 1).await, "one\n");
+        // Gone without a word while nothing is sent: what comes then is not written into the void.
+        drop((connection, listener));
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        buffer.push("two\n".into());
+        buffer.push("three\n".into());
+
+        let listener = TcpListener::bind(&address).await.expect("the port again");
+        let (mut connection, _) = listener.accept().await.expect("a connection");
+        assert_eq!(lines(&mut connection, 2).await, "two\nthree\n");
+        buffer.push("four\n".into());
+        buffer.close();
+        let mut rest = String::new();
+        connection.read_to_string(&mut rest).await.expect("readable");
+        assert_eq!(rest, "four\n");
+        sending.await.expect("it ends when all is sent");
+    }
+
+    #[tokio::test]
+    async fn a_collector_that_does_not_read_holds_up_nobody() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let buffer = Arc::new(Buffer::default());
+        let sending = tokio::spawn(send(listener.local_addr().expect("an address").to_string(), buffer.clone()));
+        let (_connection, _) = async {
+            buffer.push("x\n".into());
+            listener.accept().await.expect("a connection")
+        }
+        .await;
+        let record: Box<str> = "x".repeat(1 << 10).into();
+        for _ in 0..100_000 {
+            buffer.push(record.clone());
+            tokio::task::yield_now().await;
+        }
+        assert!(buffer.take_dropped() > 0, "100 MB fit into a buffer of 4 MB");
+        sending.abort();
+    }
+}
