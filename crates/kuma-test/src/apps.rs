@@ -1,5 +1,6 @@
 //! Applications behind proxies.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -58,15 +59,27 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects and reads the greeting; `None` if the connection is refused, or ends before a whole greeting.
+    /// Connects to a loopback port and reads the greeting; `None` if the connection is refused, or ends before a whole
+    /// greeting.
     pub async fn connect(port: u16) -> Option<Client> {
+        Client::connect_to((Ipv4Addr::LOCALHOST, port).into()).await.ok()
+    }
+
+    /// The same for any address.
+    ///
+    /// # Errors
+    /// What went wrong, and after which step.
+    pub async fn connect_to(address: SocketAddr) -> Result<Client, String> {
         let attempt = async {
-            let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.ok()?;
+            let stream = tokio::net::TcpStream::connect(address).await;
+            let mut stream = stream.map_err(|error| format!("cannot connect: {error}"))?;
             let mut greeting = [0; GREETING.len()];
-            stream.read_exact(&mut greeting).await.ok()?;
-            (greeting == GREETING).then_some(Client { stream })
+            let read = stream.read_exact(&mut greeting).await;
+            read.map_err(|error| format!("no whole greeting: {error}"))?;
+            if greeting == GREETING { Ok(Client { stream }) } else { Err("another greeting".to_owned()) }
         };
-        tokio::time::timeout(std::time::Duration::from_secs(5), attempt).await.ok().flatten()
+        let attempt = tokio::time::timeout(std::time::Duration::from_secs(5), attempt).await;
+        attempt.unwrap_or_else(|_| Err("no answer within 5 s".to_owned()))
     }
 
     /// Whether a message comes back.

@@ -1,5 +1,6 @@
 //! kuma-dp with its Envoy as processes.
 
+use std::collections::BTreeMap;
 use std::process::Command;
 
 use serde_json::Value;
@@ -55,18 +56,25 @@ impl Dataplane {
 
     /// A counter or gauge of Envoy; 0 if it does not exist.
     pub async fn stat(&self, name: &str) -> u64 {
-        let response = self
-            .http
-            .get(self.url("/stats"))
-            .query(&[("format", "json"), ("filter", &format!("^{}$", regex_escape(name)))])
-            .send()
-            .await;
+        self.stats(&format!("^{}$", regex_escape(name))).await.get(name).copied().unwrap_or(0)
+    }
+
+    /// All counters and gauges of Envoy whose name matches a regular expression.
+    pub async fn stats(&self, pattern: &str) -> BTreeMap<String, u64> {
+        let query = [("format", "json"), ("filter", pattern)];
+        let response = self.http.get(self.url("/stats")).query(&query).send().await;
         let body: Value = response.expect("Envoy's admin answers").json().await.expect("JSON");
-        body["stats"]
-            .as_array()
-            .and_then(|stats| stats.iter().find(|stat| stat["name"] == name))
-            .and_then(|stat| stat["value"].as_u64())
-            .unwrap_or(0)
+        let stats = body["stats"].as_array().into_iter().flatten();
+        let values = stats.filter_map(|stat| Some((stat["name"].as_str()?.to_owned(), stat["value"].as_u64()?)));
+        values.collect()
+    }
+
+    /// Name and version of every resource that Envoy holds, as it shows them.
+    pub async fn versions(&self) -> BTreeMap<String, String> {
+        let dump: Value = serde_json::from_str(&self.config_dump().await).expect("JSON");
+        let mut versions = BTreeMap::new();
+        note_versions(&dump, &mut versions);
+        versions
     }
 
     /// Envoy's whole configuration as it shows it.
@@ -77,6 +85,28 @@ impl Dataplane {
 
     fn url(&self, path: &str) -> String {
         format!("http://127.0.0.1:{}{path}", self.admin)
+    }
+}
+
+/// Notes each object of a dump that has a version, under the names in it.
+fn note_versions(dump: &Value, versions: &mut BTreeMap<String, String>) {
+    match dump {
+        Value::Object(fields) => {
+            if let Some(version) = fields.get("version_info").and_then(Value::as_str).filter(|text| !text.is_empty()) {
+                let name = |value: &Value| -> Option<String> {
+                    let name = value.get("name").or_else(|| value.get("cluster_name"))?;
+                    Some(format!("{} {}", value["@type"].as_str().unwrap_or("?"), name.as_str()?))
+                };
+                let inner = fields.values().find_map(name);
+                let own = || fields.get("name").and_then(Value::as_str).map(|name| format!("? {name}"));
+                if let Some(name) = inner.or_else(own) {
+                    versions.insert(name, version.to_owned());
+                }
+            }
+            fields.values().for_each(|value| note_versions(value, versions));
+        }
+        Value::Array(items) => items.iter().for_each(|value| note_versions(value, versions)),
+        _ => {}
     }
 }
 

@@ -28,3 +28,14 @@ pub fn permission(mesh: &str, name: &str, source: &str, destination: &str) -> Va
         "destinations": [{"match": {"service": destination}}],
     })
 }
+
+/// A TrafficRoute from one service to another, split over services by weight.
+pub fn route(mesh: &str, name: &str, source: &str, destination: &str, split: &[(u32, &str)]) -> Value {
+    let split = split.iter().map(|(weight, service)| json!({"weight": weight, "destination": {"service": service}}));
+    json!({
+        "type": "TrafficRoute", "mesh": mesh, "name": name,
+        "sources": [{"match": {"service": source}}],
+        "destinations": [{"match": {"service": destination}}],
+        "conf": split.collect::<Vec<Value>>(),
+    })
+}

@@ -6,6 +6,7 @@ pub mod apps;
 pub mod control_plane;
 pub mod dataplane;
 pub mod documents;
+pub mod load;
 pub mod machine;
 pub mod ports;
 pub mod process;
@@ -13,5 +14,6 @@ pub mod wait;
 
 pub use control_plane::ControlPlane;
 pub use dataplane::Dataplane;
+pub use load::Load;
 pub use process::{Process, envoy_binary, program};
 pub use wait::eventually;

@@ -1,9 +1,13 @@
 //! The whole system: kuma-cp, kuma-dp, kumactl and real Envoys as processes, as users run them.
 
+mod access_logs;
 mod bad_input;
+mod health_checks;
 mod hitless;
+mod instances;
 mod permissions;
 mod remote;
 mod restart;
 mod scene;
 mod walk;
+mod xds_rules;

@@ -1,0 +1,88 @@
+//! Instances of a service that die and come back without a word to anybody: Dataplanes whose address is the application's
+//! own. No proxy stands before them, so nothing but the client's checks can find out how they are.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use kuma_test::apps::GREETING;
+use kuma_test::ports::free_port;
+use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+/// One instance.
+pub(crate) struct Instance {
+    pub(crate) port: u16,
+    accepted: Arc<AtomicUsize>,
+    served: Arc<AtomicUsize>,
+    task: Option<JoinHandle<()>>,
+}
+
+impl Instance {
+    /// Starts one.
+    pub(crate) async fn start() -> Instance {
+        let mut instance = Instance { port: free_port(), accepted: Arc::default(), served: Arc::default(), task: None };
+        instance.come_back().await;
+        instance
+    }
+
+    /// Its Dataplane.
+    pub(crate) fn document(&self, mesh: &str, name: &str, tags: &Value) -> Value {
+        json!({
+            "type": "Dataplane", "mesh": mesh, "name": name,
+            "networking": {"inbound": [{"interface": format!("127.0.0.1:{0}:{0}", self.port), "tags": tags}]},
+        })
+    }
+
+    /// Refuses connections from now on, and cuts those that it has.
+    pub(crate) async fn die(&mut self) {
+        if let Some(task) = self.task.take() {
+            task.abort();
+            // Its listener is closed when it has ended.
+            let _ = task.await;
+        }
+    }
+
+    /// Takes connections again.
+    pub(crate) async fn come_back(&mut self) {
+        let listener = TcpListener::bind(("127.0.0.1", self.port)).await.expect("the port is free");
+        let (accepted, served) = (self.accepted.clone(), self.served.clone());
+        self.task = Some(tokio::spawn(async move {
+            let mut connections = tokio::task::JoinSet::new();
+            while let Ok((mut stream, _)) = listener.accept().await {
+                accepted.fetch_add(1, Ordering::Relaxed);
+                let served = served.clone();
+                connections.spawn(async move {
+                    if stream.write_all(GREETING).await.is_err() {
+                        return;
+                    }
+                    let (mut read, mut write) = stream.split();
+                    // A check says nothing; a client of the tests does.
+                    let copied = tokio::io::copy(&mut read, &mut write).await;
+                    if copied.is_ok_and(|bytes| bytes > 0) {
+                        served.fetch_add(1, Ordering::Relaxed);
+                    }
+                });
+            }
+        }));
+    }
+
+    /// How many connections it has accepted, checks included.
+    pub(crate) fn accepted(&self) -> usize {
+        self.accepted.load(Ordering::Relaxed)
+    }
+
+    /// How many clients that said something have come and gone.
+    pub(crate) fn served(&self) -> usize {
+        self.served.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        if let Some(task) = &self.task {
+            task.abort();
+        }
+    }
+}
