@@ -168,11 +168,7 @@ impl<A: Authority> AdsBody<A> {
 }
 
 impl<A: Authority> Opening<A> {
-    fn open(
-        &self,
-        variant: Variant,
-        request: &Request,
-    ) -> Result<(A::Stream, watch::Receiver<StreamState>), Status> {
+    fn open(&self, variant: Variant, request: &Request) -> Result<(A::Stream, watch::Receiver<StreamState>), Status> {
         let node = request
             .node()
             .filter(|node| !node.id.is_empty())

@@ -6,7 +6,7 @@ use envoy_api::ResourceType;
 
 use super::core::{Core, REFERRED, check_lengths};
 use super::limits::{MAX_SUBSCRIPTIONS, MAX_VERSION_LENGTH, RESPONSE_SIZE};
-use super::state::{TypeState, WILDCARD, has_legacy_wildcard, tells_absence};
+use super::state::{TypeState, WILDCARD, has_legacy_wildcard, outlives_snapshot, tells_absence};
 use super::view::{add_names, find_name, merge, remove_names, remove_resources};
 use super::{Event, Subscription, Variant};
 use crate::grpc::{Code, Status};
@@ -148,7 +148,7 @@ pub(super) fn update(
     if cursor.is_none() {
         state.dirty = false;
     }
-    let mut scan = state.scan(list, cursor.as_deref());
+    let mut scan = state.scan(list, cursor.as_deref(), outlives_snapshot(resource_type));
 
     let mut removed = Vec::new();
     if !tells_absence(resource_type) {
@@ -157,9 +157,8 @@ pub(super) fn update(
             events.push(Event::Unknown { resource_type, names: scan.missing });
         }
     } else if REFERRED.contains(&resource_type) {
-        state.doomed = !scan.doomed.is_empty();
         removed = scan.missing; // D6
-        remove_names(&mut removed, &scan.doomed); // O1
+        state.doomed = !scan.doomed.is_empty(); // O1
     } else {
         removed = scan.missing; // D6
         add_names(&mut removed, scan.doomed); // D7
@@ -198,7 +197,7 @@ pub(super) fn take_away(
     events: &mut Vec<Event>,
 ) -> Option<Response> {
     let state = &mut core.types[resource_type as usize];
-    let mut doomed = state.scan(list, None).doomed;
+    let mut doomed = state.scan(list, None, outlives_snapshot(resource_type)).doomed;
     let all = doomed.len();
     let mut size = 0;
     let fits = |name: &&Arc<str>| {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use envoy_api::ResourceType;
 
 use super::core::Core;
-use super::state::{WILDCARD, has_legacy_wildcard, tells_absence};
+use super::state::{WILDCARD, has_legacy_wildcard, outlives_snapshot, tells_absence};
 use super::view::{add_names, find_name, merge, remove_names, remove_resources, targets, version_of};
 use super::{Event, Subscription, Variant};
 use crate::grpc::Status;
@@ -105,7 +105,7 @@ pub(super) fn update(
         state.owes_answer = false;
     }
 
-    let scan = state.scan(list, None);
+    let scan = state.scan(list, None, outlives_snapshot(resource_type));
     let mut is_due = state.owes_answer || !scan.due.is_empty();
     match resource_type {
         ResourceType::Cluster => {
@@ -152,7 +152,7 @@ pub(super) fn take_away(
 ) -> Option<Response> {
     let state = &mut core.types[resource_type as usize];
     state.doomed = false;
-    if state.scan(list, None).doomed.is_empty() {
+    if state.scan(list, None, outlives_snapshot(resource_type)).doomed.is_empty() {
         return None;
     }
     let resources = wanted(core, resource_type, list);

@@ -23,6 +23,11 @@ pub(super) fn tells_absence(resource_type: ResourceType) -> bool {
     !matches!(resource_type, ResourceType::Secret | ResourceType::ExtensionConfig)
 }
 
+/// Whether what has left the snapshot stays with the client for a while, or for good.
+pub(super) fn outlives_snapshot(resource_type: ResourceType) -> bool {
+    !matches!(resource_type, ResourceType::Listener | ResourceType::Route)
+}
+
 /// The state of one type on one stream. Small, since there are six of them on each of many idle streams.
 #[derive(Debug, Default)]
 pub(super) struct TypeState {
@@ -84,16 +89,29 @@ impl TypeState {
     }
 
     /// Compares what the client holds with what it should hold. Only names behind `after` are found to be due.
-    pub(super) fn scan(&mut self, list: &[Arc<Resource>], after: Option<&str>) -> Scan {
+    ///
+    /// What is owed and not in the list any more is due as the client holds it, if the type `outlives` the list: a
+    /// cluster that warms needs the endpoints that it is still to have until they are taken away, and waiting for their
+    /// end could be to wait for itself. Only what was reported cannot be sent; Envoy helps itself after 15 s then.
+    pub(super) fn scan(&mut self, list: &[Arc<Resource>], after: Option<&str>, outlives: bool) -> Scan {
         let mut scan = Scan::default();
+        let is_behind = |name: &str| after.is_none_or(|after| name > after);
+        let owed = &self.owed;
+        let doom = |held: &Arc<Resource>, scan: &mut Scan| {
+            let is_owed = find_name(owed, held.name());
+            if outlives && is_owed && held.has_body() && is_behind(held.name()) {
+                scan.due.push((held.clone(), Due::Again));
+            }
+            scan.doomed.push(held.name().clone());
+        };
         let mut at = 0;
         for target in targets(self.wildcard, &self.names, list) {
             while let Some(held) = self.view.get(at).filter(|held| held.name() < target.name()) {
-                scan.doomed.push(held.name().clone());
+                doom(held, &mut scan);
                 at += 1;
             }
             let held = self.view.get_mut(at).filter(|held| held.name() == target.name());
-            let due = due(target, held.as_deref(), &self.owed);
+            let due = due(target, held.as_deref(), owed);
             if let Some(held) = held {
                 if due != Due::Changed && target.has_body() && held.same_as(target) {
                     // The same in new memory: hold on to the new, so that the old can go.
@@ -101,12 +119,16 @@ impl TypeState {
                 }
                 at += 1;
             }
-            if due != Due::No && after.is_none_or(|after| **target.name() > *after) {
+            if due != Due::No && is_behind(target.name()) {
                 scan.due.push((target.clone(), due));
             }
         }
-        scan.doomed.extend(self.view[at..].iter().map(|held| held.name().clone()));
-        scan.missing.extend(self.owed.iter().filter(|name| find(list, name).is_none()).cloned());
+        for held in &self.view[at..] {
+            doom(held, &mut scan);
+        }
+        let view = &self.view;
+        let is_missing = |name: &&Arc<str>| find(list, name).is_none() && find(view, name).is_none();
+        scan.missing.extend(owed.iter().filter(is_missing).cloned());
         scan
     }
 

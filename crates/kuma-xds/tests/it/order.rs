@@ -179,10 +179,39 @@ fn o2_what_is_not_subscribed_to_is_not_sent() {
     }
 }
 
+/// They go when nothing needs them any more; until then the cluster is warmed with what the client has.
 #[test]
-fn o2_a_missing_requirement_ends_the_wait() {
-    let [_, mut client] = both("C a:1>a; E a:1");
-    assert_eq!(client.serve("C a:2>a"), ["C a:2", "E -a"]);
+fn o2_endpoints_that_are_to_go_are_sent_again_first() {
+    let [mut sotw, mut delta] = both("C a:1>a; E a:1; L l:1");
+    let next = "C a:2>a; L l:1";
+    assert_eq!(sotw.serve(next), ["C a:2", "E a:1"]);
+    assert_eq!(delta.serve(next), ["C a:2", "E a:1"]);
+    assert_eq!(delta.ack("E"), ["E -a"]);
+    assert_eq!(delta.ack("E"), NOTHING);
+    assert_eq!(delta.ack("C"), NOTHING);
+}
+
+#[test]
+fn o2_what_vanished_before_a_reconnect_ends_the_wait() {
+    let mut client = Client::delta("C a:2>a");
+    assert_eq!(client.come_back("C", "a:1"), ["C a:2"]);
+    assert_eq!(client.come_back("E +a", "a:1"), NOTHING, "listeners may still need them");
+    assert_eq!(client.come_back("L", ""), ["L"]);
+    assert_eq!(client.ack("L"), ["E -a"]);
+}
+
+/// The endpoints wait for the listeners, the listeners for the new cluster, and that for endpoints.
+#[test]
+fn o1_o2_no_wait_goes_in_a_circle() {
+    let [mut sotw, mut delta] = both("C a:1>a; E a:1; L l:1");
+    for client in [&mut sotw, &mut delta] {
+        assert_eq!(client.serve("C a:1>a; E a:2; L l:1"), ["E a:2"]);
+        let sent = client.serve("C a:2>a b:1>b; E a:2 b:1; L l:2");
+        assert_eq!(sent, ["C a:2 b:1"], "endpoints wait for their ACK, the listener for b");
+        assert_eq!(client.serve(""), NOTHING);
+    }
+    assert_eq!(sotw.ack("E"), ["E a:2"]);
+    assert_eq!(delta.ack("E"), ["E a:2 -b"], "now both clusters are warm, and all goes on");
 }
 
 #[test]
