@@ -92,6 +92,7 @@ pub const RULES: &[Rule] = &[
     rule(Port::PublicAdmin, READ, "/meshes/{mesh}/dataplanes+insights/{name}", Proof::ClientCertificate),
     rule(Port::Diagnostics, READ, "/healthy", Proof::Nothing),
     rule(Port::Diagnostics, READ, "/ready", Proof::Nothing),
+    rule(Port::Diagnostics, READ, "/metrics", Proof::Nothing),
     rule(Port::Api, READ, "/", Proof::Nothing),
     rule(Port::Api, READ, "/catalog", Proof::Nothing),
     rule(Port::Api, READ, "/config", Proof::Nothing),

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use crate::engine::{Engine, OpenStream, StreamId};
 use crate::insights::{Insights, SubscriptionHandle};
+use crate::metrics::{Discovery, Metrics, StreamMetrics};
 
 /// Name of the secret with a proxy's own certificate.
 pub(crate) const IDENTITY_CERT: &str = "identity_cert";
@@ -26,6 +27,8 @@ pub struct Ads {
     pub insights: Arc<Insights>,
     /// Who proves to be whom.
     pub tokens: Arc<TokenVerifier>,
+    /// Where it is counted.
+    pub metrics: Arc<Metrics>,
 }
 
 impl Ads {
@@ -113,7 +116,8 @@ impl Authority for Ads {
         };
         tracing::info!(%mesh, dataplane = %proxy, peer = %peer.address, "proxy connected");
         let engine = self.engine.clone();
-        Ok((AdsStream { id, mesh, proxy, opening: Some(stream), engine, subscription }, receiver))
+        let metrics = self.metrics.stream(Discovery::Xds);
+        Ok((AdsStream { id, mesh, proxy, opening: Some(stream), engine, subscription, metrics }, receiver))
     }
 }
 
@@ -126,6 +130,7 @@ pub struct AdsStream {
     opening: Option<OpenStream>,
     engine: Arc<Engine>,
     subscription: SubscriptionHandle,
+    metrics: StreamMetrics,
 }
 
 impl StreamHandler for AdsStream {
@@ -134,6 +139,7 @@ impl StreamHandler for AdsStream {
             stream.returning = matches!(event, Event::Reported { .. });
             self.engine.open(&self.mesh, stream);
         }
+        self.metrics.on_event(&event);
         match event {
             Event::Reported { resource_type, versions } => {
                 self.engine.reported(&self.mesh, self.id, resource_type, versions);

@@ -6,12 +6,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use axum::Router;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
+use http::header::CONTENT_TYPE;
 use http::{Method, StatusCode, Uri};
 
 use crate::http::ApiError;
+use crate::metrics::Metrics;
 
 /// The paths of the port.
-pub const PATHS: &[&str] = &["/healthy", "/ready"];
+pub const PATHS: &[&str] = &["/healthy", "/ready", "/metrics"];
 
 /// Whether the control plane can serve. Clones share it; it starts as "not yet".
 #[derive(Clone, Debug, Default)]
@@ -29,20 +31,25 @@ impl Readiness {
     }
 }
 
-/// The port as a service: `/healthy` is 200 while the process answers, `/ready` while `readiness` says so.
-pub fn router(readiness: Readiness) -> Router {
-    Router::new().fallback(handle).with_state(readiness)
+/// The port as a service: `/healthy` is 200 while the process answers, `/ready` while `readiness` says so, and `/metrics` is
+/// for Prometheus.
+pub fn router(readiness: Readiness, metrics: Arc<Metrics>) -> Router {
+    Router::new().fallback(handle).with_state((readiness, metrics))
 }
 
-async fn handle(State(readiness): State<Readiness>, method: Method, uri: Uri) -> Response {
+async fn handle(State((readiness, metrics)): State<(Readiness, Arc<Metrics>)>, method: Method, uri: Uri) -> Response {
     let path = uri.path();
     let status = match path.strip_suffix('/').unwrap_or(path) {
         "/healthy" => StatusCode::OK,
         "/ready" if readiness.get() => StatusCode::OK,
         "/ready" => StatusCode::SERVICE_UNAVAILABLE,
+        "/metrics" => StatusCode::OK,
         _ => return ApiError::no_such_path().into_response(),
     };
     match method {
+        Method::GET | Method::HEAD if path.starts_with("/metrics") => {
+            ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics.render()).into_response()
+        }
         Method::GET | Method::HEAD => status.into_response(),
         _ => ApiError::method_not_allowed("GET, HEAD").into_response(),
     }

@@ -17,6 +17,7 @@ pub mod insights;
 pub mod lifecycle;
 mod listeners;
 pub mod mesh_ca;
+pub mod metrics;
 pub mod run;
 pub mod sds;
 pub mod state_folder;

@@ -27,9 +27,13 @@ use crate::insights::Insights;
 pub use crate::listeners::Addresses;
 use crate::listeners::{AdminListeners, Listeners};
 use crate::mesh_ca::{FreshRoots, KeptRoots, MeshAuthority};
+use crate::metrics::{MeteredStore, Metrics};
 use crate::sds::Sds;
 use crate::state_folder::StateFolder;
 use crate::{admin, api, bootstrap, diagnostics, identity, lifecycle};
+
+/// Pause between two audits. One costs about as much as connecting all proxies anew.
+const AUDIT_EVERY: Duration = Duration::from_secs(15 * 60);
 
 /// How long an ordered shutdown may take.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
@@ -96,7 +100,11 @@ pub async fn start(mut config: Config, home: Option<&Path>) -> anyhow::Result<Ru
     let signing_key = Arc::new(signing_key);
     let xds_ca = identity::xds_ca(folder.as_deref(), SystemTime::now())?;
 
-    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    let metrics = Arc::new(Metrics::default());
+    if let Ok(shown) = std::fs::read_to_string(&config.admin_server.public.tls_cert_file) {
+        metrics.certificate("admin_server", &shown);
+    }
+    let store: Arc<dyn Store> = Arc::new(MeteredStore::new(Arc::new(MemoryStore::new()), metrics.clone()));
     let cancel = CancellationToken::new();
     let leaf_validity = config.sds_server.dataplane_cert_validity.get();
     let settings = Settings { durable: store.durable(), leaf_validity };
@@ -121,8 +129,8 @@ pub async fn start(mut config: Config, home: Option<&Path>) -> anyhow::Result<Ru
     let revision = engine.load(store.as_ref()).await?;
 
     let tokens = Arc::new(TokenVerifier::new([signing_key.verifying_key()]));
-    let ads = Arc::new(Ads { engine: engine.clone(), insights: insights.clone(), tokens });
-    let (tls, pinned_ca, renewal) = xds_tls(&config, xds_ca)?;
+    let ads = Arc::new(Ads { engine: engine.clone(), insights: insights.clone(), tokens, metrics: metrics.clone() });
+    let (tls, pinned_ca, renewal) = xds_tls(&config, xds_ca, &metrics)?;
     let flush_interval = config.xds_server.dataplane_status_flush_interval.get();
     let params = &config.bootstrap_server.params;
     let context = BootstrapContext {
@@ -145,8 +153,10 @@ pub async fn start(mut config: Config, home: Option<&Path>) -> anyhow::Result<Ru
         cancel: cancel.clone(),
     };
 
+    let engine_to_audit = engine.clone();
     running.spawn("the mesh engine", engine.follow(store.clone(), revision));
     running.spawn("the writer of insights", insights.flush(store, flush_interval, cancel.clone()));
+    running.spawn("the audit", audit(engine_to_audit, metrics.clone(), cancel.clone()));
     running.spawn("the renewal of the xDS certificate", renewal.run(cancel.clone()));
     let routes = xds_routes(&ads);
     let sds = Server::new(Arc::new(Sds(ads.clone()))).service(Service::SECRETS).tls(tls.clone());
@@ -154,7 +164,7 @@ pub async fn start(mut config: Config, home: Option<&Path>) -> anyhow::Result<Ru
     let xds = Server::new(ads).routes(routes).tls(tls);
     running.spawn("the xDS server", xds.serve(listeners.xds, cancel.clone()));
     let http = |name, listener, router, security| {
-        serve_secured(name, listener, router, Limits::default(), security, cancel.clone())
+        serve_secured(name, listener, metrics.measured(name, router), Limits::default(), security, cancel.clone())
     };
     let api = Arc::new(api);
     running.spawn("the HTTP API", http("api", listeners.api, api::router(api.clone()), Security::Plain));
@@ -174,7 +184,7 @@ pub async fn start(mut config: Config, home: Option<&Path>) -> anyhow::Result<Ru
     }
     let bootstrap = bootstrap::router(bootstrap);
     running.spawn("the bootstrap server", http("bootstrap", listeners.bootstrap, bootstrap, Security::Plain));
-    let diagnostics = diagnostics::router(readiness.clone());
+    let diagnostics = diagnostics::router(readiness.clone(), metrics.clone());
     running.spawn("the diagnostics server", http("diagnostics", listeners.diagnostics, diagnostics, Security::Plain));
     readiness.set(true);
     tracing::info!(
@@ -182,6 +192,21 @@ pub async fn start(mut config: Config, home: Option<&Path>) -> anyhow::Result<Ru
         diagnostics = %addresses.diagnostics, "ready"
     );
     Ok(running)
+}
+
+/// Compares, seldom, what proxies are given with what they should be. A difference is a bug of ours; it is only told.
+async fn audit(engine: Arc<Engine>, metrics: Arc<Metrics>, cancel: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(AUDIT_EVERY) => {}
+            () = cancel.cancelled() => return,
+        }
+        let differing = engine.audit().await;
+        metrics.audited(differing.len());
+        if !differing.is_empty() {
+            tracing::error!(?differing, "proxies have other configuration than their documents say");
+        }
+    }
 }
 
 /// The methods of the xDS port beside those of ADS.
@@ -240,12 +265,14 @@ fn state_folder(config: &Config, home: Option<&Path>) -> anyhow::Result<Option<A
 struct Renewal {
     made: Option<(XdsCa, Vec<String>, SystemTime)>,
     tls: watch::Sender<Arc<rustls::ServerConfig>>,
+    metrics: Arc<Metrics>,
 }
 
 /// What the xDS server shows, and the PEM that proxies pin: the CA, or the certificate that the user has set.
 fn xds_tls(
     config: &Config,
     ca: XdsCa,
+    metrics: &Arc<Metrics>,
 ) -> anyhow::Result<(watch::Receiver<Arc<rustls::ServerConfig>>, String, Renewal)> {
     let sds = &config.sds_server;
     if !sds.tls_cert_file.is_empty() {
@@ -256,19 +283,26 @@ fn xds_tls(
         let key = kuma_ca::Secret::new(read(&sds.tls_key_file, "sdsServer.tlsKeyFile (KUMA_SDS_SERVER_TLS_KEY_FILE)")?);
         let (tls, receiver) =
             watch::channel(identity::grpc_tls(&chain, key.expose()).context("sdsServer.tlsCertFile and tlsKeyFile")?);
-        return Ok((receiver, chain, Renewal { made: None, tls }));
+        metrics.certificate("xds_server", &chain);
+        return Ok((receiver, chain, Renewal { made: None, tls, metrics: metrics.clone() }));
     }
     let hosts = vec![config.general.advertised_hostname.clone(), config.bootstrap_server.params.xds_host.clone()];
-    let (first, renew_at) = server_config(&ca, &hosts)?;
+    let (first, renew_at) = server_config(&ca, &hosts, metrics)?;
+    metrics.certificate("xds_ca", ca.cert_pem());
     let (tls, receiver) = watch::channel(first);
     let pinned = ca.cert_pem().to_owned();
-    Ok((receiver, pinned, Renewal { made: Some((ca, hosts, renew_at)), tls }))
+    Ok((receiver, pinned, Renewal { made: Some((ca, hosts, renew_at)), tls, metrics: metrics.clone() }))
 }
 
-fn server_config(ca: &XdsCa, hosts: &[String]) -> anyhow::Result<(Arc<rustls::ServerConfig>, SystemTime)> {
+fn server_config(
+    ca: &XdsCa,
+    hosts: &[String],
+    metrics: &Metrics,
+) -> anyhow::Result<(Arc<rustls::ServerConfig>, SystemTime)> {
     let hosts: Vec<&str> = hosts.iter().map(String::as_str).filter(|host| !host.is_empty()).collect();
     let leaf = identity::server_leaf(ca, &hosts, SystemTime::now())
         .context("general.advertisedHostname (KUMA_GENERAL_ADVERTISED_HOSTNAME) or bootstrapServer.params.xdsHost")?;
+    metrics.certificate("xds_server", &leaf.chain_pem);
     let config = identity::grpc_tls(&leaf.chain_pem, leaf.key_pem.expose())?;
     Ok((config, leaf.renewal_time(rand::random())))
 }
@@ -286,7 +320,7 @@ impl Renewal {
                 Some((_, _, renew_at)) if SystemTime::now() < *renew_at => {
                     renew_at.duration_since(SystemTime::now()).unwrap_or_default().min(Self::LONGEST_SLEEP)
                 }
-                Some((ca, hosts, renew_at)) => match server_config(ca, hosts) {
+                Some((ca, hosts, renew_at)) => match server_config(ca, hosts, &self.metrics) {
                     Ok((config, next)) => {
                         self.tls.send_replace(config);
                         *renew_at = next;

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 
 use crate::ads::{Ads, IDENTITY_CERT, check_claims, parse_node_id};
 use crate::engine::{Engine, OpenStream, StreamId};
+use crate::metrics::{Discovery, StreamMetrics};
 
 /// Name of the secret with the roots of the mesh.
 const MESH_CA: &str = "mesh_ca";
@@ -65,7 +66,8 @@ impl Authority for Sds {
             // There is no insight of it: it says nothing about what the Dataplane's own proxy does.
             warnings: Box::new(|_| {}),
         };
-        Ok((SdsStream { id, mesh, proxy, opening: Some(stream), engine, refusal: None }, receiver))
+        let metrics = self.0.metrics.stream(Discovery::Sds);
+        Ok((SdsStream { id, mesh, proxy, opening: Some(stream), engine, metrics, refusal: None }, receiver))
     }
 }
 
@@ -77,6 +79,7 @@ pub struct SdsStream {
     /// What the engine is told with the first event.
     opening: Option<OpenStream>,
     engine: Arc<Engine>,
+    metrics: StreamMetrics,
     refusal: Option<Status>,
 }
 
@@ -94,6 +97,7 @@ impl StreamHandler for SdsStream {
             stream.returning = matches!(event, Event::Reported { .. });
             self.engine.open(&self.mesh, stream);
         }
+        self.metrics.on_event(&event);
         match event {
             Event::Reported { resource_type, versions } => {
                 self.engine.reported(&self.mesh, self.id, resource_type, versions);

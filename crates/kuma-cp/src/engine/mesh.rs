@@ -21,6 +21,7 @@ use super::content::{Content, generate, same_lists, same_versions};
 use super::identity::{IDENTITY_CERT, Identity, Issuing};
 use crate::insights::Warnings;
 use crate::mesh_ca;
+use crate::metrics::moment;
 
 /// Where the store forgets at a restart: how long a proxy that comes back with configuration is listened to before it is
 /// answered. Long enough for the rest of its first requests, which Envoy sends in one go, to say all that it holds.
@@ -126,6 +127,8 @@ pub struct MeshEngine {
     documents: BTreeSet<Key>,
     /// Whether the Mesh was written since the start, not just made by default.
     mesh_written: bool,
+    /// The moment of the commit that is being applied, which snapshots that it changes are numbered with; 0 between commits.
+    cause: u64,
     /// When a document was last written.
     last_write: SystemTime,
     /// Dataplanes that were deleted since the start: that they are gone is known, not just not heard of.
@@ -147,6 +150,7 @@ impl MeshEngine {
             settings,
             documents: BTreeSet::new(),
             mesh_written: false,
+            cause: 0,
             last_write: SystemTime::UNIX_EPOCH,
             deleted: BTreeSet::new(),
             root: None,
@@ -180,6 +184,7 @@ impl MeshEngine {
     /// Applies one commit as a whole: nobody sees half of it.
     pub fn commit(&mut self, changes: &[(Key, Option<Arc<Stored>>)], now: SystemTime) {
         self.last_write = now;
+        self.cause = moment(now);
         let mut affected = Affected::none();
         for (key, stored) in changes {
             affected.merge(self.apply_one(key, stored.as_ref()));
@@ -189,6 +194,7 @@ impl MeshEngine {
             }
         }
         self.publish(&affected, now);
+        self.cause = 0;
     }
 
     /// Notes that the Mesh was written again just as it is, which a restarted control plane may have waited for.
@@ -448,7 +454,7 @@ impl MeshEngine {
             .map(|dataplane| kuma_envoy::plan(&self.snapshot, dataplane, self.roots.as_ref()));
         let Some(proxy) = self.proxies.get_mut(name) else { return false };
         let config = keys.map(|keys| {
-            let mut builder = Snapshot::builder();
+            let mut builder = Snapshot::builder().revision(self.cause);
             for key in keys {
                 builder.insert(self.content.resource(key));
             }

@@ -221,6 +221,7 @@ fn every_route_is_in_the_table_and_nothing_else_is() {
         engine: Engine::new(settings, cancel),
         insights: Arc::new(Insights::new("test".to_owned())),
         tokens: Arc::new(TokenVerifier::new([])),
+        metrics: Arc::default(),
     });
     let routes = run::xds_routes(&ads);
     let xds = [Service::ADS.stream, Service::ADS.delta].into_iter().chain(routes.paths());

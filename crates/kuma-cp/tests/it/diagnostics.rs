@@ -1,5 +1,7 @@
 //! The diagnostics port.
 
+use std::sync::Arc;
+
 use axum::body::Body;
 use http::Method;
 use kuma_cp::diagnostics::{Readiness, router};
@@ -9,7 +11,7 @@ use crate::client::{get, request, send};
 #[tokio::test]
 async fn says_whether_it_lives_and_whether_it_serves() {
     let readiness = Readiness::default();
-    let router = router(readiness.clone());
+    let router = router(readiness.clone(), Arc::default());
     let status = async |path: &str| get(&router, path).await.status.as_u16();
     assert_eq!((status("/healthy").await, status("/ready").await), (200, 503));
     readiness.set(true);

@@ -18,7 +18,7 @@ use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use kuma_cp::lifecycle;
 use kuma_xds::grpc::{FrameDecoder, Status, frame};
-use kuma_xds::{DeltaDiscoveryRequest, DiscoveryRequest, Node, ResourceType};
+use kuma_xds::{DeltaDiscoveryRequest, DiscoveryRequest, ErrorDetail, Node, ResourceType};
 use prost::Message as _;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -140,6 +140,16 @@ impl Call {
         self.send(&DeltaDiscoveryRequest {
             type_url: response.type_url.clone(),
             response_nonce: response.nonce.clone(),
+            ..DeltaDiscoveryRequest::default()
+        })
+        .await;
+    }
+
+    pub(crate) async fn refuse(&self, response: &DeltaDiscoveryResponse, message: &str) {
+        self.send(&DeltaDiscoveryRequest {
+            type_url: response.type_url.clone(),
+            response_nonce: response.nonce.clone(),
+            error_detail: Some(ErrorDetail { code: 3, message: message.to_owned() }),
             ..DeltaDiscoveryRequest::default()
         })
         .await;

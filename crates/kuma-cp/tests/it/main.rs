@@ -15,6 +15,7 @@ mod engine_restart;
 mod engine_support;
 mod grpc;
 mod locality;
+mod metrics;
 mod overviews;
 mod public_admin;
 mod running;

@@ -1,0 +1,64 @@
+//! A store whose calls are timed.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures_util::stream::BoxStream;
+use kuma_model::{Document, Key};
+use kuma_store::{Change, Committed, Revision, Store, StoreError, StoreFuture, Stored, Write};
+
+use super::{Metrics, Operation};
+
+/// Passes everything on and notes how long it took.
+pub struct MeteredStore {
+    inner: Arc<dyn Store>,
+    metrics: Arc<Metrics>,
+}
+
+impl MeteredStore {
+    /// Around a store.
+    pub fn new(inner: Arc<dyn Store>, metrics: Arc<Metrics>) -> MeteredStore {
+        MeteredStore { inner, metrics }
+    }
+
+    async fn timed<T>(
+        &self,
+        operation: Operation,
+        call: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let start = Instant::now();
+        let result = call.await;
+        self.metrics.store_call(operation, start, result.is_ok());
+        result
+    }
+}
+
+impl Store for MeteredStore {
+    fn commit(&self, writes: Vec<Write>) -> StoreFuture<'_, Committed> {
+        Box::pin(self.timed(Operation::Commit, self.inner.commit(writes)))
+    }
+
+    fn get<'a>(&'a self, key: &'a Key) -> StoreFuture<'a, Option<Arc<Stored>>> {
+        Box::pin(self.timed(Operation::Get, self.inner.get(key)))
+    }
+
+    fn list<'a>(&'a self, kind: &'static str, mesh: Option<&'a str>) -> StoreFuture<'a, Vec<Arc<Stored>>> {
+        Box::pin(self.timed(Operation::List, self.inner.list(kind, mesh)))
+    }
+
+    fn read_all(&self) -> StoreFuture<'_, (Revision, Vec<Arc<Stored>>)> {
+        Box::pin(self.timed(Operation::ReadAll, self.inner.read_all()))
+    }
+
+    fn changes(&self, since: Revision) -> BoxStream<'static, Change> {
+        self.inner.changes(since)
+    }
+
+    fn put_insights(&self, insights: Vec<Document>) -> StoreFuture<'_, ()> {
+        Box::pin(self.timed(Operation::PutInsights, self.inner.put_insights(insights)))
+    }
+
+    fn durable(&self) -> bool {
+        self.inner.durable()
+    }
+}
