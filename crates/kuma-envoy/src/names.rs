@@ -36,6 +36,11 @@ pub fn inbound_listener(address: IpAddr, port: u16) -> String {
     format!("inbound:{}", SocketAddr::new(address, port))
 }
 
+/// Whether a listener of this name is an inbound.
+pub fn is_inbound(listener: &str) -> bool {
+    listener.starts_with("inbound:")
+}
+
 /// `outbound:<address>:<port>`, with brackets around an IPv6 address.
 pub fn outbound_listener(address: IpAddr, port: u16) -> String {
     format!("outbound:{}", SocketAddr::new(address, port))

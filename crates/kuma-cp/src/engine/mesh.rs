@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use kuma_ca::Root;
+use kuma_envoy::names;
 use kuma_mesh::{Affected, MeshSnapshot};
 use kuma_model::{
     Dataplane, HealthCheck, Key, Mesh, Resource as _, TrafficLog, TrafficPermission, TrafficRoute, decode_spec,
@@ -36,7 +37,7 @@ const QUIET: Duration = Duration::from_secs(5);
 const RECOVERY: Duration = Duration::from_secs(60);
 
 /// What is said of a proxy that was connected without a token, or in plain text, before mTLS was switched on.
-const NO_IDENTITY: &str = "mTLS is on and the proxy has no dataplane token, or no TLS to the control plane: it gets no certificate, and its inbounds refuse everyone";
+const NO_IDENTITY: &str = "mTLS is on and the proxy has no dataplane token, or no TLS to the control plane: it gets no certificate, and its inbounds are closed";
 
 /// Identifies a stream for the life of the process.
 pub type StreamId = u64;
@@ -530,9 +531,7 @@ impl MeshEngine {
             return StreamState::Serve(config);
         }
         if without_identity {
-            let mut without_secrets = config.to_builder();
-            without_secrets.share(ResourceType::Secret, Snapshot::default().list(ResourceType::Secret).clone());
-            return StreamState::Serve(Arc::new(without_secrets.build()));
+            return StreamState::Serve(closed(&config));
         }
         if !stream.wants_identity && stream.reported_identity.is_none() && stream.identity.is_none() {
             return StreamState::Serve(config);
@@ -576,6 +575,18 @@ impl MeshEngine {
             }
         }
     }
+}
+
+/// What a proxy may have that has to prove itself and does not: no secret, and no inbound either. Listeners that demand TLS
+/// and never get a secret would not shut the door at once: Envoy goes on with those before, in plain text, for the 15 s that
+/// it waits for secrets, and then dials the application for whoever comes before it sends them away.
+fn closed(config: &Snapshot) -> Arc<Snapshot> {
+    let mut closed = config.to_builder();
+    closed.share(ResourceType::Secret, Snapshot::default().list(ResourceType::Secret).clone());
+    for listener in config.list(ResourceType::Listener).iter().filter(|listener| names::is_inbound(listener.name())) {
+        closed.remove(ResourceType::Listener, listener.name());
+    }
+    Arc::new(closed.build())
 }
 
 fn decoded<R: kuma_model::Resource>(key: &Key, spec: &serde_json::Value) -> Option<R> {

@@ -239,8 +239,11 @@ fn without_a_ca_nothing_is_issued_and_without_a_token_nothing_secret_is_sent() {
     life.engine.wants_identity(stranger.id, life.now);
     let served = stranger.served().expect("it stays connected");
     assert_eq!(served.list(ResourceType::Secret).len(), 0, "a secret for a stream without a token");
-    assert!(served.get(ResourceType::Listener, "inbound:10.0.0.1:8000").is_some(), "its listeners demand TLS now");
+    assert!(served.get(ResourceType::Listener, "inbound:10.0.0.1:8000").is_none(), "it would go on in plain text");
+    assert!(served.get(ResourceType::Listener, "outbound:127.0.0.1:9000").is_some());
     assert!(stranger.warnings()[0].contains("no dataplane token"), "{:?}", stranger.warnings());
     life.write(&[&mesh(false)]);
     assert_eq!(stranger.warnings(), Vec::<String>::new(), "what was said holds no more");
+    let served = stranger.served().expect("it stays connected");
+    assert!(served.get(ResourceType::Listener, "inbound:10.0.0.1:8000").is_some(), "it is open again");
 }
