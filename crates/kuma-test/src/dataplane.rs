@@ -45,6 +45,16 @@ impl Dataplane {
         &mut self.process
     }
 
+    /// The process id of Envoy, once it has replaced the helper that starts it.
+    pub async fn envoy(&self) -> u32 {
+        eventually("kuma-dp starts Envoy", async || {
+            let id = *self.process.children().first()?;
+            let binary = std::fs::read_link(format!("/proc/{id}/exe")).ok()?;
+            (binary == std::fs::canonicalize(envoy_binary()).ok()?).then_some(id)
+        })
+        .await
+    }
+
     /// Waits until Envoy has all its configuration.
     pub async fn live(&self) {
         eventually("Envoy is live", || async {

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::eventually;
+
 /// A program of this workspace. `make test` builds them all before it runs a test.
 ///
 /// # Panics
@@ -57,6 +59,19 @@ impl Process {
     /// What it has printed so far.
     pub fn output(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Waits until it has printed a text.
+    pub async fn prints(&self, text: &str) {
+        let what = format!("{} prints {text:?}", self.name);
+        eventually(&what, async || self.output().contains(text).then_some(())).await;
+    }
+
+    /// The ids of the processes that it has started and that run.
+    pub fn children(&self) -> Vec<u32> {
+        let path = format!("/proc/{0}/task/{0}/children", self.child.id());
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        text.split_whitespace().filter_map(|id| id.parse().ok()).collect()
     }
 
     /// Whether it still runs.

@@ -21,7 +21,12 @@ pub(crate) struct Scene {
 impl Scene {
     /// Starts it in the mesh `default`, without mTLS.
     pub(crate) async fn start() -> Scene {
-        let cp = ControlPlane::start().await;
+        Scene::start_with(&[]).await
+    }
+
+    /// The same with further variables in the environment of the control plane.
+    pub(crate) async fn start_with(env: &[(&str, &str)]) -> Scene {
+        let cp = ControlPlane::start_with(env).await;
         let redis = Greeter::start().await;
         let (inbound, outbound, web_inbound) = (free_port(), free_port(), free_port());
         let [redis_document, web_document] = documents(redis.port, inbound, outbound, web_inbound);
@@ -73,10 +78,15 @@ impl Scene {
         .await;
     }
 
+    /// The certificate that redis's proxy shows, as DER.
+    pub(crate) async fn certificate(&self) -> Vec<u8> {
+        eventually("redis's proxy shows a certificate", || shown_certificate(self.inbound)).await
+    }
+
     /// The URI names in the certificate that redis's proxy shows.
     pub(crate) async fn certificate_uris(&self) -> Vec<String> {
         use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
-        let der = eventually("redis's proxy shows a certificate", || shown_certificate(self.inbound)).await;
+        let der = self.certificate().await;
         let (_, certificate) = X509Certificate::from_der(&der).expect("a certificate");
         let names = certificate.subject_alternative_name().expect("readable names").expect("names");
         let uris = names.value.general_names.iter().filter_map(|name| match name {

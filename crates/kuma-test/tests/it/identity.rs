@@ -1,0 +1,250 @@
+//! Who a proxy is: certificates that are renewed unnoticed, and tokens that prove it.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use kuma_test::apps::{Client, Greeter, bytes_from};
+use kuma_test::documents::{dataplane, mesh, permission};
+use kuma_test::ports::free_port;
+use kuma_test::{ControlPlane, Dataplane, Load, eventually};
+use serde_json::Value;
+use x509_parser::prelude::{FromDer as _, X509Certificate};
+
+use crate::scene::Scene;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn certificates_are_renewed_over_the_open_stream_and_no_connection_fails() {
+    let scene = Scene::start_with(&[("KUMA_SDS_SERVER_DATAPLANE_CERT_VALIDITY", "10s")]).await;
+    scene.cp.apply(&mesh("default", true)).await;
+    scene.cp.apply(&permission("default", "web-to-redis", "web", "redis")).await;
+    scene.closed_to_plain_text().await;
+    let mut long_lived = scene.open().await;
+    let listeners = scene.redis_proxy.stat("listener_manager.lds.update_success").await;
+
+    let load = Load::start(scene.outbound);
+    let mut serials = BTreeSet::new();
+    let mut last_end = i64::MIN;
+    // The fifth is shown when the first has ended for long, on either side: both renew at the same pace.
+    let renewals = async {
+        while serials.len() < 5 {
+            let der = scene.certificate().await;
+            let (_, certificate) = X509Certificate::from_der(&der).expect("a certificate");
+            serials.insert(certificate.raw_serial().to_vec());
+            let end = certificate.validity().not_after.timestamp();
+            assert!(end >= last_end, "an older certificate came back");
+            last_end = end;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(120), renewals).await.expect("redis's proxy shows five certificates");
+    assert!(long_lived.echoes().await, "a connection from before the first renewal was cut");
+    let requests = load.end().await;
+    assert!(requests > 100, "{requests} requests are too few to see anything");
+    assert_eq!(scene.redis_proxy.stat("listener_manager.lds.update_success").await, listeners);
+    assert_eq!(scene.web_proxy.stat("control_plane.connected_state").await, 1);
+    let streams = scene.cp.get("/meshes/default/dataplanes+insights/redis-1").await;
+    let subscriptions = streams["dataplaneInsight"]["subscriptions"].as_array().map(Vec::len);
+    assert_eq!(subscriptions, Some(1), "it took another stream: {streams}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_with_the_wrong_token_is_refused_and_told_why() {
+    let cp = ControlPlane::start().await;
+    let stranger = ControlPlane::start().await;
+    cp.apply(&mesh("default", true)).await;
+    cp.apply(&mesh("open", false)).await;
+    for mesh in ["default", "open"] {
+        cp.apply(&dataplane(mesh, "redis-1", "redis", (free_port(), free_port()), &[])).await;
+    }
+    let garbage = cp.folder().join("garbage.token");
+    std::fs::write(&garbage, "eyJub3QiOiJhIHRva2VuIn0.e30.c2ln\n").expect("a file");
+    let forged = cp.folder().join("forged.token");
+    std::fs::write(&forged, tampered(&cp.token_file("default", "redis-1"))).expect("a file");
+    let cases: &[(&str, PathBuf, &str)] = &[
+        ("default", cp.token_file("default", "redis-2"), "the dataplane token is of another dataplane"),
+        ("default", cp.token_file("open", "redis-1"), "the dataplane token is of another dataplane"),
+        ("default", garbage.clone(), "the dataplane token is not valid"),
+        ("default", forged, "wrong signature"),
+        ("default", stranger.token_file("default", "redis-1"), "signing key changed: ask for a new token"),
+        // One that is presented has to be right, where none is needed too.
+        ("open", cp.token_file("default", "redis-1"), "the dataplane token is of another dataplane"),
+        ("open", garbage, "the dataplane token is not valid"),
+    ];
+    for (mesh, token, reason) in cases {
+        let token = token.to_str().expect("UTF-8");
+        let mut proxy = Dataplane::start_with(&cp, mesh, "redis-1", &["--dataplane-token-file", token]);
+        // By Envoy for its stream, and by kuma-dp for its own.
+        proxy.process().prints("gRPC config stream to ads_cluster closed").await;
+        proxy.process().prints("cannot report to the control plane").await;
+        assert!(proxy.process().output().contains(reason), "{mesh} {token}: {}", proxy.process().output());
+        nothing_served(&proxy, mesh).await;
+        assert!(!is_online(&cp, mesh, "redis-1").await, "{mesh} {token}");
+        // Its log is one file for all cases.
+        std::fs::remove_file(cp.folder().join(format!("{mesh}.redis-1.log"))).expect("a log");
+    }
+    // It was for the tokens alone.
+    for mesh in ["default", "open"] {
+        let proxy = Dataplane::start(&cp, mesh, "redis-1");
+        proxy.live().await;
+        eventually("it is served", async || proxy.config_dump().await.contains("inbound:").then_some(())).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_token_there_is_nothing_where_the_mesh_has_mtls_and_a_warning_elsewhere() {
+    let cp = ControlPlane::start().await;
+    cp.apply(&mesh("default", true)).await;
+    cp.apply(&mesh("open", false)).await;
+    let (app, inbound) = (Greeter::start().await, free_port());
+    cp.apply(&dataplane("default", "redis-1", "redis", (free_port(), app.port), &[])).await;
+    cp.apply(&dataplane("open", "redis-1", "redis", (inbound, app.port), &[])).await;
+
+    let mut refused = Dataplane::start_with(&cp, "default", "redis-1", &[]);
+    refused.process().prints("no dataplane token was given").await;
+    refused.process().prints("kumactl generate dataplane-token --dataplane=redis-1 --mesh=default").await;
+    refused.process().prints("a dataplane token is required").await;
+    nothing_served(&refused, "default").await;
+    let warnings = warnings(&cp, "default", "redis-1").await;
+    assert!(warnings.iter().any(|text| text.contains("a dataplane token is required")), "{warnings:?}");
+
+    let mut open = Dataplane::start_with(&cp, "open", "redis-1", &[]);
+    open.process().prints("no dataplane token was given").await;
+    open.live().await;
+    eventually("redis answers", || Client::connect(inbound)).await;
+    assert_eq!(self::warnings(&cp, "open", "redis-1").await, Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mtls_switched_on_closes_a_proxy_without_a_token_and_says_so() {
+    let mut cp = ControlPlane::start().await;
+    let (app, inbound) = (Greeter::start().await, free_port());
+    let (web_inbound, outbound) = (free_port(), free_port());
+    cp.apply(&dataplane("default", "redis-1", "redis", (inbound, app.port), &[])).await;
+    cp.apply(&dataplane("default", "web-1", "web", (web_inbound, app.port), &[(outbound, "redis")])).await;
+    cp.apply(&permission("default", "everything", "*", "*")).await;
+    let redis = Dataplane::start_with(&cp, "default", "redis-1", &[]);
+    let web = Dataplane::start(&cp, "default", "web-1");
+    redis.live().await;
+    web.live().await;
+    eventually("web reaches redis", || Client::connect(outbound)).await;
+
+    cp.apply(&mesh("default", true)).await;
+    let refused = async {
+        while Client::connect(inbound).await.is_some() || Client::connect(outbound).await.is_some() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    // Envoy waits for 15 s for secrets that do not come, and goes on in plain text meanwhile if it is let to.
+    tokio::time::timeout(Duration::from_secs(8), refused).await.expect("it is closed, not after a while but at once");
+    let dialled = app.accepted();
+    for _ in 0..20 {
+        assert!(Client::connect(outbound).await.is_none());
+        assert_eq!(bytes_from(inbound).await, b"");
+    }
+    assert_eq!(app.accepted(), dialled, "the application was dialled for somebody");
+    assert!(is_online(&cp, "default", "redis-1").await, "its stream stays");
+    let warnings = eventually("the overview says why", async || {
+        let warnings = self::warnings(&cp, "default", "redis-1").await;
+        (!warnings.is_empty()).then_some(warnings)
+    })
+    .await;
+    assert!(warnings[0].contains("no dataplane token"), "{warnings:?}");
+    cp.process().prints("mTLS is on and the proxy has no dataplane token").await;
+    assert_eq!(self::warnings(&cp, "default", "web-1").await, Vec::<String>::new());
+
+    // A token heals it.
+    drop(redis);
+    let redis = Dataplane::start(&cp, "default", "redis-1");
+    redis.live().await;
+    eventually("web reaches redis over TLS", || Client::connect(outbound)).await;
+    assert_eq!(self::warnings(&cp, "default", "redis-1").await, Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_shows_nowhere() {
+    let mut scene = Scene::start().await;
+    scene.cp.apply(&mesh("default", true)).await;
+    scene.cp.apply(&permission("default", "web-to-redis", "web", "redis")).await;
+    scene.closed_to_plain_text().await;
+    scene.open().await;
+    let token = std::fs::read_to_string(scene.cp.token_file("default", "redis-1")).expect("a token");
+    // Whoever has the last part can put the rest together.
+    let canary = token.trim().rsplit('.').next().expect("three parts").to_owned();
+    let key_file = scene.cp.folder().join("state/dataplane-token-signing-key.pem");
+    let key = std::fs::read_to_string(key_file).expect("the signing key is kept");
+    let key_line = key.lines().nth(3).expect("a key has more lines").to_owned();
+
+    let mut places = vec![
+        ("kuma-cp's log".to_owned(), scene.cp.process().output()),
+        ("/config".to_owned(), scene.cp.get("/config").await.to_string()),
+    ];
+    for (name, proxy) in [("web", &mut scene.web_proxy), ("redis", &mut scene.redis_proxy)] {
+        places.push((format!("{name}'s log"), proxy.process().output()));
+        let dump = proxy.config_dump().await;
+        assert!(dump.contains("inbound:"), "a dump that shows nothing proves nothing");
+        assert!(!dump.contains("BEGIN PRIVATE KEY") && !dump.contains("BEGIN EC PRIVATE KEY"), "a key is in {name}");
+        places.push((format!("{name}'s configuration"), dump));
+        for path in bootstrap_files(proxy.process().id()) {
+            places.push((path.display().to_string(), std::fs::read_to_string(&path).expect("readable")));
+        }
+    }
+    let mut processes = 0;
+    for process in std::fs::read_dir("/proc").expect("Linux").flatten() {
+        for file in ["cmdline", "environ"] {
+            // Processes end while we look, and some are others'.
+            if let Ok(bytes) = std::fs::read(process.path().join(file)) {
+                processes += 1;
+                places.push((format!("{}/{file}", process.path().display()), String::from_utf8_lossy(&bytes).into()));
+            }
+        }
+    }
+    assert!(processes >= 10, "kuma-cp, two kuma-dp and two Envoys at least");
+    for (place, text) in &places {
+        assert!(!text.contains(&canary), "a token is in {place}");
+        assert!(!text.contains(&key_line), "the signing key is in {place}");
+    }
+}
+
+/// The bootstrap configurations that the children of a process were started with.
+fn bootstrap_files(parent: u32) -> Vec<PathBuf> {
+    let children = std::fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap_or_default();
+    let arguments = |id: &str| std::fs::read_to_string(format!("/proc/{id}/cmdline")).unwrap_or_default();
+    let lines: Vec<String> = children.split_whitespace().map(arguments).collect();
+    let words = lines.iter().flat_map(|line| line.split('\0'));
+    words.filter(|word| word.contains("bootstrap")).map(PathBuf::from).filter(|path| path.is_file()).collect()
+}
+
+/// A token of the same claims whose signature does not hold.
+fn tampered(path: &Path) -> String {
+    let token = std::fs::read_to_string(path).expect("a token");
+    let (signed, signature) = token.trim().rsplit_once('.').expect("three parts");
+    let signature: String = signature.chars().rev().filter(|c| c.is_ascii_alphanumeric()).collect();
+    // Base64url in fours.
+    format!("{signed}.{}", &signature[..signature.len() / 4 * 4])
+}
+
+/// Envoy runs and has nothing of the mesh.
+async fn nothing_served(proxy: &Dataplane, mesh: &str) {
+    let dump = proxy.config_dump().await;
+    for sign in ["inbound:", "identity_cert", &format!("spiffe://{mesh}")] {
+        assert!(!dump.contains(sign), "{sign} was served: {dump}");
+    }
+}
+
+async fn subscription(cp: &ControlPlane, mesh: &str, name: &str) -> Value {
+    let overview = cp.get(&format!("/meshes/{mesh}/dataplanes+insights/{name}")).await;
+    let subscriptions = overview["dataplaneInsight"]["subscriptions"].as_array();
+    subscriptions.and_then(|list| list.last()).cloned().unwrap_or_default()
+}
+
+async fn warnings(cp: &ControlPlane, mesh: &str, name: &str) -> Vec<String> {
+    let subscription = subscription(cp, mesh, name).await;
+    let warnings = subscription["status"]["warnings"].as_array().into_iter().flatten();
+    warnings.filter_map(|text| Some(text.as_str()?.to_owned())).collect()
+}
+
+async fn is_online(cp: &ControlPlane, mesh: &str, name: &str) -> bool {
+    let subscription = subscription(cp, mesh, name).await;
+    subscription.get("connectTime").is_some() && subscription.get("disconnectTime").is_none()
+}
