@@ -4,8 +4,11 @@
 //! taken from this machine (see [`crate::http::locality`]).
 
 pub mod catalog;
+mod conditions;
 pub mod mesh_rules;
+mod openapi;
 pub mod overview;
+mod page;
 mod query;
 mod read;
 pub mod routes;
@@ -33,6 +36,7 @@ use crate::http::locality::{Refusal, WriteContext, may_write};
 use crate::http::{ApiError, ClientCertificate, Connection, body, json};
 use crate::mesh_ca::MeshAuthority;
 use catalog::Catalog;
+use conditions::Conditions;
 use overview::LiveInsights;
 use routes::Target;
 
@@ -142,23 +146,27 @@ impl Api {
                 let body = body::read(&parts.headers, body, MAX_BODY)
                     .await
                     .map_err(|error| error.into_api_error(write::UNUSABLE))?;
-                self.put(kind, &mesh, &name, &body).await.map(StatusCode::into_response)
+                self.put(kind, &mesh, &name, &body, &Conditions::of(&parts.headers))
+                    .await
+                    .map(StatusCode::into_response)
             }
             (Method::DELETE, Target::Item { kind, mesh, name }) => {
-                self.delete(kind, &mesh, &name).await.map(StatusCode::into_response)
+                self.delete(kind, &mesh, &name, &Conditions::of(&parts.headers)).await.map(StatusCode::into_response)
             }
-            (_, target) => self.read(target, parts.uri.query().unwrap_or("")).await,
+            (_, target) => self.read(target, &parts).await,
         }
     }
 
-    async fn read(&self, target: Target, query: &str) -> Result<Response, ApiError> {
+    async fn read(&self, target: Target, parts: &Parts) -> Result<Response, ApiError> {
+        let (path, query) = (parts.uri.path(), parts.uri.query().unwrap_or(""));
         match target {
             Target::Index => Ok(json::respond(&json!({"tagline": "Kuma", "version": kuma_version::VERSION}))),
             Target::Catalog => Ok(json::respond(&self.catalog)),
             Target::Config => Ok(([(CONTENT_TYPE, "application/json")], self.config.clone()).into_response()),
-            Target::List { kind, mesh } => self.list(kind, mesh.as_deref()).await,
-            Target::Item { kind, mesh, name } => self.item(kind, &mesh, &name).await,
-            Target::Overviews { mesh } => self.overviews(&mesh, query).await,
+            Target::OpenApi => Ok(json::respond(&openapi::document())),
+            Target::List { kind, mesh } => self.list(kind, mesh.as_deref(), path, query).await,
+            Target::Item { kind, mesh, name } => self.item(kind, &mesh, &name, &Conditions::of(&parts.headers)).await,
+            Target::Overviews { mesh } => self.overviews(&mesh, path, query).await,
             Target::Overview { mesh, name } => self.overview(&mesh, &name).await,
         }
     }

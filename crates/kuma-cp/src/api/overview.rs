@@ -5,6 +5,7 @@ use http::StatusCode;
 use kuma_model::{Dataplane, DataplaneInsight, Document, Kind, Resource as _, Selector, decode_spec};
 use serde_json::{Map, Value, json};
 
+use super::page::Page;
 use super::{Api, query, routes};
 use crate::http::{ApiError, json as body};
 
@@ -38,8 +39,9 @@ impl Api {
     }
 
     /// The overviews of a mesh, of those Dataplanes that have one inbound, or a gateway, with all tags of the query.
-    pub(super) async fn overviews(&self, mesh: &str, query: &str) -> Result<Response, ApiError> {
+    pub(super) async fn overviews(&self, mesh: &str, path: &str, query: &str) -> Result<Response, ApiError> {
         let failed = |error| ApiError::store(LIST, &error);
+        let page = Page::of(query, LIST)?;
         let wanted = query::tags(query, LIST)?;
         let dataplanes = self.store.list(Dataplane::KIND, Some(mesh)).await.map_err(failed)?;
         let insights = self.store.list(DataplaneInsight::KIND, Some(mesh)).await.map_err(failed)?;
@@ -57,7 +59,7 @@ impl Api {
             };
             items.push(overview(dataplane, insight));
         }
-        Ok(body::respond(&json!({ "items": items })))
+        Ok(body::respond(&page.body(items, path, query)))
     }
 }
 

@@ -1,10 +1,13 @@
 //! GET of documents and of lists of them.
 
-use axum::response::Response;
-use http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
+use http::header::{CONTENT_TYPE, ETAG};
+use http::{HeaderValue, StatusCode};
 use kuma_model::{DataplaneInsight, Document, Kind, Resource as _};
-use serde_json::{Value, json};
+use serde_json::Value;
 
+use super::conditions::{self, Conditions};
+use super::page::Page;
 use super::{Api, routes};
 use crate::http::{ApiError, json as body};
 
@@ -13,22 +16,37 @@ const LIST: &str = "Could not retrieve resources";
 
 impl Api {
     /// One document.
-    pub(super) async fn item(&self, kind: &'static Kind, mesh: &str, name: &str) -> Result<Response, ApiError> {
+    pub(super) async fn item(
+        &self,
+        kind: &'static Kind,
+        mesh: &str,
+        name: &str,
+        conditions: &Conditions,
+    ) -> Result<Response, ApiError> {
         let not_found = || ApiError::new(StatusCode::NOT_FOUND, ITEM, "Not found");
         let key = routes::key(kind, mesh, name).ok_or_else(not_found)?;
         let stored = self.store.get(&key).await.map_err(|error| ApiError::store(ITEM, &error))?;
         let stored = stored.map(|stored| self.current(&stored.document));
-        match stored {
-            Some(document) => Ok(body::respond(&document)),
-            None => Err(not_found()),
+        let text = body::pretty(&stored.ok_or_else(not_found)?);
+        let tag = conditions::tag(&text);
+        if conditions.has_already(&tag) {
+            return Ok((StatusCode::NOT_MODIFIED, [(ETAG, tag)]).into_response());
         }
+        Ok(([(CONTENT_TYPE, HeaderValue::from_static("application/json")), (ETAG, tag)], text).into_response())
     }
 
     /// All documents of a kind in a mesh. A mesh that does not exist has none.
-    pub(super) async fn list(&self, kind: &'static Kind, mesh: Option<&str>) -> Result<Response, ApiError> {
+    pub(super) async fn list(
+        &self,
+        kind: &'static Kind,
+        mesh: Option<&str>,
+        path: &str,
+        query: &str,
+    ) -> Result<Response, ApiError> {
+        let page = Page::of(query, LIST)?;
         let all = self.store.list(kind.name, mesh).await.map_err(|error| ApiError::store(LIST, &error))?;
         let items: Vec<Value> = all.iter().map(|stored| self.current(&stored.document)).collect();
-        Ok(body::respond(&json!({ "items": items })))
+        Ok(body::respond(&page.body(items, path, query)))
     }
 
     /// The document as it is now: what a connected proxy reports is younger than what is stored.

@@ -12,6 +12,8 @@ pub enum Target {
     Catalog,
     /// `/config`
     Config,
+    /// `/openapi.json`
+    OpenApi,
     /// `/meshes`, `/meshes/{mesh}/{kind}`
     List {
         /// The kind of the documents.
@@ -49,6 +51,7 @@ impl Target {
             Self::Index => "/",
             Self::Catalog => "/catalog",
             Self::Config => "/config",
+            Self::OpenApi => "/openapi.json",
             Self::List { mesh: None, .. } => "/{global}",
             Self::List { mesh: Some(_), .. } => "/meshes/{mesh}/{kind}",
             Self::Item { kind, .. } => match kind.scope {
@@ -66,6 +69,7 @@ pub const TEMPLATES: &[&str] = &[
     "/",
     "/catalog",
     "/config",
+    "/openapi.json",
     "/{global}",
     "/{global}/{name}",
     "/meshes/{mesh}/{kind}",
@@ -90,6 +94,7 @@ pub fn find(path: &str) -> Option<Target> {
     match segments.as_slice() {
         ["catalog"] => Some(Target::Catalog),
         ["config"] => Some(Target::Config),
+        ["openapi.json"] => Some(Target::OpenApi),
         [top] => Some(Target::List { kind: kind(top, Scope::Global)?, mesh: None }),
         [top, name] => {
             Some(Target::Item { kind: kind(top, Scope::Global)?, mesh: name.to_string(), name: name.to_string() })

@@ -5,6 +5,7 @@ use kuma_model::{Dataplane, DataplaneInsight, Document, Key, Kind, Resource as _
 use kuma_store::{Outcome, StoreError, Write};
 use serde_json::{Map, Value};
 
+use super::conditions::{self, Conditions};
 use super::{Api, routes};
 use crate::http::error::cause;
 use crate::http::{ApiError, json};
@@ -41,13 +42,14 @@ impl Api {
         mesh: &str,
         name: &str,
         body: &[u8],
+        conditions: &Conditions,
     ) -> Result<StatusCode, ApiError> {
         let mut fields = json::object(body).map_err(|error| ApiError::unreadable(UNUSABLE, &error))?;
         let key = envelope(kind, mesh, name, &mut fields)?;
         for _ in 0..ATTEMPTS {
             let written = match kind.scope {
-                Scope::Global => self.put_mesh(kind, &key, &fields).await,
-                Scope::Mesh => self.put_in_mesh(kind, &key, &fields).await,
+                Scope::Global => self.put_mesh(kind, &key, &fields, conditions).await,
+                Scope::Mesh => self.put_in_mesh(kind, &key, &fields, conditions).await,
             };
             match written {
                 Ok(status) => return Ok(status),
@@ -59,9 +61,16 @@ impl Api {
         Err(ApiError::new(StatusCode::CONFLICT, UPDATE, details))
     }
 
-    async fn put_in_mesh(&self, kind: &Kind, key: &Key, fields: &Map<String, Value>) -> Result<StatusCode, Failed> {
+    async fn put_in_mesh(
+        &self,
+        kind: &Kind,
+        key: &Key,
+        fields: &Map<String, Value>,
+        conditions: &Conditions,
+    ) -> Result<StatusCode, Failed> {
         let stored = self.stored(key).await?;
         let title = title(stored.is_some());
+        conditions.check(stored.as_ref().map(|stored| &stored.document), title)?;
         let document = Document { key: key.clone(), spec: spec(kind, fields, title)? };
         let write = match stored {
             Some(stored) => Write::Update { document, version: stored.version },
@@ -96,13 +105,25 @@ impl Api {
     }
 
     /// Deletes a document; a Mesh with everything in it, a Dataplane with its insight.
-    pub(super) async fn delete(&self, kind: &'static Kind, mesh: &str, name: &str) -> Result<StatusCode, ApiError> {
+    pub(super) async fn delete(
+        &self,
+        kind: &'static Kind,
+        mesh: &str,
+        name: &str,
+        conditions: &Conditions,
+    ) -> Result<StatusCode, ApiError> {
         let not_found = || ApiError::new(StatusCode::NOT_FOUND, DELETE, "Not found");
         let key = routes::key(kind, mesh, name).ok_or_else(not_found)?;
         if kind.scope == Scope::Global {
-            return self.delete_mesh(&key, DELETE).await;
+            return self.delete_mesh(&key, DELETE, conditions).await;
         }
-        let mut writes = vec![Write::Delete { key: key.clone(), version: None }];
+        let mut version = None;
+        if !conditions.is_empty() {
+            let stored = self.store.get(&key).await.map_err(|error| ApiError::store(DELETE, &error))?;
+            conditions.check(stored.as_ref().map(|stored| &stored.document), DELETE)?;
+            version = stored.map(|stored| stored.version);
+        }
+        let mut writes = vec![Write::Delete { key: key.clone(), version }];
         if kind.name == Dataplane::KIND {
             let insight = Key::new(DataplaneInsight::KIND, mesh, name);
             let stored = self.store.get(&insight).await.map_err(|error| ApiError::store(DELETE, &error))?;
@@ -112,7 +133,7 @@ impl Api {
             Ok(_) => {}
             // An insight that was deleted in between is no reason to keep the Dataplane.
             Err(StoreError::NotFound(missing)) if missing != key => {
-                let alone = vec![Write::Delete { key: key.clone(), version: None }];
+                let alone = vec![Write::Delete { key: key.clone(), version }];
                 self.store.commit(alone).await.map_err(|error| deletion(error, not_found))?;
             }
             Err(error) => return Err(deletion(error, not_found)),
@@ -128,6 +149,8 @@ impl Api {
 pub(super) fn deletion(error: StoreError, not_found: impl Fn() -> ApiError) -> ApiError {
     match error {
         StoreError::NotFound(_) => not_found(),
+        // Only a conditional deletion names a version.
+        StoreError::Conflict { .. } => conditions::failed(DELETE),
         error => ApiError::store(DELETE, &error),
     }
 }

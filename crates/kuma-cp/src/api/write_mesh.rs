@@ -8,6 +8,7 @@ use kuma_store::{Stored, Write};
 use serde_json::{Map, Value};
 
 use super::Api;
+use super::conditions::Conditions;
 use super::mesh_rules::{CaPlan, KeptCas, plan};
 use super::write::{self, Failed};
 use crate::http::ApiError;
@@ -36,10 +37,13 @@ impl Api {
         kind: &Kind,
         key: &Key,
         fields: &Map<String, Value>,
+        conditions: &Conditions,
     ) -> Result<StatusCode, Failed> {
         let _one_at_a_time = self.meshes.lock().await;
         let stored = self.stored(key).await?;
-        let spec = write::spec(kind, fields, write::title(stored.is_some()))?;
+        let title = write::title(stored.is_some());
+        conditions.check(stored.as_ref().map(|stored| &stored.document), title)?;
+        let spec = write::spec(kind, fields, title)?;
         self.write_mesh(Document { key: key.clone(), spec }, stored.as_deref()).await
     }
 
@@ -80,8 +84,17 @@ impl Api {
         Ok(status)
     }
 
-    pub(super) async fn delete_mesh(&self, key: &Key, title: &str) -> Result<StatusCode, ApiError> {
+    pub(super) async fn delete_mesh(
+        &self,
+        key: &Key,
+        title: &str,
+        conditions: &Conditions,
+    ) -> Result<StatusCode, ApiError> {
         let _one_at_a_time = self.meshes.lock().await;
+        if !conditions.is_empty() {
+            let stored = self.store.get(key).await.map_err(|error| ApiError::store(title, &error))?;
+            conditions.check(stored.as_ref().map(|stored| &stored.document), title)?;
+        }
         let dataplanes =
             self.store.list(Dataplane::KIND, Some(&key.name)).await.map_err(|error| ApiError::store(title, &error))?;
         let writes = vec![Write::DeleteMesh { mesh: key.name.clone() }];

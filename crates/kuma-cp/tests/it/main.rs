@@ -3,6 +3,7 @@
 mod access;
 mod admin;
 mod api;
+mod api_additions;
 mod api_bad_input;
 mod api_cors;
 mod api_mesh;

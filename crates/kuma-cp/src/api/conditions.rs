@@ -1,0 +1,90 @@
+//! Conditional requests (RFC 9110, section 13): read, change, and write only if nobody else has written meanwhile.
+//!
+//! The tag of a document is a hash of what a reader gets, so it is the same in every process and after a restart.
+
+use std::hash::Hasher as _;
+
+use http::header::{IF_MATCH, IF_NONE_MATCH};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use kuma_model::Document;
+use rustc_hash::FxHasher;
+
+use crate::http::{ApiError, json};
+
+/// The conditions of a request.
+#[derive(Debug, Default)]
+pub(super) struct Conditions {
+    if_match: Option<Tags>,
+    if_none_match: Option<Tags>,
+}
+
+#[derive(Debug)]
+enum Tags {
+    /// `*`: any document at all.
+    Any,
+    /// These.
+    These(Vec<String>),
+}
+
+impl Tags {
+    fn read(headers: &HeaderMap, name: HeaderName) -> Option<Tags> {
+        let mut values = headers.get_all(name).iter().peekable();
+        values.peek()?;
+        let text: Vec<&str> =
+            values.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')).collect();
+        match text.iter().any(|tag| tag.trim() == "*") {
+            true => Some(Tags::Any),
+            // A weak tag names the same document: ours are equal only if all bytes are.
+            false => Some(Tags::These(text.iter().map(|tag| tag.trim().trim_start_matches("W/").to_owned()).collect())),
+        }
+    }
+
+    fn names(&self, tag: Option<&HeaderValue>) -> bool {
+        match (self, tag) {
+            (_, None) => false,
+            (Tags::Any, Some(_)) => true,
+            (Tags::These(tags), Some(tag)) => tags.iter().any(|one| one.as_bytes() == tag.as_bytes()),
+        }
+    }
+}
+
+impl Conditions {
+    pub(super) fn of(headers: &HeaderMap) -> Conditions {
+        Conditions { if_match: Tags::read(headers, IF_MATCH), if_none_match: Tags::read(headers, IF_NONE_MATCH) }
+    }
+
+    /// Whether there is any.
+    pub(super) fn is_empty(&self) -> bool {
+        self.if_match.is_none() && self.if_none_match.is_none()
+    }
+
+    /// Whether a reader who asks only for news has this already.
+    pub(super) fn has_already(&self, tag: &HeaderValue) -> bool {
+        self.if_none_match.as_ref().is_some_and(|tags| tags.names(Some(tag)))
+    }
+
+    /// Refuses a write of a document that is not as its writer thinks.
+    pub(super) fn check(&self, stored: Option<&Document>, title: &str) -> Result<(), ApiError> {
+        if self.is_empty() {
+            return Ok(());
+        }
+        let tag = stored.map(|document| tag(&json::pretty(&document.to_json())));
+        let wrong = self.if_match.as_ref().is_some_and(|tags| !tags.names(tag.as_ref()))
+            || self.if_none_match.as_ref().is_some_and(|tags| tags.names(tag.as_ref()));
+        if wrong { Err(failed(title)) } else { Ok(()) }
+    }
+}
+
+/// The refusal.
+pub(super) fn failed(title: &str) -> ApiError {
+    ApiError::new(StatusCode::PRECONDITION_FAILED, title, "Precondition Failed")
+}
+
+/// The tag of a body.
+pub(super) fn tag(body: &[u8]) -> HeaderValue {
+    let mut hasher = FxHasher::default();
+    hasher.write(body);
+    hasher.write_usize(body.len());
+    let text = format!("\"{:016x}\"", hasher.finish());
+    HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("\"\""))
+}

@@ -1,0 +1,177 @@
+//! The OpenAPI 3.1 description of the HTTP API, made of [`KINDS`] and the paths.
+//!
+//! What a kind's own fields may hold is not described: rules between fields and messages with the field's path come from
+//! the check of the document itself.
+
+use kuma_model::{KINDS, Kind, Scope};
+use serde_json::{Map, Value, json};
+
+use super::page::{MAX_OFFSET, MAX_SIZE};
+
+/// Characters of names (see [`kuma_model::check_name`]).
+const NAME: &str = "^[0-9a-z_-]+$";
+
+/// The description.
+pub(super) fn document() -> Value {
+    let mut paths = Map::new();
+    paths.insert("/".into(), json!({"get": get("Says what this is", json!({"type": "object"}), &[])}));
+    paths.insert("/catalog".into(), json!({"get": get("Where the other servers are", json!({"type": "object"}), &[])}));
+    paths.insert("/config".into(), json!({"get": get("The effective configuration", json!({"type": "object"}), &[])}));
+    paths.insert("/openapi.json".into(), json!({"get": get("This description", json!({"type": "object"}), &[])}));
+    let mut schemas = Map::new();
+    schemas.insert("Error".into(), error());
+    for kind in KINDS {
+        schemas.insert(kind.name.into(), schema(kind));
+        let collection = match kind.scope {
+            Scope::Global => format!("/{}", kind.api_path),
+            Scope::Mesh => format!("/meshes/{{mesh}}/{}", kind.api_path),
+        };
+        let items = json!({"$ref": format!("#/components/schemas/{}", kind.name)});
+        let what = format!("Lists resources of kind {}", kind.name);
+        paths.insert(collection.clone(), with_parameters(kind.scope, false, json!({"get": list(&what, &items, &[])})));
+        let mut operations = json!({"get": get(&format!("One {}", kind.name), items, &["304", "404"])});
+        operations["put"] = put(kind);
+        operations["delete"] = delete(kind);
+        paths.insert(format!("{collection}/{{name}}"), with_parameters(kind.scope, true, operations));
+    }
+    let overview = json!({"$ref": "#/components/schemas/DataplaneOverview"});
+    schemas.insert("DataplaneOverview".into(), overview_schema());
+    let collection = "/meshes/{mesh}/dataplanes+insights";
+    let tag = json!({
+        "name": "tag", "in": "query", "required": false, "explode": true,
+        "description": "KEY:VALUE; of several, one inbound has to have all; `*` is any value",
+        "schema": {"type": "array", "items": {"type": "string", "pattern": "^[a-z]+:[a-z0-9*]+$"}},
+    });
+    let overviews = list("Lists Dataplanes together with what their proxies report", &overview, &[tag]);
+    paths.insert(collection.into(), with_parameters(Scope::Mesh, false, json!({"get": overviews})));
+    let one = json!({"get": get("A Dataplane together with what its proxy reports", overview, &["404"])});
+    paths.insert(format!("{collection}/{{name}}"), with_parameters(Scope::Mesh, true, one));
+    json!({
+        "openapi": "3.1.0",
+        "info": {"title": "Kuma HTTP API", "version": kuma_version::VERSION, "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"}},
+        "servers": [{"url": "/"}],
+        "paths": paths,
+        "components": {"schemas": schemas},
+    })
+}
+
+fn with_parameters(scope: Scope, item: bool, mut operations: Value) -> Value {
+    // Reading a list of a mesh that cannot exist gives an empty one.
+    let text = |name: &str| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string", "minLength": 1}});
+    let mut parameters = Vec::new();
+    if scope == Scope::Mesh {
+        parameters.push(text("mesh"));
+    }
+    if item {
+        parameters.push(text("name"));
+    }
+    if !parameters.is_empty() {
+        operations["parameters"] = Value::Array(parameters);
+    }
+    operations
+}
+
+fn get(summary: &str, schema: Value, further: &[&str]) -> Value {
+    let mut responses = responses(&[further, &["503"]].concat());
+    responses["200"] = json!({"description": "It", "content": {"application/json": {"schema": schema}}});
+    json!({"summary": summary, "responses": responses})
+}
+
+fn list(summary: &str, item: &Value, parameters: &[Value]) -> Value {
+    let number = |name: &str, schema: Value| json!({"name": name, "in": "query", "required": false, "schema": schema});
+    let mut all = vec![
+        number("size", json!({"type": "integer", "minimum": 1, "maximum": MAX_SIZE})),
+        number("offset", json!({"type": "integer", "minimum": 0, "maximum": MAX_OFFSET})),
+    ];
+    all.extend(parameters.iter().cloned());
+    let schema = json!({
+        "type": "object",
+        "required": ["items"],
+        "properties": {
+            "items": {"type": "array", "items": item},
+            "next": {"type": ["string", "null"]},
+            "total": {"type": "integer", "minimum": 0},
+        },
+    });
+    let mut operation = get(summary, schema, &["400"]);
+    operation["parameters"] = Value::Array(all);
+    operation
+}
+
+fn put(kind: &Kind) -> Value {
+    let mut responses = responses(&["400", "403", "405", "408", "409", "412", "413", "415", "503"]);
+    responses["200"] = json!({"description": "It was there and is replaced"});
+    responses["201"] = json!({"description": "It is new"});
+    let schema = json!({"$ref": format!("#/components/schemas/{}", kind.name)});
+    json!({
+        "summary": format!("Creates or replaces a {}", kind.name),
+        "requestBody": {"required": true, "content": {"application/json": {"schema": schema}}},
+        "responses": responses,
+    })
+}
+
+fn delete(kind: &Kind) -> Value {
+    let mut responses = responses(&["403", "404", "405", "409", "412", "503"]);
+    responses["200"] = json!({"description": "It is gone"});
+    json!({"summary": format!("Deletes a {}", kind.name), "responses": responses})
+}
+
+fn responses(codes: &[&str]) -> Value {
+    let one = |code: &&str| match *code {
+        "304" => ((*code).to_owned(), json!({"description": "Not Modified"})),
+        code => {
+            let status = code.parse().ok().and_then(|code| http::StatusCode::from_u16(code).ok());
+            let description = status.and_then(|status| status.canonical_reason()).unwrap_or("An error");
+            let content = json!({"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}});
+            (code.to_owned(), json!({"description": description, "content": content}))
+        }
+    };
+    Value::Object(codes.iter().map(one).collect())
+}
+
+fn name() -> Value {
+    json!({"type": "string", "pattern": NAME, "maxLength": 100})
+}
+
+fn schema(kind: &Kind) -> Value {
+    let mut properties = json!({"type": {"const": kind.name}, "name": name()});
+    let mut required = vec!["type", "name"];
+    if kind.scope == Scope::Mesh {
+        properties["mesh"] = name();
+        required.push("mesh");
+    }
+    json!({"type": "object", "required": required, "properties": properties})
+}
+
+fn overview_schema() -> Value {
+    json!({
+        "type": "object",
+        "required": ["type", "mesh", "name", "dataplane"],
+        "properties": {
+            "type": {"const": "DataplaneOverview"},
+            "mesh": name(),
+            "name": name(),
+            "dataplane": {"type": "object"},
+            "dataplaneInsight": {"type": "object"},
+        },
+    })
+}
+
+fn error() -> Value {
+    json!({
+        "type": "object",
+        "required": ["title", "details"],
+        "properties": {
+            "title": {"type": "string"},
+            "details": {"type": "string"},
+            "causes": {
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "required": ["field", "message"],
+                    "properties": {"field": {"type": "string"}, "message": {"type": "string"}},
+                },
+            },
+        },
+    })
+}
