@@ -22,6 +22,8 @@ pub(crate) fn checked(cluster: Cluster, checks: &Health) -> Cluster {
         common_lb_config: Some(CommonLbConfig {
             // With fewer than half of the endpoints healthy, Envoy would use the others again.
             healthy_panic_threshold: Some(Percent { value: 0.0 }),
+            // Envoy would wait for up to a second before it acts on what it has found out.
+            update_merge_window: Some(envoy_api::Duration { seconds: 0, nanos: 0 }),
             ..CommonLbConfig::default()
         }),
         // An endpoint that is no endpoint any more would stay one for as long as its checks succeed.

@@ -54,6 +54,21 @@ fn as_json(pool: &DescriptorPool, encoded: &Encoded) -> Value {
     let descriptor = pool.get_message_by_name(message).expect("a message of the subset");
     let message = DynamicMessage::decode(descriptor, encoded.value.clone()).expect("the bytes read back");
     let options = SerializeOptions::new().use_proto_field_name(true);
-    let body = message.serialize_with_options(serde_json::value::Serializer, &options).expect("JSON");
+    let mut body = message.serialize_with_options(serde_json::value::Serializer, &options).expect("JSON");
+    sort_policies(&mut body);
     serde_json::json!({(format!("{:?} {}", encoded.resource_type, encoded.name)): body})
+}
+
+/// A message that was read by reflection keeps its maps in a random order, though their bytes are in order.
+fn sort_policies(json: &mut Value) {
+    match json {
+        Value::Object(fields) => {
+            if let Some(Value::Object(policies)) = fields.get_mut("policies") {
+                policies.sort_keys();
+            }
+            fields.values_mut().for_each(sort_policies);
+        }
+        Value::Array(items) => items.iter_mut().for_each(sort_policies),
+        _ => {}
+    }
 }
