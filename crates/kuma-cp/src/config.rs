@@ -17,6 +17,7 @@ mod file;
 mod go_duration;
 mod load;
 mod parse;
+pub mod reference;
 mod rules;
 mod runtime;
 mod secret;

@@ -30,6 +30,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Run the control plane until it is told to stop.
+    #[command(after_help = kuma_cp::config::reference::help())]
     Run(RunArgs),
     /// Show the version.
     Version {

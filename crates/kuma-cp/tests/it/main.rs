@@ -10,6 +10,7 @@ mod api_mesh;
 mod bootstrap;
 mod client;
 mod config;
+mod config_reference;
 mod diagnostics;
 mod engine;
 mod engine_restart;

@@ -1,0 +1,65 @@
+//! The settings as a list, for `kuma-cp run -h` and for the documents. It is made of the defaults and of [`ENV`], so a new
+//! setting is in it at once.
+
+use std::fmt::Write as _;
+
+use serde_json::Value;
+
+use super::{Config, ENV};
+
+/// One setting.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Setting {
+    /// Its place in the file, such as `apiServer.port`.
+    pub key: String,
+    /// The variables that set it; the later wins.
+    pub variables: Vec<&'static str>,
+    /// Its default as JSON; masked if it is a secret.
+    pub default: String,
+}
+
+/// Every setting, ordered by key.
+pub fn settings() -> Vec<Setting> {
+    let mut settings = Vec::new();
+    collect("", &Config::default().to_json(), &mut settings);
+    settings
+}
+
+fn collect(prefix: &str, value: &Value, settings: &mut Vec<Setting>) {
+    if let Value::Object(fields) = value {
+        for (name, value) in fields {
+            let dot = if prefix.is_empty() { "" } else { "." };
+            collect(&format!("{prefix}{dot}{name}"), value, settings);
+        }
+        return;
+    }
+    let variables = ENV.iter().filter(|(_, path)| *path == prefix).map(|(variable, _)| *variable).collect();
+    settings.push(Setting { key: prefix.to_owned(), variables, default: value.to_string() });
+}
+
+/// For a terminal: three lines per setting would be long, so the variable comes first and the key is in brackets.
+pub fn help() -> String {
+    let mut text =
+        String::from("Settings, as variables of the environment [and keys of the file], with their defaults:\n");
+    for Setting { key, variables, default } in settings() {
+        let _ = write!(text, "\n  {}\n      [{key}] {default}", variables.join(", "));
+    }
+    text
+}
+
+/// For `docs/configuration.md`.
+pub fn markdown() -> String {
+    let mut text = String::from(
+        "# Configuration of kuma-cp\n\n\
+         Defaults, then the YAML file (`kuma-cp run -c FILE`), then the environment: the later wins. In the file, the parts of a key\n\
+         are nested. A variable that is set but empty counts as set. Lists are separated by commas, durations are written as `1m30s`.\n\
+         Mistakes are reported all together, each with its source; `GET /config` shows what is in effect, secrets masked.\n\n\
+         This list is printed by the program (`kuma-cp run -h`), and a test holds it to it.\n\n\
+         | key | variable | default |\n| --- | --- | --- |\n",
+    );
+    for Setting { key, variables, default } in settings() {
+        let variables: Vec<String> = variables.iter().map(|variable| format!("`{variable}`")).collect();
+        let _ = writeln!(text, "| `{key}` | {} | `{default}` |", variables.join(", "));
+    }
+    text
+}
