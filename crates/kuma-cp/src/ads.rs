@@ -117,7 +117,8 @@ impl Authority for Ads {
         tracing::info!(%mesh, dataplane = %proxy, peer = %peer.address, "proxy connected");
         let engine = self.engine.clone();
         let metrics = self.metrics.stream(Discovery::Xds);
-        Ok((AdsStream { id, mesh, proxy, opening: Some(stream), engine, subscription, metrics }, receiver))
+        let start = Start::Configuring;
+        Ok((AdsStream { id, mesh, proxy, opening: Some(stream), engine, start, subscription, metrics }, receiver))
     }
 }
 
@@ -129,8 +130,37 @@ pub struct AdsStream {
     /// What the engine is told with the first event, which says whether the client comes back with configuration.
     opening: Option<OpenStream>,
     engine: Arc<Engine>,
+    start: Start,
     subscription: SubscriptionHandle,
     metrics: StreamMetrics,
+}
+
+/// How far a proxy is from taking connections. One that has left is dialled again when it does, and not before.
+#[derive(PartialEq, Eq)]
+enum Start {
+    Configuring,
+    /// It has listeners, which may wait for secrets.
+    Listeners,
+    Done,
+}
+
+impl Start {
+    /// Whether this is the event with which the proxy has all that it needs.
+    fn ends_with(&mut self, event: &Event) -> bool {
+        match (&self, event) {
+            (
+                Start::Configuring,
+                Event::Acked { resource_type: ResourceType::Listener }
+                | Event::Nacked { resource_type: ResourceType::Listener, .. },
+            ) => *self = Start::Listeners,
+            (Start::Listeners, Event::Settled { .. }) => {
+                *self = Start::Done;
+                return true;
+            }
+            _ => {}
+        }
+        false
+    }
 }
 
 impl StreamHandler for AdsStream {
@@ -140,6 +170,9 @@ impl StreamHandler for AdsStream {
             self.engine.open(&self.mesh, stream);
         }
         self.metrics.on_event(&event);
+        if self.start.ends_with(&event) {
+            self.engine.set_departed(&self.mesh, self.proxy.clone(), false);
+        }
         match event {
             Event::Reported { resource_type, versions } => {
                 self.engine.reported(&self.mesh, self.id, resource_type, versions);

@@ -89,13 +89,11 @@ async fn listen(ads: &Ads, peer: &Peer, claims: Option<&Claims>, mut body: Incom
                 // Without a token it may be anybody; a proxy that is not connected yet has nothing to take away.
                 continue;
             }
-            let departed = match report.state() {
-                State::Running => false,
-                State::Draining | State::EnvoyExited => true,
-                State::Unknown => continue,
-            };
             tracing::info!(mesh = %report.mesh, dataplane = %report.name, state = ?report.state(), "kuma-dp reports");
-            ads.engine.set_departed(&report.mesh, proxy, departed);
+            // That kuma-dp runs does not say that its Envoy listens yet; Envoy's own stream does.
+            if matches!(report.state(), State::Draining | State::EnvoyExited) {
+                ads.engine.set_departed(&report.mesh, proxy, true);
+            }
         }
     }
     Ok(())

@@ -241,9 +241,6 @@ impl MeshEngine {
         if entry.config.is_none() {
             self.plan(&proxy);
         }
-        // Its proxy is alive, whatever an earlier one of this name has said.
-        let affected = self.snapshot.set_departed(&proxy, false);
-        self.publish(&affected, now);
         self.publish_stream(id, now);
     }
 

@@ -1,0 +1,187 @@
+//! How the programs begin and end: in order, with a reason, and leaving nothing behind.
+
+use std::net::TcpListener;
+use std::process::Command;
+use std::time::Duration;
+
+use kuma_test::apps::{Client, Greeter};
+use kuma_test::documents::dataplane;
+use kuma_test::ports::free_port;
+use kuma_test::{ControlPlane, Dataplane, Load, eventually, program};
+use rustix::process::Signal;
+
+use crate::scene::Scene;
+
+/// What an end may take at most, whatever runs beside it. An ordered end takes a fraction of it.
+const END: Duration = Duration::from_secs(30);
+
+/// `redis` with a second instance behind a proxy of its own.
+struct Pair {
+    scene: Scene,
+    second: Greeter,
+    second_inbound: u16,
+    second_proxy: Dataplane,
+}
+
+impl Pair {
+    async fn start() -> Pair {
+        let scene = Scene::start().await;
+        let second = Greeter::start().await;
+        let second_inbound = free_port();
+        scene.cp.apply(&dataplane("default", "redis-2", "redis", (second_inbound, second.port), &[])).await;
+        let second_proxy = Dataplane::start(&scene.cp, "default", "redis-2");
+        second_proxy.live().await;
+        let pair = Pair { scene, second, second_inbound, second_proxy };
+        pair.instances(2).await;
+        pair
+    }
+
+    /// Waits until web knows so many instances of redis.
+    async fn instances(&self, number: u64) {
+        eventually(&format!("web knows {number} instances of redis"), async || {
+            (self.scene.web_proxy.stat("cluster.redis.membership_total").await == number).then_some(())
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_that_is_stopped_under_load_costs_no_request() {
+    let mut pair = Pair::start().await;
+    let load = Load::start(pair.scene.outbound);
+    eventually("the second instance has its share", async || (pair.second.accepted() > 10).then_some(())).await;
+
+    pair.second_proxy.process().signal(Signal::TERM);
+    // Its clients hear of it from the control plane, not by failing.
+    pair.instances(1).await;
+    let status = pair.second_proxy.process().wait(END);
+    assert!(status.success(), "{status}: {}", pair.second_proxy.process().output());
+    let (rest, done) = (pair.second.accepted(), load.done());
+    eventually("the load goes on", async || (load.done() > done + 50).then_some(())).await;
+    assert_eq!(pair.second.accepted(), rest, "the second instance is still dialled");
+
+    // It comes back as it went.
+    let again = Dataplane::start(&pair.scene.cp, "default", "redis-2");
+    again.live().await;
+    pair.instances(2).await;
+    eventually("the second instance has its share again", async || (pair.second.accepted() > rest).then_some(())).await;
+    load.end().await;
+    let log = pair.scene.cp.process().output();
+    let draining = log.find("dataplane=redis-2 state=Draining").expect("the drain was reported");
+    let gone = log.find("proxy disconnected mesh=default dataplane=redis-2").expect("it disconnected");
+    assert!(draining < gone, "it left before it said so: {log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopped_proxy_gives_its_connections_time() {
+    let mut pair = Pair::start().await;
+    let address = ([127, 0, 0, 1], pair.second_inbound).into();
+    let mut connection = Client::connect_to(address).await.expect("the second instance answers");
+    pair.second_proxy.process().signal(Signal::TERM);
+    pair.instances(1).await;
+    // The drain time of these proxies is 2 s.
+    assert!(connection.echoes().await, "an open connection was cut when its proxy was told to stop");
+    drop(connection);
+    let status = pair.second_proxy.process().wait(END);
+    assert!(status.success(), "{status}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kuma_dp_ends_with_its_envoy_and_reports_it() {
+    let mut pair = Pair::start().await;
+    kill(pair.second_proxy.envoy().await);
+    let status = pair.second_proxy.process().wait(END);
+    assert!(status.code().is_some_and(|code| code != 0), "{status}: whoever supervises it has to start it again");
+    pair.second_proxy.process().prints("Envoy has ended: it was killed by signal 9").await;
+    // Nobody dials the port that nothing listens on.
+    pair.instances(1).await;
+    pair.scene.cp.process().prints("dataplane=redis-2 state=EnvoyExited").await;
+    for _ in 0..20 {
+        assert!(Client::connect(pair.scene.outbound).await.is_some());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_envoy_outlives_its_kuma_dp() {
+    let mut scene = Scene::start().await;
+    let envoy = scene.redis_proxy.envoy().await;
+    scene.redis_proxy.process().kill();
+    eventually("Envoy has ended", async || (!runs(envoy)).then_some(())).await;
+    // What it left behind does not keep the next one from starting.
+    let again = Dataplane::start(&scene.cp, "default", "redis-1");
+    again.live().await;
+    scene.open().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_control_plane_ends_in_order_with_proxies_connected() {
+    let mut scene = Scene::start().await;
+    let load = Load::start(scene.outbound);
+    scene.cp.process().signal(Signal::TERM);
+    let status = scene.cp.process().wait(END);
+    let log = scene.cp.process().output();
+    assert!(status.success(), "{status}: {log}");
+    // It gives up after 10 s.
+    assert!(!log.contains("given up"), "{log}");
+    eventually("the proxies have noticed", async || {
+        (scene.web_proxy.stat("control_plane.connected_state").await == 0).then_some(())
+    })
+    .await;
+    let done = load.done();
+    eventually("the load goes on", async || (load.done() > done + 50).then_some(())).await;
+    load.end().await;
+    assert!(scene.redis_proxy.process().is_running() && scene.web_proxy.process().is_running());
+}
+
+#[test]
+fn a_port_that_is_taken_is_named_by_its_variable() {
+    let taken = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
+    let taken = taken.local_addr().map(|address| (taken, address.port().to_string())).expect("an address");
+    let variables = [
+        "KUMA_XDS_SERVER_GRPC_PORT",
+        "KUMA_XDS_SERVER_DIAGNOSTICS_PORT",
+        "KUMA_ADMIN_SERVER_LOCAL_PORT",
+        "KUMA_API_SERVER_PORT",
+        "KUMA_BOOTSTRAP_SERVER_PORT",
+    ];
+    for variable in variables {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut command = Command::new(program("kuma-cp"));
+        command.arg("run").env_clear().env("HOME", folder.path());
+        // The system chooses all others.
+        command.envs(variables.map(|other| (other, "0"))).env("KUMA_SDS_SERVER_GRPC_PORT", "0");
+        let output = command.env(variable, &taken.1).output().expect("kuma-cp starts");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{variable}: {errors}");
+        let error = errors.lines().last().unwrap_or_default();
+        assert!(
+            error.contains(variable) && error.contains(&taken.1) && error.contains("in use"),
+            "{variable}: {error}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kuma_dp_says_what_it_waits_for() {
+    let cp = ControlPlane::start().await;
+    let mut proxy = Dataplane::start_with(&cp, "default", "nobody-1", &[]);
+    proxy.process().prints("nobody-1").await;
+    proxy.process().prints("Next attempt in").await;
+    assert!(proxy.process().is_running());
+    // And goes on by itself once it is there.
+    let (app, inbound) = (Greeter::start().await, free_port());
+    cp.apply(&dataplane("default", "nobody-1", "nobody", (inbound, app.port), &[])).await;
+    eventually("it is served", || Client::connect(inbound)).await;
+}
+
+fn kill(id: u32) {
+    let pid = rustix::process::Pid::from_raw(i32::try_from(id).expect("a pid")).expect("a pid");
+    rustix::process::kill_process(pid, Signal::KILL).expect("it runs");
+}
+
+/// Whether a process runs; one that has ended and that nobody has waited for does not.
+fn runs(id: u32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+    // The state stands behind the name, which is in parentheses.
+    status.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z') && !rest.starts_with('X'))
+}
