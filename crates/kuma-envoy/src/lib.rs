@@ -42,5 +42,5 @@ mod transparent;
 pub use bootstrap::{BootstrapParams, bootstrap};
 pub use encode::{Encoded, encode};
 pub use key::ResourceKey;
-pub use plan::plan;
+pub use plan::{plan, plan_endpoints};
 pub use secret::identity_secret;

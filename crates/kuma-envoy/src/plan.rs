@@ -34,6 +34,40 @@ pub fn plan(snapshot: &MeshSnapshot, dataplane: &MeshDataplane, roots: Option<&A
     plan.keys
 }
 
+/// Those of a proxy's resources that hold the endpoints of these services: all of [`plan`] that changes when nothing but
+/// endpoints do. `None` where only the whole plan tells.
+pub fn plan_endpoints(
+    snapshot: &MeshSnapshot,
+    dataplane: &MeshDataplane,
+    services: &BTreeSet<Arc<str>>,
+) -> Option<Vec<ResourceKey>> {
+    let mut keys = Vec::new();
+    for outbound in &dataplane.outbounds {
+        for destination in snapshot.destinations(dataplane, &outbound.service) {
+            if services.contains(&destination.service) {
+                keys.push(endpoints(snapshot, &destination, cluster_name(&destination)));
+            }
+        }
+    }
+    Some(keys)
+}
+
+fn endpoints(snapshot: &MeshSnapshot, destination: &Destination, cluster: Arc<str>) -> ResourceKey {
+    ResourceKey::Endpoints {
+        cluster,
+        endpoints: snapshot.endpoints(destination),
+        placeholder: snapshot.is_unknown(&destination.service),
+    }
+}
+
+/// The name of a destination's cluster; most often it is the service's, in the same memory.
+fn cluster_name(destination: &Destination) -> Arc<str> {
+    if destination.tags.is_empty() {
+        return destination.service.clone();
+    }
+    names::service_cluster(&destination.service, &destination.tags.0).into()
+}
+
 /// The port to which the operating system redirects the proxy's connections, if it does.
 fn redirect_port(dataplane: &MeshDataplane) -> Option<u16> {
     let proxying = dataplane.spec.networking.as_ref()?.transparent_proxying.as_ref()?;
@@ -108,7 +142,7 @@ impl Plan<'_> {
         self.keys.push(ResourceKey::OutboundListener { address, port, flow, transparent: self.transparent });
         let mut clusters: Vec<WeightedCluster> = Vec::new();
         for destination in self.snapshot.destinations(dataplane, service) {
-            let name: Arc<str> = names::service_cluster(&destination.service, &destination.tags.0).into();
+            let name = cluster_name(&destination);
             // Envoy refuses a cluster that is listed twice: two entries with the same tags are one with the sum.
             match clusters.iter_mut().find(|cluster| cluster.name == name) {
                 Some(cluster) => cluster.weight = cluster.weight.saturating_add(destination.weight),
@@ -132,11 +166,7 @@ impl Plan<'_> {
         let check = self.snapshot.health_check(dataplane, &destination.service);
         let health = check.and_then(|check| check.conf.as_ref()).and_then(health);
         self.keys.push(ResourceKey::ServiceCluster { name: name.clone(), tls, health });
-        self.keys.push(ResourceKey::Endpoints {
-            cluster: name,
-            endpoints: self.snapshot.endpoints(destination),
-            placeholder: self.snapshot.is_unknown(&destination.service),
-        });
+        self.keys.push(endpoints(self.snapshot, destination, name));
     }
 }
 

@@ -9,19 +9,31 @@ use std::sync::Arc;
 pub enum Affected {
     /// Every proxy of the mesh.
     All,
-    /// These proxies.
-    Proxies(BTreeSet<Arc<str>>),
+    /// Some proxies.
+    Proxies {
+        /// These, in any way.
+        whole: BTreeSet<Arc<str>>,
+        /// These in nothing but the endpoints of the services below, beside those above.
+        endpoints: BTreeSet<Arc<str>>,
+        /// Services whose endpoints changed, and nothing else of them.
+        services: BTreeSet<Arc<str>>,
+    },
 }
 
 impl Affected {
     /// Nobody.
     pub const fn none() -> Affected {
-        Affected::Proxies(BTreeSet::new())
+        Affected::proxies(BTreeSet::new())
+    }
+
+    /// These, in any way.
+    pub const fn proxies(whole: BTreeSet<Arc<str>>) -> Affected {
+        Affected::Proxies { whole, endpoints: BTreeSet::new(), services: BTreeSet::new() }
     }
 
     /// Whether nobody is concerned.
     pub fn is_none(&self) -> bool {
-        matches!(self, Affected::Proxies(proxies) if proxies.is_empty())
+        matches!(self, Affected::Proxies { whole, endpoints, .. } if whole.is_empty() && endpoints.is_empty())
     }
 
     /// Adds those of another change.
@@ -29,7 +41,14 @@ impl Affected {
         match (&mut *self, other) {
             (Affected::All, _) => {}
             (_, Affected::All) => *self = Affected::All,
-            (Affected::Proxies(mine), Affected::Proxies(theirs)) => mine.extend(theirs),
+            (
+                Affected::Proxies { whole, endpoints, services },
+                Affected::Proxies { whole: more, endpoints: more_endpoints, services: more_services },
+            ) => {
+                whole.extend(more);
+                endpoints.extend(more_endpoints);
+                services.extend(more_services);
+            }
         }
     }
 
@@ -37,7 +56,7 @@ impl Affected {
     pub fn contains(&self, proxy: &str) -> bool {
         match self {
             Affected::All => true,
-            Affected::Proxies(proxies) => proxies.contains(proxy),
+            Affected::Proxies { whole, endpoints, .. } => whole.contains(proxy) || endpoints.contains(proxy),
         }
     }
 }

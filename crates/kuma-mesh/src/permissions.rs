@@ -52,11 +52,9 @@ impl MeshSnapshot {
     ///
     /// A service without instances is judged by its name alone, so that the answer does not flip while it starts.
     pub fn is_flow_permitted(&self, source: &MeshDataplane, service: &str) -> bool {
-        let by_name = Tags::from([(SERVICE_TAG, service)]);
-        let mut targets = self.services.get(service).map(|service| service.tag_sets()).unwrap_or_default();
-        if targets.is_empty() {
-            targets.insert(&by_name);
-        }
+        let targets = self.services.get(service).map(|service| service.tag_sets()).unwrap_or_default();
+        let by_name = targets.is_empty().then(|| [Arc::new(Tags::from([(SERVICE_TAG, service)]))]);
+        let targets = by_name.as_ref().map_or(targets, |by_name| by_name.as_slice());
         self.permissions.for_destination(service).any(|(_, policy)| {
             let admits_source = policy.sources.iter().any(|selector| {
                 selector.tags.len() == 1

@@ -14,12 +14,25 @@ pub(crate) struct Service {
     members: BTreeMap<(Arc<str>, usize), Endpoint>,
     /// All of them, sorted and distinct.
     endpoints: Arc<Endpoints>,
+    /// Their tag sets, sorted and distinct.
+    tag_sets: Vec<Arc<Tags>>,
     /// Dataplanes with an outbound to it.
     pub(crate) consumers: BTreeSet<Arc<str>>,
     /// Dataplanes that stand for it: by an inbound or as a gateway.
     pub(crate) providers: BTreeSet<Arc<str>>,
     /// Whether a Dataplane that stands for it has ever been seen.
     pub(crate) seen: bool,
+}
+
+/// What became of a service when Dataplanes changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Refreshed {
+    /// Nothing that anyone could see.
+    Nothing,
+    /// It has other endpoints, with the same tag sets as before.
+    Endpoints,
+    /// It has other tag sets, by which policies choose, or became known.
+    Nature,
 }
 
 impl Service {
@@ -39,8 +52,8 @@ impl Service {
     }
 
     /// The distinct tag sets of its endpoints.
-    pub(crate) fn tag_sets(&self) -> BTreeSet<&Tags> {
-        self.members.values().map(|endpoint| endpoint.tags.as_ref()).collect()
+    pub(crate) fn tag_sets(&self) -> &[Arc<Tags>] {
+        &self.tag_sets
     }
 
     /// Enters a Dataplane's inbounds of this service; [`Service::refresh`] makes them count.
@@ -65,16 +78,23 @@ impl Service {
         }
     }
 
-    /// Makes the list of endpoints anew. Returns whether it changed, or became known to be empty.
-    pub(crate) fn refresh(&mut self) -> bool {
+    /// Makes the list of endpoints anew, and says what that changed.
+    pub(crate) fn refresh(&mut self) -> Refreshed {
         let first_seen = !self.seen && !self.providers.is_empty();
         self.seen |= first_seen;
         let endpoints = Endpoints::new(self.members.values().cloned().collect());
         if endpoints == *self.endpoints {
-            return first_seen;
+            return if first_seen { Refreshed::Nature } else { Refreshed::Nothing };
         }
+        let mut tag_sets: Vec<Arc<Tags>> = endpoints.iter().map(|endpoint| endpoint.tags.clone()).collect();
+        tag_sets.sort_unstable();
+        tag_sets.dedup();
         self.endpoints = Arc::new(endpoints);
-        true
+        if tag_sets == self.tag_sets && !first_seen {
+            return Refreshed::Endpoints;
+        }
+        self.tag_sets = tag_sets;
+        Refreshed::Nature
     }
 
     /// Whether nothing refers to it any more.

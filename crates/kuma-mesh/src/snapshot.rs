@@ -7,7 +7,7 @@ use kuma_model::{Dataplane, HealthCheck, Mesh, TrafficLog, TrafficPermission, Tr
 use rustc_hash::FxHashMap;
 
 use crate::policies::{exact_service, may_be_service};
-use crate::services::Service;
+use crate::services::{Refreshed, Service};
 use crate::{Affected, ConnectionPolicy, MeshDataplane, Policies};
 
 /// One mesh: its documents as of a revision, with the indexes that answer what they mean.
@@ -75,7 +75,7 @@ impl MeshSnapshot {
         }
         let after = spec.map(|spec| Arc::new(MeshDataplane::new(name.clone(), spec)));
         let mut affected = self.replace(name, after);
-        affected.merge(Affected::Proxies(BTreeSet::from([name.clone()])));
+        affected.merge(Affected::proxies(BTreeSet::from([name.clone()])));
         affected
     }
 
@@ -99,7 +99,7 @@ impl MeshSnapshot {
             self.add_sources(policy.as_ref(), &mut affected);
             self.add_destinations(policy.as_ref(), &mut affected);
         }
-        Affected::Proxies(affected)
+        Affected::proxies(affected)
     }
 
     /// Puts or deletes a TrafficRoute.
@@ -112,7 +112,7 @@ impl MeshSnapshot {
         for policy in before.iter().chain(&policy) {
             self.add_sources(policy.as_ref(), &mut affected);
         }
-        Affected::Proxies(affected)
+        Affected::proxies(affected)
     }
 
     /// Puts or deletes a HealthCheck.
@@ -130,7 +130,7 @@ impl MeshSnapshot {
                 })
             });
         }
-        Affected::Proxies(affected)
+        Affected::proxies(affected)
     }
 
     /// Puts or deletes a TrafficLog.
@@ -143,7 +143,7 @@ impl MeshSnapshot {
         for policy in before.iter().chain(&policy) {
             self.add_sources(policy.as_ref(), &mut affected);
         }
-        Affected::Proxies(affected)
+        Affected::proxies(affected)
     }
 
     /// Puts a Dataplane in the place of the one of this name, and says whose endpoints that changed.
@@ -173,20 +173,25 @@ impl MeshSnapshot {
                 self.services.entry(service.clone()).or_default().enter(service, after, takes_traffic);
             }
         }
-        let mut affected = BTreeSet::new();
+        let (mut whole, mut endpoints, mut services) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
         for service in touched {
             let Some(entry) = self.services.get_mut(&service) else {
                 continue;
             };
-            if entry.refresh() {
-                self.add_consumers(&service, &mut affected);
+            match entry.refresh() {
+                Refreshed::Nothing => {}
+                Refreshed::Endpoints => {
+                    self.add_consumers(&service, &mut endpoints);
+                    services.insert(service.clone());
+                }
+                Refreshed::Nature => self.add_consumers(&service, &mut whole),
             }
             // That a service is empty is knowledge where documents may be missing, so there it stays.
             if !self.forgetful && self.services.get(&service).is_some_and(Service::is_unused) {
                 self.services.remove(&service);
             }
         }
-        Affected::Proxies(affected)
+        Affected::Proxies { whole, endpoints, services }
     }
 
     /// The proxies that dial a service: by an outbound of its name, or of one that a route sends there.

@@ -1,6 +1,5 @@
 //! What one proxy should hold, as an immutable value.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use envoy_api::ResourceType;
@@ -64,7 +63,8 @@ pub struct SnapshotBuilder {
 #[derive(Debug)]
 enum Part {
     Shared(ResourceList),
-    Own(BTreeMap<Arc<str>, Arc<Resource>>),
+    /// In the order in which they came: of two of one name the later counts.
+    Own(Vec<Arc<Resource>>),
 }
 
 impl SnapshotBuilder {
@@ -77,7 +77,7 @@ impl SnapshotBuilder {
 
     /// Adds a resource, or replaces the one of its type and name: no response ever names a resource twice.
     pub fn insert(&mut self, resource: Arc<Resource>) -> &mut SnapshotBuilder {
-        self.own(resource.resource_type()).insert(resource.name().clone(), resource);
+        self.own(resource.resource_type()).push(resource);
         self
     }
 
@@ -90,7 +90,7 @@ impl SnapshotBuilder {
 
     /// Takes a resource out.
     pub fn remove(&mut self, resource_type: ResourceType, name: &str) -> &mut SnapshotBuilder {
-        self.own(resource_type).remove(name);
+        self.own(resource_type).retain(|resource| **resource.name() != *name);
         self
     }
 
@@ -106,7 +106,7 @@ impl SnapshotBuilder {
         let SnapshotBuilder { revision, lists } = self;
         let lists = lists.map(|part| match part {
             Part::Shared(list) => list,
-            Part::Own(resources) => resources.into_values().collect(),
+            Part::Own(resources) => sorted(resources).into(),
         });
         Snapshot { revision, lists }
     }
@@ -123,11 +123,10 @@ impl SnapshotBuilder {
         snapshot
     }
 
-    fn own(&mut self, resource_type: ResourceType) -> &mut BTreeMap<Arc<str>, Arc<Resource>> {
+    fn own(&mut self, resource_type: ResourceType) -> &mut Vec<Arc<Resource>> {
         let part = &mut self.lists[resource_type as usize];
         if let Part::Shared(list) = part {
-            let entry = |resource: &Arc<Resource>| (resource.name().clone(), resource.clone());
-            *part = Part::Own(list.iter().map(entry).collect());
+            *part = Part::Own(list.to_vec());
         }
         match part {
             Part::Own(resources) => resources,
@@ -138,8 +137,21 @@ impl SnapshotBuilder {
 
 impl Default for Part {
     fn default() -> Part {
-        Part::Own(BTreeMap::new())
+        Part::Own(Vec::new())
     }
+}
+
+/// By name; of those of one name the last is kept.
+fn sorted(mut resources: Vec<Arc<Resource>>) -> Vec<Arc<Resource>> {
+    resources.sort_by(|a, b| a.name().cmp(b.name()));
+    resources.dedup_by(|later, earlier| {
+        let same = later.name() == earlier.name();
+        if same {
+            std::mem::swap(later, earlier);
+        }
+        same
+    });
+    resources
 }
 
 /// Whether either of two resources of one name can stand for the other in all that a session does with them.

@@ -15,7 +15,7 @@ use kuma_model::{
 };
 use kuma_store::Stored;
 use kuma_xds::grpc::{Code, Status};
-use kuma_xds::{ResourceType, Snapshot, StreamState};
+use kuma_xds::{Resource, ResourceList, ResourceType, Snapshot, SnapshotBuilder, StreamState};
 use tokio::sync::watch;
 
 use super::content::{Content, generate, same_lists, same_versions};
@@ -85,6 +85,8 @@ struct Stream {
     wants_identity: bool,
     reported_identity: Option<Box<str>>,
     identity: Option<Identity>,
+    /// The secrets that it was last given with its identity: without it, the identity, with it.
+    secrets: Option<(ResourceList, Arc<Resource>, ResourceList)>,
 }
 
 /// A client that came back with configuration to a control plane that has forgotten its documents.
@@ -118,6 +120,21 @@ impl Recovery {
 struct Proxy {
     streams: BTreeSet<StreamId>,
     config: Option<Arc<Snapshot>>,
+}
+
+impl Proxy {
+    /// Takes a new configuration. Returns whether it differs from the one before.
+    fn replace(&mut self, builder: SnapshotBuilder) -> bool {
+        let config = match &self.config {
+            Some(before) => builder.build_after(before),
+            None => builder.build(),
+        };
+        let changed = self.config.as_ref().is_none_or(|before| !same_lists(before, &config));
+        if changed {
+            self.config = Some(Arc::new(config));
+        }
+        changed
+    }
 }
 
 /// The state of one mesh; see the module.
@@ -234,6 +251,7 @@ impl MeshEngine {
                 wants_identity: false,
                 reported_identity: None,
                 identity: None,
+                secrets: None,
             },
         );
         let entry = self.proxies.entry(proxy.clone()).or_default();
@@ -297,7 +315,10 @@ impl MeshEngine {
     /// A stream ended.
     pub fn close(&mut self, id: StreamId) {
         let Some(stream) = self.streams.remove(&id) else { return };
-        self.deadlines.retain(|(_, stream)| *stream != id);
+        // Others that name it find nobody and are gone with their time.
+        if let Some(identity) = &stream.identity {
+            self.deadlines.remove(&(identity.renew_at, id));
+        }
         if let Some(proxy) = self.proxies.get_mut(&stream.proxy) {
             proxy.streams.remove(&id);
             if proxy.streams.is_empty() {
@@ -415,23 +436,37 @@ impl MeshEngine {
 
     /// Plans the affected proxies that are connected, and hands the result to their streams.
     fn publish(&mut self, affected: &Affected, now: SystemTime) {
-        let concerned: Vec<Arc<str>> = match affected {
-            Affected::All => self.proxies.keys().cloned().collect(),
-            Affected::Proxies(names) => names.iter().filter(|name| self.proxies.contains_key(*name)).cloned().collect(),
-        };
-        for name in concerned {
-            // A mesh-wide change may alter whether a stream is held, even where the configuration stays.
-            if self.plan(&name)
-                || matches!(affected, Affected::All)
-                || self.snapshot.dataplane(&name).is_none()
-                || self.has_outdated_identity(&name)
-            {
-                let ids: Vec<StreamId> =
-                    self.proxies.get(&name).map(|proxy| proxy.streams.iter().copied().collect()).unwrap_or_default();
-                for id in ids {
-                    self.publish_stream(id, now);
+        match affected {
+            Affected::All => {
+                let names: Vec<Arc<str>> = self.proxies.keys().cloned().collect();
+                for name in names {
+                    // A mesh-wide change may alter whether a stream is held, even where the configuration stays.
+                    self.plan(&name);
+                    self.publish_proxy(&name, now);
                 }
             }
+            Affected::Proxies { whole, endpoints, services } => {
+                for name in whole.iter().filter(|name| self.proxies.contains_key(*name)).cloned().collect::<Vec<_>>() {
+                    if self.plan(&name) || self.snapshot.dataplane(&name).is_none() || self.has_outdated_identity(&name)
+                    {
+                        self.publish_proxy(&name, now);
+                    }
+                }
+                for name in endpoints.difference(whole) {
+                    if self.proxies.contains_key(name) && self.plan_endpoints(name, services) {
+                        self.publish_proxy(name, now);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Gives all streams of a proxy what they are to get now.
+    fn publish_proxy(&mut self, name: &str, now: SystemTime) {
+        let ids: Vec<StreamId> =
+            self.proxies.get(name).map(|proxy| proxy.streams.iter().copied().collect()).unwrap_or_default();
+        for id in ids {
+            self.publish_stream(id, now);
         }
     }
 
@@ -451,25 +486,27 @@ impl MeshEngine {
             .dataplane(name)
             .map(|dataplane| kuma_envoy::plan(&self.snapshot, dataplane, self.roots.as_ref()));
         let Some(proxy) = self.proxies.get_mut(name) else { return false };
-        let config = keys.map(|keys| {
-            let mut builder = Snapshot::builder().revision(self.cause);
-            for key in keys {
-                builder.insert(self.content.resource(key));
-            }
-            match &proxy.config {
-                Some(before) => builder.build_after(before),
-                None => builder.build(),
-            }
-        });
-        let changed = match (&proxy.config, &config) {
-            (None, None) => false,
-            (Some(before), Some(after)) => !same_lists(before, after),
-            _ => true,
-        };
-        if changed {
-            proxy.config = config.map(Arc::new);
+        let Some(keys) = keys else { return proxy.config.take().is_some() };
+        let mut builder = Snapshot::builder().revision(self.cause);
+        for key in keys {
+            builder.insert(self.content.resource(key));
         }
-        changed
+        proxy.replace(builder)
+    }
+
+    /// Makes the endpoints of some services anew in the configuration of a connected proxy, and leaves the rest of it as it
+    /// is. Returns whether it changed.
+    fn plan_endpoints(&mut self, name: &Arc<str>, services: &BTreeSet<Arc<str>>) -> bool {
+        let dataplane = self.snapshot.dataplane(name);
+        let keys = dataplane.and_then(|dataplane| kuma_envoy::plan_endpoints(&self.snapshot, dataplane, services));
+        let proxy = self.proxies.get_mut(name);
+        let (Some(keys), Some(proxy)) = (keys, proxy) else { return self.plan(name) };
+        let Some(config) = &proxy.config else { return self.plan(name) };
+        let mut builder = config.to_builder().revision(self.cause);
+        for key in keys {
+            builder.insert(self.content.resource(key));
+        }
+        proxy.replace(builder)
     }
 
     /// Gives a stream what it is to get now.
@@ -534,13 +571,37 @@ impl MeshEngine {
             return StreamState::Serve(config);
         }
         match self.issue(id, now) {
-            Some(identity) => StreamState::Serve(Arc::new(config.to_builder().with(identity).build())),
+            Some(identity) => {
+                let secrets = self.with_identity(id, config.list(ResourceType::Secret), identity);
+                let mut builder = config.to_builder();
+                builder.share(ResourceType::Secret, secrets);
+                StreamState::Serve(Arc::new(builder.build()))
+            }
             None => StreamState::Serve(config),
         }
     }
 
+    /// The secrets of a proxy and its certificate: the very same list for as long as neither changes, so that other changes
+    /// leave the stream's secrets alone.
+    fn with_identity(&mut self, id: StreamId, secrets: &ResourceList, identity: Arc<Resource>) -> ResourceList {
+        let last = self.streams.get(&id).and_then(|stream| stream.secrets.as_ref());
+        if let Some((from, with, list)) = last
+            && Arc::ptr_eq(from, secrets)
+            && Arc::ptr_eq(with, &identity)
+        {
+            return list.clone();
+        }
+        let mut builder = Snapshot::builder();
+        builder.share(ResourceType::Secret, secrets.clone()).insert(identity.clone());
+        let list = builder.build().list(ResourceType::Secret).clone();
+        if let Some(stream) = self.streams.get_mut(&id) {
+            stream.secrets = Some((secrets.clone(), identity, list.clone()));
+        }
+        list
+    }
+
     /// The certificate that a stream's proxy is to hold; `None` if there is no CA to make one.
-    fn issue(&mut self, id: StreamId, now: SystemTime) -> Option<Arc<kuma_xds::Resource>> {
+    fn issue(&mut self, id: StreamId, now: SystemTime) -> Option<Arc<Resource>> {
         let stream = self.streams.get_mut(&id)?;
         let dataplane = self.snapshot.dataplane(&stream.proxy)?;
         let Some(root) = &self.root else {
