@@ -12,6 +12,7 @@ mod client;
 mod config;
 mod config_reference;
 mod diagnostics;
+mod documented;
 mod engine;
 mod engine_restart;
 mod engine_support;
