@@ -65,6 +65,17 @@ pub fn parse_node_id(id: &str) -> Option<(&str, &str)> {
     (kuma_model::check_name(mesh).is_none() && name_ok).then_some((mesh, name))
 }
 
+/// The port of its admin server that a node has in its metadata, put there by its bootstrap: a number as text.
+fn admin_port(node: &Node) -> Option<u16> {
+    use envoy_api::value::Kind;
+    let metadata = <envoy_api::Struct as prost::Message>::decode(node.metadata.as_deref()?).ok()?;
+    let port = match metadata.fields.get("dataplane.admin.port")?.kind.as_ref()? {
+        Kind::StringValue(text) => text.parse().ok()?,
+        _ => return None,
+    };
+    (port != 0).then_some(port)
+}
+
 /// Whether the claims of a token, if there is one, are about this proxy.
 ///
 /// # Errors
@@ -110,6 +121,7 @@ impl Authority for Ads {
             authenticated: claims.is_some(),
             encrypted: peer.tls,
             address,
+            admin_port: admin_port(node),
             returning: false,
             state,
             warnings: subscription.warnings(),

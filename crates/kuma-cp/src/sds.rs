@@ -61,6 +61,7 @@ impl Authority for Sds {
             authenticated: true,
             encrypted: peer.tls,
             address: peer.address.ip(),
+            admin_port: None,
             returning: false,
             state,
             // There is no insight of it: it says nothing about what the Dataplane's own proxy does.

@@ -15,7 +15,15 @@ const CONNECT_TIMEOUT: Duration = Duration { seconds: 5, nanos: 0 };
 
 /// The application behind an inbound, on loopback.
 pub(crate) fn local(port: u16) -> Cluster {
-    let name = names::local_cluster(port);
+    on_loopback(names::local_cluster(port), port)
+}
+
+/// Envoy's own admin server.
+pub(crate) fn admin(port: u16) -> Cluster {
+    on_loopback(names::ADMIN_CLUSTER.to_owned(), port)
+}
+
+fn on_loopback(name: String, port: u16) -> Cluster {
     let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
     Cluster {
         load_assignment: Some(ClusterLoadAssignment {

@@ -9,7 +9,7 @@ use envoy_api::{Any, Packed, ResourceType};
 use prost::Message;
 
 use crate::key::ResourceKey;
-use crate::{cluster, endpoints, inbound, names, outbound, rbac, secret, transparent};
+use crate::{cluster, endpoints, inbound, metrics, names, outbound, rbac, secret, transparent};
 
 /// A resource as it is served.
 #[derive(Clone, PartialEq, Debug)]
@@ -33,6 +33,12 @@ pub fn encode(key: &ResourceKey) -> Encoded {
         ResourceKey::LocalCluster { port } => {
             let cluster = cluster::local(*port);
             resource(ResourceType::Cluster, cluster.name.as_str().into(), &cluster)
+        }
+        ResourceKey::AdminCluster { port } => {
+            resource(ResourceType::Cluster, names::ADMIN_CLUSTER.into(), &cluster::admin(*port))
+        }
+        ResourceKey::MetricsListener { port, path, transparent } => {
+            listener(metrics::listener(*port, path), *transparent)
         }
         ResourceKey::ServiceCluster { name, tls, health } => Encoded {
             requires: Some((ResourceType::Endpoint, name.clone())),

@@ -16,6 +16,20 @@ pub enum ResourceKey {
         /// Port of the application, on loopback.
         port: u16,
     },
+    /// Envoy's own admin server: `kuma:envoy:admin`.
+    AdminCluster {
+        /// Its port, on loopback: an address that a proxy reports is not to be trusted.
+        port: u16,
+    },
+    /// Metrics for Prometheus: `kuma:metrics:prometheus`.
+    MetricsListener {
+        /// Port on which they are offered, on every address.
+        port: u16,
+        /// The one path at which they are.
+        path: Arc<str>,
+        /// Whether connections come by [`ResourceKey::CatchAllListener`], so that it binds no port of its own.
+        transparent: bool,
+    },
     /// The endpoints of one destination, found by EDS.
     ServiceCluster {
         /// Name of the cluster, as [`names::service_cluster`](crate::names::service_cluster) makes it.

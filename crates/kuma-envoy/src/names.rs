@@ -16,6 +16,10 @@ pub const ACCESS_LOG_SINK: &str = "access_log_sink";
 pub const ACCESS_LOG_RECORD: &str = "kuma.record";
 /// The secret with the dataplane token, in the bootstrap.
 pub const DATAPLANE_TOKEN: &str = "dataplane_token";
+/// The listener that offers metrics to Prometheus.
+pub const METRICS: &str = "kuma:metrics:prometheus";
+/// The cluster of Envoy's own admin server.
+pub const ADMIN_CLUSTER: &str = "kuma:envoy:admin";
 /// The listener that takes all redirected connections of a transparent proxy.
 pub const CATCH_ALL: &str = "catch_all";
 /// The cluster that leads where the connection was going.

@@ -69,7 +69,7 @@ fn cluster_name(destination: &Destination) -> Arc<str> {
 }
 
 /// The port to which the operating system redirects the proxy's connections, if it does.
-fn redirect_port(dataplane: &MeshDataplane) -> Option<u16> {
+pub(crate) fn redirect_port(dataplane: &MeshDataplane) -> Option<u16> {
     let proxying = dataplane.spec.networking.as_ref()?.transparent_proxying.as_ref()?;
     u16::try_from(proxying.redirect_port).ok().filter(|&port| port != 0)
 }

@@ -44,9 +44,15 @@ pub(super) fn encode(key: &ResourceKey) -> Resource {
 }
 
 /// The whole answer for one proxy with nothing remembered: the oracle of the incremental path.
-pub(super) fn generate(snapshot: &MeshSnapshot, dataplane: &MeshDataplane, roots: Option<&Arc<str>>) -> Snapshot {
+pub(super) fn generate(
+    snapshot: &MeshSnapshot,
+    dataplane: &MeshDataplane,
+    roots: Option<&Arc<str>>,
+    admin_port: Option<u16>,
+) -> Snapshot {
     let mut builder = Snapshot::builder();
-    for key in kuma_envoy::plan(snapshot, dataplane, roots) {
+    let metrics = kuma_envoy::plan_metrics(snapshot, dataplane, admin_port).keys;
+    for key in metrics.into_iter().chain(kuma_envoy::plan(snapshot, dataplane, roots)) {
         builder.insert(Arc::new(encode(&key)));
     }
     builder.build()

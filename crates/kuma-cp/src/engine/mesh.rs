@@ -63,6 +63,8 @@ pub struct OpenStream {
     pub encrypted: bool,
     /// Where it comes from.
     pub address: IpAddr,
+    /// Port of Envoy's admin server on loopback, if it has one.
+    pub admin_port: Option<u16>,
     /// Whether its first request reported configuration from an earlier life of this process.
     pub returning: bool,
     /// Where its state goes.
@@ -119,6 +121,10 @@ impl Recovery {
 #[derive(Default)]
 struct Proxy {
     streams: BTreeSet<StreamId>,
+    /// Port of Envoy's admin server, as the latest stream says.
+    admin_port: Option<u16>,
+    /// Why it offers no metrics though its mesh asks for them, as it was last said.
+    metrics_problem: Option<String>,
     config: Option<Arc<Snapshot>>,
 }
 
@@ -225,7 +231,7 @@ impl MeshEngine {
 
     /// A proxy opened a stream.
     pub fn open(&mut self, stream: OpenStream, now: SystemTime) {
-        let OpenStream { id, proxy, authenticated, encrypted, address, returning, state, warnings } = stream;
+        let OpenStream { id, proxy, authenticated, encrypted, address, admin_port, returning, state, warnings } = stream;
         if let Some(refusal) = self.refusal(authenticated, encrypted) {
             tracing::warn!(mesh = %self.snapshot.name, dataplane = %proxy, reason = %refusal.message, "refused a proxy");
             warnings(vec![refusal.message.clone()]);
@@ -256,7 +262,12 @@ impl MeshEngine {
         );
         let entry = self.proxies.entry(proxy.clone()).or_default();
         entry.streams.insert(id);
-        if entry.config.is_none() {
+        // A stream for secrets alone does not say.
+        let is_new = admin_port.is_some() && entry.admin_port != admin_port;
+        if is_new {
+            entry.admin_port = admin_port;
+        }
+        if entry.config.is_none() || is_new {
             self.plan(&proxy);
         }
         self.publish_stream(id, now);
@@ -371,7 +382,7 @@ impl MeshEngine {
     /// What a proxy is to get, made from nothing: what a proxy has by the incremental path must equal it.
     pub fn generate(&self, proxy: &str) -> Option<Snapshot> {
         let dataplane = self.snapshot.dataplane(proxy)?;
-        Some(generate(&self.snapshot, dataplane, self.roots.as_ref()))
+        Some(generate(&self.snapshot, dataplane, self.roots.as_ref(), self.admin_port(proxy)))
     }
 
     /// What a connected proxy is given now, its identity left out.
@@ -479,12 +490,24 @@ impl MeshEngine {
         identities.any(|identity| !identity.fits(root, &self.snapshot.name, dataplane))
     }
 
+    /// Port of the admin server of a connected proxy, if it has one.
+    fn admin_port(&self, proxy: &str) -> Option<u16> {
+        self.proxies.get(proxy)?.admin_port
+    }
+
     /// Makes the configuration of a connected proxy anew. Returns whether it changed.
     fn plan(&mut self, name: &Arc<str>) -> bool {
-        let keys = self
-            .snapshot
-            .dataplane(name)
-            .map(|dataplane| kuma_envoy::plan(&self.snapshot, dataplane, self.roots.as_ref()));
+        let admin_port = self.admin_port(name);
+        let keys = self.snapshot.dataplane(name).map(|dataplane| {
+            let metrics = kuma_envoy::plan_metrics(&self.snapshot, dataplane, admin_port);
+            // What a template gives by the same name comes later, and counts.
+            let all = metrics.keys.into_iter().chain(kuma_envoy::plan(&self.snapshot, dataplane, self.roots.as_ref()));
+            (all.collect::<Vec<_>>(), metrics.problem)
+        });
+        let keys = keys.map(|(keys, problem)| {
+            self.note_metrics_problem(name, problem);
+            keys
+        });
         let Some(proxy) = self.proxies.get_mut(name) else { return false };
         let Some(keys) = keys else { return proxy.config.take().is_some() };
         let mut builder = Snapshot::builder().revision(self.cause);
@@ -507,6 +530,15 @@ impl MeshEngine {
             builder.insert(self.content.resource(key));
         }
         proxy.replace(builder)
+    }
+
+    /// Says why a proxy offers no metrics, once for each reason.
+    fn note_metrics_problem(&mut self, name: &str, problem: Option<String>) {
+        let Some(proxy) = self.proxies.get_mut(name) else { return };
+        if let Some(problem) = problem.as_ref().filter(|problem| proxy.metrics_problem.as_ref() != Some(problem)) {
+            tracing::warn!(mesh = %self.snapshot.name, dataplane = %name, "the proxy offers no metrics: {problem}");
+        }
+        proxy.metrics_problem = problem;
     }
 
     /// Gives a stream what it is to get now.

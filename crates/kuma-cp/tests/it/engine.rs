@@ -67,9 +67,10 @@ fn step() -> impl Strategy<Value = Step> {
             NAMES[name]
         ))
     });
-    let mesh = (any::<bool>(), prop::sample::select(vec!["", "file", "tcp"])).prop_map(|(mtls, default)| {
+    let metrics = prop::sample::select(vec!["{}", "{prometheus: {}}", "{prometheus: {port: 80}}"]);
+    let mesh = (any::<bool>(), prop::sample::select(vec!["", "file", "tcp"]), metrics).prop_map(|(mtls, default, metrics)| {
         Step::Write(format!(
-            "type: Mesh\nname: default\nmtls: {{enabled: {mtls}, ca: {{builtin: {{}}}}}}\nlogging: {{defaultBackend: '{default}', backends: [{{name: file, file: {{path: /log}}}}, {{name: tcp, format: '%KUMA_SOURCE_ADDRESS%', tcp: {{address: 'log:1'}}}}]}}"
+            "type: Mesh\nname: default\nmtls: {{enabled: {mtls}, ca: {{builtin: {{}}}}}}\nmetrics: {metrics}\nlogging: {{defaultBackend: '{default}', backends: [{{name: file, file: {{path: /log}}}}, {{name: tcp, format: '%KUMA_SOURCE_ADDRESS%', tcp: {{address: 'log:1'}}}}]}}"
         ))
     });
     let kinds =

@@ -96,6 +96,7 @@ impl Mesh {
             authenticated,
             encrypted: true,
             address: [127, 0, 0, 1].into(),
+            admin_port: Some(30001),
             returning,
             state,
             warnings: Box::new(move |warnings| *noted.lock().expect("nothing panics while it is held") = warnings),

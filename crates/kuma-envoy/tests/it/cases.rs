@@ -47,6 +47,7 @@ pub(crate) fn all(site: &Site) -> Vec<(&'static str, Vec<ResourceKey>)> {
         ("checked", checked(site, checks())),
         ("logged_to_a_file", logged(site, file("[%START_TIME%] %UPSTREAM_HOST% 100%%\n"))),
         ("logged_over_tcp", logged(site, tcp("[%START_TIME%] %UPSTREAM_HOST%\n"))),
+        ("metrics", metrics(site)),
         ("logged_with_everything", logged(site, file(&everything()))),
         ("logged_with_everything_over_tcp", logged(site, tcp(&everything()))),
     ]
@@ -136,6 +137,13 @@ fn checked(site: &Site, checks: Health) -> Vec<ResourceKey> {
         }
     }
     keys
+}
+
+fn metrics(site: &Site) -> Vec<ResourceKey> {
+    vec![
+        ResourceKey::AdminCluster { port: 30001 },
+        ResourceKey::MetricsListener { port: site.redirect, path: "/metrics".into(), transparent: false },
+    ]
 }
 
 /// A proxy that notes its connections.

@@ -1,5 +1,7 @@
 //! Tests of a mesh by its documents.
 
 mod affected;
+mod best_policy;
 mod matching;
+mod metrics;
 mod support;

@@ -6,6 +6,7 @@ mod health_checks;
 mod hitless;
 mod identity;
 mod instances;
+mod metrics;
 mod lifecycle;
 mod permissions;
 mod remote;

@@ -1,0 +1,108 @@
+//! Metrics for Prometheus: a listener that leads to one page of Envoy's admin server, and to nothing else of it.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use envoy_api::Any;
+use envoy_api::envoy::config::core::v3::TrafficDirection;
+use envoy_api::envoy::config::listener::v3::{Filter, FilterChain, Listener, filter};
+use envoy_api::envoy::config::route::v3::{
+    HeaderMatcher, Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost,
+    header_matcher::HeaderMatchSpecifier, route, route_action, route_match,
+};
+use envoy_api::envoy::extensions::filters::http::router::v3::Router;
+use envoy_api::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::RouteSpecifier;
+use envoy_api::envoy::extensions::filters::network::http_connection_manager::v3::{
+    HttpConnectionManager, HttpFilter, http_filter,
+};
+use kuma_mesh::{MeshDataplane, MeshSnapshot};
+
+use crate::key::ResourceKey;
+use crate::{address, names, tls};
+
+/// What a proxy gets so that Prometheus finds its metrics.
+#[derive(Default, Debug)]
+pub struct MetricsPlan {
+    /// The resources; none if the mesh does not ask for metrics, or they cannot be offered.
+    pub keys: Vec<ResourceKey>,
+    /// Why they cannot be offered though the mesh asks for them, for a person.
+    pub problem: Option<String>,
+}
+
+/// Plans the metrics of a proxy whose admin server is on this port of loopback.
+pub fn plan_metrics(snapshot: &MeshSnapshot, dataplane: &MeshDataplane, admin_port: Option<u16>) -> MetricsPlan {
+    let Some(endpoint) = snapshot.metrics_endpoint(dataplane) else { return MetricsPlan::default() };
+    let problem = |problem: String| MetricsPlan { keys: Vec::new(), problem: Some(problem) };
+    let Some(admin) = admin_port else {
+        return problem("Envoy has no admin server: kuma-dp was started without an admin port".to_owned());
+    };
+    let used = if endpoint.port == admin { Some("Envoy's admin server".to_owned()) } else { None };
+    if let Some(user) = used.or_else(|| dataplane.user_of_port(endpoint.port)) {
+        return problem(format!("port {} is in use by {user}", endpoint.port));
+    }
+    let transparent = crate::plan::redirect_port(dataplane).is_some();
+    MetricsPlan {
+        keys: vec![
+            ResourceKey::AdminCluster { port: admin },
+            ResourceKey::MetricsListener { port: endpoint.port, path: Arc::from(endpoint.path), transparent },
+        ],
+        problem: None,
+    }
+}
+
+/// The listener: GET of exactly one path, anything else is not found.
+pub(crate) fn listener(port: u16, path: &str) -> Listener {
+    let manager = HttpConnectionManager {
+        stat_prefix: names::stat_prefix(names::METRICS),
+        route_specifier: Some(RouteSpecifier::RouteConfig(RouteConfiguration {
+            virtual_hosts: vec![VirtualHost {
+                name: "envoy_admin".into(),
+                domains: vec!["*".into()],
+                routes: vec![to_admin(path)],
+                ..VirtualHost::default()
+            }],
+            ..RouteConfiguration::default()
+        })),
+        http_filters: vec![HttpFilter {
+            name: "envoy.filters.http.router".into(),
+            config_type: Some(http_filter::ConfigType::TypedConfig(Any::pack(&Router::default()))),
+            ..HttpFilter::default()
+        }],
+        ..HttpConnectionManager::default()
+    };
+    Listener {
+        name: names::METRICS.into(),
+        address: Some(address::tcp(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port)),
+        filter_chains: vec![FilterChain {
+            filters: vec![Filter {
+                name: "envoy.filters.network.http_connection_manager".into(),
+                config_type: Some(filter::ConfigType::TypedConfig(Any::pack(&manager))),
+            }],
+            ..FilterChain::default()
+        }],
+        traffic_direction: TrafficDirection::Inbound as i32,
+        // Otherwise another listener on the port would share its connections, silently.
+        enable_reuse_port: Some(false),
+        ..Listener::default()
+    }
+}
+
+fn to_admin(path: &str) -> Route {
+    Route {
+        r#match: Some(RouteMatch {
+            path_specifier: Some(route_match::PathSpecifier::Path(path.to_owned())),
+            headers: vec![HeaderMatcher {
+                name: ":method".into(),
+                header_match_specifier: Some(HeaderMatchSpecifier::StringMatch(tls::exact("GET"))),
+                ..HeaderMatcher::default()
+            }],
+            ..RouteMatch::default()
+        }),
+        action: Some(route::Action::Route(RouteAction {
+            cluster_specifier: Some(route_action::ClusterSpecifier::Cluster(names::ADMIN_CLUSTER.into())),
+            prefix_rewrite: "/stats/prometheus".into(),
+            ..RouteAction::default()
+        })),
+        ..Route::default()
+    }
+}
