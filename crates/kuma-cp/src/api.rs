@@ -12,6 +12,7 @@ mod page;
 mod query;
 mod read;
 pub mod routes;
+mod templates;
 mod write;
 mod write_mesh;
 

@@ -9,7 +9,7 @@ use envoy_api::{Any, Packed, ResourceType};
 use prost::Message;
 
 use crate::key::ResourceKey;
-use crate::{cluster, endpoints, inbound, metrics, names, outbound, rbac, secret, transparent};
+use crate::{cluster, endpoints, inbound, metrics, names, outbound, raw, rbac, secret, transparent};
 
 /// A resource as it is served.
 #[derive(Clone, PartialEq, Debug)]
@@ -68,6 +68,7 @@ pub fn encode(key: &ResourceKey) -> Encoded {
         ResourceKey::Split { outbound, service, clusters, log } => {
             extension(names::split(outbound), Any::pack(&outbound::split(service, clusters, log.as_ref())))
         }
+        ResourceKey::Raw { resource_type, resource } => raw::encoded(*resource_type, resource),
         ResourceKey::MeshCa { roots } => resource(ResourceType::Secret, names::MESH_CA.into(), &secret::mesh_ca(roots)),
     }
 }

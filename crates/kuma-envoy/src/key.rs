@@ -4,7 +4,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kuma_mesh::Endpoints;
+use envoy_api::ResourceType;
+use kuma_mesh::{Endpoints, RawResource};
 
 /// One resource of Envoy, before it is encoded.
 ///
@@ -111,6 +112,13 @@ pub enum ResourceKey {
     MeshCa {
         /// Roots of the mesh's CA, PEM.
         roots: Arc<str>,
+    },
+    /// What a ProxyTemplate gives as it is.
+    Raw {
+        /// What it is.
+        resource_type: ResourceType,
+        /// Its name and its bytes.
+        resource: Arc<RawResource>,
     },
 }
 

@@ -35,6 +35,7 @@ mod metrics;
 pub mod names;
 mod outbound;
 mod plan;
+pub mod raw;
 mod rbac;
 mod secret;
 mod tls;

@@ -10,11 +10,22 @@ use kuma_mesh::{Destination, Inbound, MeshDataplane, MeshSnapshot, spiffe_id, sp
 use kuma_model::HealthCheckConf;
 
 use crate::key::{ActiveCheck, Flow, Health, PassiveCheck, Peer, Policy, ResourceKey, WeightedCluster};
-use crate::{log_line, names};
+use crate::{log_line, names, raw};
 
-/// Every resource of a proxy, each once. `roots` are the PEM certificates of the mesh's CA; without them a mesh with mTLS
+/// Every resource of a proxy. Of two of one type and name the later counts: a raw one of a ProxyTemplate replaces the
+/// generated one. `roots` are the PEM certificates of the mesh's CA; without them a mesh with mTLS
 /// still gets its TLS listeners, which then refuse everyone.
 pub fn plan(snapshot: &MeshSnapshot, dataplane: &MeshDataplane, roots: Option<&Arc<str>>) -> Vec<ResourceKey> {
+    let Some((_, template)) = snapshot.template(dataplane) else {
+        return default_proxy(snapshot, dataplane, roots);
+    };
+    let mut keys = if template.default_proxy { default_proxy(snapshot, dataplane, roots) } else { Vec::new() };
+    keys.extend(raw::keys(template));
+    keys
+}
+
+/// What a proxy gets without a ProxyTemplate: the profile of this name.
+fn default_proxy(snapshot: &MeshSnapshot, dataplane: &MeshDataplane, roots: Option<&Arc<str>>) -> Vec<ResourceKey> {
     let redirect_port = redirect_port(dataplane);
     let mut plan =
         Plan { snapshot, roots, transparent: redirect_port.is_some(), keys: Vec::new(), clusters: BTreeSet::new() };
@@ -41,6 +52,9 @@ pub fn plan_endpoints(
     dataplane: &MeshDataplane,
     services: &BTreeSet<Arc<str>>,
 ) -> Option<Vec<ResourceKey>> {
+    if snapshot.template(dataplane).is_some() {
+        return None;
+    }
     let mut keys = Vec::new();
     for outbound in &dataplane.outbounds {
         for destination in snapshot.destinations(dataplane, &outbound.service) {

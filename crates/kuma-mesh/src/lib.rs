@@ -22,6 +22,7 @@ mod routes;
 mod services;
 mod snapshot;
 mod spiffe;
+mod templates;
 
 pub use affected::Affected;
 pub use dataplane::{Inbound, MeshDataplane, Outbound};
@@ -33,3 +34,4 @@ pub use policies::Policies;
 pub use routes::Destination;
 pub use snapshot::MeshSnapshot;
 pub use spiffe::{spiffe_id, spiffe_prefix};
+pub use templates::{RawResource, Template};

@@ -8,6 +8,7 @@ use rustc_hash::FxHashMap;
 
 use crate::policies::{exact_service, may_be_service};
 use crate::services::{Refreshed, Service};
+use crate::templates::Templates;
 use crate::{Affected, ConnectionPolicy, MeshDataplane, Policies};
 
 /// One mesh: its documents as of a revision, with the indexes that answer what they mean.
@@ -29,6 +30,7 @@ pub struct MeshSnapshot {
     pub(crate) routes: Policies<TrafficRoute>,
     pub(crate) health_checks: Policies<HealthCheck>,
     pub(crate) logs: Policies<TrafficLog>,
+    pub(crate) templates: Templates,
     /// Dataplanes whose proxies have said that they are leaving: they stand for no endpoint.
     departed: BTreeSet<Arc<str>>,
 }

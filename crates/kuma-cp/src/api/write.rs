@@ -6,7 +6,7 @@ use kuma_store::{Outcome, StoreError, Write};
 use serde_json::{Map, Value};
 
 use super::conditions::{self, Conditions};
-use super::{Api, routes};
+use super::{Api, routes, templates};
 use crate::http::error::cause;
 use crate::http::{ApiError, json};
 
@@ -71,7 +71,9 @@ impl Api {
         let stored = self.stored(key).await?;
         let title = title(stored.is_some());
         conditions.check(stored.as_ref().map(|stored| &stored.document), title)?;
-        let document = Document { key: key.clone(), spec: spec(kind, fields, title)? };
+        let spec = spec(kind, fields, title)?;
+        templates::check(kind, &spec, title).await?;
+        let document = Document { key: key.clone(), spec };
         let write = match stored {
             Some(stored) => Write::Update { document, version: stored.version },
             None => Write::Create(document),

@@ -11,7 +11,8 @@ use kuma_ca::Root;
 use kuma_envoy::names;
 use kuma_mesh::{Affected, MeshSnapshot};
 use kuma_model::{
-    Dataplane, HealthCheck, Key, Mesh, Resource as _, TrafficLog, TrafficPermission, TrafficRoute, decode_spec,
+    Dataplane, HealthCheck, Key, Mesh, ProxyTemplate, Resource as _, TrafficLog, TrafficPermission, TrafficRoute,
+    decode_spec,
 };
 use kuma_store::Stored;
 use kuma_xds::grpc::{Code, Status};
@@ -430,6 +431,17 @@ impl MeshEngine {
                 let policy = spec.and_then(|spec| decoded::<TrafficLog>(key, spec));
                 self.snapshot.set_log(&key.name, policy.map(Arc::new))
             }
+            ProxyTemplate::KIND => {
+                let template = spec.and_then(|spec| decoded::<ProxyTemplate>(key, spec));
+                let template = template.map(|spec| {
+                    let (template, violations) = kuma_envoy::raw::template(&spec);
+                    if !violations.is_empty() {
+                        tracing::error!(%key, %violations, "resources of a stored template cannot be read and are left out");
+                    }
+                    Arc::new(template)
+                });
+                self.snapshot.set_template(&key.name, template)
+            }
             kuma_model::SECRET_KIND if mesh_ca::is_builtin_ca(key) => {
                 self.root = spec.and_then(|spec| match mesh_ca::read(spec) {
                     Ok(root) => Some(root),
@@ -594,7 +606,10 @@ impl MeshEngine {
             if let Some(identity) = stream.identity.take() {
                 self.deadlines.remove(&(identity.renew_at, id));
             }
-            return StreamState::Serve(config);
+            // Those of a ProxyTemplate, which may hold keys.
+            let secrets = !config.list(ResourceType::Secret).is_empty();
+            let trusted = stream.authenticated && stream.encrypted;
+            return StreamState::Serve(if secrets && !trusted { without_secrets(&config) } else { config });
         }
         if without_identity {
             return StreamState::Serve(closed(&config));
@@ -671,12 +686,18 @@ impl MeshEngine {
 /// and never get a secret would not shut the door at once: Envoy goes on with those before, in plain text, for the 15 s that
 /// it waits for secrets, and then dials the application for whoever comes before it sends them away.
 fn closed(config: &Snapshot) -> Arc<Snapshot> {
-    let mut closed = config.to_builder();
-    closed.share(ResourceType::Secret, Snapshot::default().list(ResourceType::Secret).clone());
+    let mut closed = without_secrets(config).to_builder();
     for listener in config.list(ResourceType::Listener).iter().filter(|listener| names::is_inbound(listener.name())) {
         closed.remove(ResourceType::Listener, listener.name());
     }
     Arc::new(closed.build())
+}
+
+/// What a proxy may have whose stream is not encrypted, or not proved to be its own.
+fn without_secrets(config: &Snapshot) -> Arc<Snapshot> {
+    let mut without_secrets = config.to_builder();
+    without_secrets.share(ResourceType::Secret, Snapshot::default().list(ResourceType::Secret).clone());
+    Arc::new(without_secrets.build())
 }
 
 fn decoded<R: kuma_model::Resource>(key: &Key, spec: &serde_json::Value) -> Option<R> {

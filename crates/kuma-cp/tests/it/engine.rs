@@ -67,20 +67,37 @@ fn step() -> impl Strategy<Value = Step> {
             NAMES[name]
         ))
     });
+    let template = (name.clone(), any_service(), service(), any::<bool>(), any::<bool>()).prop_map(
+        |(name, selected, cluster, imports, eds)| {
+            let imports = if imports { "default-proxy" } else { "" };
+            let source = if eds { "eds_cluster_config: {eds_config: {ads: {}}}, type: EDS" } else { "type: STATIC" };
+            Step::Write(format!(
+                "type: ProxyTemplate\nmesh: default\nname: {}\nselectors: [{{match: {{service: '{selected}'}}}}]\nconf:\n  imports: [{imports}]\n  resources:\n  - name: n\n    version: v\n    resource: \"{{'@type': type.googleapis.com/envoy.config.cluster.v3.Cluster, name: {cluster}, {source}}}\"",
+                NAMES[name]
+            ))
+        },
+    );
     let metrics = prop::sample::select(vec!["{}", "{prometheus: {}}", "{prometheus: {port: 80}}"]);
     let mesh = (any::<bool>(), prop::sample::select(vec!["", "file", "tcp"]), metrics).prop_map(|(mtls, default, metrics)| {
         Step::Write(format!(
             "type: Mesh\nname: default\nmtls: {{enabled: {mtls}, ca: {{builtin: {{}}}}}}\nmetrics: {metrics}\nlogging: {{defaultBackend: '{default}', backends: [{{name: file, file: {{path: /log}}}}, {{name: tcp, format: '%KUMA_SOURCE_ADDRESS%', tcp: {{address: 'log:1'}}}}]}}"
         ))
     });
-    let kinds =
-        prop::sample::select(vec!["Dataplane", "TrafficPermission", "TrafficRoute", "HealthCheck", "TrafficLog"]);
+    let kinds = prop::sample::select(vec![
+        "Dataplane",
+        "TrafficPermission",
+        "TrafficRoute",
+        "HealthCheck",
+        "TrafficLog",
+        "ProxyTemplate",
+    ]);
     prop_oneof![
         4 => dataplane,
         3 => permission,
         3 => route,
         2 => health_check,
         2 => log,
+        2 => template,
         1 => mesh,
         3 => (kinds, name.clone()).prop_map(|(kind, name)| Step::Delete(kind, name)),
         3 => name.clone().prop_map(Step::Open),

@@ -24,4 +24,5 @@ mod public_admin;
 mod running;
 mod sds;
 mod serve;
+mod templates;
 mod test_api;

@@ -6,3 +6,4 @@ mod cases;
 mod envoy;
 mod golden;
 mod live;
+mod raw;

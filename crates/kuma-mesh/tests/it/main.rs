@@ -5,3 +5,4 @@ mod best_policy;
 mod matching;
 mod metrics;
 mod support;
+mod templates;

@@ -1,0 +1,81 @@
+//! Raw resources of ProxyTemplates: checked, read, and put in the place of what is generated.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use envoy_api::ResourceType;
+use kuma_mesh::{RawResource, Template};
+use kuma_model::{DEFAULT_PROXY, ProxyTemplate, Violations};
+
+use crate::encode::Encoded;
+use crate::key::ResourceKey;
+use crate::names;
+
+/// What no template can replace, and why.
+const NOT_FOR_TEMPLATES: [(ResourceType, &str, &str); 4] = [
+    (ResourceType::Cluster, names::ADS_CLUSTER, IN_THE_BOOTSTRAP),
+    (ResourceType::Cluster, names::ACCESS_LOG_SINK, IN_THE_BOOTSTRAP),
+    (ResourceType::Secret, names::DATAPLANE_TOKEN, IN_THE_BOOTSTRAP),
+    (ResourceType::Secret, names::IDENTITY_CERT, "the control plane issues it to each proxy"),
+];
+const IN_THE_BOOTSTRAP: &str = "the proxy starts with one of its own";
+
+/// What a template means, and everything that is wrong with its resources: those are left out.
+pub fn template(spec: &ProxyTemplate) -> (Template, Violations) {
+    let mut violations = Violations::default();
+    let mut template = Template { selectors: spec.selectors.clone(), default_proxy: false, resources: Vec::new() };
+    let Some(conf) = &spec.conf else { return (template, violations) };
+    template.default_proxy = conf.imports.iter().any(|import| import == DEFAULT_PROXY);
+    let mut given: HashMap<(&str, Arc<str>), usize> = HashMap::new();
+    for (index, entry) in conf.resources.iter().enumerate() {
+        let mut wrong = |reason: &str| {
+            let field = format!("conf.resources[{index}].resource");
+            violations.add(field, format!("native Envoy resource is not valid: {reason}"));
+        };
+        let resource = match envoy_raw::read(&entry.resource) {
+            Ok(resource) => resource,
+            Err(problems) => {
+                problems.iter().for_each(|problem| wrong(&problem.to_string()));
+                continue;
+            }
+        };
+        let envoy_raw::Resource { resource_type, name, value, endpoints } = resource;
+        let reserved = NOT_FOR_TEMPLATES.iter().find(|(of, reserved, _)| *of == resource_type && *reserved == name);
+        if let Some((.., why)) = reserved {
+            wrong(&format!("name: {resource_type:?} {name:?} cannot be given: {why}"));
+            continue;
+        }
+        let name: Arc<str> = name.into();
+        if let Some(first) = given.insert((resource_type.type_url(), name.clone()), index) {
+            wrong(&format!("name: {resource_type:?} {name:?} is given by conf.resources[{first}] already"));
+            continue;
+        }
+        template.resources.push(Arc::new(RawResource {
+            type_url: resource_type.type_url(),
+            name,
+            value: value.as_ref().into(),
+            endpoints: endpoints.map(Arc::from),
+        }));
+    }
+    (template, violations)
+}
+
+/// The keys of a template's resources. They come after what is generated: of two of one type and name the later counts.
+pub(crate) fn keys(template: &Template) -> impl Iterator<Item = ResourceKey> + '_ {
+    template.resources.iter().filter_map(|resource| {
+        let resource_type = ResourceType::from_type_url(resource.type_url)?;
+        Some(ResourceKey::Raw { resource_type, resource: resource.clone() })
+    })
+}
+
+/// A raw resource as it is served.
+pub(crate) fn encoded(resource_type: ResourceType, resource: &RawResource) -> Encoded {
+    Encoded {
+        resource_type,
+        name: resource.name.clone(),
+        value: Bytes::copy_from_slice(&resource.value),
+        requires: resource.endpoints.as_ref().map(|name| (ResourceType::Endpoint, name.clone())),
+        placeholder: false,
+    }
+}
