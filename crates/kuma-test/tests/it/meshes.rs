@@ -1,0 +1,175 @@
+//! Several meshes, gateways, proxies of several services: who is whom, and who sees whom.
+
+use std::path::Path;
+
+use kuma_test::apps::{Client, Greeter};
+use kuma_test::documents::{dataplane, mesh, permission};
+use kuma_test::ports::free_port;
+use kuma_test::{ControlPlane, Dataplane, eventually};
+use serde_json::json;
+
+use crate::scene::Scene;
+
+async fn refused(port: u16, what: &str) {
+    eventually(what, || async { Client::connect(port).await.is_none().then_some(()) }).await;
+}
+
+/// `web-1` and `redis-1`, which exist in each mesh.
+struct InMesh {
+    redis: Greeter,
+    inbound: u16,
+    outbound: u16,
+    stolen: u16,
+    _proxies: [Dataplane; 2],
+}
+
+impl InMesh {
+    /// Starts them. web dials the service `stolen` too, which nobody offers yet.
+    async fn start(cp: &ControlPlane, name: &str) -> InMesh {
+        let redis = Greeter::start().await;
+        let (inbound, outbound, stolen) = (free_port(), free_port(), free_port());
+        cp.apply(&mesh(name, true)).await;
+        cp.apply(&permission(name, "everything", "*", "*")).await;
+        cp.apply(&dataplane(name, "redis-1", "redis", (inbound, redis.port), &[])).await;
+        let outbounds = [(outbound, "redis"), (stolen, "stolen")];
+        cp.apply(&dataplane(name, "web-1", "web", (free_port(), redis.port), &outbounds)).await;
+        let proxies = [Dataplane::start(cp, name, "redis-1"), Dataplane::start(cp, name, "web-1")];
+        for proxy in &proxies {
+            proxy.live().await;
+        }
+        eventually("web reaches the redis of its mesh", || Client::connect(outbound)).await;
+        InMesh { redis, inbound, outbound, stolen, _proxies: proxies }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn meshes_with_the_same_names_have_nothing_in_common() {
+    let mut cp = ControlPlane::start().await;
+    let one = InMesh::start(&cp, "one").await;
+    let two = InMesh::start(&cp, "two").await;
+    let before = (one.redis.accepted(), two.redis.accepted());
+    for _ in 0..10 {
+        Client::connect(one.outbound).await.expect("one's redis");
+    }
+    assert_eq!((one.redis.accepted() - before.0, two.redis.accepted() - before.1), (10, 0));
+
+    // Mesh one says that the redis of two is its own. Its proxies get the address, and no further.
+    let thief = dataplane("one", "thief", "stolen", (two.inbound, two.redis.port), &[]);
+    cp.apply(&thief).await;
+    let dialled = two.redis.accepted();
+    for _ in 0..20 {
+        assert!(Client::connect(one.stolen).await.is_none(), "a certificate of mesh one opened a door of mesh two");
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    assert_eq!(two.redis.accepted(), dialled, "the application of mesh two was dialled");
+    Client::connect(two.outbound).await.expect("two is well");
+
+    // Nor does a token of one open a stream in two.
+    let token = cp.token_file("one", "web-1");
+    let token: &Path = &token;
+    let _impostor =
+        Dataplane::start_with(&cp, "two", "web-1", &["--dataplane-token-file", token.to_str().expect("UTF-8")]);
+    let log = cp.folder().join("kuma-cp.log");
+    eventually("the token is refused", || async {
+        let output = std::fs::read_to_string(&log).unwrap_or_default();
+        output.contains("refused a proxy whose token is of another one").then_some(())
+    })
+    .await;
+    assert!(cp.process().is_running());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_dials_and_is_not_dialled() {
+    let scene = Scene::start().await;
+    let outbound = free_port();
+    let gateway = json!({
+        "type": "Dataplane", "mesh": "default", "name": "edge-1",
+        "networking": {
+            "gateway": {"tags": {"service": "edge", "region": "eu"}},
+            "outbound": [{"interface": format!(":{outbound}"), "service": "redis"}],
+        },
+    });
+    scene.cp.apply(&gateway).await;
+    scene.cp.apply(&mesh("default", true)).await;
+    scene.cp.apply(&permission("default", "edge-to-redis", "edge", "redis")).await;
+    let proxy = Dataplane::start(&scene.cp, "default", "edge-1");
+    proxy.live().await;
+    eventually("the gateway reaches redis", || Client::connect(outbound)).await;
+    scene.closed().await;
+    assert!(!proxy.config_dump().await.contains("inbound:"), "a gateway has no inbound");
+
+    // Policies see its tags.
+    scene
+        .cp
+        .apply(&json!({
+            "type": "TrafficRoute", "mesh": "default", "name": "stop",
+            "sources": [{"match": {"service": "edge", "region": "eu"}}],
+            "destinations": [{"match": {"service": "redis"}}],
+            "conf": [{"weight": 0, "destination": {"service": "redis"}}],
+        }))
+        .await;
+    refused(outbound, "the gateway's traffic is stopped").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_of_two_services_is_both() {
+    let scene = Scene::start().await;
+    let outbound = free_port();
+    let kong = json!({
+        "type": "Dataplane", "mesh": "default", "name": "kong-1",
+        "networking": {
+            "inbound": [
+                {"interface": format!("127.0.0.1:{}:{}", free_port(), scene.redis.port), "tags": {"service": "kong"}},
+                {"interface": format!("127.0.0.1:{}:{}", free_port(), scene.redis.port), "tags": {"service": "kong-admin"}},
+            ],
+            "outbound": [{"interface": format!(":{outbound}"), "service": "redis"}],
+        },
+    });
+    scene.cp.apply(&kong).await;
+    scene.cp.apply(&mesh("default", true)).await;
+    let proxy = Dataplane::start(&scene.cp, "default", "kong-1");
+    proxy.live().await;
+    refused(outbound, "nothing is permitted").await;
+    for source in ["kong-admin", "kong"] {
+        scene.cp.apply(&permission("default", "it", source, "redis")).await;
+        eventually(&format!("it is {source}"), || Client::connect(outbound)).await;
+        scene.cp.apply(&permission("default", "it", "konga", "redis")).await;
+        refused(outbound, "it is not konga").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_permission_is_no_wider_than_the_tags_of_its_destination() {
+    let scene = Scene::start().await;
+    let [mut redis, _] = scene.documents();
+    redis["networking"]["inbound"][0]["tags"] = json!({"service": "redis", "version": "5.0"});
+    scene.cp.apply(&redis).await;
+    scene.cp.apply(&mesh("default", true)).await;
+    let permit = |tags: serde_json::Value| {
+        json!({
+            "type": "TrafficPermission", "mesh": "default", "name": "it",
+            "sources": [{"match": {"service": "web"}}], "destinations": [{"match": tags}],
+        })
+    };
+    scene.cp.apply(&permit(json!({"service": "redis", "version": "5.0"}))).await;
+    scene.open().await;
+    scene.cp.apply(&permit(json!({"service": "redis", "version": "6.0"}))).await;
+    scene.closed().await;
+    scene.cp.apply(&permit(json!({"service": "redis", "version": "*"}))).await;
+    scene.open().await;
+    scene.cp.apply(&permit(json!({"service": "redis", "region": "*"}))).await;
+    scene.closed().await;
+
+    // A source is known by its certificate, which says no more than the service: more is refused, not ignored.
+    let response = scene
+        .cp
+        .put(&json!({
+            "type": "TrafficPermission", "mesh": "default", "name": "it",
+            "sources": [{"match": {"service": "web", "region": "eu"}}],
+            "destinations": [{"match": {"service": "redis"}}],
+        }))
+        .await;
+    assert_eq!(response.status().as_u16(), 400);
+    let text = response.text().await.unwrap_or_default();
+    assert!(text.contains("sources[0].match[\\\"region\\\"]"), "{text}");
+}
