@@ -103,10 +103,10 @@ impl StreamHandler for SdsStream {
             Event::Reported { resource_type, versions } => {
                 self.engine.reported(&self.mesh, self.id, resource_type, versions);
             }
-            Event::Subscribed { subscriptions, .. } => {
-                if subscriptions.iter().any(|subscription| &*subscription.name == IDENTITY_CERT) {
-                    self.engine.wants_identity(&self.mesh, self.id);
-                }
+            Event::Subscribed { subscriptions, .. }
+                if subscriptions.iter().any(|subscription| &*subscription.name == IDENTITY_CERT) =>
+            {
+                self.engine.wants_identity(&self.mesh, self.id);
             }
             Event::Nacked { message, .. } => {
                 tracing::warn!(mesh = %self.mesh, dataplane = %self.proxy, %message, "a client refused its secrets");

@@ -50,19 +50,30 @@ pub(crate) enum Command {
     /// Create or change resources, read from YAML or JSON
     #[command(after_help = APPLY_HELP)]
     Apply(Apply),
+    /// Print the script that completes command lines in a shell
+    Completion {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
     /// Manage which control planes kumactl talks to
     #[command(subcommand)]
     Config(Config),
-    /// Delete a resource
+    /// Delete resources: one by its name, or those that a file holds
     Delete(Delete),
     /// Generate dataplane tokens, and certificates for access to the admin server
     #[command(subcommand)]
     Generate(Generate),
-    /// List resources of a kind
+    /// List resources of a kind, or show one
     Get(Get),
     /// Show resources together with what is known about them
     #[command(subcommand)]
     Inspect(Inspect),
+    /// Print the manual page, or write those of all commands
+    Man {
+        /// Folder to write one page per command to
+        #[arg(long, value_name = "FOLDER")]
+        dir: Option<PathBuf>,
+    },
     /// Print the version
     Version {
         /// Print tag, commit and date of the build as well
@@ -72,7 +83,7 @@ pub(crate) enum Command {
 }
 
 const APPLY_HELP: &str = "\
-The input may hold several documents, separated by `---`, and lists as `kumactl get -o yaml` shows them. All of them are checked before the first one is sent; meshes are sent first.
+Without -f, standard input is read. A folder stands for its *.yaml, *.yml and *.json files. The input may hold several documents, separated by `---`, and lists as `kumactl get -o yaml` shows them. All of them are checked before the first one is sent; meshes are sent first.
 
 {{ name }} becomes the value given by --var name=value. Values are inserted as they are. A placeholder without a value is an error; \
 {{! … }} is a comment.";
@@ -80,9 +91,19 @@ The input may hold several documents, separated by `---`, and lists as `kumactl 
 /// `apply`
 #[derive(Debug, Args)]
 pub(crate) struct Apply {
-    /// File, http(s) URL, or - for standard input, which is also the default
+    #[command(flatten)]
+    pub(crate) input: Input,
+    /// Say what would be done, and do nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+/// Flags of commands that read documents.
+#[derive(Debug, Args)]
+pub(crate) struct Input {
+    /// File, folder, pattern such as 'mesh/*.yaml', http(s) URL, or - for standard input; may be repeated
     #[arg(short, long, value_name = "FILE")]
-    pub(crate) file: Option<String>,
+    pub(crate) file: Vec<String>,
     /// Value of a placeholder; may be repeated, or hold several separated by commas
     #[arg(short, long, value_name = "NAME=VALUE", value_delimiter = ',', value_parser = assignment)]
     pub(crate) var: Vec<(String, String)>,
@@ -146,10 +167,13 @@ pub(crate) struct AddControlPlane {
 #[derive(Debug, Args)]
 pub(crate) struct Delete {
     /// Kind of the resource
-    #[arg(value_name = "TYPE", value_parser = kind_parser(|kind| kind.cli_one))]
-    pub(crate) kind: &'static Kind,
+    #[arg(value_name = "TYPE", value_parser = kind_parser(|kind| kind.cli_one), required_unless_present = "file", conflicts_with = "file")]
+    pub(crate) kind: Option<&'static Kind>,
     /// Name of the resource
-    pub(crate) name: String,
+    #[arg(required_unless_present = "file")]
+    pub(crate) name: Option<String>,
+    #[command(flatten)]
+    pub(crate) input: Input,
 }
 
 /// `generate`
@@ -201,6 +225,11 @@ pub(crate) struct Get {
     /// Kind of the resources
     #[arg(value_name = "TYPE", value_parser = kind_parser(|kind| kind.cli_list))]
     pub(crate) kind: &'static Kind,
+    /// Name of the one to show
+    pub(crate) name: Option<String>,
+    /// Go on, and show it again whenever it has changed
+    #[arg(short, long)]
+    pub(crate) watch: bool,
     #[command(flatten)]
     pub(crate) output: Output,
 }
@@ -218,6 +247,9 @@ pub(crate) struct InspectDataplanes {
     /// Only dataplanes with this tag; may be repeated, or hold several separated by commas
     #[arg(long, value_name = "NAME=VALUE", value_delimiter = ',', value_parser = assignment)]
     pub(crate) tag: Vec<(String, String)>,
+    /// Go on, and show it again whenever it has changed
+    #[arg(short, long)]
+    pub(crate) watch: bool,
     #[command(flatten)]
     pub(crate) output: Output,
 }
@@ -269,7 +301,9 @@ mod tests {
                 );
             }
             let cli = Cli::try_parse_from(["kumactl", "delete", kind.cli_one, "x"]).expect(kind.cli_one);
-            assert!(matches!(cli.command, Command::Delete(Delete { kind: found, .. }) if found.name == kind.name));
+            assert!(
+                matches!(cli.command, Command::Delete(Delete { kind: Some(found), .. }) if found.name == kind.name)
+            );
         }
     }
 

@@ -6,6 +6,9 @@ mod delete;
 mod generate;
 mod get;
 mod inspect;
+mod manual;
+mod read;
+mod watch;
 
 use kuma_model::{Document, Key, Kind, Scope};
 use serde_json::Value;
@@ -18,8 +21,11 @@ use crate::session::Session;
 /// Carries out a command.
 pub(crate) async fn run(cli: Cli) -> Result<String, Failure> {
     let Cli { global, command } = cli;
-    if let Command::Version { detailed } = command {
-        return Ok(kuma_version::text(detailed));
+    match &command {
+        Command::Version { detailed } => return Ok(kuma_version::text(*detailed)),
+        Command::Completion { shell } => return Ok(manual::completion(*shell)),
+        Command::Man { dir } => return manual::pages(dir.as_deref()),
+        _ => {}
     }
     let session = Session::new(global)?;
     match command {
@@ -30,7 +36,7 @@ pub(crate) async fn run(cli: Cli) -> Result<String, Failure> {
         Command::Generate(Generate::TlsCertificate(arguments)) => generate::tls_certificate(arguments),
         Command::Get(arguments) => get::run(&session, arguments).await,
         Command::Inspect(Inspect::Dataplanes(arguments)) => inspect::dataplanes(&session, arguments).await,
-        Command::Version { .. } => Ok(String::new()),
+        Command::Version { .. } | Command::Completion { .. } | Command::Man { .. } => Ok(String::new()),
     }
 }
 
@@ -51,12 +57,22 @@ fn segment(name: &str) -> Result<&str, Failure> {
 }
 
 /// Shows items in the format asked for; `table` is called for the one that is not the same for all lists.
-fn show(items: Vec<Value>, format: Format, table: impl FnOnce(&[Value]) -> String) -> Result<String, Failure> {
+fn show(
+    kind: &Kind,
+    items: Vec<Value>,
+    format: Format,
+    table: impl FnOnce(&[Value]) -> String,
+) -> Result<String, Failure> {
     match format {
+        Format::Name => Ok(items.iter().map(|item| format!("{}/{}\n", kind.cli_one, name_of(item))).collect()),
         Format::Table => Ok(table(&items)),
         Format::Json => Ok(json_list(items)),
         Format::Yaml => yaml_list(items).map_err(|error| Failure::new(format!("could not write YAML: {error}"))),
     }
+}
+
+fn name_of(item: &Value) -> &str {
+    item.get("name").and_then(Value::as_str).unwrap_or_default()
 }
 
 /// A resource as the API shows it. Read as it is, not checked: an older kumactl has to show what a newer control plane holds.

@@ -1,7 +1,8 @@
-//! Text to apply: from a file, from stdin, or from a URL.
+//! Documents to read: from files, folders, stdin, or URLs.
 
 use std::fs::File;
 use std::io::{IsTerminal, Read};
+use std::path::{Path, PathBuf};
 
 use crate::failure::Failure;
 use crate::fetch::fetch;
@@ -18,22 +19,74 @@ pub(crate) struct Input {
     pub(crate) text: String,
 }
 
-/// Reads what `-f` names; `-` and nothing are stdin.
-pub(crate) async fn read(file: Option<&str>) -> Result<Input, Failure> {
+/// Endings of the files that a folder stands for.
+const ENDINGS: [&str; 3] = ["yaml", "yml", "json"];
+
+/// Reads what all `-f` name, in their order; nothing is stdin.
+pub(crate) async fn read(files: &[String]) -> Result<Vec<Input>, Failure> {
+    if files.is_empty() {
+        return Ok(vec![read_one("-").await?]);
+    }
+    let mut inputs = Vec::new();
+    let mut total = 0;
+    for file in files {
+        for path in expand(file)? {
+            let input = read_one(&path).await?;
+            total += input.text.len();
+            if total > MAX_INPUT {
+                return Err(Failure::new(format!("the input is longer than {} MB", MAX_INPUT >> 20)));
+            }
+            inputs.push(input);
+        }
+    }
+    Ok(inputs)
+}
+
+/// The files that a folder or a pattern stands for, sorted by name; anything else stands for itself.
+fn expand(file: &str) -> Result<Vec<String>, Failure> {
+    let path = Path::new(file);
+    if file == "-" || file.contains("://") || path.is_file() {
+        return Ok(vec![file.to_owned()]);
+    }
+    let failure = |reason: &dyn std::fmt::Display| Failure::new(format!("could not read {file}: {reason}"));
+    let mut found: Vec<PathBuf> = if path.is_dir() {
+        let entries = std::fs::read_dir(path).and_then(|entries| entries.collect::<Result<Vec<_>, _>>());
+        let paths = entries.map_err(|error| failure(&error))?.into_iter().map(|entry| entry.path());
+        let is_document =
+            |path: &PathBuf| path.extension().is_some_and(|ending| ENDINGS.iter().any(|one| ending == *one));
+        paths.filter(is_document).collect()
+    } else if file.contains(['*', '?', '[']) {
+        let paths = glob::glob(file).map_err(|error| failure(&error))?;
+        paths.collect::<Result<_, _>>().map_err(|error| failure(&error))?
+    } else {
+        // What is not there is told when it is read.
+        return Ok(vec![file.to_owned()]);
+    };
+    found.retain(|path| path.is_file());
+    found.sort();
+    if found.is_empty() {
+        let what = if path.is_dir() { "there is no *.yaml, *.yml or *.json file in it" } else { "no file matches" };
+        return Err(failure(&what));
+    }
+    Ok(found.into_iter().map(|path| path.display().to_string()).collect())
+}
+
+/// Reads one; `-` is stdin.
+async fn read_one(file: &str) -> Result<Input, Failure> {
     let (name, bytes) = match file {
-        None | Some("-") => {
+        "-" => {
             if std::io::stdin().is_terminal() {
                 eprintln!("Reading from the terminal until Ctrl-D; use -f to name a file");
             }
             ("standard input", bounded(std::io::stdin().lock()))
         }
-        Some(address) if address.contains("://") => {
+        address if address.contains("://") => {
             let body = fetch(address)
                 .await
                 .map_err(|failure| failure.context(format!("could not download {}", without_password(address))));
             (address, Ok(body?))
         }
-        Some(path) => (path, File::open(path).and_then(bounded)),
+        path => (path, File::open(path).and_then(bounded)),
     };
     let attempt = |failure: Failure| failure.context(format!("could not read {name}"));
     let bytes = bytes.map_err(|error| attempt(Failure::new(error.to_string())))?;

@@ -13,6 +13,8 @@ pub(crate) enum Format {
     Yaml,
     /// For programs.
     Json,
+    /// Kind and name of each, as `delete` takes them.
+    Name,
 }
 
 /// YAML with list dashes under their key. The order of keys is that of the value.
@@ -37,7 +39,8 @@ fn list(items: Vec<Value>) -> Value {
     Value::Object(Map::from_iter([("items".to_owned(), Value::Array(items))]))
 }
 
-fn sorted(value: Value) -> Value {
+/// With keys in alphabetical order at every level.
+pub(crate) fn sorted(value: Value) -> Value {
     match value {
         Value::Object(fields) => {
             let mut fields: Vec<_> = fields.into_iter().map(|(name, value)| (name, sorted(value))).collect();

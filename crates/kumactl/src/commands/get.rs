@@ -1,18 +1,58 @@
-//! `kumactl get <kind>`: the resources of a kind, as they were applied.
+//! `kumactl get <kind> [<name>]`: resources as they were applied.
 
-use super::{collection, document, show};
+use kuma_model::Kind;
+use serde_json::Value;
+
+use super::watch::watch;
+use super::{collection, document, segment, show};
 use crate::cli::{Get, Output};
+use crate::client::{CallError, Client};
 use crate::failure::Failure;
+use crate::output::{self, Format};
 use crate::session::Session;
 use crate::table::table;
 
-/// Lists.
+/// Lists, or shows one.
 pub(super) async fn run(session: &Session, arguments: Get) -> Result<String, Failure> {
-    let Get { kind, output: Output { format } } = arguments;
-    let path = collection(kind, &session.mesh)?;
-    let items = session.api()?.list(&path, &[]).await;
-    let items = items.map_err(|error| Failure::from(error).context(format!("failed to list {}", plural(kind.name))))?;
-    show(items, format, |items| {
+    let Get { kind, name, watch: go_on, output: Output { format } } = arguments;
+    let mut path = collection(kind, &session.mesh)?;
+    if let Some(name) = &name {
+        path.push(segment(name)?);
+    }
+    let client = session.api()?;
+    let read = async || match &name {
+        Some(name) => one(&client, kind, &path, name).await.map(|item| vec![item]),
+        None => {
+            let items = client.list(&path, &[]).await;
+            items.map_err(|error| Failure::from(error).context(format!("failed to list {}", plural(kind.name))))
+        }
+    };
+    let show = |items: Vec<Value>| print(kind, items, format, name.is_some());
+    if go_on { watch(read, show).await } else { show(read().await?) }
+}
+
+async fn one(client: &Client, kind: &Kind, path: &[&str], name: &str) -> Result<Value, Failure> {
+    client.get(path, &[]).await.map_err(|error| match error {
+        CallError::Refused(refusal) if refusal.is_not_found() => {
+            Failure::new(format!("there is no {} with name \"{name}\"", kind.name))
+        }
+        error => Failure::from(error).context(format!("failed to get {} \"{name}\"", kind.name)),
+    })
+}
+
+/// A single one is shown as itself, so that it can be applied again; a list as a list.
+fn print(kind: &Kind, mut items: Vec<Value>, format: Format, single: bool) -> Result<String, Failure> {
+    if single && let [item] = &mut items[..] {
+        match format {
+            Format::Json => return Ok(format!("{item:#}\n")),
+            Format::Yaml => {
+                return output::yaml(&output::sorted(item.take()))
+                    .map_err(|error| Failure::new(format!("could not write YAML: {error}")));
+            }
+            Format::Table | Format::Name => {}
+        }
+    }
+    show(kind, items, format, |items| {
         let rows: Vec<Vec<String>> = items.iter().map(|item| kind.row(&document(kind, item))).collect();
         table(&kind.titles(), &rows)
     })

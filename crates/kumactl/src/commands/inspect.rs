@@ -1,9 +1,10 @@
 //! `kumactl inspect`: resources together with what the control plane knows about them.
 
 use jiff::Timestamp;
-use kuma_model::{DataplaneInsight, Kind, decode_spec};
+use kuma_model::{Dataplane, DataplaneInsight, Kind, decode_spec};
 use serde_json::Value;
 
+use super::watch::watch;
 use super::{document, segment, show};
 use crate::age::ago;
 use crate::cli::{InspectDataplanes, Output};
@@ -17,16 +18,27 @@ const DATAPLANE_COLUMNS: [&str; 8] =
 
 /// Lists dataplanes with their connection to the control plane.
 pub(super) async fn dataplanes(session: &Session, arguments: InspectDataplanes) -> Result<String, Failure> {
-    let InspectDataplanes { tag, output: Output { format } } = arguments;
+    let InspectDataplanes { tag, watch: go_on, output: Output { format } } = arguments;
     let tags: Vec<(&str, String)> = tag.into_iter().map(|(name, value)| ("tag", format!("{name}:{value}"))).collect();
     let path = ["meshes", segment(&session.mesh)?, "dataplanes+insights"];
-    let overviews = session.api()?.list(&path, &tags).await;
-    let overviews = overviews.map_err(|error| Failure::from(error).context("failed to list Dataplanes"))?;
-    show(overviews, format, |overviews| {
-        let now = Timestamp::now();
-        let rows: Vec<Vec<String>> = overviews.iter().map(|overview| dataplane_row(overview, now)).collect();
-        table(&DATAPLANE_COLUMNS, &rows)
-    })
+    let client = session.api()?;
+    let read = async || {
+        let overviews = client.list(&path, &tags).await;
+        overviews.map_err(|error| Failure::from(error).context("failed to list Dataplanes"))
+    };
+    let show = |overviews: Vec<Value>| {
+        show(dataplanes_kind(), overviews, format, |overviews| {
+            let now = Timestamp::now();
+            let rows: Vec<Vec<String>> = overviews.iter().map(|overview| dataplane_row(overview, now)).collect();
+            table(&DATAPLANE_COLUMNS, &rows)
+        })
+    };
+    if go_on { watch(read, show).await } else { show(read().await?) }
+}
+
+fn dataplanes_kind() -> &'static Kind {
+    const KIND: &Kind = &Kind::of::<Dataplane>();
+    KIND
 }
 
 /// The cells of one overview. Both times are those of the newest connection; updates and errors are summed over all of them.
@@ -36,8 +48,7 @@ fn dataplane_row(overview: &Value, now: Timestamp) -> Vec<String> {
     for field in ["mesh", "name"] {
         dataplane[field] = overview.get(field).cloned().unwrap_or_default();
     }
-    let mut row =
-        kuma_model::kind("Dataplane").map(|kind: &Kind| kind.row(&document(kind, &dataplane))).unwrap_or_default();
+    let mut row = dataplanes_kind().row(&document(dataplanes_kind(), &dataplane));
     let insight: DataplaneInsight =
         overview.get("dataplaneInsight").and_then(|insight| decode_spec(insight).ok()).unwrap_or_default();
     let latest = insight.latest();

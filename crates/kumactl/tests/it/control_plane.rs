@@ -121,6 +121,12 @@ async fn handle(
                 known.resources.iter().filter(|(key, _)| below(key)).map(|(_, item)| item.clone()).collect();
             json(StatusCode::OK, &json!({"items": items}))
         }
+        ("GET", ["meshes", _] | ["meshes", _, _, _]) => match known.resources.get(path) {
+            Some(item) => json(StatusCode::OK, item),
+            None => {
+                json(StatusCode::NOT_FOUND, &json!({"title": "Could not retrieve a resource", "details": "Not found"}))
+            }
+        },
         ("PUT", [_, mesh, ..]) => {
             if segments.len() == 4 && !known.resources.contains_key(&format!("/meshes/{mesh}")) {
                 let cause = json!([{"field": "mesh", "message": format!("mesh of name {mesh} is not found")}]);
@@ -131,7 +137,9 @@ async fn handle(
             if headers.get(header::CONTENT_TYPE).is_none_or(|value| value != "application/json") {
                 return (StatusCode::UNSUPPORTED_MEDIA_TYPE, "415: Unsupported Media Type").into_response();
             }
-            let item = serde_json::from_slice(&body).expect("kumactl sends JSON");
+            let item: Value = serde_json::from_slice(&body).expect("kumactl sends JSON");
+            // With defaults, as the real one stores it.
+            let item = kuma_model::Document::parse(&item).map_or(item, |document| document.to_json());
             match known.resources.insert(path.to_owned(), item) {
                 None => StatusCode::CREATED.into_response(),
                 Some(_) => StatusCode::OK.into_response(),

@@ -1,0 +1,44 @@
+//! `-w`: shows something again whenever it has changed.
+
+use std::io::Write as _;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::failure::Failure;
+
+/// Pause between two looks. The HTTP API tells nobody of changes.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Reads again and again, and prints what is new, until nobody reads it any more. The first failure is one; later ones are
+/// told, since a control plane that restarts comes back.
+pub(super) async fn watch(
+    mut read: impl AsyncFnMut() -> Result<Vec<Value>, Failure>,
+    show: impl Fn(Vec<Value>) -> Result<String, Failure>,
+) -> Result<String, Failure> {
+    let mut shown: Option<Vec<Value>> = None;
+    let mut told = false;
+    loop {
+        match read().await {
+            Ok(items) => {
+                told = false;
+                if shown.as_ref() != Some(&items) {
+                    let between = if shown.is_some() { "\n" } else { "" };
+                    let text = format!("{between}{}", show(items.clone())?);
+                    let mut stdout = std::io::stdout().lock();
+                    if stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).is_err() {
+                        return Ok(String::new());
+                    }
+                    shown = Some(items);
+                }
+            }
+            Err(failure) if shown.is_none() => return Err(failure),
+            Err(failure) if !told => {
+                told = true;
+                eprint!("{failure}");
+            }
+            Err(_) => {}
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
