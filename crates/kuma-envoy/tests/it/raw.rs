@@ -6,7 +6,7 @@ use std::sync::Arc;
 use envoy_api::ResourceType;
 use kuma_envoy::{Encoded, encode, plan, raw};
 use kuma_mesh::MeshSnapshot;
-use kuma_model::{Dataplane, ProxyTemplate, Resource, decode_spec, text};
+use kuma_model::{Dataplane, Document, ProxyTemplate, Resource, decode_spec, text};
 use kuma_test::ports::free_port;
 
 use crate::ads::Ads;
@@ -266,6 +266,23 @@ const ACCEPTED: &[(&str, &[&str])] = &[
         ],
     ),
 ];
+
+/// The template in the documentation is one, and Envoy takes it.
+#[tokio::test]
+async fn the_documented_template_is_accepted_by_envoy() {
+    let text = include_str!("../../../../docs/proxy-templates.md");
+    let (_, rest) = text.split_once("```yaml\n").expect("an example");
+    let (example, _) = rest.split_once("```").expect("the end of the example");
+    let example = example.replace("port_value: 4040", &format!("port_value: {}", free_port()));
+    let document = Document::parse(&text::parse_one(&example).expect("YAML")).expect("a document");
+    let mut template: ProxyTemplate = decode_spec(&document.spec).expect("a template");
+    // What else the proxy has takes ports that may be taken here.
+    template.conf.as_mut().expect("a conf").imports.clear();
+    let ads = Ads::start().await;
+    ads.serve(resources(Some(template)).into_values());
+    let envoy = Envoy::start(&ads);
+    envoy.has_accepted(&ads, "the example of the documentation").await;
+}
 
 #[tokio::test]
 async fn what_is_read_is_accepted_by_envoy() {

@@ -14,5 +14,6 @@ mod remote;
 mod restart;
 mod routes;
 mod scene;
+mod templates;
 mod walk;
 mod xds_rules;
