@@ -30,7 +30,9 @@ impl Page {
                 ("size", Some(Ok(size @ 1..=MAX_SIZE))) => page.size = Some(size),
                 ("size", _) => causes.push(cause("size", format!("must be a number in the range [1, {MAX_SIZE}]"))),
                 ("offset", Some(Ok(offset @ 0..=MAX_OFFSET))) => page.offset = Some(offset),
-                ("offset", _) => causes.push(cause("offset", format!("must be a number in the range [0, {MAX_OFFSET}]"))),
+                ("offset", _) => {
+                    causes.push(cause("offset", format!("must be a number in the range [0, {MAX_OFFSET}]")))
+                }
                 _ => {}
             }
         }

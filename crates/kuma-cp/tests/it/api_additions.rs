@@ -86,7 +86,16 @@ async fn a_list_comes_in_pieces_if_asked_for() {
         json!({"items": [get(&api.router, "/meshes/e").await.json()], "next": null, "total": 5})
     );
     assert_eq!(get(&api.router, "/meshes?offset=4294967295&size=1000").await.json()["items"], json!([]));
-    for query in ["size=0", "size=1001", "size=x", "size=", "offset=-1", "offset=4294967296", "offset=99999999999999999999", "size=+1"] {
+    for query in [
+        "size=0",
+        "size=1001",
+        "size=x",
+        "size=",
+        "offset=-1",
+        "offset=4294967296",
+        "offset=99999999999999999999",
+        "size=+1",
+    ] {
         let answer = get(&api.router, &format!("/meshes?{query}")).await;
         assert_eq!(answer.error().0, 400, "{query}");
     }

@@ -14,6 +14,7 @@ mod remote;
 mod restart;
 mod routes;
 mod scene;
+mod sds;
 mod templates;
 mod walk;
 mod xds_rules;

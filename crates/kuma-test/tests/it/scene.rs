@@ -85,20 +85,24 @@ impl Scene {
 
     /// The URI names in the certificate that redis's proxy shows.
     pub(crate) async fn certificate_uris(&self) -> Vec<String> {
-        use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
-        let der = self.certificate().await;
-        let (_, certificate) = X509Certificate::from_der(&der).expect("a certificate");
-        let names = certificate.subject_alternative_name().expect("readable names").expect("names");
-        let uris = names.value.general_names.iter().filter_map(|name| match name {
-            GeneralName::URI(uri) => Some((*uri).to_owned()),
-            _ => None,
-        });
-        uris.collect()
+        uris(&self.certificate().await)
     }
 }
 
+/// The URI names in a certificate.
+pub(crate) fn uris(der: &[u8]) -> Vec<String> {
+    use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
+    let (_, certificate) = X509Certificate::from_der(der).expect("a certificate");
+    let names = certificate.subject_alternative_name().expect("readable names").expect("names");
+    let uris = names.value.general_names.iter().filter_map(|name| match name {
+        GeneralName::URI(uri) => Some((*uri).to_owned()),
+        _ => None,
+    });
+    uris.collect()
+}
+
 /// The certificate that a TLS server shows to a client without one; the handshake itself may fail after that.
-async fn shown_certificate(port: u16) -> Option<Vec<u8>> {
+pub(crate) async fn shown_certificate(port: u16) -> Option<Vec<u8>> {
     let seen = std::sync::Arc::new(std::sync::Mutex::new(None));
     let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = rustls::ClientConfig::builder_with_provider(provider.clone())
