@@ -112,17 +112,12 @@ fn enumeration(descriptor: &EnumDescriptor, json: &Json) -> Result<i32, String> 
         Json::Number(_) => integer(json, i32::MIN.into(), i32::MAX.into()).map(|value| value as i32),
         Json::String(name) => {
             let exact = descriptor.get_value_by_name(name);
-            let spelled = || descriptor.values().find(|value| same(value.name(), name));
+            let spelled = || descriptor.values().find(|value| value.name().eq_ignore_ascii_case(name));
             exact.or_else(spelled).map(|value| value.number()).ok_or_else(|| unknown_name(descriptor, name))
         }
         Json::Null if descriptor.full_name() == "google.protobuf.NullValue" => Ok(0),
         other => Err(format!("expected one of {}, found {}", names(descriptor), found(other))),
     }
-}
-
-fn same(known: &str, name: &str) -> bool {
-    known.len() == name.len()
-        && known.bytes().zip(name.bytes()).all(|(a, b)| a == b.to_ascii_uppercase() || a == b'_' && b == b'-')
 }
 
 fn unknown_name(descriptor: &EnumDescriptor, name: &str) -> String {

@@ -120,7 +120,7 @@ fn values_have_the_forms_of_protobuf() {
         type: strict_dns
         per_connection_buffer_limit_bytes: "32768"
         dns_lookup_family: 2
-        lb_policy: least-request
+        lb_policy: Least_Request
         respect_dns_ttl: true
         metadata:
           filter_metadata:
