@@ -45,5 +45,5 @@ pub use bootstrap::{BootstrapParams, bootstrap};
 pub use encode::{Encoded, encode};
 pub use key::ResourceKey;
 pub use metrics::{MetricsPlan, plan_metrics};
-pub use plan::{plan, plan_endpoints};
+pub use plan::{plan, plan_endpoints, plan_permissions};
 pub use secret::identity_secret;

@@ -26,10 +26,8 @@ pub fn plan(snapshot: &MeshSnapshot, dataplane: &MeshDataplane, roots: Option<&A
 
 /// What a proxy gets without a ProxyTemplate: the profile of this name.
 fn default_proxy(snapshot: &MeshSnapshot, dataplane: &MeshDataplane, roots: Option<&Arc<str>>) -> Vec<ResourceKey> {
-    let redirect_port = redirect_port(dataplane);
-    let mut plan =
-        Plan { snapshot, roots, transparent: redirect_port.is_some(), keys: Vec::new(), clusters: BTreeSet::new() };
-    if let Some(port) = redirect_port {
+    let mut plan = Plan::new(snapshot, dataplane, roots);
+    if let Some(port) = redirect_port(dataplane) {
         plan.keys.push(ResourceKey::CatchAllListener { port });
         plan.keys.push(ResourceKey::PassThroughCluster);
     }
@@ -66,6 +64,28 @@ pub fn plan_endpoints(
     Some(keys)
 }
 
+/// Those of a proxy's resources that say who is permitted where: all of [`plan`] that changes when nothing but permissions
+/// do. `None` where only the whole plan tells.
+pub fn plan_permissions(
+    snapshot: &MeshSnapshot,
+    dataplane: &MeshDataplane,
+    roots: Option<&Arc<str>>,
+) -> Option<Vec<ResourceKey>> {
+    if snapshot.template(dataplane).is_some() {
+        return None;
+    }
+    let mut plan = Plan::new(snapshot, dataplane, roots);
+    if snapshot.mtls_enabled() {
+        for inbound in &dataplane.inbounds {
+            plan.permissions(inbound, Arc::from(names::inbound_listener(inbound.address, inbound.port)));
+        }
+    }
+    for outbound in &dataplane.outbounds {
+        plan.outbound_listener(dataplane, outbound);
+    }
+    Some(plan.keys)
+}
+
 fn endpoints(snapshot: &MeshSnapshot, destination: &Destination, cluster: Arc<str>) -> ResourceKey {
     ResourceKey::Endpoints {
         cluster,
@@ -97,7 +117,12 @@ struct Plan<'a> {
     clusters: BTreeSet<Arc<str>>,
 }
 
-impl Plan<'_> {
+impl<'a> Plan<'a> {
+    fn new(snapshot: &'a MeshSnapshot, dataplane: &MeshDataplane, roots: Option<&'a Arc<str>>) -> Plan<'a> {
+        let transparent = redirect_port(dataplane).is_some();
+        Plan { snapshot, roots, transparent, keys: Vec::new(), clusters: BTreeSet::new() }
+    }
+
     fn inbound(&mut self, inbound: &Inbound) {
         let tls = self.snapshot.mtls_enabled();
         let Inbound { address, port, service_port, .. } = *inbound;
@@ -144,7 +169,7 @@ impl Plan<'_> {
         }
     }
 
-    fn outbound(&mut self, dataplane: &MeshDataplane, outbound: &kuma_mesh::Outbound) {
+    fn outbound_listener(&mut self, dataplane: &MeshDataplane, outbound: &kuma_mesh::Outbound) {
         let kuma_mesh::Outbound { address, port, ref service } = *outbound;
         let flow = if !self.snapshot.mtls_enabled() {
             Flow::Open
@@ -154,6 +179,11 @@ impl Plan<'_> {
             Flow::Denied
         };
         self.keys.push(ResourceKey::OutboundListener { address, port, flow, transparent: self.transparent });
+    }
+
+    fn outbound(&mut self, dataplane: &MeshDataplane, outbound: &kuma_mesh::Outbound) {
+        let kuma_mesh::Outbound { address, port, ref service } = *outbound;
+        self.outbound_listener(dataplane, outbound);
         let mut clusters: Vec<WeightedCluster> = Vec::new();
         for destination in self.snapshot.destinations(dataplane, service) {
             let name = cluster_name(&destination);

@@ -9,11 +9,13 @@ use std::sync::Arc;
 pub enum Affected {
     /// Every proxy of the mesh.
     All,
-    /// Some proxies.
+    /// Some proxies. One that is concerned in several ways may be in several sets.
     Proxies {
         /// These, in any way.
         whole: BTreeSet<Arc<str>>,
-        /// These in nothing but the endpoints of the services below, beside those above.
+        /// These in nothing but who is permitted where.
+        permissions: BTreeSet<Arc<str>>,
+        /// These in nothing but the endpoints of the services below.
         endpoints: BTreeSet<Arc<str>>,
         /// Services whose endpoints changed, and nothing else of them.
         services: BTreeSet<Arc<str>>,
@@ -28,12 +30,17 @@ impl Affected {
 
     /// These, in any way.
     pub const fn proxies(whole: BTreeSet<Arc<str>>) -> Affected {
-        Affected::Proxies { whole, endpoints: BTreeSet::new(), services: BTreeSet::new() }
+        Affected::Proxies { whole, permissions: BTreeSet::new(), endpoints: BTreeSet::new(), services: BTreeSet::new() }
     }
 
     /// Whether nobody is concerned.
     pub fn is_none(&self) -> bool {
-        matches!(self, Affected::Proxies { whole, endpoints, .. } if whole.is_empty() && endpoints.is_empty())
+        match self {
+            Affected::All => false,
+            Affected::Proxies { whole, permissions, endpoints, .. } => {
+                whole.is_empty() && permissions.is_empty() && endpoints.is_empty()
+            }
+        }
     }
 
     /// Adds those of another change.
@@ -42,12 +49,13 @@ impl Affected {
             (Affected::All, _) => {}
             (_, Affected::All) => *self = Affected::All,
             (
-                Affected::Proxies { whole, endpoints, services },
-                Affected::Proxies { whole: more, endpoints: more_endpoints, services: more_services },
+                Affected::Proxies { whole, permissions, endpoints, services },
+                Affected::Proxies { whole: w, permissions: p, endpoints: e, services: s },
             ) => {
-                whole.extend(more);
-                endpoints.extend(more_endpoints);
-                services.extend(more_services);
+                whole.extend(w);
+                permissions.extend(p);
+                endpoints.extend(e);
+                services.extend(s);
             }
         }
     }
@@ -56,7 +64,9 @@ impl Affected {
     pub fn contains(&self, proxy: &str) -> bool {
         match self {
             Affected::All => true,
-            Affected::Proxies { whole, endpoints, .. } => whole.contains(proxy) || endpoints.contains(proxy),
+            Affected::Proxies { whole, permissions, endpoints, .. } => {
+                whole.contains(proxy) || permissions.contains(proxy) || endpoints.contains(proxy)
+            }
         }
     }
 }

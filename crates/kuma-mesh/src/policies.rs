@@ -54,10 +54,19 @@ impl<P: ConnectionPolicy> Policies<P> {
 
     /// Those with a destination that may be this service, by name.
     pub fn for_destination<'a>(&'a self, service: &str) -> impl Iterator<Item = (&'a Arc<str>, &'a Arc<P>)> {
-        let named = self.by_destination.get(service).into_iter().flatten();
-        let any = self.by_destination.get(ANY).into_iter().flatten();
-        let names: BTreeSet<&Arc<str>> = named.chain(any).collect();
-        names.into_iter().filter_map(|name| self.by_name.get_key_value(name))
+        // Both are sorted, so the smaller of the two firsts is the next.
+        let mut named = self.by_destination.get(service).into_iter().flatten().peekable();
+        let mut any = self.by_destination.get(ANY).into_iter().flatten().peekable();
+        let names = std::iter::from_fn(move || match (named.peek(), any.peek()) {
+            (Some(a), Some(b)) if a == b => {
+                any.next();
+                named.next()
+            }
+            (Some(a), Some(b)) if a > b => any.next(),
+            (Some(_), _) => named.next(),
+            (None, _) => any.next(),
+        });
+        names.filter_map(|name| self.by_name.get_key_value(name))
     }
 }
 

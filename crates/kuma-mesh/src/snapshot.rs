@@ -96,12 +96,12 @@ impl MeshSnapshot {
         if before == policy || !self.mtls_enabled() {
             return Affected::none();
         }
-        let mut affected = BTreeSet::new();
+        let mut permissions = BTreeSet::new();
         for policy in before.iter().chain(&policy) {
-            self.add_sources(policy.as_ref(), &mut affected);
-            self.add_destinations(policy.as_ref(), &mut affected);
+            self.add_sources(policy.as_ref(), &mut permissions);
+            self.add_destinations(policy.as_ref(), &mut permissions);
         }
-        Affected::proxies(affected)
+        Affected::Proxies { whole: BTreeSet::new(), permissions, endpoints: BTreeSet::new(), services: BTreeSet::new() }
     }
 
     /// Puts or deletes a TrafficRoute.
@@ -193,7 +193,7 @@ impl MeshSnapshot {
                 self.services.remove(&service);
             }
         }
-        Affected::Proxies { whole, endpoints, services }
+        Affected::Proxies { whole, permissions: BTreeSet::new(), endpoints, services }
     }
 
     /// The proxies that dial a service: by an outbound of its name, or of one that a route sends there.

@@ -232,7 +232,8 @@ impl MeshEngine {
 
     /// A proxy opened a stream.
     pub fn open(&mut self, stream: OpenStream, now: SystemTime) {
-        let OpenStream { id, proxy, authenticated, encrypted, address, admin_port, returning, state, warnings } = stream;
+        let OpenStream { id, proxy, authenticated, encrypted, address, admin_port, returning, state, warnings } =
+            stream;
         if let Some(refusal) = self.refusal(authenticated, encrypted) {
             tracing::warn!(mesh = %self.snapshot.name, dataplane = %proxy, reason = %refusal.message, "refused a proxy");
             warnings(vec![refusal.message.clone()]);
@@ -468,15 +469,20 @@ impl MeshEngine {
                     self.publish_proxy(&name, now);
                 }
             }
-            Affected::Proxies { whole, endpoints, services } => {
+            Affected::Proxies { whole, permissions, endpoints, services } => {
                 for name in whole.iter().filter(|name| self.proxies.contains_key(*name)).cloned().collect::<Vec<_>>() {
                     if self.plan(&name) || self.snapshot.dataplane(&name).is_none() || self.has_outdated_identity(&name)
                     {
                         self.publish_proxy(&name, now);
                     }
                 }
-                for name in endpoints.difference(whole) {
-                    if self.proxies.contains_key(name) && self.plan_endpoints(name, services) {
+                for name in permissions.union(endpoints).filter(|name| !whole.contains(*name)) {
+                    if !self.proxies.contains_key(name) {
+                        continue;
+                    }
+                    let permissions = permissions.contains(name);
+                    let services = if endpoints.contains(name) { services } else { &BTreeSet::new() };
+                    if self.plan_parts(name, permissions, services) {
                         self.publish_proxy(name, now);
                     }
                 }
@@ -529,13 +535,21 @@ impl MeshEngine {
         proxy.replace(builder)
     }
 
-    /// Makes the endpoints of some services anew in the configuration of a connected proxy, and leaves the rest of it as it
-    /// is. Returns whether it changed.
-    fn plan_endpoints(&mut self, name: &Arc<str>, services: &BTreeSet<Arc<str>>) -> bool {
-        let dataplane = self.snapshot.dataplane(name);
-        let keys = dataplane.and_then(|dataplane| kuma_envoy::plan_endpoints(&self.snapshot, dataplane, services));
+    /// Makes parts of the configuration of a connected proxy anew, and leaves the rest of it as it is: who is permitted, and
+    /// the endpoints of some services. Returns whether it changed.
+    fn plan_parts(&mut self, name: &Arc<str>, permissions: bool, services: &BTreeSet<Arc<str>>) -> bool {
+        let planned = self.snapshot.dataplane(name).and_then(|dataplane| {
+            let mut keys = Vec::new();
+            if permissions {
+                keys = kuma_envoy::plan_permissions(&self.snapshot, dataplane, self.roots.as_ref())?;
+            }
+            if !services.is_empty() {
+                keys.extend(kuma_envoy::plan_endpoints(&self.snapshot, dataplane, services)?);
+            }
+            Some(keys)
+        });
         let proxy = self.proxies.get_mut(name);
-        let (Some(keys), Some(proxy)) = (keys, proxy) else { return self.plan(name) };
+        let (Some(keys), Some(proxy)) = (planned, proxy) else { return self.plan(name) };
         let Some(config) = &proxy.config else { return self.plan(name) };
         let mut builder = config.to_builder().revision(self.cause);
         for key in keys {
