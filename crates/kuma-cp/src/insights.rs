@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use kuma_model::{Counters, DataplaneInsight, Document, Key, Rejection, Resource as _, Subscription};
+use kuma_model::{Counters, Dataplane, DataplaneInsight, Document, Key, Rejection, Resource as _, Subscription};
 use kuma_store::Store;
 use kuma_xds::ResourceType;
 use tokio::sync::Notify;
@@ -34,6 +34,9 @@ pub struct Insights {
 struct Books {
     insights: BTreeMap<Proxy, DataplaneInsight>,
     dirty: BTreeSet<Proxy>,
+    /// Those whose Dataplane was found in the store. Where no token is needed anybody may open a stream by any name; what
+    /// is noted of names that no Dataplane has is neither stored, nor kept when the stream ends.
+    confirmed: BTreeSet<Proxy>,
 }
 
 impl Insights {
@@ -59,15 +62,19 @@ impl Insights {
     pub fn connected(self: &Arc<Self>, mesh: &Arc<str>, name: &Arc<str>, now: Timestamp) -> SubscriptionHandle {
         let id = uuid::Uuid::new_v4().to_string();
         let handle = SubscriptionHandle { insights: self.clone(), proxy: (mesh.clone(), name.clone()), id: id.clone() };
-        self.edit(&handle.proxy, |insight| {
-            insight.subscriptions.push(Subscription {
-                id,
-                control_plane_instance_id: self.instance.clone(),
-                connect_time: Some(now.into()),
-                ..Subscription::default()
-            });
-            prune(insight);
+        let mut books = self.books();
+        let insight = books.insights.entry(handle.proxy.clone()).or_default();
+        insight.subscriptions.push(Subscription {
+            id,
+            control_plane_instance_id: self.instance.clone(),
+            connect_time: Some(now.into()),
+            ..Subscription::default()
         });
+        prune(insight);
+        if books.dirty.insert(handle.proxy.clone()) {
+            self.dirty.notify_one();
+        }
+        drop(books);
         handle
     }
 
@@ -88,10 +95,11 @@ impl Insights {
     }
 
     async fn write(&self, store: &dyn Store) {
+        self.confirm(store).await;
         let batch: Vec<Document> = {
-            let mut books = self.books();
-            let dirty = std::mem::take(&mut books.dirty);
-            dirty.iter().filter_map(|proxy| document(proxy, books.insights.get(proxy)?)).collect()
+            let Books { insights, dirty, confirmed } = &mut *self.books();
+            let due: Vec<Proxy> = dirty.extract_if(.., |proxy| confirmed.contains(proxy)).collect();
+            due.iter().filter_map(|proxy| document(proxy, insights.get(proxy)?)).collect()
         };
         if batch.is_empty() {
             return;
@@ -104,20 +112,42 @@ impl Insights {
         }
     }
 
-    fn edit(&self, proxy: &Proxy, change: impl FnOnce(&mut DataplaneInsight)) {
-        let mut books = self.books();
-        change(books.insights.entry(proxy.clone()).or_default());
-        if books.dirty.insert(proxy.clone()) {
-            self.dirty.notify_one();
+    /// Looks for the Dataplanes of insights that are to be written for the first time, and lets go of those that have none.
+    async fn confirm(&self, store: &dyn Store) {
+        let unconfirmed: Vec<Proxy> = {
+            let books = self.books();
+            books.dirty.difference(&books.confirmed).cloned().collect()
+        };
+        for proxy in unconfirmed {
+            let found = store.get(&Key::new(Dataplane::KIND, &proxy.0, &proxy.1)).await;
+            let books = &mut *self.books();
+            match found {
+                Ok(Some(_)) => drop(books.confirmed.insert(proxy)),
+                Ok(None) => {
+                    // While the stream is open the insight is shown, should the Dataplane come; the next change looks again.
+                    books.dirty.remove(&proxy);
+                    if books.insights.get(&proxy).is_some_and(|insight| !insight.is_online()) {
+                        books.insights.remove(&proxy);
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot look for the dataplane of an insight; the next flush tries again");
+                    self.dirty.notify_one();
+                    return;
+                }
+            }
         }
     }
 
+    /// Changes a subscription, if it is not forgotten.
     fn edit_subscription(&self, proxy: &Proxy, id: &str, change: impl FnOnce(&mut Subscription)) {
-        self.edit(proxy, |insight| {
-            if let Some(subscription) = insight.subscriptions.iter_mut().rev().find(|entry| entry.id == id) {
-                change(subscription);
-            }
-        });
+        let books = &mut *self.books();
+        let Some(insight) = books.insights.get_mut(proxy) else { return };
+        let Some(subscription) = insight.subscriptions.iter_mut().rev().find(|entry| entry.id == id) else { return };
+        change(subscription);
+        if books.dirty.insert(proxy.clone()) {
+            self.dirty.notify_one();
+        }
     }
 
     fn books(&self) -> std::sync::MutexGuard<'_, Books> {
@@ -134,8 +164,15 @@ impl LiveInsights for Insights {
     fn forget(&self, mesh: &str, name: &str) {
         let mut books = self.books();
         let proxy = (Arc::from(mesh), Arc::from(name));
-        books.insights.remove(&proxy);
         books.dirty.remove(&proxy);
+        books.confirmed.remove(&proxy);
+        if let Some(insight) = books.insights.get_mut(&proxy) {
+            // Streams that are open go on, and are shown again should the Dataplane come back under them.
+            insight.subscriptions.retain(|subscription| subscription.disconnect_time.is_none());
+            if insight.subscriptions.is_empty() {
+                books.insights.remove(&proxy);
+            }
+        }
     }
 }
 
@@ -221,4 +258,89 @@ fn prune(insight: &mut DataplaneInsight) {
 fn document(proxy: &Proxy, insight: &DataplaneInsight) -> Option<Document> {
     let spec = serde_json::to_value(insight).ok()?;
     Some(Document { key: Key::new(DataplaneInsight::KIND, &proxy.0, &proxy.1), spec })
+}
+
+#[cfg(test)]
+mod tests {
+    use kuma_store::{MemoryStore, Write};
+    use serde_json::json;
+
+    use super::*;
+
+    fn insights() -> Arc<Insights> {
+        Arc::new(Insights::new("test".into()))
+    }
+
+    fn connect(insights: &Arc<Insights>, name: &str) -> SubscriptionHandle {
+        insights.connected(&Arc::from("default"), &Arc::from(name), Timestamp::now())
+    }
+
+    async fn store() -> MemoryStore {
+        let store = MemoryStore::new();
+        let networking = json!({"networking": {"gateway": {"tags": {"service": "web"}}}});
+        let dataplane = Document { key: Key::new(Dataplane::KIND, "default", "web-1"), spec: networking };
+        let mesh = Document { key: Key::mesh("default"), spec: json!({}) };
+        store.commit(vec![Write::Create(mesh), Write::Create(dataplane)]).await.expect("a mesh with a dataplane");
+        store
+    }
+
+    async fn stored(store: &MemoryStore) -> Vec<String> {
+        let list = store.list(DataplaneInsight::KIND, None).await.expect("a list");
+        list.iter().map(|stored| stored.document.key.name.to_string()).collect()
+    }
+
+    #[tokio::test]
+    async fn what_a_stranger_does_is_not_kept() {
+        let (insights, store) = (insights(), store().await);
+        let (known, stranger) = (connect(&insights, "web-1"), connect(&insights, "nobody"));
+        insights.write(&store).await;
+        assert_eq!(stored(&store).await, ["web-1"]);
+        assert!(insights.get("default", "nobody").is_some(), "it is shown while it is there");
+        stranger.sent(ResourceType::Cluster, Timestamp::now());
+        drop((known, stranger));
+        insights.write(&store).await;
+        assert_eq!(stored(&store).await, ["web-1"]);
+        assert!(insights.get("default", "nobody").is_none());
+        assert!(!insights.get("default", "web-1").expect("it is known").is_online());
+    }
+
+    #[tokio::test]
+    async fn of_a_deleted_dataplane_only_open_streams_are_remembered() {
+        let (insights, store) = (insights(), store().await);
+        drop(connect(&insights, "web-1"));
+        let handle = connect(&insights, "web-1");
+        let key = Key::new(Dataplane::KIND, "default", "web-1");
+        store.commit(vec![Write::Delete { key, version: None }]).await.expect("it is there");
+        insights.forget("default", "web-1");
+        handle.acked(ResourceType::Cluster, Timestamp::now());
+        insights.write(&store).await;
+        assert_eq!(stored(&store).await, Vec::<String>::new());
+        let insight = insights.get("default", "web-1").expect("its stream is open");
+        assert!(insight.is_online() && insight.subscriptions.len() == 1);
+        drop(handle);
+        insights.write(&store).await;
+        assert!(insights.get("default", "web-1").is_none());
+    }
+
+    #[test]
+    fn the_last_refusal_and_what_is_wrong_are_noted() {
+        let insights = insights();
+        let handle = connect(&insights, "web-1");
+        let warn = handle.warnings();
+        warn(vec!["no token".into()]);
+        handle.nacked(ResourceType::Listener, "cannot bind".into(), Timestamp::now());
+        let status = insights.get("default", "web-1").expect("connected").subscriptions.remove(0).status;
+        assert_eq!((status.total.responses_rejected, status.lds.responses_rejected), (1, 1));
+        let rejection = status.last_rejection.expect("a rejection");
+        assert_eq!(
+            (rejection.resource_type.as_str(), &*rejection.message),
+            (ResourceType::Listener.type_url(), "cannot bind")
+        );
+        assert_eq!(status.warnings, ["no token"]);
+        warn(Vec::new());
+        assert_eq!(
+            insights.get("default", "web-1").expect("connected").subscriptions[0].status.warnings,
+            Vec::<String>::new()
+        );
+    }
 }
