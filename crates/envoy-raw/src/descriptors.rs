@@ -29,6 +29,8 @@ pub(crate) struct Descriptors {
     pub(crate) message_ignored: ExtensionDescriptor,
     /// Of a deprecated field that Envoy refuses unless its runtime allows it.
     pub(crate) disallowed: ExtensionDescriptor,
+    /// Of a field that holds a secret.
+    pub(crate) sensitive: ExtensionDescriptor,
 }
 
 /// Envoy's messages.
@@ -61,6 +63,7 @@ impl Descriptors {
             oneof_required: extension("validate.required"),
             message_disabled: extension("validate.disabled"),
             message_ignored: extension("validate.ignored"),
+            sensitive: extension("udpa.annotations.sensitive"),
             disallowed: extension("envoy.annotations.disallowed_by_default"),
             from_v2,
             pool,

@@ -148,7 +148,11 @@ impl Parser {
             if json.is_null() && !well_known::takes_null(&field.kind()) {
                 continue;
             }
-            if self.is_disallowed(&field) {
+            let options = field.options();
+            let is_set = |extension| {
+                options.has_extension(extension) && options.get_extension(extension).as_bool() == Some(true)
+            };
+            if is_set(&self.descriptors.disallowed) {
                 self.wrong::<()>(&path, "Envoy refuses this deprecated field");
                 continue;
             }
@@ -156,8 +160,12 @@ impl Parser {
                 self.wrong::<()>(&path, format!("excludes {other:?}, which is given too"));
                 continue;
             }
+            let before = self.problems.len();
             if let Some(value) = self.field(&field, json, &path, api) {
                 message.set(&field, value);
+            }
+            if is_set(&self.descriptors.sensitive) {
+                self.problems[before..].iter_mut().for_each(conceal);
             }
         }
         Some(message)
@@ -211,13 +219,6 @@ impl Parser {
             },
         }
     }
-
-    /// Whether Envoy refuses a field unless an operator allows it in its runtime.
-    fn is_disallowed(&self, field: &FieldDescriptor) -> bool {
-        let options = field.options();
-        options.has_extension(&self.descriptors.disallowed)
-            && options.get_extension(&self.descriptors.disallowed).as_bool() == Some(true)
-    }
 }
 
 /// The name of a field of the same oneof that is there already.
@@ -232,6 +233,16 @@ fn unknown_field(descriptor: &MessageDescriptor, name: &str) -> String {
     let hint = hint.map(|nearest| format!("; did you mean {nearest:?}?")).unwrap_or_default();
     format!("unknown field of {}{hint}", descriptor.full_name())
 }
+
+/// Leaves out of a problem what was found: in the place of a secret it is likely to be one.
+fn conceal(problem: &mut Problem) {
+    if let Some((expected, _)) = problem.reason.split_once(FOUND) {
+        problem.reason.truncate(expected.len());
+    }
+}
+
+/// What stands between what was expected and what is there.
+const FOUND: &str = ", found ";
 
 /// What a JSON value is, in words.
 fn found(json: &Json) -> String {

@@ -145,7 +145,8 @@ impl Edit<'_> {
     /// TLS, which is one of several transport sockets now. Named as one, it is of this type here.
     fn tls_context(&mut self, message: &str) {
         let message = format!("envoy.extensions.transport_sockets.tls.v3.{message}");
-        if let Some(Json::Object(socket)) = self.object.get_mut("transport_socket")
+        let name = if self.object.contains_key("transportSocket") { "transportSocket" } else { "transport_socket" };
+        if let Some(Json::Object(socket)) = self.object.get_mut(name)
             && socket.get("name").and_then(Json::as_str).is_some_and(|name| TLS_SOCKETS.contains(&name))
             && let Some(Json::Object(fields)) = socket.shift_remove("config")
         {

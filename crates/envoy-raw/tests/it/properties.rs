@@ -108,6 +108,42 @@ fn object<'a>(entries: impl Iterator<Item = (&'a str, Value)>) -> Value {
     Value::Object(entries.map(|(name, value)| (name.to_owned(), value)).collect::<Map<_, _>>())
 }
 
+/// As deep as a text may be, in each way that messages nest, on a stack of the size that the control plane's threads have.
+#[test]
+fn the_deepest_texts_are_read() {
+    let log = |filter: &str| {
+        format!(
+            "{{'@type': type.googleapis.com/envoy.config.listener.v3.Listener, name: l, access_log: [{{name: a, filter: {filter},
+               typed_config: {{'@type': type.googleapis.com/envoy.extensions.access_loggers.stream.v3.StdoutAccessLog}}}}]}}"
+        )
+    };
+    let nested = |open: &str, close: &str, depth: usize| format!("{}{}", open.repeat(depth), close.repeat(depth));
+    let texts = [
+        log(&format!("{}{{traceable_filter: {{}}}}{}", "{or_filter: {filters: ".repeat(28), "}}".repeat(28))),
+        format!(
+            "{{'@type': type.googleapis.com/envoy.config.cluster.v3.Cluster, name: c, metadata: {{filter_metadata: {{a: {{b: {}}}}}}}}}",
+            nested("[", "]", 58)
+        ),
+        format!(
+            "{{'@type': type.googleapis.com/envoy.api.v2.Cluster, name: c, transport_socket: {{name: a, typed_config: {}}}}}",
+            nested(
+                "{'@type': type.googleapis.com/envoy.config.core.v3.TransportSocket, name: a, typed_config: ",
+                "}",
+                60
+            )
+            .replace("typed_config: }", "typed_config: null}")
+        ),
+    ];
+    for text in texts {
+        let thread = std::thread::Builder::new().stack_size(2 << 20).spawn(move || {
+            // Deep, but not too deep for the text.
+            let reason = envoy_raw::read(&text).err().map(|problems| problems[0].reason.clone());
+            assert!(reason.is_none_or(|reason| reason == "needs at least 2 entries, has 1"));
+        });
+        thread.expect("a thread").join().expect("it is read or refused");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 

@@ -215,6 +215,23 @@ fn constraints() {
 }
 
 #[test]
+fn secrets_are_not_repeated() {
+    const SECRET: &str = "envoy.extensions.transport_sockets.tls.v3.Secret";
+    refused(
+        SECRET,
+        "name: s\ntls_certificate: {private_key: hunter2}",
+        "tls_certificate.private_key: expected a mapping",
+    );
+    refused(
+        SECRET,
+        "name: s\ntls_certificate: {private_key: {inline_bytes: 'hunter 2'}, password: [hunter3]}",
+        "
+        tls_certificate.private_key.inline_bytes: expected base64: Invalid symbol 32, offset 6.
+        tls_certificate.password: expected a mapping",
+    );
+}
+
+#[test]
 fn only_so_many_problems_are_told() {
     let text: String = (0..100).map(|index| format!("unknown_{index}: 1\n")).collect();
     let problems = envoy_raw::read(&format!("'@type': type.googleapis.com/{CLUSTER}\n{text}")).expect_err("refused");

@@ -56,7 +56,7 @@ fn a_cluster_with_much_of_v2() {
     assert_eq!(as_json(&original)["lb_policy"], json!("CLUSTER_PROVIDED"));
     let named = read(
         "{'@type': type.googleapis.com/envoy.api.v2.Cluster, name: o,
-          transport_socket: {name: envoy.transport_sockets.tls, config: {sni: s}}}",
+          transportSocket: {name: envoy.transport_sockets.tls, config: {sni: s}}}",
     );
     assert_eq!(as_json(&named)["transport_socket"]["typed_config"]["sni"], json!("s"));
     let eds = read(
