@@ -31,6 +31,10 @@ pub struct MetricsPlan {
 
 /// Plans the metrics of a proxy whose admin server is on this port of loopback.
 pub fn plan_metrics(snapshot: &MeshSnapshot, dataplane: &MeshDataplane, admin_port: Option<u16>) -> MetricsPlan {
+    // They are part of what the profile `default-proxy` gives.
+    if snapshot.template(dataplane).is_some_and(|(_, template)| !template.default_proxy) {
+        return MetricsPlan::default();
+    }
     let Some(endpoint) = snapshot.metrics_endpoint(dataplane) else { return MetricsPlan::default() };
     let problem = |problem: String| MetricsPlan { keys: Vec::new(), problem: Some(problem) };
     let Some(admin) = admin_port else {
@@ -104,5 +108,48 @@ fn to_admin(path: &str) -> Route {
             ..RouteAction::default()
         })),
         ..Route::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kuma_model::{Dataplane, Mesh, Resource, decode_spec, text};
+
+    use super::*;
+
+    fn spec<R: Resource>(yaml: &str) -> R {
+        decode_spec(&text::parse_documents(yaml).expect("YAML")[0]).expect("a spec")
+    }
+
+    /// What web-1, with an inbound on port 80 before an application on 8080, gets for this mesh.
+    fn plan(mesh: &str, admin: Option<u16>) -> MetricsPlan {
+        let mut snapshot = MeshSnapshot::new("default", false);
+        snapshot.set_mesh(Some(Arc::new(spec::<Mesh>(mesh))));
+        let web = "networking: {inbound: [{interface: '10.0.0.1:80:8080', tags: {service: web}}]}";
+        snapshot.set_dataplane(&Arc::from("web-1"), Some(spec::<Dataplane>(web)));
+        plan_metrics(&snapshot, snapshot.dataplane("web-1").expect("there"), admin)
+    }
+
+    #[test]
+    fn metrics_are_offered_where_the_mesh_asks_for_them() {
+        let listener = |port| ResourceKey::MetricsListener { port, path: "/metrics".into(), transparent: false };
+        let admin = ResourceKey::AdminCluster { port: 30001 };
+        let offered = plan("metrics: {prometheus: {port: 1234}}", Some(30001));
+        assert_eq!((offered.keys, offered.problem), (vec![admin, listener(1234)], None));
+        let none = plan("{}", Some(30001));
+        assert_eq!((none.keys, none.problem), (Vec::new(), None));
+    }
+
+    #[test]
+    fn what_stands_in_the_way_is_said() {
+        for (port, admin, expected) in [
+            (80, Some(30001), "port 80 is in use by the inbound 10.0.0.1:80"),
+            (8080, Some(30001), "port 8080 is in use by the application 127.0.0.1:8080"),
+            (30001, Some(30001), "port 30001 is in use by Envoy's admin server"),
+            (5670, None, "Envoy has no admin server: kuma-dp was started without an admin port"),
+        ] {
+            let plan = plan(&format!("metrics: {{prometheus: {{port: {port}}}}}"), admin);
+            assert_eq!((plan.keys, plan.problem.as_deref()), (Vec::new(), Some(expected)));
+        }
     }
 }

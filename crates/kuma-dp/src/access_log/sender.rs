@@ -46,9 +46,10 @@ async fn deliver(address: &str, buffer: &Buffer) {
         let error = match connect(address).await {
             Ok(connection) => {
                 if away {
+                    // Those that were dropped and told before are not among them.
+                    let (waited, dropped) = (buffer.len(), buffer.take_dropped());
                     tracing::warn!(
-                        "access logs: the collector {address} is back; {} records have waited",
-                        buffer.len()
+                        "access logs: the collector {address} is back; {waited} records have waited, and {dropped} more were dropped"
                     );
                 }
                 away = false;
