@@ -158,8 +158,8 @@ async fn a_collector_gets_one_record_for_each_connection() {
     scene.cp.apply(&mesh(&backends, "file")).await;
     scene.cp.apply(&traffic_log(Some("tcp"))).await;
     logged(&scene, &address).await;
-    connections(scene.outbound, 3000).await;
-    collector.has(3000).await;
+    connections(scene.outbound, 10_000).await;
+    collector.has(10_000).await;
     let mut ids = std::collections::BTreeSet::new();
     for line in collector.lines() {
         let record: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
@@ -170,7 +170,7 @@ async fn a_collector_gets_one_record_for_each_connection() {
         );
         ids.insert(record["id"].as_u64().expect("a number"));
     }
-    assert_eq!(ids.len(), 3000, "each connection has a record of its own");
+    assert_eq!(ids.len(), 10_000, "each connection has a record of its own");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -217,4 +217,60 @@ async fn a_format_that_envoy_would_refuse_is_refused_at_once() {
         let text = cause["message"].as_str().unwrap_or_default();
         assert!(text.starts_with("format string is not valid: ") && text.contains(message), "{body}");
     }
+}
+
+/// More than a buffer holds: 4 MB, and 1,500 records of 4 kB are sent. Each is either there or counted.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_does_not_fit_is_dropped_and_counted() {
+    let mut scene = Scene::start().await;
+    let mut collector = Collector::new();
+    let address = format!("127.0.0.1:{}", collector.port);
+    let format = "x".repeat(4000);
+    scene.cp.apply(&mesh(&json!([{"name": "tcp", "format": format, "tcp": {"address": address}}]), "tcp")).await;
+    scene.cp.apply(&traffic_log(None)).await;
+    logged(&scene, &address).await;
+    connections(scene.outbound, 1500).await;
+    eventually("the loss is said", || {
+        let dropped = dropped(&scene.web_proxy.process().output());
+        async move { (dropped > 0).then_some(()) }
+    })
+    .await;
+    collector.listen().await;
+    eventually("the rest arrives", || {
+        let dropped = dropped(&scene.web_proxy.process().output());
+        let arrived = collector.count();
+        async move { (arrived > 0 && arrived + dropped >= 1500).then_some(()) }
+    })
+    .await;
+    assert_eq!(collector.count() + dropped(&scene.web_proxy.process().output()), 1500);
+}
+
+/// How many records kuma-dp says it has dropped: while the collector is away, and when it is back.
+fn dropped(output: &str) -> usize {
+    let before = |line: &str, words: &str| -> usize {
+        let number = line.split_once(words).and_then(|(start, _)| start.rsplit(' ').next()?.parse().ok());
+        number.unwrap_or(0)
+    };
+    output.lines().map(|line| before(line, " records for ") + before(line, " more were dropped")).sum()
+}
+
+/// Envoy refuses the log, keeps what it had, and says so; nothing else suffers.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_cannot_be_opened_stops_no_traffic() {
+    let scene = Scene::start().await;
+    let mut open = scene.open().await;
+    let backends = json!([{"name": "file", "file": {"path": "/nowhere/access.log"}}]);
+    scene.cp.apply(&mesh(&backends, "file")).await;
+    scene.cp.apply(&traffic_log(None)).await;
+    eventually("the insight says that something was refused", || async {
+        let overview = scene.cp.get("/meshes/default/dataplanes+insights/web-1").await;
+        let subscriptions = overview["dataplaneInsight"]["subscriptions"].as_array().cloned().unwrap_or_default();
+        let rejected = |total: &Value| total["responsesRejected"].as_str().is_some_and(|count| count != "0");
+        subscriptions.iter().any(|one| rejected(&one["status"]["total"])).then_some(())
+    })
+    .await;
+    connections(scene.outbound, 40).await;
+    assert!(open.echoes().await);
+    scene.cp.delete("/meshes/default/traffic-logs/web-to-redis").await;
+    connections(scene.outbound, 40).await;
 }
