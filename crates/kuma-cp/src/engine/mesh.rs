@@ -347,12 +347,13 @@ impl MeshEngine {
     }
 
     /// Whether a word about a proxy may be believed without a token: only where no token is needed, and from the address
-    /// that the proxy's own stream comes from.
+    /// that the proxy's own stream comes from, or that its Dataplane listens on: an Envoy that has ended has no stream.
     pub fn believes(&self, proxy: &str, address: IpAddr) -> bool {
+        let comes_from = |id: &StreamId| self.streams.get(id).is_some_and(|stream| stream.address == address);
+        let listens_on = |inbound: &kuma_mesh::Inbound| inbound.address == address.to_canonical();
         !self.snapshot.mtls_enabled()
-            && self.proxies.get(proxy).is_some_and(|proxy| {
-                proxy.streams.iter().any(|id| self.streams.get(id).is_some_and(|stream| stream.address == address))
-            })
+            && (self.proxies.get(proxy).is_some_and(|proxy| proxy.streams.iter().any(comes_from))
+                || self.snapshot.dataplane(proxy).is_some_and(|dataplane| dataplane.inbounds.iter().any(listens_on)))
     }
 
     /// The next time that [`MeshEngine::on_deadline`] has something to do.

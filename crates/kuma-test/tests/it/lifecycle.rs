@@ -101,6 +101,44 @@ async fn kuma_dp_ends_with_its_envoy_and_reports_it() {
     }
 }
 
+/// Where no token is needed a report is believed from the address that the Dataplane is at.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_an_envoy_is_believed_without_a_token() {
+    let scene = Scene::start().await;
+    let second = Greeter::start().await;
+    scene.cp.apply(&dataplane("default", "redis-2", "redis", (free_port(), second.port), &[])).await;
+    let mut proxy = Dataplane::start_with(&scene.cp, "default", "redis-2", &[]);
+    proxy.live().await;
+    eventually("the second instance has its share", async || {
+        Client::connect(scene.outbound).await;
+        (second.accepted() > 0).then_some(())
+    })
+    .await;
+    kill(proxy.envoy().await);
+    proxy.process().wait(END);
+    eventually("web knows one instance of redis", async || {
+        (scene.web_proxy.stat("cluster.redis.membership_total").await == 1).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dataplane_that_is_deleted_and_written_again_serves_and_is_online() {
+    let scene = Scene::start().await;
+    scene.cp.delete("/meshes/default/dataplanes/redis-1").await;
+    scene.closed().await;
+    eventually("its inbound is gone", async || Client::connect(scene.inbound).await.is_none().then_some(())).await;
+    let [redis, _] = scene.documents();
+    scene.cp.apply(&redis).await;
+    scene.open().await;
+    eventually("it is online", async || {
+        let overview = scene.cp.get("/meshes/default/dataplanes+insights/redis-1").await;
+        let last = overview["dataplaneInsight"]["subscriptions"].as_array()?.last()?.clone();
+        (last.get("connectTime").is_some() && last.get("disconnectTime").is_none()).then_some(())
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn no_envoy_outlives_its_kuma_dp() {
     let mut scene = Scene::start().await;
