@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use kuma_mesh::{MeshDataplane, MeshSnapshot, Policies, best_policy};
-use kuma_model::{HealthCheck, Mesh, Selector, Tags, TrafficLog, TrafficRoute};
+use kuma_mesh::{MeshDataplane, MeshSnapshot, Peer, Policies, best_policy};
+use kuma_model::{HealthCheck, Mesh, Selector, Tags, TrafficLog, TrafficPermission, TrafficRoute};
 use proptest::prelude::*;
 
 use crate::support::{dataplane, spec};
@@ -94,6 +94,56 @@ proptest! {
         let proxy = MeshDataplane::new(Arc::from("it"), dataplane(&inbounds_yaml, &[]));
         let best = best_policy(&set, &proxy, service).map(|(name, _)| name.to_string());
         prop_assert_eq!(best.as_ref(), model(&policies, &inbounds, service));
+    }
+}
+
+proptest! {
+    /// All permissions that match count, each for its own inbound: tags of two inbounds are never mixed.
+    #[test]
+    fn permissions_admit_whom_the_plain_model_admits(
+        permissions in prop::collection::btree_map("[a-d]", (prop::collection::vec(prop::sample::select(vec!["web", "redis", "*"]), 1..3), prop::collection::vec(selector(), 1..3)), 0..4),
+        inbounds in prop::collection::vec(inbound(), 1..3),
+    ) {
+        let mut mesh = MeshSnapshot::new("default", false);
+        mesh.set_mesh(Some(Arc::new(spec::<Mesh>("mtls: {enabled: true, ca: {builtin: {}}}"))));
+        for (name, (sources, destinations)) in &permissions {
+            let policy = TrafficPermission {
+                sources: sources.iter().map(|service| selector_of(&vec![("service", *service)])).collect(),
+                destinations: destinations.iter().map(selector_of).collect(),
+            };
+            mesh.set_permission(&Arc::from(name.as_str()), Some(Arc::new(policy)));
+        }
+        let yaml: Vec<String> = inbounds
+            .iter()
+            .map(|tags| tags.iter().map(|(key, value)| format!("{key}: {value}")).collect::<Vec<_>>().join(", "))
+            .collect();
+        let yaml: Vec<&str> = yaml.iter().map(String::as_str).collect();
+        let proxy = MeshDataplane::new(Arc::from("it"), dataplane(&yaml, &[]));
+        for (tags, inbound) in inbounds.iter().zip(&proxy.inbounds) {
+            let admitted: Vec<(String, Vec<String>)> = mesh
+                .admitted(inbound)
+                .into_iter()
+                .map(|admitted| {
+                    let mut peers: Vec<String> = admitted.peers.iter().map(|peer| match peer {
+                        Peer::Service(service) => service.to_string(),
+                        Peer::Any => "*".to_owned(),
+                    }).collect();
+                    peers.sort_unstable();
+                    (admitted.permission.to_string(), peers)
+                })
+                .collect();
+            let expected: Vec<(String, Vec<String>)> = permissions
+                .iter()
+                .filter(|(_, (_, destinations))| destinations.iter().any(|selector| rank(selector, tags).is_some()))
+                .map(|(name, (sources, _))| {
+                    let mut peers: Vec<String> = sources.iter().map(|service| (*service).to_owned()).collect();
+                    peers.sort_unstable();
+                    peers.dedup();
+                    (name.clone(), peers)
+                })
+                .collect();
+            prop_assert_eq!(admitted, expected);
+        }
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use kuma_test::apps::Client;
-use kuma_test::documents::dataplane;
+use kuma_test::apps::{Client, Greeter};
+use kuma_test::documents::{dataplane, mesh, permission};
 use kuma_test::ports::free_port;
 use kuma_test::{ControlPlane, Dataplane, eventually};
 use serde_json::{Value, json};
@@ -170,4 +170,46 @@ async fn the_check_is_that_of_the_service_that_a_route_leads_to() {
     for _ in 0..20 {
         assert!(Client::connect(outbound).await.is_some(), "a dead instance got a connection");
     }
+}
+
+/// With real proxies and mTLS: a check is a whole handshake, and an instance dies with its Envoy.
+#[tokio::test(flavor = "multi_thread")]
+async fn under_mtls_a_proxy_that_is_killed_costs_nothing_and_comes_back() {
+    let cp = ControlPlane::start().await;
+    let (one, two) = (Greeter::start().await, Greeter::start().await);
+    let outbound = free_port();
+    cp.apply(&mesh("default", true)).await;
+    cp.apply(&permission("default", "web-to-redis", "web", "redis")).await;
+    cp.apply(&dataplane("default", "redis-1", "redis", (free_port(), one.port), &[])).await;
+    cp.apply(&dataplane("default", "redis-2", "redis", (free_port(), two.port), &[])).await;
+    cp.apply(&dataplane("default", "web-1", "web", (free_port(), one.port), &[(outbound, "redis")])).await;
+    cp.apply(&json!({
+        "type": "HealthCheck", "mesh": "default", "name": "web-to-redis",
+        "sources": [{"match": {"service": "web"}}], "destinations": [{"match": {"service": "*"}}],
+        "conf": {"activeChecks": {"interval": "200ms", "timeout": "1s", "unhealthyThreshold": 1, "healthyThreshold": 1}},
+    }))
+    .await;
+    let start = async |name: &str| {
+        let proxy = Dataplane::start(&cp, "default", name);
+        proxy.live().await;
+        proxy
+    };
+    let (killed, _other, web) = (start("redis-1").await, start("redis-2").await, start("web-1").await);
+    let works_with = async |count: u64| {
+        eventually(&format!("{count} instances are healthy"), || async {
+            (web.stat("cluster.redis.membership_healthy").await == count).then_some(())
+        })
+        .await;
+        for connection in 0..50 {
+            assert!(Client::connect(outbound).await.is_some(), "connection {connection} failed with {count} healthy");
+        }
+    };
+    works_with(2).await;
+    // As `kill -9` does; Envoy does not outlive it.
+    drop(killed);
+    works_with(1).await;
+    let before = one.accepted();
+    let _again = start("redis-1").await;
+    works_with(2).await;
+    assert!(one.accepted() > before);
 }
