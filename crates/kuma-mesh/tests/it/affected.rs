@@ -13,13 +13,16 @@ use crate::support::{dataplane, spec};
 const SERVICES: &[&str] = &["web", "redis", "backend"];
 const NAMES: &[&str] = &["one", "two", "three", "four"];
 
+/// Weights, each with the tags of its destination.
+type Weights = Vec<(u32, String)>;
+
 #[derive(Clone, Debug)]
 enum Edit {
     Mesh(Option<(bool, Option<&'static str>)>),
     Dataplane(usize, Option<(Vec<String>, Vec<usize>)>),
     Departed(usize, bool),
     Permission(usize, Option<(String, String)>),
-    Route(usize, Option<(String, String, Vec<(u32, String)>)>),
+    Route(usize, Option<(String, String, Weights)>),
     HealthCheck(usize, Option<(String, String, u32)>),
     Log(usize, Option<(String, String, &'static str)>),
 }
