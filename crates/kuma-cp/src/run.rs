@@ -24,6 +24,7 @@ use crate::engine::{Engine, Settings};
 use crate::http::client_certs::MutualTls;
 use crate::http::serve::{Limits, Security, serve_secured};
 use crate::insights::Insights;
+use crate::lifecycle::Lifecycle;
 pub use crate::listeners::Addresses;
 use crate::listeners::{AdminListeners, Listeners};
 use crate::mesh_ca::{FreshRoots, KeptRoots, MeshAuthority};
@@ -120,7 +121,7 @@ pub async fn start(mut config: Config, home: Option<&Path>) -> anyhow::Result<Ru
     let mesh = config.defaults.mesh_document().map_err(anyhow::Error::msg)?;
     api.create_mesh_if_missing(mesh)
         .await
-        .map_err(|error| anyhow::anyhow!("cannot create the default mesh: {error:?}"))?;
+        .map_err(|error| anyhow::anyhow!("cannot create the default mesh: {} (the log says why)", error.details))?;
 
     let stored = store.list(DataplaneInsight::KIND, None).await?;
     let stored =
@@ -211,8 +212,8 @@ async fn audit(engine: Arc<Engine>, metrics: Arc<Metrics>, cancel: CancellationT
 
 /// The methods of the xDS port beside those of ADS.
 pub fn xds_routes(ads: &Arc<Ads>) -> Routes {
-    let reports = ads.clone();
-    Routes::new().with(lifecycle::METHOD, move |peer, request| lifecycle::report(reports.clone(), peer, request))
+    let lifecycle = Lifecycle::new(ads.clone());
+    Routes::new().with(lifecycle::METHOD, move |peer, request| lifecycle.clone().report(peer, request))
 }
 
 /// What the admin server for other machines shows, and whom it lets in.

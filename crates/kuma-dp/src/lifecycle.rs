@@ -40,6 +40,8 @@ pub(crate) struct Identity {
     pub(crate) server: XdsServer,
     pub(crate) mesh: String,
     pub(crate) name: String,
+    /// Tells this kuma-dp from another one of the same Dataplane.
+    pub(crate) instance: String,
     pub(crate) token: Option<Arc<TokenFile>>,
 }
 

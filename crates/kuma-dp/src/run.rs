@@ -94,6 +94,7 @@ impl Supervisor<'_> {
                 server,
                 mesh: self.config.mesh.clone(),
                 name: self.config.name.clone(),
+                instance: format!("{:016x}", rand::random::<u64>()),
                 token: self.token.clone(),
             })
         });

@@ -68,6 +68,11 @@ impl ControlPlane {
         &mut self.process
     }
 
+    /// What it has logged so far.
+    pub fn output(&self) -> String {
+        self.process.output()
+    }
+
     /// A folder that lives as long as it.
     pub fn folder(&self) -> &Path {
         self.folder.path()

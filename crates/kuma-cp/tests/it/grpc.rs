@@ -118,7 +118,14 @@ impl Call {
     /// Says as kuma-dp that the proxy of a Dataplane runs.
     pub(crate) async fn report(&self, mesh: &str, name: &str) {
         let state = lifecycle::State::Running as i32;
-        self.send(&lifecycle::Report { mesh: mesh.into(), name: name.into(), state, detail: String::new() }).await;
+        self.send(&lifecycle::Report {
+            mesh: mesh.into(),
+            name: name.into(),
+            state,
+            detail: String::new(),
+            instance: String::new(),
+        })
+        .await;
     }
 
     /// How the call ends, or `None` if something is sent, or if it is still open after a while.

@@ -153,14 +153,15 @@ fn reports(
     mut status: watch::Receiver<Status>,
 ) -> impl Body<Data = Bytes, Error = Infallible> + Send + use<> {
     status.mark_changed();
-    let (mesh, name) = (identity.mesh.clone(), identity.name.clone());
+    let Identity { mesh, name, instance, .. } = identity;
+    let (mesh, name, instance) = (mesh.clone(), name.clone(), instance.clone());
     let frames = stream::unfold(Some(status), move |status| {
-        let (mesh, name) = (mesh.clone(), name.clone());
+        let (mesh, name, instance) = (mesh.clone(), name.clone(), instance.clone());
         async move {
             let mut status = status?;
             status.changed().await.ok()?;
             let Status { state, detail, last } = status.borrow_and_update().clone();
-            let message = Report { mesh, name, state: state.into(), detail };
+            let message = Report { mesh, name, state: state.into(), detail, instance };
             Some((Ok(Frame::data(framed(&message))), (!last).then_some(status)))
         }
     });
@@ -267,7 +268,8 @@ mod tests {
 
     #[test]
     fn frames_carry_their_length() {
-        let report = Report { mesh: "m".into(), name: "n".into(), state: 2, detail: String::new() };
-        assert_eq!(&framed(&report)[..], b"\x00\x00\x00\x00\x08\x0a\x01m\x12\x01n\x18\x02");
+        let report =
+            Report { mesh: "m".into(), name: "n".into(), state: 2, detail: String::new(), instance: "i".into() };
+        assert_eq!(&framed(&report)[..], b"\x00\x00\x00\x00\x0b\x0a\x01m\x12\x01n\x18\x02\x2a\x01i");
     }
 }

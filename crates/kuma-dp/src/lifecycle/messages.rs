@@ -20,6 +20,9 @@ pub(super) struct Report {
     /// For a person; may be empty.
     #[prost(string, tag = "4")]
     pub(super) detail: String,
+    /// Tells this kuma-dp from another one of the same Dataplane; made anew at each start.
+    #[prost(string, tag = "5")]
+    pub(super) instance: String,
 }
 
 /// The states of a proxy.

@@ -31,6 +31,8 @@ pub(crate) struct Report {
     pub(crate) state: i32,
     #[prost(string, tag = "4")]
     pub(crate) detail: String,
+    #[prost(string, tag = "5")]
+    pub(crate) instance: String,
 }
 
 pub(crate) const RUNNING: i32 = 1;

@@ -16,5 +16,6 @@ mod routes;
 mod scene;
 mod sds;
 mod templates;
+mod two_dps;
 mod walk;
 mod xds_rules;
