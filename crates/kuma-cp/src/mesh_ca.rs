@@ -19,6 +19,12 @@ pub enum MeshCaError {
     /// Its certificate and key cannot be used, or a new one cannot be made.
     #[error("the CA of a mesh cannot be used")]
     Ca(#[from] CaError),
+    /// The file with it cannot be used.
+    #[error(
+        "the CA of a mesh in {path} cannot be used; restore the file, or remove it and start the proxies of the mesh again",
+        path = .0.display()
+    )]
+    Kept(std::path::PathBuf, #[source] Box<MeshCaError>),
     /// The state folder cannot be used.
     #[error("the CA of a mesh cannot be kept")]
     Folder(#[from] StateFolderError),
@@ -63,9 +69,11 @@ impl MeshAuthority for KeptRoots {
                 self.0.write_new(&key.name, fresh.spec.to_string().as_bytes())?
             }
         };
-        let spec = serde_json::from_slice(&kept).map_err(|_| MeshCaError::Damaged("it is not JSON"))?;
-        read(&spec)?;
-        Ok(Document { key, spec })
+        let parsed = serde_json::from_slice(&kept).map_err(|_| MeshCaError::Damaged("it is not JSON"));
+        match parsed.and_then(|spec| read(&spec).map(|_| spec)) {
+            Ok(spec) => Ok(Document { key, spec }),
+            Err(error) => Err(MeshCaError::Kept(self.0.path().join(&*key.name), Box::new(error))),
+        }
     }
 
     fn forget_ca(&self, mesh: &str) -> Result<(), MeshCaError> {

@@ -52,7 +52,11 @@ impl Api {
                 Scope::Mesh => self.put_in_mesh(kind, &key, &fields, conditions).await,
             };
             match written {
-                Ok(status) => return Ok(status),
+                Ok(status) => {
+                    let done = if status == StatusCode::CREATED { "created" } else { "updated" };
+                    tracing::info!("{done} {key}");
+                    return Ok(status);
+                }
                 Err(Failed::Error(error)) => return Err(error),
                 Err(Failed::Overtaken) => {}
             }
@@ -143,6 +147,7 @@ impl Api {
         if matches!(kind.name, Dataplane::KIND | DataplaneInsight::KIND) {
             self.live.forget(mesh, name);
         }
+        tracing::info!("deleted {key}");
         Ok(StatusCode::OK)
     }
 }

@@ -109,6 +109,7 @@ impl Api {
             // The Mesh is gone all the same. A new one of this name would get the old CA.
             tracing::error!(mesh = %key.name, ?forgotten, "the CA of a deleted mesh could not be removed");
         }
+        tracing::info!("deleted {key} and everything in it");
         Ok(StatusCode::OK)
     }
 
