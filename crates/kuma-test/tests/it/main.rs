@@ -4,6 +4,7 @@ mod access_logs;
 mod bad_input;
 mod health_checks;
 mod hitless;
+mod hostile;
 mod identity;
 mod instances;
 mod lifecycle;
