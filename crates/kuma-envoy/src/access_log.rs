@@ -9,10 +9,14 @@ use envoy_api::envoy::config::core::v3::{
 use envoy_api::envoy::extensions::access_loggers::file::v3::{FileAccessLog, file_access_log::AccessLogFormat};
 use envoy_api::envoy::extensions::access_loggers::grpc::v3::{CommonGrpcAccessLogConfig, TcpGrpcAccessLogConfig};
 use envoy_api::envoy::r#type::tracing::v3::{CustomTag, custom_tag};
-use envoy_api::{Any, Packed};
+use envoy_api::{Any, Duration, Packed};
 
 use crate::key::AccessLog;
 use crate::names;
+
+/// How long Envoy may keep entries back. Those that it keeps when it ends are lost, so it is shorter than what `kuma-dp`
+/// waits between the end of the last connection and that of Envoy.
+const FLUSH_INTERVAL: Duration = Duration { seconds: 0, nanos: 100_000_000 };
 
 /// Envoy's logger for a log.
 pub(crate) fn logger(log: &AccessLog) -> Logger {
@@ -51,6 +55,7 @@ fn tcp(address: &str, format: &str) -> TcpGrpcAccessLogConfig {
                 })),
                 ..GrpcService::default()
             }),
+            buffer_flush_interval: Some(FLUSH_INTERVAL),
             custom_tags: vec![CustomTag {
                 tag: names::ACCESS_LOG_RECORD.to_owned(),
                 r#type: Some(custom_tag::Type::Value(format.to_owned())),

@@ -130,7 +130,12 @@ fn next_message(pending: &mut BytesMut) -> Result<Option<Bytes>, StreamError> {
 /// One stream of Envoy: the entries of one log from one of its threads.
 #[derive(Default)]
 struct Stream {
+    /// `HOST:PORT` of its collector.
+    address: String,
+    /// Nothing while there are too many others.
     collector: Option<Arc<Collector>>,
+    /// Whether that was said.
+    warned: bool,
 }
 
 impl Stream {
@@ -138,12 +143,17 @@ impl Stream {
         if let Some(identifier) = &message.identifier {
             let name = &identifier.log_name;
             let address = name.split_once(';').map_or(name.as_str(), |(address, _)| address);
-            self.collector = collectors.get(address);
-            if self.collector.is_none() {
-                tracing::warn!("access logs: too many collectors; the records for {address} are dropped");
-            }
+            *self = Stream { address: address.to_owned(), ..Stream::default() };
         }
-        let Some(collector) = &self.collector else { return };
+        if self.collector.is_none() {
+            self.collector = collectors.get(&self.address);
+        }
+        let Some(collector) = &self.collector else {
+            if !std::mem::replace(&mut self.warned, true) {
+                tracing::warn!("access logs: too many collectors; records for {} are dropped for now", self.address);
+            }
+            return;
+        };
         for mut line in message.into_lines() {
             // Each record is a line of its own.
             if !line.ends_with('\n') {

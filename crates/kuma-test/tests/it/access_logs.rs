@@ -274,3 +274,19 @@ async fn a_file_that_cannot_be_opened_stops_no_traffic() {
     scene.cp.delete("/meshes/default/traffic-logs/web-to-redis").await;
     connections(scene.outbound, 40).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_records_are_sent_before_a_proxy_ends() {
+    let mut scene = Scene::start().await;
+    let mut collector = Collector::new();
+    collector.listen().await;
+    let address = format!("127.0.0.1:{}", collector.port);
+    let backends = json!([{"name": "tcp", "format": "%UPSTREAM_HOST%", "tcp": {"address": address}}]);
+    scene.cp.apply(&mesh(&backends, "tcp")).await;
+    scene.cp.apply(&traffic_log(None)).await;
+    logged(&scene, &address).await;
+    connections(scene.outbound, 200).await;
+    scene.web_proxy.process().signal(rustix::process::Signal::TERM);
+    assert!(scene.web_proxy.process().wait(Duration::from_secs(30)).success());
+    collector.has(200).await;
+}
