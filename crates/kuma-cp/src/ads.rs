@@ -7,6 +7,7 @@ use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use jiff::Timestamp;
 use kuma_ca::{Claims, TokenVerifier};
+use kuma_envoy::names::IDENTITY_CERT;
 use kuma_xds::grpc::{Code, Status};
 use kuma_xds::server::{Authority, Peer, StreamHandler};
 use kuma_xds::{Event, Node, ResourceType, StreamState, Variant};
@@ -15,9 +16,6 @@ use tokio::sync::watch;
 use crate::engine::{Engine, OpenStream, StreamId};
 use crate::insights::{Insights, SubscriptionHandle};
 use crate::metrics::{Discovery, Metrics, StreamMetrics};
-
-/// Name of the secret with a proxy's own certificate.
-pub(crate) const IDENTITY_CERT: &str = "identity_cert";
 
 /// Decides who may open a stream, and connects streams with the engine.
 pub struct Ads {

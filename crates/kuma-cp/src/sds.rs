@@ -8,17 +8,15 @@ use std::sync::Arc;
 
 use http::HeaderMap;
 use kuma_ca::Claims;
+use kuma_envoy::names::{IDENTITY_CERT, MESH_CA};
 use kuma_xds::grpc::{Code, Status};
 use kuma_xds::server::{Authority, Peer, StreamHandler};
 use kuma_xds::{Event, Node, StreamState, Variant};
 use tokio::sync::watch;
 
-use crate::ads::{Ads, IDENTITY_CERT, check_claims, parse_node_id};
+use crate::ads::{Ads, check_claims, parse_node_id};
 use crate::engine::{Engine, OpenStream, StreamId};
 use crate::metrics::{Discovery, StreamMetrics};
-
-/// Name of the secret with the roots of the mesh.
-const MESH_CA: &str = "mesh_ca";
 
 /// Decides who may ask for secrets.
 pub struct Sds(pub Arc<Ads>);

@@ -5,11 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use kuma_ca::{IdentityVersion, LeafRequest, Root};
+use kuma_envoy::names::IDENTITY_CERT;
 use kuma_mesh::MeshDataplane;
 use kuma_xds::Resource;
-
-/// Name of the secret with a proxy's own certificate and key.
-pub(super) const IDENTITY_CERT: &str = "identity_cert";
 
 /// A certificate in a proxy's hands.
 pub(super) struct Identity {

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use kuma_ca::Root;
 use kuma_envoy::names;
+use kuma_envoy::names::IDENTITY_CERT;
 use kuma_mesh::{Affected, MeshSnapshot};
 use kuma_model::{
     Dataplane, HealthCheck, Key, Mesh, ProxyTemplate, Resource as _, TrafficLog, TrafficPermission, TrafficRoute,
@@ -20,7 +21,7 @@ use kuma_xds::{Resource, ResourceList, ResourceType, Snapshot, SnapshotBuilder, 
 use tokio::sync::watch;
 
 use super::content::{Content, generate, same_lists, same_versions};
-use super::identity::{IDENTITY_CERT, Identity, Issuing};
+use super::identity::{Identity, Issuing};
 use crate::insights::Warnings;
 use crate::mesh_ca;
 use crate::metrics::moment;
@@ -431,6 +432,10 @@ impl MeshEngine {
             }
             TrafficLog::KIND => {
                 let policy = spec.and_then(|spec| decoded::<TrafficLog>(key, spec));
+                if let Some(log) = policy.as_ref().filter(|log| self.snapshot.backend_of(log).is_none()) {
+                    let backend = log.conf.as_ref().map(|conf| conf.backend.as_str()).unwrap_or_default();
+                    tracing::warn!(%key, backend, "the mesh has no such log backend, or no default one: nothing is logged");
+                }
                 self.snapshot.set_log(&key.name, policy.map(Arc::new))
             }
             ProxyTemplate::KIND => {
