@@ -1,6 +1,6 @@
 //! TrafficLog: where the connections of a proxy to a service are logged.
 
-use kuma_model::LoggingBackend;
+use kuma_model::{LoggingBackend, TrafficLog};
 
 use crate::{MeshDataplane, MeshSnapshot, best_policy};
 
@@ -11,6 +11,11 @@ impl MeshSnapshot {
     /// The service is that of the outbound, wherever a route leads.
     pub fn log_backend(&self, dataplane: &MeshDataplane, service: &str) -> Option<&LoggingBackend> {
         let (_, log) = best_policy(&self.logs, dataplane, service)?;
+        self.backend_of(log)
+    }
+
+    /// The backend that a log goes to, whomever it is about; `None` if the mesh has no such backend.
+    pub fn backend_of(&self, log: &TrafficLog) -> Option<&LoggingBackend> {
         let logging = self.mesh.as_ref()?.logging.as_ref()?;
         let named = log.conf.as_ref().map(|conf| conf.backend.as_str()).filter(|name| !name.is_empty());
         let name = named.unwrap_or(&logging.default_backend);
