@@ -53,18 +53,9 @@ impl ChangeLog {
     /// An empty log behind `revision`, which keeps at most `max_commits` commits with `max_changes` changes in all; the
     /// newest commit is always kept.
     pub fn new(revision: Revision, max_commits: usize, max_changes: usize) -> ChangeLog {
-        let ring = Ring {
-            commits: VecDeque::new(),
-            floor: revision,
-            latest: revision,
-            changes: 0,
-            max_commits,
-            max_changes,
-        };
-        ChangeLog {
-            ring: Arc::new(Mutex::new(ring)),
-            latest: watch::Sender::new(revision),
-        }
+        let ring =
+            Ring { commits: VecDeque::new(), floor: revision, latest: revision, changes: 0, max_commits, max_changes };
+        ChangeLog { ring: Arc::new(Mutex::new(ring)), latest: watch::Sender::new(revision) }
     }
 
     /// Appends a commit and wakes the readers. Its revision is greater than that of all before; one that is not is
@@ -78,11 +69,7 @@ impl ChangeLog {
 
     /// The commits after `since`; see [`Store::changes`](crate::Store::changes).
     pub fn changes(&self, since: Revision) -> BoxStream<'static, Change> {
-        let reader = Reader {
-            ring: self.ring.clone(),
-            latest: self.latest.subscribe(),
-            at: since,
-        };
+        let reader = Reader { ring: self.ring.clone(), latest: self.latest.subscribe(), at: since };
         // After a gap there is no reader, which ends the stream.
         stream::unfold(Some(reader), |reader| async {
             let mut reader = reader?;
@@ -103,9 +90,7 @@ impl Ring {
         self.latest = commit.revision;
         self.changes += commit.changes.len();
         self.commits.push_back(commit);
-        while self.commits.len() > 1
-            && (self.commits.len() > self.max_commits || self.changes > self.max_changes)
-        {
+        while self.commits.len() > 1 && (self.commits.len() > self.max_commits || self.changes > self.max_changes) {
             if let Some(oldest) = self.commits.pop_front() {
                 self.floor = oldest.revision;
                 self.changes -= oldest.changes.len();
@@ -120,9 +105,7 @@ impl Ring {
             return Next::Gap;
         }
         let index = self.commits.partition_point(|commit| commit.revision <= at);
-        self.commits
-            .get(index)
-            .map_or(Next::Nothing, |commit| Next::Commit(commit.clone()))
+        self.commits.get(index).map_or(Next::Nothing, |commit| Next::Commit(commit.clone()))
     }
 }
 
@@ -160,9 +143,7 @@ mod tests {
     use crate::{Change, Commit, Revision};
 
     fn append(log: &ChangeLog, revision: Revision, changes: usize) {
-        let changes = (0..changes)
-            .map(|n| (Key::new("Dataplane", "default", &n.to_string()), None))
-            .collect();
+        let changes = (0..changes).map(|n| (Key::new("Dataplane", "default", &n.to_string()), None)).collect();
         log.append(Arc::new(Commit { revision, changes }));
     }
 
@@ -170,13 +151,7 @@ mod tests {
     fn ready(log: &ChangeLog, since: Revision) -> Vec<Revision> {
         let mut changes = log.changes(since);
         std::iter::from_fn(|| changes.next().now_or_never().flatten())
-            .map(|change| {
-                if let Change::Commit(commit) = change {
-                    commit.revision
-                } else {
-                    0
-                }
-            })
+            .map(|change| if let Change::Commit(commit) = change { commit.revision } else { 0 })
             .collect()
     }
 
@@ -228,9 +203,7 @@ mod tests {
         let mut changes = log.changes(0);
         assert!(changes.next().now_or_never().is_none());
         append(&log, 1, 1);
-        assert!(
-            matches!(changes.next().await, Some(Change::Commit(commit)) if commit.revision == 1)
-        );
+        assert!(matches!(changes.next().await, Some(Change::Commit(commit)) if commit.revision == 1));
         let waiting = tokio::spawn(async move { changes.next().await });
         tokio::task::yield_now().await;
         drop(log);

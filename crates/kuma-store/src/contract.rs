@@ -14,9 +14,7 @@ use futures_util::{FutureExt, StreamExt};
 use kuma_model::{DataplaneInsight, Document, Key, Mesh, Resource, SECRET_KIND};
 use serde_json::{Value, json};
 
-use crate::{
-    Change, Commit, Committed, NO_MESH, Outcome, Revision, Store, StoreError, Stored, Write,
-};
+use crate::{Change, Commit, Committed, NO_MESH, Outcome, Revision, Store, StoreError, Stored, Write};
 
 mod history;
 mod insights;
@@ -47,15 +45,7 @@ impl Check {
 
 /// All promises.
 pub fn checks() -> impl Iterator<Item = Check> {
-    [
-        writing::CHECKS,
-        meshes::CHECKS,
-        insights::CHECKS,
-        history::CHECKS,
-    ]
-    .into_iter()
-    .flatten()
-    .copied()
+    [writing::CHECKS, meshes::CHECKS, insights::CHECKS, history::CHECKS].into_iter().flatten().copied()
 }
 
 /// Runs every check on a store of its own, and reports all that fail.
@@ -68,18 +58,12 @@ where
 {
     let mut failed = Vec::new();
     for check in checks() {
-        let outcome = AssertUnwindSafe(async { check.run(make().await).await })
-            .catch_unwind()
-            .await;
+        let outcome = AssertUnwindSafe(async { check.run(make().await).await }).catch_unwind().await;
         if outcome.is_err() {
             failed.push(check.name);
         }
     }
-    assert!(
-        failed.is_empty(),
-        "the store breaks {} promises: {failed:#?}",
-        failed.len()
-    );
+    assert!(failed.is_empty(), "the store breaks {} promises: {failed:#?}", failed.len());
 }
 
 // === what checks are made of ===
@@ -91,10 +75,7 @@ const KIND: &str = "Dataplane";
 const PATIENCE: Duration = Duration::from_secs(30);
 
 fn document(mesh: &str, name: &str, text: &str) -> Document {
-    Document {
-        key: key(mesh, name),
-        spec: json!({"networking": {"address": text}}),
-    }
+    Document { key: key(mesh, name), spec: json!({"networking": {"address": text}}) }
 }
 
 fn key(mesh: &str, name: &str) -> Key {
@@ -102,24 +83,15 @@ fn key(mesh: &str, name: &str) -> Key {
 }
 
 fn mesh(name: &str) -> Document {
-    Document {
-        key: Key::mesh(name),
-        spec: json!({}),
-    }
+    Document { key: Key::mesh(name), spec: json!({}) }
 }
 
 fn secret(mesh: &str, name: &str) -> Document {
-    Document {
-        key: Key::new(SECRET_KIND, mesh, name),
-        spec: json!("c2VjcmV0"),
-    }
+    Document { key: Key::new(SECRET_KIND, mesh, name), spec: json!("c2VjcmV0") }
 }
 
 fn insight(mesh: &str, name: &str, text: &str) -> Document {
-    Document {
-        key: insight_key(mesh, name),
-        spec: json!({"subscriptions": [{"id": text}]}),
-    }
+    Document { key: insight_key(mesh, name), spec: json!({"subscriptions": [{"id": text}]}) }
 }
 
 fn insight_key(mesh: &str, name: &str) -> Key {
@@ -128,18 +100,12 @@ fn insight_key(mesh: &str, name: &str) -> Key {
 
 /// Commits what must succeed.
 async fn commit(store: &dyn Store, writes: impl IntoIterator<Item = Write>) -> Committed {
-    store
-        .commit(writes.into_iter().collect())
-        .await
-        .expect("a commit that is in order")
+    store.commit(writes.into_iter().collect()).await.expect("a commit that is in order")
 }
 
 /// Commits what must fail.
 async fn refused(store: &dyn Store, writes: impl IntoIterator<Item = Write>) -> StoreError {
-    store
-        .commit(writes.into_iter().collect())
-        .await
-        .expect_err("a commit that is not in order")
+    store.commit(writes.into_iter().collect()).await.expect_err("a commit that is not in order")
 }
 
 async fn get(store: &dyn Store, key: &Key) -> Option<Arc<Stored>> {
@@ -148,25 +114,14 @@ async fn get(store: &dyn Store, key: &Key) -> Option<Arc<Stored>> {
 
 async fn names(store: &dyn Store, kind: &'static str, mesh: Option<&str>) -> Vec<String> {
     let found = store.list(kind, mesh).await.expect("an answer");
-    found
-        .iter()
-        .map(|stored| format!("{}/{}", stored.document.key.mesh, stored.document.key.name))
-        .collect()
+    found.iter().map(|stored| format!("{}/{}", stored.document.key.mesh, stored.document.key.name)).collect()
 }
 
 async fn read_all(store: &dyn Store) -> (Revision, State) {
     let (revision, all) = store.read_all().await.expect("an answer");
-    let keys: Vec<_> = all
-        .iter()
-        .map(|stored| stored.document.key.clone())
-        .collect();
+    let keys: Vec<_> = all.iter().map(|stored| stored.document.key.clone()).collect();
     assert!(keys.is_sorted(), "read_all is ordered by key: {keys:?}");
-    (
-        revision,
-        all.into_iter()
-            .map(|stored| (stored.document.key.clone(), stored))
-            .collect(),
-    )
+    (revision, all.into_iter().map(|stored| (stored.document.key.clone(), stored)).collect())
 }
 
 /// What a reader knows.
@@ -184,8 +139,7 @@ fn apply(state: &mut State, commit: &Commit) {
 /// The next change, which must come.
 async fn next(changes: &mut BoxStream<'static, Change>) -> Change {
     let next = tokio::time::timeout(PATIENCE, changes.next()).await;
-    next.expect("a change in time")
-        .expect("a stream that goes on")
+    next.expect("a change in time").expect("a stream that goes on")
 }
 
 /// The next commit, which must come.
@@ -201,11 +155,6 @@ fn texts(commit: &Commit) -> Vec<(Key, Option<Value>)> {
     commit
         .changes
         .iter()
-        .map(|(key, stored)| {
-            (
-                key.clone(),
-                stored.as_ref().map(|stored| stored.document.spec.clone()),
-            )
-        })
+        .map(|(key, stored)| (key.clone(), stored.as_ref().map(|stored| stored.document.spec.clone())))
         .collect()
 }

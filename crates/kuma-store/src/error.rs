@@ -15,9 +15,7 @@ pub enum StoreError {
     #[error("{0} already exists")]
     AlreadyExists(Key),
     /// An update or deletion of a version that is not, or no longer, the stored one.
-    #[error(
-        "{key} has changed: version {expected} was to be replaced, but version {actual} is stored"
-    )]
+    #[error("{key} has changed: version {expected} was to be replaced, but version {actual} is stored")]
     Conflict {
         /// The document.
         key: Key,

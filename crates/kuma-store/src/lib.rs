@@ -22,9 +22,7 @@ mod transaction;
 pub use changelog::{ChangeLog, HISTORY_CHANGES, HISTORY_COMMITS};
 pub use error::StoreError;
 pub use memory::MemoryStore;
-pub use store::{
-    Change, Commit, Committed, DocumentChange, Outcome, Revision, Store, StoreFuture, Stored, Write,
-};
+pub use store::{Change, Commit, Committed, DocumentChange, Outcome, Revision, Store, StoreFuture, Stored, Write};
 pub use transaction::{Documents, Transaction};
 
 /// What `key.mesh` is for documents that belong to the control plane and to no mesh, such as the key that signs

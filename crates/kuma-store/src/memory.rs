@@ -32,10 +32,7 @@ impl MemoryStore {
 
     /// An empty store that remembers this many commits for readers that are behind.
     pub fn with_history(commits: usize) -> MemoryStore {
-        MemoryStore {
-            state: Mutex::default(),
-            log: ChangeLog::new(0, commits, HISTORY_CHANGES),
-        }
+        MemoryStore { state: Mutex::default(), log: ChangeLog::new(0, commits, HISTORY_CHANGES) }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -47,9 +44,7 @@ impl MemoryStore {
         // Held until the commit is in the log, so that the log has the order of the commits.
         let mut state = self.lock();
         let mut transaction = Transaction::new(&state.documents, Timestamp::now());
-        writes
-            .into_iter()
-            .try_for_each(|write| transaction.write(write))?;
+        writes.into_iter().try_for_each(|write| transaction.write(write))?;
         let (changes, outcomes) = transaction.finish()?;
 
         for (key, stored) in &changes {
@@ -58,21 +53,12 @@ impl MemoryStore {
                 None => state.documents.remove(key),
             };
         }
-        let changes: Vec<_> = changes
-            .into_iter()
-            .filter(|(key, _)| !is_insight(key))
-            .collect();
+        let changes: Vec<_> = changes.into_iter().filter(|(key, _)| !is_insight(key)).collect();
         if !changes.is_empty() {
             state.revision += 1;
-            self.log.append(Arc::new(Commit {
-                revision: state.revision,
-                changes,
-            }));
+            self.log.append(Arc::new(Commit { revision: state.revision, changes }));
         }
-        Ok(Committed {
-            revision: state.revision,
-            outcomes,
-        })
+        Ok(Committed { revision: state.revision, outcomes })
     }
 
     fn put_insights_now(&self, insights: Vec<Document>) -> Result<(), StoreError> {
@@ -81,18 +67,11 @@ impl MemoryStore {
         }
         let mut state = self.lock();
         let mut transaction = Transaction::new(&state.documents, Timestamp::now());
-        let of_known_mesh = insights
-            .into_iter()
-            .filter(|insight| state.documents.contains_key(&Key::mesh(&insight.key.mesh)));
-        of_known_mesh
-            .map(Write::Put)
-            .try_for_each(|write| transaction.write(write))?;
+        let of_known_mesh =
+            insights.into_iter().filter(|insight| state.documents.contains_key(&Key::mesh(&insight.key.mesh)));
+        of_known_mesh.map(Write::Put).try_for_each(|write| transaction.write(write))?;
         let (changes, _) = transaction.finish()?;
-        state.documents.extend(
-            changes
-                .into_iter()
-                .filter_map(|(key, stored)| Some((key, stored?))),
-        );
+        state.documents.extend(changes.into_iter().filter_map(|(key, stored)| Some((key, stored?))));
         Ok(())
     }
 }
@@ -112,26 +91,17 @@ impl Store for MemoryStore {
         Box::pin(ready(Ok(self.lock().documents.get(key).cloned())))
     }
 
-    fn list<'a>(
-        &'a self,
-        kind: &'static str,
-        mesh: Option<&'a str>,
-    ) -> StoreFuture<'a, Vec<Arc<Stored>>> {
+    fn list<'a>(&'a self, kind: &'static str, mesh: Option<&'a str>) -> StoreFuture<'a, Vec<Arc<Stored>>> {
         let first = Key::new(kind, mesh.unwrap_or_default(), "");
         let state = self.lock();
         let found = state.documents.range(first..);
-        let found = found
-            .take_while(|(key, _)| key.kind == kind && mesh.is_none_or(|mesh| *key.mesh == *mesh));
+        let found = found.take_while(|(key, _)| key.kind == kind && mesh.is_none_or(|mesh| *key.mesh == *mesh));
         Box::pin(ready(Ok(found.map(|(_, stored)| stored.clone()).collect())))
     }
 
     fn read_all(&self) -> StoreFuture<'_, (Revision, Vec<Arc<Stored>>)> {
         let state = self.lock();
-        let all = state
-            .documents
-            .iter()
-            .filter(|(key, _)| !is_insight(key))
-            .map(|(_, stored)| stored.clone());
+        let all = state.documents.iter().filter(|(key, _)| !is_insight(key)).map(|(_, stored)| stored.clone());
         Box::pin(ready(Ok((state.revision, all.collect()))))
     }
 

@@ -128,11 +128,7 @@ pub trait Store: Send + Sync + 'static {
     fn get<'a>(&'a self, key: &'a Key) -> StoreFuture<'a, Option<Arc<Stored>>>;
 
     /// All documents of a kind, in one mesh or in all, ordered by mesh and name.
-    fn list<'a>(
-        &'a self,
-        kind: &'static str,
-        mesh: Option<&'a str>,
-    ) -> StoreFuture<'a, Vec<Arc<Stored>>>;
+    fn list<'a>(&'a self, kind: &'static str, mesh: Option<&'a str>) -> StoreFuture<'a, Vec<Arc<Stored>>>;
 
     /// All documents but DataplaneInsights, ordered by key, and the revision at which this is the whole state.
     fn read_all(&self) -> StoreFuture<'_, (Revision, Vec<Arc<Stored>>)>;

@@ -27,12 +27,7 @@ pub struct Transaction<'a> {
 impl<'a> Transaction<'a> {
     /// Starts from `documents`; what is written gets the time `now`.
     pub fn new(documents: &'a Documents, now: Timestamp) -> Transaction<'a> {
-        Transaction {
-            documents,
-            now,
-            written: BTreeMap::new(),
-            outcomes: Vec::new(),
-        }
+        Transaction { documents, now, written: BTreeMap::new(), outcomes: Vec::new() }
     }
 
     /// Adds one write, which sees the ones before.
@@ -73,15 +68,8 @@ impl<'a> Transaction<'a> {
                 return Err(StoreError::MeshNotFound(key.mesh.clone()));
             }
         }
-        let Transaction {
-            documents,
-            written,
-            outcomes,
-            ..
-        } = self;
-        let changes = written
-            .into_iter()
-            .filter(|(key, stored)| stored.is_some() || documents.contains_key(key));
+        let Transaction { documents, written, outcomes, .. } = self;
+        let changes = written.into_iter().filter(|(key, stored)| stored.is_some() || documents.contains_key(key));
         Ok((changes.collect(), outcomes))
     }
 
@@ -93,15 +81,11 @@ impl<'a> Transaction<'a> {
     }
 
     fn expect(&self, key: &Key, version: Option<u64>) -> Result<Arc<Stored>, StoreError> {
-        let stored = self
-            .get(key)
-            .ok_or_else(|| StoreError::NotFound(key.clone()))?;
+        let stored = self.get(key).ok_or_else(|| StoreError::NotFound(key.clone()))?;
         match version {
-            Some(expected) if expected != stored.version => Err(StoreError::Conflict {
-                key: key.clone(),
-                expected,
-                actual: stored.version,
-            }),
+            Some(expected) if expected != stored.version => {
+                Err(StoreError::Conflict { key: key.clone(), expected, actual: stored.version })
+            }
             _ => Ok(stored.clone()),
         }
     }
@@ -113,9 +97,7 @@ impl<'a> Transaction<'a> {
 
     fn replace(&mut self, document: Document, stored: &Stored) -> Outcome {
         if document.spec == stored.document.spec {
-            return Outcome::Unchanged {
-                version: stored.version,
-            };
+            return Outcome::Unchanged { version: stored.version };
         }
         let version = stored.version + 1;
         self.set(document, version, stored.created);
@@ -124,15 +106,7 @@ impl<'a> Transaction<'a> {
 
     fn set(&mut self, document: Document, version: u64, created: Timestamp) {
         let key = document.key.clone();
-        self.written.insert(
-            key,
-            Some(Arc::new(Stored {
-                document,
-                version,
-                created,
-                modified: self.now,
-            })),
-        );
+        self.written.insert(key, Some(Arc::new(Stored { document, version, created, modified: self.now })));
     }
 
     fn delete(&mut self, key: Key, version: Option<u64>) -> Result<Outcome, StoreError> {
@@ -140,13 +114,7 @@ impl<'a> Transaction<'a> {
         if key.kind == Mesh::KIND {
             let mesh = key.mesh.clone();
             let of_mesh = |key: &&Key| key.mesh == mesh;
-            let all: Vec<_> = self
-                .documents
-                .keys()
-                .chain(self.written.keys())
-                .filter(of_mesh)
-                .cloned()
-                .collect();
+            let all: Vec<_> = self.documents.keys().chain(self.written.keys()).filter(of_mesh).cloned().collect();
             self.written.extend(all.into_iter().map(|key| (key, None)));
         } else {
             self.written.insert(key, None);

@@ -21,9 +21,7 @@ const fn or_unknown(value: Option<&'static str>) -> &'static str {
 /// The text of the `version` command, with a newline at the end.
 pub fn text(detailed: bool) -> String {
     if detailed {
-        format!(
-            "Version:    {VERSION}\nGit Tag:    {GIT_TAG}\nGit Commit: {GIT_COMMIT}\nBuild Date: {BUILD_DATE}\n"
-        )
+        format!("Version:    {VERSION}\nGit Tag:    {GIT_TAG}\nGit Commit: {GIT_COMMIT}\nBuild Date: {BUILD_DATE}\n")
     } else {
         format!("{VERSION}\n")
     }

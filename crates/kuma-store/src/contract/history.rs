@@ -3,124 +3,61 @@
 use super::*;
 
 pub(super) const CHECKS: &[Check] = &[
-    Check::new("revisions grow and changes follow them", |store| {
-        order(store).boxed()
-    }),
-    Check::new(
-        "changes begin after the revision they are asked for",
-        |store| since(store).boxed(),
-    ),
-    Check::new("a revision that was never given is a gap", |store| {
-        future(store).boxed()
-    }),
-    Check::new("every reader gets every change", |store| {
-        many_readers(store).boxed()
-    }),
+    Check::new("revisions grow and changes follow them", |store| order(store).boxed()),
+    Check::new("changes begin after the revision they are asked for", |store| since(store).boxed()),
+    Check::new("a revision that was never given is a gap", |store| future(store).boxed()),
+    Check::new("every reader gets every change", |store| many_readers(store).boxed()),
     Check::new("a reader that waits is woken", |store| woken(store).boxed()),
-    Check::new("a slow reader gets all or a gap, never a hole", |store| {
-        slow_reader(store).boxed()
-    }),
-    Check::new(
-        "what starts from read_all misses nothing while others write",
-        |store| nothing_missed(store).boxed(),
-    ),
-    Check::new("a whole commit is seen or nothing of it", |store| {
-        no_half_commits(store).boxed()
-    }),
-    Check::new("changes lead from one read_all to any later one", |store| {
-        replay(store).boxed()
-    }),
+    Check::new("a slow reader gets all or a gap, never a hole", |store| slow_reader(store).boxed()),
+    Check::new("what starts from read_all misses nothing while others write", |store| nothing_missed(store).boxed()),
+    Check::new("a whole commit is seen or nothing of it", |store| no_half_commits(store).boxed()),
+    Check::new("changes lead from one read_all to any later one", |store| replay(store).boxed()),
 ];
 
 async fn order(store: Arc<dyn Store>) {
     let mut changes = store.changes(0);
     let mut revisions = vec![0];
-    revisions.push(
-        commit(&*store, [Write::Put(mesh("default"))])
-            .await
-            .revision,
-    );
+    revisions.push(commit(&*store, [Write::Put(mesh("default"))]).await.revision);
     for text in ["a", "b", "c"] {
-        revisions.push(
-            commit(&*store, [Write::Put(document("default", "web", text))])
-                .await
-                .revision,
-        );
+        revisions.push(commit(&*store, [Write::Put(document("default", "web", text))]).await.revision);
         assert_eq!(read_all(&*store).await.0, revisions[revisions.len() - 1]);
     }
-    revisions.push(
-        commit(
-            &*store,
-            [Write::Delete {
-                key: key("default", "web"),
-                version: None,
-            }],
-        )
-        .await
-        .revision,
-    );
+    revisions.push(commit(&*store, [Write::Delete { key: key("default", "web"), version: None }]).await.revision);
     assert!(revisions.is_sorted_by(|a, b| a < b), "{revisions:?}");
 
     let mut seen = vec![];
     for expected in &revisions[1..] {
         let commit = next_commit(&mut changes).await;
         assert_eq!(commit.revision, *expected);
-        seen.extend(commit.changes.iter().map(|(key, stored)| {
-            (
-                key.name.to_string(),
-                stored.as_ref().map(|stored| stored.version),
-            )
-        }));
+        seen.extend(
+            commit
+                .changes
+                .iter()
+                .map(|(key, stored)| (key.name.to_string(), stored.as_ref().map(|stored| stored.version))),
+        );
     }
-    let expected = [
-        ("default", Some(1)),
-        ("web", Some(1)),
-        ("web", Some(2)),
-        ("web", Some(3)),
-        ("web", None),
-    ];
-    assert_eq!(
-        seen,
-        expected.map(|(name, version)| (name.to_string(), version))
-    );
+    let expected = [("default", Some(1)), ("web", Some(1)), ("web", Some(2)), ("web", Some(3)), ("web", None)];
+    assert_eq!(seen, expected.map(|(name, version)| (name.to_string(), version)));
 }
 
 async fn since(store: Arc<dyn Store>) {
-    let first = commit(&*store, [Write::Put(mesh("default"))])
-        .await
-        .revision;
-    let second = commit(&*store, [Write::Put(document("default", "web", "a"))])
-        .await
-        .revision;
-    let third = commit(&*store, [Write::Put(document("default", "web", "b"))])
-        .await
-        .revision;
+    let first = commit(&*store, [Write::Put(mesh("default"))]).await.revision;
+    let second = commit(&*store, [Write::Put(document("default", "web", "a"))]).await.revision;
+    let third = commit(&*store, [Write::Put(document("default", "web", "b"))]).await.revision;
     for (since, expected) in [(0, first), (first, second), (second, third)] {
-        assert_eq!(
-            next_commit(&mut store.changes(since)).await.revision,
-            expected,
-            "since {since}"
-        );
+        assert_eq!(next_commit(&mut store.changes(since)).await.revision, expected, "since {since}");
     }
     let mut changes = store.changes(third);
-    let fourth = commit(&*store, [Write::Put(document("default", "web", "c"))])
-        .await
-        .revision;
+    let fourth = commit(&*store, [Write::Put(document("default", "web", "c"))]).await.revision;
     assert_eq!(next_commit(&mut changes).await.revision, fourth);
 }
 
 async fn future(store: Arc<dyn Store>) {
-    let revision = commit(&*store, [Write::Put(mesh("default"))])
-        .await
-        .revision;
+    let revision = commit(&*store, [Write::Put(mesh("default"))]).await.revision;
     let mut changes = store.changes(revision + 1000);
     assert_eq!(next(&mut changes).await, Change::Gap);
     let end = tokio::time::timeout(PATIENCE, changes.next()).await;
-    assert_eq!(
-        end.expect("an end in time"),
-        None,
-        "the stream ends after a gap"
-    );
+    assert_eq!(end.expect("an end in time"), None, "the stream ends after a gap");
 }
 
 async fn many_readers(store: Arc<dyn Store>) {
@@ -138,11 +75,7 @@ async fn many_readers(store: Arc<dyn Store>) {
         .collect();
     commit(&*store, [Write::Put(mesh("default"))]).await;
     for n in 0..20 {
-        commit(
-            &*store,
-            [Write::Put(document("default", "web", &n.to_string()))],
-        )
-        .await;
+        commit(&*store, [Write::Put(document("default", "web", &n.to_string()))]).await;
     }
     let mut all = vec![];
     for reader in readers {
@@ -156,13 +89,8 @@ async fn woken(store: Arc<dyn Store>) {
     let waiting = tokio::spawn(async move { next_commit(&mut changes).await });
     // The reader waits by now, or is about to: both must do.
     tokio::time::sleep(Duration::from_millis(20)).await;
-    let revision = commit(&*store, [Write::Put(mesh("default"))])
-        .await
-        .revision;
-    assert_eq!(
-        waiting.await.expect("a reader that is woken").revision,
-        revision
-    );
+    let revision = commit(&*store, [Write::Put(mesh("default"))]).await.revision;
+    assert_eq!(waiting.await.expect("a reader that is woken").revision, revision);
 }
 
 async fn slow_reader(store: Arc<dyn Store>) {
@@ -172,16 +100,9 @@ async fn slow_reader(store: Arc<dyn Store>) {
     let mut revisions = vec![];
     for n in 0..3000 {
         revisions.push(
-            commit(
-                &*store,
-                [Write::Put(document(
-                    "default",
-                    &format!("web-{}", n % 7),
-                    &n.to_string(),
-                ))],
-            )
-            .await
-            .revision,
+            commit(&*store, [Write::Put(document("default", &format!("web-{}", n % 7), &n.to_string()))])
+                .await
+                .revision,
         );
     }
     let mut expected = revisions.iter();
@@ -213,11 +134,7 @@ async fn nothing_missed(store: Arc<dyn Store>) {
             tokio::spawn(async move {
                 for round in 0..ROUNDS {
                     let name = format!("{writer}-{}", round % 5);
-                    commit(
-                        &*store,
-                        [Write::Put(document("default", &name, &round.to_string()))],
-                    )
-                    .await;
+                    commit(&*store, [Write::Put(document("default", &name, &round.to_string()))]).await;
                     tokio::task::yield_now().await;
                 }
             })
@@ -234,28 +151,17 @@ async fn nothing_missed(store: Arc<dyn Store>) {
                 let mut changes = store.changes(revision);
                 // Each writer's last text is known, so the reader knows when it has seen everything.
                 let done = |state: &State| {
-                    let last = (0..WRITERS)
-                        .flat_map(|writer| (ROUNDS - 5..ROUNDS).map(move |round| (writer, round)));
+                    let last = (0..WRITERS).flat_map(|writer| (ROUNDS - 5..ROUNDS).map(move |round| (writer, round)));
                     last.into_iter().all(|(writer, round)| {
-                        let expected = document(
-                            "default",
-                            &format!("{writer}-{}", round % 5),
-                            &round.to_string(),
-                        );
-                        state
-                            .get(&expected.key)
-                            .is_some_and(|stored| stored.document == expected)
+                        let expected = document("default", &format!("{writer}-{}", round % 5), &round.to_string());
+                        state.get(&expected.key).is_some_and(|stored| stored.document == expected)
                     })
                 };
                 while !done(&state) {
                     let commit = next_commit(&mut changes).await;
                     for (key, stored) in &commit.changes {
                         let before = state.get(key).map_or(0, |stored| stored.version);
-                        assert_eq!(
-                            stored.as_ref().map(|stored| stored.version),
-                            Some(before + 1),
-                            "{key}"
-                        );
+                        assert_eq!(stored.as_ref().map(|stored| stored.version), Some(before + 1), "{key}");
                     }
                     apply(&mut state, &commit);
                 }
@@ -274,9 +180,7 @@ async fn nothing_missed(store: Arc<dyn Store>) {
 
 async fn no_half_commits(store: Arc<dyn Store>) {
     commit(&*store, [Write::Put(mesh("default"))]).await;
-    let pair = |n: u32| {
-        ["left", "right"].map(|name| Write::Put(document("default", name, &n.to_string())))
-    };
+    let pair = |n: u32| ["left", "right"].map(|name| Write::Put(document("default", name, &n.to_string())));
     let (start, _) = read_all(&*store).await;
     commit(&*store, pair(0)).await;
     let writer = {
@@ -288,18 +192,11 @@ async fn no_half_commits(store: Arc<dyn Store>) {
             }
         })
     };
-    let equal = |left: &Stored, right: &Stored| {
-        assert_eq!(
-            left.document.spec, right.document.spec,
-            "one commit wrote both"
-        )
-    };
+    let equal =
+        |left: &Stored, right: &Stored| assert_eq!(left.document.spec, right.document.spec, "one commit wrote both");
     while !writer.is_finished() {
         let (_, state) = read_all(&*store).await;
-        equal(
-            &state[&key("default", "left")],
-            &state[&key("default", "right")],
-        );
+        equal(&state[&key("default", "left")], &state[&key("default", "right")]);
         let list = store.list(KIND, Some("default")).await.unwrap();
         equal(&list[0], &list[1]);
         tokio::task::yield_now().await;
@@ -354,15 +251,10 @@ impl Random {
         let version = self.below(4);
         match self.below(12) {
             0..=2 => Write::Put(mesh(mesh_name)),
-            3 => Write::DeleteMesh {
-                mesh: mesh_name.into(),
-            },
+            3 => Write::DeleteMesh { mesh: mesh_name.into() },
             4 => Write::Create(document),
             5 => Write::Update { document, version },
-            6 => Write::Delete {
-                key: document.key,
-                version: (version > 0).then_some(version),
-            },
+            6 => Write::Delete { key: document.key, version: (version > 0).then_some(version) },
             7 => Write::Put(insight(mesh_name, name, &version.to_string())),
             _ => Write::Put(document),
         }

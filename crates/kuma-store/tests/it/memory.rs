@@ -7,20 +7,11 @@ use kuma_store::{Change, MemoryStore, Store, Write, contract};
 use serde_json::json;
 
 fn put(name: &str, text: usize) -> Write {
-    Write::Put(Document {
-        key: Key::new("Dataplane", "default", name),
-        spec: json!({"text": text}),
-    })
+    Write::Put(Document { key: Key::new("Dataplane", "default", name), spec: json!({"text": text}) })
 }
 
 async fn with_mesh(store: MemoryStore) -> MemoryStore {
-    store
-        .commit(vec![Write::Put(Document {
-            key: Key::mesh("default"),
-            spec: json!({}),
-        })])
-        .await
-        .unwrap();
+    store.commit(vec![Write::Put(Document { key: Key::mesh("default"), spec: json!({}) })]).await.unwrap();
     store
 }
 
@@ -64,16 +55,12 @@ async fn a_reader_that_fell_behind_gets_a_gap_and_can_go_on() {
     assert_eq!(changes.next().await, None);
 
     // Just within the history is enough.
-    assert!(
-        matches!(store.changes(2).next().await, Some(Change::Commit(commit)) if commit.revision == 3)
-    );
+    assert!(matches!(store.changes(2).next().await, Some(Change::Commit(commit)) if commit.revision == 3));
 
     let (revision, _) = store.read_all().await.unwrap();
     let mut changes = store.changes(revision);
     store.commit(vec![put("web", 99)]).await.unwrap();
-    assert!(
-        matches!(changes.next().await, Some(Change::Commit(commit)) if commit.revision == revision + 1)
-    );
+    assert!(matches!(changes.next().await, Some(Change::Commit(commit)) if commit.revision == revision + 1));
 }
 
 #[tokio::test]
@@ -84,9 +71,7 @@ async fn a_reader_can_fall_behind_in_the_middle() {
         store.commit(vec![put("web", n)]).await.unwrap();
     }
     for revision in 2..=4 {
-        assert!(
-            matches!(changes.next().await, Some(Change::Commit(commit)) if commit.revision == revision)
-        );
+        assert!(matches!(changes.next().await, Some(Change::Commit(commit)) if commit.revision == revision));
     }
     for n in 5..50 {
         store.commit(vec![put("web", n)]).await.unwrap();
@@ -99,20 +84,11 @@ async fn what_a_slow_reader_does_not_read_is_not_kept() {
     let store = with_mesh(MemoryStore::with_history(10)).await;
     let _slow: Vec<_> = (0..100).map(|_| store.changes(1)).collect();
     store.commit(vec![put("web", 0)]).await.unwrap();
-    let first = Arc::downgrade(
-        &store
-            .get(&Key::new("Dataplane", "default", "web"))
-            .await
-            .unwrap()
-            .unwrap(),
-    );
+    let first = Arc::downgrade(&store.get(&Key::new("Dataplane", "default", "web")).await.unwrap().unwrap());
     for n in 1..=11 {
         store.commit(vec![put("web", n)]).await.unwrap();
     }
-    assert!(
-        first.upgrade().is_none(),
-        "an old version is freed though nobody has read past it"
-    );
+    assert!(first.upgrade().is_none(), "an old version is freed though nobody has read past it");
 }
 
 #[tokio::test]

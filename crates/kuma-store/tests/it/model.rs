@@ -23,12 +23,7 @@ fn any_key() -> impl Strategy<Value = Key> {
 }
 
 fn any_write() -> impl Strategy<Value = Write> {
-    let document = || {
-        (any_key(), 0..3).prop_map(|(key, text)| Document {
-            key,
-            spec: json!({"text": text}),
-        })
-    };
+    let document = || (any_key(), 0..3).prop_map(|(key, text)| Document { key, spec: json!({"text": text}) });
     prop_oneof![
         3 => document().prop_map(Write::Put),
         2 => document().prop_map(Write::Create),
@@ -46,15 +41,8 @@ fn apply(model: &Model, writes: &[Write]) -> Option<(Model, Vec<Outcome>)> {
         let entry = model.get(&document.key).cloned();
         let (version, outcome) = match entry {
             None => (1, Outcome::Created),
-            Some((text, version)) if text == document.spec => {
-                (version, Outcome::Unchanged { version })
-            }
-            Some((_, version)) => (
-                version + 1,
-                Outcome::Updated {
-                    version: version + 1,
-                },
-            ),
+            Some((text, version)) if text == document.spec => (version, Outcome::Unchanged { version }),
+            Some((_, version)) => (version + 1, Outcome::Updated { version: version + 1 }),
         };
         model.insert(document.key.clone(), (document.spec.clone(), version));
         outcomes.push(outcome);
@@ -64,9 +52,7 @@ fn apply(model: &Model, writes: &[Write]) -> Option<(Model, Vec<Outcome>)> {
         match write {
             Write::Create(document) if model.contains_key(&document.key) => return None,
             Write::Update { document, version }
-                if model
-                    .get(&document.key)
-                    .is_none_or(|(_, stored)| stored != version) =>
+                if model.get(&document.key).is_none_or(|(_, stored)| stored != version) =>
             {
                 return None;
             }
@@ -91,9 +77,7 @@ fn apply(model: &Model, writes: &[Write]) -> Option<(Model, Vec<Outcome>)> {
     for index in deleted {
         outcomes.insert(index, Outcome::Deleted);
     }
-    let homeless = model
-        .keys()
-        .any(|key| !key.mesh.is_empty() && !model.contains_key(&Key::mesh(&key.mesh)));
+    let homeless = model.keys().any(|key| !key.mesh.is_empty() && !model.contains_key(&Key::mesh(&key.mesh)));
     (!homeless).then_some((model, outcomes))
 }
 
@@ -130,8 +114,7 @@ async fn check(commits: Vec<Vec<Write>>, history: usize) {
                 let differs = without_insights(&after) != without_insights(&model);
                 // A document that was deleted and written again may end as it was.
                 assert!(
-                    committed.revision == revision + 1
-                        || (committed.revision == revision && !differs),
+                    committed.revision == revision + 1 || (committed.revision == revision && !differs),
                     "{writes:?}"
                 );
                 revision = committed.revision;
@@ -144,12 +127,7 @@ async fn check(commits: Vec<Vec<Write>>, history: usize) {
         assert_eq!(read, revision);
         let all: Model = all
             .iter()
-            .map(|stored| {
-                (
-                    stored.document.key.clone(),
-                    (stored.document.spec.clone(), stored.version),
-                )
-            })
+            .map(|stored| (stored.document.key.clone(), (stored.document.spec.clone(), stored.version)))
             .collect();
         assert_eq!(all, without_insights(&model));
 
@@ -159,10 +137,9 @@ async fn check(commits: Vec<Vec<Write>>, history: usize) {
                     Change::Commit(commit) => {
                         for (key, stored) in &commit.changes {
                             match stored {
-                                Some(stored) => known.insert(
-                                    key.clone(),
-                                    (stored.document.spec.clone(), stored.version),
-                                ),
+                                Some(stored) => {
+                                    known.insert(key.clone(), (stored.document.spec.clone(), stored.version))
+                                }
                                 None => known.remove(key),
                             };
                         }
@@ -177,18 +154,9 @@ async fn check(commits: Vec<Vec<Write>>, history: usize) {
         }
     }
     for kind in ["Mesh", "Dataplane", "DataplaneInsight", "Secret"] {
-        let listed: Vec<_> = store
-            .list(kind, None)
-            .await
-            .unwrap()
-            .iter()
-            .map(|stored| stored.document.key.clone())
-            .collect();
-        let expected: Vec<_> = model
-            .keys()
-            .filter(|key| key.kind == kind)
-            .cloned()
-            .collect();
+        let listed: Vec<_> =
+            store.list(kind, None).await.unwrap().iter().map(|stored| stored.document.key.clone()).collect();
+        let expected: Vec<_> = model.keys().filter(|key| key.kind == kind).cloned().collect();
         assert_eq!(listed, expected);
     }
 }
