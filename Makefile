@@ -22,6 +22,13 @@ envoy: ## Fetch Envoy into .envoy/
 test: ## Run the whole suite, real Envoy included
 	@scripts/test.sh
 
+.PHONY: bench
+bench: ## Measure kuma-cp with 1,000 simulated proxies (docs/performance.md); some minutes
+	cargo build --release --locked -p kuma-cp -p xdsload
+	target/release/xdsload run connect policy-mesh policy-service join leave endpoint new-service churn10 slow restart idle memory \
+	  --repeats 10 --seconds 20 > target/bench.jsonl
+	@echo "One line of JSON per scenario: target/bench.jsonl"
+
 .PHONY: lint
 lint: ## Formatting, clippy, documentation, licences and bans
 	cargo fmt --all --check

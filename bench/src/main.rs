@@ -167,8 +167,27 @@ async fn run(arguments: Run, threads: usize) -> anyhow::Result<()> {
     for scenario in arguments.scenarios {
         let report = scenario.run(plan.clone()).await.with_context(|| format!("{scenario:?} has failed"))?;
         println!("{report}");
+        eprintln!("{}", summary(&report));
     }
     Ok(())
+}
+
+/// What a report says, for people.
+fn summary(report: &serde_json::Value) -> String {
+    let result = &report["result"];
+    let runs = result["runs"].as_array().map_or_else(|| vec![result.clone()], Clone::clone);
+    let lines = runs.into_iter().map(|mut run| {
+        if let Some(fields) = run.as_object_mut() {
+            fields.remove("usage");
+        }
+        format!("\n  {run}")
+    });
+    format!(
+        "{} of {} proxies{}",
+        report["scenario"].as_str().unwrap_or_default(),
+        report["proxies"],
+        lines.collect::<String>()
+    )
 }
 
 async fn connect(arguments: Connect) -> anyhow::Result<()> {

@@ -52,18 +52,26 @@ pub(super) async fn churn(lab: &Lab, rate: u32) -> anyhow::Result<Value> {
                 let service = (made * 7) % shape.services;
                 let address = lab.marked_address();
                 let document = dataplane(&format!("churn-{made}"), &address, &format!("svc-{service}"), &BTreeSet::new());
-                alive.push_back(document.clone());
                 let consumers = &consumers[service as usize];
                 changes.push(futures_util::future::Either::Right(async move {
                     let arrivals = lab.change(&address, None, consumers, lab.api.put(&document)).await?;
-                    anyhow::Ok(Some(arrivals))
+                    anyhow::Ok(Some((arrivals, document)))
                 }));
             }
-            Some(done) = changes.next(), if !changes.is_empty() => arrivals.extend(done?),
+            Some(done) = changes.next(), if !changes.is_empty() => {
+                // Only what has been written may be deleted.
+                if let Some((arrived, document)) = done? {
+                    arrivals.push(arrived);
+                    alive.push_back(document);
+                }
+            }
         }
     }
     while let Some(done) = changes.next().await {
-        arrivals.extend(done?);
+        if let Some((arrived, document)) = done? {
+            arrivals.push(arrived);
+            alive.push_back(document);
+        }
     }
     let usage = lab.read(&meter);
     let all: Vec<Duration> = arrivals.iter().flat_map(|arrivals| arrivals.since_asked.iter().copied()).collect();
