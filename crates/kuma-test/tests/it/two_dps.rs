@@ -10,16 +10,12 @@ use crate::scene::Scene;
 async fn one_that_ends_leaves_the_other_one_its_endpoint() {
     let mut scene = Scene::start().await;
     let mut second = Dataplane::start(&scene.cp, "default", "redis-1");
-    eventually("kuma-cp says that there are two", async || {
-        scene.cp.output().contains("2 kuma-dps run").then_some(())
-    })
-    .await;
+    eventually("kuma-cp says that there are two", async || scene.cp.output().contains("2 kuma-dps run").then_some(()))
+        .await;
     second.process().signal(Signal::TERM);
     second.process().wait(std::time::Duration::from_secs(30));
-    eventually("kuma-cp has heard its end", async || {
-        scene.cp.output().contains("the endpoints stay").then_some(())
-    })
-    .await;
+    eventually("kuma-cp has heard its end", async || scene.cp.output().contains("the endpoints stay").then_some(()))
+        .await;
     for request in 0..100 {
         assert!(Client::connect(scene.outbound).await.is_some(), "request {request} failed");
     }
