@@ -34,6 +34,7 @@ use crate::access::{self, Port, Proof};
 use crate::config::Config;
 use crate::http::cors::{self, Grant, Origins};
 use crate::http::locality::{Refusal, WriteContext, may_write};
+use crate::http::outgoing::Outgoing;
 use crate::http::{ApiError, ClientCertificate, Connection, body, json};
 use crate::mesh_ca::MeshAuthority;
 use catalog::Catalog;
@@ -59,6 +60,7 @@ pub struct Api {
     /// A Mesh and the file with its CA change together, one Mesh at a time.
     meshes: Mutex<()>,
     mesh_rewritten: Box<dyn Fn(&str) + Send + Sync>,
+    outgoing: Outgoing,
 }
 
 impl Api {
@@ -84,6 +86,7 @@ impl Api {
             allow_remote_writes: config.api_server.allow_remote_writes,
             meshes: Mutex::new(()),
             mesh_rewritten: Box::new(|_| {}),
+            outgoing: Outgoing::default(),
         })
     }
 

@@ -7,6 +7,7 @@ pub mod cors;
 pub mod error;
 pub mod json;
 pub mod locality;
+pub mod outgoing;
 pub mod serve;
 
 pub use client_certs::ClientCertificate;

@@ -45,21 +45,26 @@ impl Api {
         let wanted = query::tags(query, LIST)?;
         let dataplanes = self.store.list(Dataplane::KIND, Some(mesh)).await.map_err(failed)?;
         let insights = self.store.list(DataplaneInsight::KIND, Some(mesh)).await.map_err(failed)?;
-        let mut items = Vec::new();
-        for dataplane in dataplanes.iter().map(|stored| &stored.document).filter(|document| has_tags(document, &wanted))
-        {
-            let name = &dataplane.key.name;
-            let insight = match self.live.get(mesh, name) {
-                Some(insight) => serde_json::to_value(insight).ok(),
-                // Both lists are ordered by name.
-                None => insights
-                    .binary_search_by(|stored| stored.document.key.name.cmp(name))
-                    .ok()
-                    .map(|at| insights[at].document.spec.clone()),
-            };
-            items.push(overview(dataplane, insight));
-        }
-        Ok(body::respond(&page.body(items, path, query)))
+        let (live, mesh, path, query) = (self.live.clone(), mesh.to_owned(), path.to_owned(), query.to_owned());
+        let make = move || {
+            let mut items = Vec::new();
+            for dataplane in
+                dataplanes.iter().map(|stored| &stored.document).filter(|document| has_tags(document, &wanted))
+            {
+                let name = &dataplane.key.name;
+                let insight = match live.get(&mesh, name) {
+                    Some(insight) => serde_json::to_value(insight).ok(),
+                    // Both lists are ordered by name.
+                    None => insights
+                        .binary_search_by(|stored| stored.document.key.name.cmp(name))
+                        .ok()
+                        .map(|at| insights[at].document.spec.clone()),
+                };
+                items.push(overview(dataplane, insight));
+            }
+            body::pretty(&page.body(items, &path, &query))
+        };
+        self.outgoing.respond(LIST, make).await
     }
 }
 

@@ -7,6 +7,7 @@ use kuma_model::{DataplaneInsight, Document, Kind, Resource as _};
 use serde_json::Value;
 
 use super::conditions::{self, Conditions};
+use super::overview::LiveInsights;
 use super::page::Page;
 use super::{Api, routes};
 use crate::http::{ApiError, json as body};
@@ -26,7 +27,7 @@ impl Api {
         let not_found = || ApiError::new(StatusCode::NOT_FOUND, ITEM, "Not found");
         let key = routes::key(kind, mesh, name).ok_or_else(not_found)?;
         let stored = self.store.get(&key).await.map_err(|error| ApiError::store(ITEM, &error))?;
-        let stored = stored.map(|stored| self.current(&stored.document));
+        let stored = stored.map(|stored| current(self.live.as_ref(), &stored.document));
         let text = body::pretty(&stored.ok_or_else(not_found)?);
         let tag = conditions::tag(&text);
         if conditions.has_already(&tag) {
@@ -45,19 +46,23 @@ impl Api {
     ) -> Result<Response, ApiError> {
         let page = Page::of(query, LIST)?;
         let all = self.store.list(kind.name, mesh).await.map_err(|error| ApiError::store(LIST, &error))?;
-        let items: Vec<Value> = all.iter().map(|stored| self.current(&stored.document)).collect();
-        Ok(body::respond(&page.body(items, path, query)))
-    }
-
-    /// The document as it is now: what a connected proxy reports is younger than what is stored.
-    fn current(&self, document: &Document) -> Value {
-        let live = match document.key.kind {
-            DataplaneInsight::KIND => self.live.get(&document.key.mesh, &document.key.name),
-            _ => None,
+        let (live, path, query) = (self.live.clone(), path.to_owned(), query.to_owned());
+        let make = move || {
+            let items: Vec<Value> = all.iter().map(|stored| current(live.as_ref(), &stored.document)).collect();
+            body::pretty(&page.body(items, &path, &query))
         };
-        match live.and_then(|insight| serde_json::to_value(insight).ok()) {
-            Some(spec) => Document { key: document.key.clone(), spec }.to_json(),
-            None => document.to_json(),
-        }
+        self.outgoing.respond(LIST, make).await
+    }
+}
+
+/// The document as it is now: what a connected proxy reports is younger than what is stored.
+fn current(live: &dyn LiveInsights, document: &Document) -> Value {
+    let live = match document.key.kind {
+        DataplaneInsight::KIND => live.get(&document.key.mesh, &document.key.name),
+        _ => None,
+    };
+    match live.and_then(|insight| serde_json::to_value(insight).ok()) {
+        Some(spec) => Document { key: document.key.clone(), spec }.to_json(),
+        None => document.to_json(),
     }
 }
