@@ -3,8 +3,10 @@
 //! One task owns the state of each mesh ([`MeshEngine`]). It wakes for a commit, a stream or a deadline; nothing polls.
 
 mod content;
+mod documents;
 mod identity;
 mod mesh;
+mod recovery;
 mod task;
 
 use std::collections::HashMap;

@@ -7,36 +7,20 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use kuma_ca::Root;
-use kuma_envoy::names;
-use kuma_envoy::names::IDENTITY_CERT;
-use kuma_mesh::{Affected, MeshSnapshot};
-use kuma_model::{
-    Dataplane, HealthCheck, Key, Mesh, ProxyTemplate, Resource as _, TrafficLog, TrafficPermission, TrafficRoute,
-    decode_spec,
-};
+use kuma_envoy::names::{self, IDENTITY_CERT};
+use kuma_mesh::Affected;
+use kuma_model::Key;
 use kuma_store::Stored;
 use kuma_xds::grpc::{Code, Status};
 use kuma_xds::{Resource, ResourceList, ResourceType, Snapshot, SnapshotBuilder, StreamState};
 use tokio::sync::watch;
 
 use super::content::{Content, generate, same_lists, same_versions};
+use super::documents::Documents;
 use super::identity::{Identity, Issuing};
+use super::recovery::Recovery;
 use crate::insights::Warnings;
-use crate::mesh_ca;
 use crate::metrics::moment;
-
-/// Where the store forgets at a restart: how long a proxy that comes back with configuration is listened to before it is
-/// answered. Long enough for the rest of its first requests, which Envoy sends in one go, to say all that it holds.
-const GRACE: Duration = Duration::from_millis(500);
-
-/// And how long it keeps what it holds while documents are being written again: until what they say equals what it holds, or
-/// until none has been written for this long. So documents may come back in any order without a half-known mesh, with a
-/// permission or an instance still missing, reaching a proxy that works.
-const QUIET: Duration = Duration::from_secs(5);
-
-/// And at most this long, should the writes never pause.
-const RECOVERY: Duration = Duration::from_secs(60);
 
 /// What is said of a proxy that was connected without a token, or in plain text, before mTLS was switched on.
 const NO_IDENTITY: &str = "mTLS is on and the proxy has no dataplane token, or no TLS to the control plane: it gets no certificate, and its inbounds are closed";
@@ -93,32 +77,6 @@ struct Stream {
     secrets: Option<(ResourceList, Arc<Resource>, ResourceList)>,
 }
 
-/// A client that came back with configuration to a control plane that has forgotten its documents.
-struct Recovery {
-    opened: SystemTime,
-    /// When its documents were first known again.
-    begun: Option<SystemTime>,
-    /// Name and version of what it holds, by type; only of the types that it has reported.
-    holds: BTreeMap<ResourceType, BTreeMap<Arc<str>, Box<str>>>,
-    /// Whether it holds secrets: then its mesh had mTLS, and is not to lose it by our forgetting.
-    secrets: bool,
-}
-
-impl Recovery {
-    /// Whether the client holds just what it would be sent.
-    fn equals(&self, config: &Snapshot) -> bool {
-        self.holds.iter().all(|(&resource_type, holds)| {
-            let list = config.list(resource_type);
-            list.len() == holds.len()
-                && list.iter().all(|resource| {
-                    holds.get(resource.name()).is_some_and(|version| **version == *resource.version())
-                        // What is not known yet is not sent to a client that holds it.
-                        || resource.is_placeholder() && holds.contains_key(resource.name())
-                })
-        })
-    }
-}
-
 /// A connected proxy. Streams of one proxy share everything but the identity.
 #[derive(Default)]
 struct Proxy {
@@ -148,19 +106,11 @@ impl Proxy {
 /// The state of one mesh; see the module.
 pub struct MeshEngine {
     settings: Settings,
-    snapshot: MeshSnapshot,
-    /// The documents that make up the snapshot.
-    documents: BTreeSet<Key>,
-    /// Whether the Mesh was written since the start, not just made by default.
-    mesh_written: bool,
+    documents: Documents,
     /// The moment of the commit that is being applied, which snapshots that it changes are numbered with; 0 between commits.
     cause: u64,
     /// When a document was last written.
     last_write: SystemTime,
-    /// Dataplanes that were deleted since the start: that they are gone is known, not just not heard of.
-    deleted: BTreeSet<Arc<str>>,
-    root: Option<Root>,
-    roots: Option<Arc<str>>,
     content: Content,
     proxies: BTreeMap<Arc<str>, Proxy>,
     streams: HashMap<StreamId, Stream>,
@@ -172,15 +122,10 @@ impl MeshEngine {
     /// A mesh without documents or proxies.
     pub fn new(name: &str, settings: Settings) -> MeshEngine {
         MeshEngine {
-            snapshot: MeshSnapshot::new(name, !settings.durable),
+            documents: Documents::new(name, !settings.durable),
             settings,
-            documents: BTreeSet::new(),
-            mesh_written: false,
             cause: 0,
             last_write: SystemTime::UNIX_EPOCH,
-            deleted: BTreeSet::new(),
-            root: None,
-            roots: None,
             content: Content::default(),
             proxies: BTreeMap::new(),
             streams: HashMap::new(),
@@ -195,15 +140,7 @@ impl MeshEngine {
 
     /// Takes the whole mesh as it is in the store: at start and after a gap. What is not there any more is gone.
     pub fn load(&mut self, documents: &[Arc<Stored>], now: SystemTime) {
-        let present: BTreeSet<&Key> = documents.iter().map(|stored| &stored.document.key).collect();
-        let vanished: Vec<Key> = self.documents.iter().filter(|key| !present.contains(key)).cloned().collect();
-        let mut affected = Affected::none();
-        for key in vanished {
-            affected.merge(self.apply_one(&key, None));
-        }
-        for stored in documents {
-            affected.merge(self.apply_one(&stored.document.key, Some(stored)));
-        }
+        let affected = self.documents.load(documents);
         self.publish(&affected, now);
     }
 
@@ -211,22 +148,15 @@ impl MeshEngine {
     pub fn commit(&mut self, changes: &[(Key, Option<Arc<Stored>>)], now: SystemTime) {
         self.last_write = now;
         self.cause = moment(now);
-        let mut affected = Affected::none();
-        for (key, stored) in changes {
-            affected.merge(self.apply_one(key, stored.as_ref()));
-            if key.kind == Mesh::KIND && stored.is_some() && !self.mesh_written {
-                self.mesh_written = true;
-                affected = Affected::All;
-            }
-        }
+        let affected = self.documents.commit(changes);
         self.publish(&affected, now);
         self.cause = 0;
     }
 
     /// Notes that the Mesh was written again just as it is, which a restarted control plane may have waited for.
     pub fn touch_mesh(&mut self, now: SystemTime) {
-        if !self.mesh_written {
-            self.mesh_written = true;
+        if !self.documents.mesh_written {
+            self.documents.mesh_written = true;
             self.publish(&Affected::All, now);
         }
     }
@@ -236,7 +166,7 @@ impl MeshEngine {
         let OpenStream { id, proxy, authenticated, encrypted, address, admin_port, returning, state, warnings } =
             stream;
         if let Some(refusal) = self.refusal(authenticated, encrypted) {
-            tracing::warn!(mesh = %self.snapshot.name, dataplane = %proxy, reason = %refusal.message, "refused a proxy");
+            tracing::warn!(mesh = %self.documents.snapshot.name, dataplane = %proxy, reason = %refusal.message, "refused a proxy");
             warnings(vec![refusal.message.clone()]);
             state.send_replace(StreamState::Close(refusal));
             return;
@@ -251,12 +181,7 @@ impl MeshEngine {
                 state,
                 warnings,
                 without_identity: false,
-                recovery: (returning && !self.settings.durable).then(|| Recovery {
-                    opened: now,
-                    begun: None,
-                    holds: BTreeMap::new(),
-                    secrets: false,
-                }),
+                recovery: (returning && !self.settings.durable).then(|| Recovery::new(now)),
                 wants_identity: false,
                 reported_identity: None,
                 identity: None,
@@ -278,8 +203,8 @@ impl MeshEngine {
 
     /// Why a stream may not be opened, if it may not.
     fn refusal(&self, authenticated: bool, encrypted: bool) -> Option<Status> {
-        let mesh = &self.snapshot.name;
-        if !self.snapshot.mtls_enabled() {
+        let mesh = &self.documents.snapshot.name;
+        if !self.documents.snapshot.mtls_enabled() {
             None
         } else if !authenticated {
             let text = format!(
@@ -304,13 +229,11 @@ impl MeshEngine {
     ) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
         let mut holds: BTreeMap<Arc<str>, Box<str>> = versions.into_iter().collect();
-        let secrets = resource_type == ResourceType::Secret;
-        if secrets {
+        if resource_type == ResourceType::Secret {
             stream.reported_identity = holds.remove(IDENTITY_CERT);
         }
         if let Some(recovery) = &mut stream.recovery {
-            recovery.secrets |= secrets;
-            recovery.holds.insert(resource_type, holds);
+            recovery.reported(resource_type, holds);
         }
         self.publish_stream(id, now);
     }
@@ -320,8 +243,7 @@ impl MeshEngine {
         let Some(stream) = self.streams.get_mut(&id) else { return };
         stream.wants_identity = true;
         if let Some(recovery) = &mut stream.recovery {
-            // Whoever comes back and asks for a certificate has listeners that demand TLS, with or without one.
-            recovery.secrets = true;
+            recovery.wants_identity();
         }
         self.publish_stream(id, now);
     }
@@ -343,7 +265,7 @@ impl MeshEngine {
 
     /// kuma-dp said that its proxy is leaving or has left, or that it runs.
     pub fn set_departed(&mut self, proxy: &Arc<str>, departed: bool, now: SystemTime) {
-        let affected = self.snapshot.set_departed(proxy, departed);
+        let affected = self.documents.snapshot.set_departed(proxy, departed);
         self.publish(&affected, now);
     }
 
@@ -352,9 +274,13 @@ impl MeshEngine {
     pub fn believes(&self, proxy: &str, address: IpAddr) -> bool {
         let comes_from = |id: &StreamId| self.streams.get(id).is_some_and(|stream| stream.address == address);
         let listens_on = |inbound: &kuma_mesh::Inbound| inbound.address == address.to_canonical();
-        !self.snapshot.mtls_enabled()
+        !self.documents.snapshot.mtls_enabled()
             && (self.proxies.get(proxy).is_some_and(|proxy| proxy.streams.iter().any(comes_from))
-                || self.snapshot.dataplane(proxy).is_some_and(|dataplane| dataplane.inbounds.iter().any(listens_on)))
+                || self
+                    .documents
+                    .snapshot
+                    .dataplane(proxy)
+                    .is_some_and(|dataplane| dataplane.inbounds.iter().any(listens_on)))
     }
 
     /// The next time that [`MeshEngine::on_deadline`] has something to do.
@@ -380,88 +306,18 @@ impl MeshEngine {
             _ => true,
         };
         let names = self.proxies.keys().filter(|name| differs(name));
-        names.map(|name| format!("{}.{name}", self.snapshot.name)).collect()
+        names.map(|name| format!("{}.{name}", self.documents.snapshot.name)).collect()
     }
 
     /// What a proxy is to get, made from nothing: what a proxy has by the incremental path must equal it.
     pub fn generate(&self, proxy: &str) -> Option<Snapshot> {
-        let dataplane = self.snapshot.dataplane(proxy)?;
-        Some(generate(&self.snapshot, dataplane, self.roots.as_ref(), self.admin_port(proxy)))
+        let dataplane = self.documents.snapshot.dataplane(proxy)?;
+        Some(generate(&self.documents.snapshot, dataplane, self.documents.roots.as_ref(), self.admin_port(proxy)))
     }
 
     /// What a connected proxy is given now, its identity left out.
     pub fn current(&self, proxy: &str) -> Option<Arc<Snapshot>> {
         self.proxies.get(proxy)?.config.clone()
-    }
-
-    /// Applies one document. One that does not parse is reported and left out; where it guards access that denies.
-    fn apply_one(&mut self, key: &Key, stored: Option<&Arc<Stored>>) -> Affected {
-        if stored.is_some() {
-            self.documents.insert(key.clone());
-        } else {
-            self.documents.remove(key);
-        }
-        let spec = stored.map(|stored| &stored.document.spec);
-        match key.kind {
-            Mesh::KIND => {
-                if stored.is_none() {
-                    self.mesh_written = false;
-                }
-                self.snapshot.set_mesh(spec.and_then(|spec| decoded::<Mesh>(key, spec)).map(Arc::new))
-            }
-            Dataplane::KIND => {
-                if stored.is_none() {
-                    self.deleted.insert(key.name.clone());
-                } else {
-                    self.deleted.remove(&key.name);
-                }
-                let dataplane = spec.and_then(|spec| decoded::<Dataplane>(key, spec));
-                self.snapshot.set_dataplane(&key.name, dataplane)
-            }
-            TrafficPermission::KIND => {
-                let policy = spec.and_then(|spec| decoded::<TrafficPermission>(key, spec));
-                self.snapshot.set_permission(&key.name, policy.map(Arc::new))
-            }
-            TrafficRoute::KIND => {
-                let policy = spec.and_then(|spec| decoded::<TrafficRoute>(key, spec));
-                self.snapshot.set_route(&key.name, policy.map(Arc::new))
-            }
-            HealthCheck::KIND => {
-                let policy = spec.and_then(|spec| decoded::<HealthCheck>(key, spec));
-                self.snapshot.set_health_check(&key.name, policy.map(Arc::new))
-            }
-            TrafficLog::KIND => {
-                let policy = spec.and_then(|spec| decoded::<TrafficLog>(key, spec));
-                if let Some(log) = policy.as_ref().filter(|log| self.snapshot.backend_of(log).is_none()) {
-                    let backend = log.conf.as_ref().map(|conf| conf.backend.as_str()).unwrap_or_default();
-                    tracing::warn!(%key, backend, "the mesh has no such log backend, or no default one: nothing is logged");
-                }
-                self.snapshot.set_log(&key.name, policy.map(Arc::new))
-            }
-            ProxyTemplate::KIND => {
-                let template = spec.and_then(|spec| decoded::<ProxyTemplate>(key, spec));
-                let template = template.map(|spec| {
-                    let (template, violations) = kuma_envoy::raw::template(&spec);
-                    if !violations.is_empty() {
-                        tracing::error!(%key, %violations, "resources of a stored template cannot be read and are left out");
-                    }
-                    Arc::new(template)
-                });
-                self.snapshot.set_template(&key.name, template)
-            }
-            kuma_model::SECRET_KIND if mesh_ca::is_builtin_ca(key) => {
-                self.root = spec.and_then(|spec| match mesh_ca::read(spec) {
-                    Ok(root) => Some(root),
-                    Err(error) => {
-                        tracing::error!(mesh = %key.mesh, %error, "the CA of the mesh cannot be read: no certificate is issued");
-                        None
-                    }
-                });
-                self.roots = self.root.as_ref().map(|root| Arc::from(root.cert_pem()));
-                Affected::All
-            }
-            _ => Affected::none(),
-        }
     }
 
     /// Plans the affected proxies that are connected, and hands the result to their streams.
@@ -477,7 +333,9 @@ impl MeshEngine {
             }
             Affected::Proxies { whole, permissions, endpoints, services } => {
                 for name in whole.iter().filter(|name| self.proxies.contains_key(*name)).cloned().collect::<Vec<_>>() {
-                    if self.plan(&name) || self.snapshot.dataplane(&name).is_none() || self.has_outdated_identity(&name)
+                    if self.plan(&name)
+                        || self.documents.snapshot.dataplane(&name).is_none()
+                        || self.has_outdated_identity(&name)
                     {
                         self.publish_proxy(&name, now);
                     }
@@ -508,10 +366,12 @@ impl MeshEngine {
     /// Whether a proxy holds a certificate with other services than its Dataplane has, which nothing else may tell: a name
     /// alone changes no listener.
     fn has_outdated_identity(&self, name: &str) -> bool {
-        let (Some(dataplane), Some(root)) = (self.snapshot.dataplane(name), &self.root) else { return false };
+        let (Some(dataplane), Some(root)) = (self.documents.snapshot.dataplane(name), &self.documents.root) else {
+            return false;
+        };
         let streams = self.proxies.get(name).into_iter().flat_map(|proxy| &proxy.streams);
         let mut identities = streams.filter_map(|id| self.streams.get(id)?.identity.as_ref());
-        identities.any(|identity| !identity.fits(root, &self.snapshot.name, dataplane))
+        identities.any(|identity| !identity.fits(root, &self.documents.snapshot.name, dataplane))
     }
 
     /// Port of the admin server of a connected proxy, if it has one.
@@ -522,10 +382,14 @@ impl MeshEngine {
     /// Makes the configuration of a connected proxy anew. Returns whether it changed.
     fn plan(&mut self, name: &Arc<str>) -> bool {
         let admin_port = self.admin_port(name);
-        let keys = self.snapshot.dataplane(name).map(|dataplane| {
-            let metrics = kuma_envoy::plan_metrics(&self.snapshot, dataplane, admin_port);
+        let keys = self.documents.snapshot.dataplane(name).map(|dataplane| {
+            let metrics = kuma_envoy::plan_metrics(&self.documents.snapshot, dataplane, admin_port);
             // What a template gives by the same name comes later, and counts.
-            let all = metrics.keys.into_iter().chain(kuma_envoy::plan(&self.snapshot, dataplane, self.roots.as_ref()));
+            let all = metrics.keys.into_iter().chain(kuma_envoy::plan(
+                &self.documents.snapshot,
+                dataplane,
+                self.documents.roots.as_ref(),
+            ));
             (all.collect::<Vec<_>>(), metrics.problem)
         });
         let keys = keys.map(|(keys, problem)| {
@@ -544,13 +408,14 @@ impl MeshEngine {
     /// Makes parts of the configuration of a connected proxy anew, and leaves the rest of it as it is: who is permitted, and
     /// the endpoints of some services. Returns whether it changed.
     fn plan_parts(&mut self, name: &Arc<str>, permissions: bool, services: &BTreeSet<Arc<str>>) -> bool {
-        let planned = self.snapshot.dataplane(name).and_then(|dataplane| {
+        let planned = self.documents.snapshot.dataplane(name).and_then(|dataplane| {
             let mut keys = Vec::new();
             if permissions {
-                keys = kuma_envoy::plan_permissions(&self.snapshot, dataplane, self.roots.as_ref())?;
+                keys =
+                    kuma_envoy::plan_permissions(&self.documents.snapshot, dataplane, self.documents.roots.as_ref())?;
             }
             if !services.is_empty() {
-                keys.extend(kuma_envoy::plan_endpoints(&self.snapshot, dataplane, services)?);
+                keys.extend(kuma_envoy::plan_endpoints(&self.documents.snapshot, dataplane, services)?);
             }
             Some(keys)
         });
@@ -568,7 +433,7 @@ impl MeshEngine {
     fn note_metrics_problem(&mut self, name: &str, problem: Option<String>) {
         let Some(proxy) = self.proxies.get_mut(name) else { return };
         if let Some(problem) = problem.as_ref().filter(|problem| proxy.metrics_problem.as_ref() != Some(problem)) {
-            tracing::warn!(mesh = %self.snapshot.name, dataplane = %name, "the proxy offers no metrics: {problem}");
+            tracing::warn!(mesh = %self.documents.snapshot.name, dataplane = %name, "the proxy offers no metrics: {problem}");
         }
         proxy.metrics_problem = problem;
     }
@@ -592,37 +457,35 @@ impl MeshEngine {
 
     fn stream_state(&mut self, id: StreamId, now: SystemTime) -> StreamState {
         let Some(stream) = self.streams.get_mut(&id) else { return StreamState::Hold };
-        let known = self.snapshot.dataplane(&stream.proxy).is_some() && self.snapshot.mesh.is_some();
+        let known =
+            self.documents.snapshot.dataplane(&stream.proxy).is_some() && self.documents.snapshot.mesh.is_some();
         if !known {
-            let gone = self.settings.durable || self.deleted.contains(&stream.proxy);
+            let gone = self.settings.durable || self.documents.was_deleted(&stream.proxy);
             return if gone { StreamState::Serve(Arc::new(Snapshot::default())) } else { StreamState::Hold };
         }
         let Some(config) = self.proxies.get(&stream.proxy).and_then(|proxy| proxy.config.clone()) else {
             return StreamState::Hold;
         };
         if let Some(recovery) = &mut stream.recovery {
-            if recovery.secrets && !self.mesh_written {
+            if recovery.waits_for_mesh(self.documents.mesh_written) {
                 return StreamState::Hold;
             }
-            let heard = recovery.opened + GRACE;
-            let begun = *recovery.begun.get_or_insert(now);
-            let quiet = (self.last_write + QUIET).min(begun + RECOVERY).max(heard);
-            let until = if recovery.equals(&config) { heard } else { quiet };
+            let until = recovery.until(&config, self.last_write, now);
             if now < until {
                 self.deadlines.insert((until, id));
                 return StreamState::Hold;
             }
             stream.recovery = None;
         }
-        let without_identity = self.snapshot.mtls_enabled() && !(stream.authenticated && stream.encrypted);
+        let without_identity = self.documents.snapshot.mtls_enabled() && !(stream.authenticated && stream.encrypted);
         if stream.without_identity != without_identity {
             stream.without_identity = without_identity;
             if without_identity {
-                tracing::warn!(mesh = %self.snapshot.name, dataplane = %stream.proxy, "{NO_IDENTITY}");
+                tracing::warn!(mesh = %self.documents.snapshot.name, dataplane = %stream.proxy, "{NO_IDENTITY}");
             }
             (stream.warnings)(without_identity.then(|| NO_IDENTITY.to_owned()).into_iter().collect());
         }
-        if !self.snapshot.mtls_enabled() {
+        if !self.documents.snapshot.mtls_enabled() {
             if let Some(identity) = stream.identity.take() {
                 self.deadlines.remove(&(identity.renew_at, id));
             }
@@ -670,9 +533,9 @@ impl MeshEngine {
     /// The certificate that a stream's proxy is to hold; `None` if there is no CA to make one.
     fn issue(&mut self, id: StreamId, now: SystemTime) -> Option<Arc<Resource>> {
         let stream = self.streams.get_mut(&id)?;
-        let dataplane = self.snapshot.dataplane(&stream.proxy)?;
-        let Some(root) = &self.root else {
-            tracing::error!(mesh = %self.snapshot.name, dataplane = %stream.proxy, "the mesh has no CA: no certificate is issued");
+        let dataplane = self.documents.snapshot.dataplane(&stream.proxy)?;
+        let Some(root) = &self.documents.root else {
+            tracing::error!(mesh = %self.documents.snapshot.name, dataplane = %stream.proxy, "the mesh has no CA: no certificate is issued");
             return None;
         };
         if let Some(identity) = &stream.identity {
@@ -680,7 +543,7 @@ impl MeshEngine {
         }
         let issuing = Issuing {
             root,
-            mesh: &self.snapshot.name,
+            mesh: &self.documents.snapshot.name,
             validity: self.settings.leaf_validity,
             now,
             jitter: rand::random(),
@@ -695,7 +558,7 @@ impl MeshEngine {
                 Some(resource)
             }
             Err(error) => {
-                tracing::error!(mesh = %self.snapshot.name, dataplane = %stream.proxy, %error, "cannot issue a certificate");
+                tracing::error!(mesh = %self.documents.snapshot.name, dataplane = %stream.proxy, %error, "cannot issue a certificate");
                 None
             }
         }
@@ -718,14 +581,4 @@ fn without_secrets(config: &Snapshot) -> Arc<Snapshot> {
     let mut without_secrets = config.to_builder();
     without_secrets.share(ResourceType::Secret, Snapshot::default().list(ResourceType::Secret).clone());
     Arc::new(without_secrets.build())
-}
-
-fn decoded<R: kuma_model::Resource>(key: &Key, spec: &serde_json::Value) -> Option<R> {
-    match decode_spec(spec) {
-        Ok(value) => Some(value),
-        Err(violations) => {
-            tracing::error!(%key, %violations, "a stored document cannot be read and is left out");
-            None
-        }
-    }
 }

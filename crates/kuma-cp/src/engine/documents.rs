@@ -1,0 +1,161 @@
+//! What a document means to the mesh: each kind has its place in the snapshot. One that does not parse is reported and left
+//! out; where it guards access that denies.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use kuma_ca::Root;
+use kuma_mesh::{Affected, MeshSnapshot};
+use kuma_model::{
+    Dataplane, HealthCheck, Key, Mesh, ProxyTemplate, Resource as _, TrafficLog, TrafficPermission, TrafficRoute,
+    decode_spec,
+};
+use kuma_store::Stored;
+
+use crate::mesh_ca;
+
+/// The documents of one mesh, as far as they bear on its proxies.
+pub(super) struct Documents {
+    pub(super) snapshot: MeshSnapshot,
+    /// The CA that issues certificates; without one nothing is issued.
+    pub(super) root: Option<Root>,
+    /// Its certificate, PEM.
+    pub(super) roots: Option<Arc<str>>,
+    /// Whether the Mesh was written since the start, not just made by default.
+    pub(super) mesh_written: bool,
+    /// All that there are.
+    keys: BTreeSet<Key>,
+    /// Dataplanes that were deleted since the start: that they are gone is known, not just not heard of.
+    deleted: BTreeSet<Arc<str>>,
+}
+
+impl Documents {
+    /// None yet.
+    pub(super) fn new(mesh: &str, forgetful: bool) -> Documents {
+        Documents {
+            snapshot: MeshSnapshot::new(mesh, forgetful),
+            root: None,
+            roots: None,
+            mesh_written: false,
+            keys: BTreeSet::new(),
+            deleted: BTreeSet::new(),
+        }
+    }
+
+    /// Whether there are none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// Whether a Dataplane was deleted since the start.
+    pub(super) fn was_deleted(&self, dataplane: &str) -> bool {
+        self.deleted.contains(dataplane)
+    }
+
+    /// Takes the place of all that were there before.
+    pub(super) fn load(&mut self, documents: &[Arc<Stored>]) -> Affected {
+        let present: BTreeSet<&Key> = documents.iter().map(|stored| &stored.document.key).collect();
+        let vanished: Vec<Key> = self.keys.iter().filter(|key| !present.contains(key)).cloned().collect();
+        let mut affected = Affected::none();
+        for key in vanished {
+            affected.merge(self.apply(&key, None));
+        }
+        for stored in documents {
+            affected.merge(self.apply(&stored.document.key, Some(stored)));
+        }
+        affected
+    }
+
+    /// Applies what somebody has written.
+    pub(super) fn commit(&mut self, changes: &[(Key, Option<Arc<Stored>>)]) -> Affected {
+        let mut affected = Affected::none();
+        for (key, stored) in changes {
+            affected.merge(self.apply(key, stored.as_ref()));
+            if key.kind == Mesh::KIND && stored.is_some() && !self.mesh_written {
+                self.mesh_written = true;
+                affected = Affected::All;
+            }
+        }
+        affected
+    }
+
+    /// Applies one document, or its deletion.
+    fn apply(&mut self, key: &Key, stored: Option<&Arc<Stored>>) -> Affected {
+        if stored.is_some() {
+            self.keys.insert(key.clone());
+        } else {
+            self.keys.remove(key);
+        }
+        let spec = stored.map(|stored| &stored.document.spec);
+        match key.kind {
+            Mesh::KIND => {
+                if stored.is_none() {
+                    self.mesh_written = false;
+                }
+                self.snapshot.set_mesh(spec.and_then(|spec| decoded::<Mesh>(key, spec)).map(Arc::new))
+            }
+            Dataplane::KIND => {
+                if stored.is_none() {
+                    self.deleted.insert(key.name.clone());
+                } else {
+                    self.deleted.remove(&key.name);
+                }
+                let dataplane = spec.and_then(|spec| decoded::<Dataplane>(key, spec));
+                self.snapshot.set_dataplane(&key.name, dataplane)
+            }
+            TrafficPermission::KIND => {
+                let policy = spec.and_then(|spec| decoded::<TrafficPermission>(key, spec));
+                self.snapshot.set_permission(&key.name, policy.map(Arc::new))
+            }
+            TrafficRoute::KIND => {
+                let policy = spec.and_then(|spec| decoded::<TrafficRoute>(key, spec));
+                self.snapshot.set_route(&key.name, policy.map(Arc::new))
+            }
+            HealthCheck::KIND => {
+                let policy = spec.and_then(|spec| decoded::<HealthCheck>(key, spec));
+                self.snapshot.set_health_check(&key.name, policy.map(Arc::new))
+            }
+            TrafficLog::KIND => {
+                let policy = spec.and_then(|spec| decoded::<TrafficLog>(key, spec));
+                if let Some(log) = policy.as_ref().filter(|log| self.snapshot.backend_of(log).is_none()) {
+                    let backend = log.conf.as_ref().map(|conf| conf.backend.as_str()).unwrap_or_default();
+                    tracing::warn!(%key, backend, "the mesh has no such log backend, or no default one: nothing is logged");
+                }
+                self.snapshot.set_log(&key.name, policy.map(Arc::new))
+            }
+            ProxyTemplate::KIND => {
+                let template = spec.and_then(|spec| decoded::<ProxyTemplate>(key, spec));
+                let template = template.map(|spec| {
+                    let (template, violations) = kuma_envoy::raw::template(&spec);
+                    if !violations.is_empty() {
+                        tracing::error!(%key, %violations, "resources of a stored template cannot be read and are left out");
+                    }
+                    Arc::new(template)
+                });
+                self.snapshot.set_template(&key.name, template)
+            }
+            kuma_model::SECRET_KIND if mesh_ca::is_builtin_ca(key) => {
+                self.root = spec.and_then(|spec| match mesh_ca::read(spec) {
+                    Ok(root) => Some(root),
+                    Err(error) => {
+                        tracing::error!(mesh = %key.mesh, %error, "the CA of the mesh cannot be read: no certificate is issued");
+                        None
+                    }
+                });
+                self.roots = self.root.as_ref().map(|root| Arc::from(root.cert_pem()));
+                Affected::All
+            }
+            _ => Affected::none(),
+        }
+    }
+}
+
+fn decoded<R: kuma_model::Resource>(key: &Key, spec: &serde_json::Value) -> Option<R> {
+    match decode_spec(spec) {
+        Ok(value) => Some(value),
+        Err(violations) => {
+            tracing::error!(%key, %violations, "a stored document cannot be read and is left out");
+            None
+        }
+    }
+}
