@@ -284,7 +284,7 @@ mod tests {
                 ("KUMA_DATAPLANE_NAME", "web-1"),
                 ("KUMA_DATAPLANE_ADMIN_PORT", "9901"),
                 ("KUMA_DATAPLANE_DRAIN_TIME", "1m30s"),
-                ("KUMA_DATAPLANE_RUNTIME_BINARY_PATH", "/opt/envoy"),
+                ("KUMA_DATAPLANE_RUNTIME_BINARY_PATH", "/usr/local/bin/envoy"),
                 ("KUMA_DATAPLANE_RUNTIME_CONFIG_DIR", "/etc/kuma"),
                 ("KUMA_DATAPLANE_RUNTIME_TOKEN_PATH", "/etc/kuma/token"),
             ],
@@ -297,7 +297,7 @@ mod tests {
                 name: "web-1".to_owned(),
                 admin_port: Some(PortRange { low: 9901, high: 9901 }),
                 drain_time: Duration::from_secs(90),
-                binary_path: "/opt/envoy".into(),
+                binary_path: "/usr/local/bin/envoy".into(),
                 config_dir: Some("/etc/kuma".into()),
                 token_file: Some("/etc/kuma/token".into()),
             }
