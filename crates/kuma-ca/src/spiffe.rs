@@ -29,16 +29,14 @@ pub fn mesh_id(mesh: &str) -> Result<String, CaError> {
 /// [`CaError::TrustDomain`] or [`CaError::Service`] when a name is outside the SPIFFE alphabet; for services that
 /// alphabet plus the colon, which Kubernetes service tags carry before the port.
 pub fn service_id(mesh: &str, service: &str) -> Result<String, CaError> {
-    let mut id = mesh_id(mesh)?;
+    mesh_id(mesh)?;
     // SPIFFE-ID, 2.2: a segment is not empty, "." or "..", and has no characters that would need escaping.
     let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b':' | b'-');
     let relative = matches!(service, "." | "..");
     if service.is_empty() || service.len() > MAX_SERVICE || relative || !service.bytes().all(allowed) {
         return Err(CaError::Service(service.to_string()));
     }
-    id.push('/');
-    id.push_str(service);
-    Ok(id)
+    Ok(kuma_model::spiffe_id(mesh, service))
 }
 
 #[cfg(test)]

@@ -6,8 +6,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use kuma_mesh::{Destination, Inbound, MeshDataplane, MeshSnapshot, spiffe_id, spiffe_prefix};
-use kuma_model::HealthCheckConf;
+use kuma_mesh::{Destination, Inbound, MeshDataplane, MeshSnapshot};
+use kuma_model::{HealthCheckConf, spiffe_id, spiffe_prefix};
 
 use crate::key::{ActiveCheck, Flow, Health, PassiveCheck, Peer, Policy, ResourceKey, WeightedCluster};
 use crate::{log_line, names, raw};

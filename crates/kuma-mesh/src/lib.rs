@@ -21,7 +21,6 @@ mod policies;
 mod routes;
 mod services;
 mod snapshot;
-mod spiffe;
 mod templates;
 
 pub use affected::Affected;
@@ -33,5 +32,4 @@ pub use permissions::{Admitted, Peer};
 pub use policies::Policies;
 pub use routes::Destination;
 pub use snapshot::MeshSnapshot;
-pub use spiffe::{spiffe_id, spiffe_prefix};
 pub use templates::{RawResource, Template};
