@@ -158,7 +158,7 @@ impl Engine {
         answer.await.unwrap_or(false)
     }
 
-    /// Compares what the connected proxies of all meshes are given with the slow whole answer; returns those that differ.
+    /// Compares what some connected proxies of each mesh are given with the slow whole answer; returns those that differ.
     pub async fn audit(&self) -> Vec<String> {
         let senders: Vec<_> = self.meshes().values().map(|handle| handle.events.clone()).collect();
         let mut differing = Vec::new();

@@ -33,7 +33,7 @@ use crate::sds::Sds;
 use crate::state_folder::StateFolder;
 use crate::{admin, api, bootstrap, diagnostics, identity, lifecycle};
 
-/// Pause between two audits. One costs about as much as connecting all proxies anew.
+/// Pause between two audits.
 const AUDIT_EVERY: Duration = Duration::from_secs(15 * 60);
 
 /// How long an ordered shutdown may take.

@@ -15,6 +15,9 @@ use super::{Engine, MeshEngine, OpenStream, StreamId};
 /// The longest sleep: certificates go by the wall clock, which may be set while we sleep.
 const LONGEST_SLEEP: Duration = Duration::from_secs(600);
 
+/// How many proxies of a mesh an audit looks at: some milliseconds of work.
+const AUDITED: usize = 64;
+
 /// What a mesh may hear.
 pub(super) enum Event {
     /// The whole mesh as it is in the store.
@@ -87,7 +90,7 @@ fn handle(mesh: &mut MeshEngine, event: Event) {
         Event::Departed { proxy, departed } => mesh.set_departed(&proxy, departed, now),
         // Whoever asked may have gone away.
         Event::Believes { proxy, address, reply } => drop(reply.send(mesh.believes(&proxy, address))),
-        Event::Audit { reply } => drop(reply.send(mesh.audit())),
+        Event::Audit { reply } => drop(reply.send(mesh.audit(AUDITED))),
     }
 }
 
