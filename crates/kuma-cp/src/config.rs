@@ -13,7 +13,6 @@ mod admin_server;
 mod complete;
 mod default_mesh;
 mod env;
-mod file;
 mod go_duration;
 mod load;
 mod parse;

@@ -8,9 +8,11 @@ use std::fmt;
 use serde_json::Value;
 
 mod json;
+mod places;
 mod yaml;
 
 pub use json::parse_json;
+pub use places::{Content, Node, parse_places};
 pub use yaml::parse_documents;
 
 /// Deepest nesting of values. The deepest documented resource has nine levels.

@@ -5,10 +5,13 @@ use std::fmt;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
+use kuma_model::text::{self, Content, Node};
 use serde_json::{Map, Value};
 
-use super::file::{self, Content, Node};
 use super::{Config, env, parse};
+
+/// Largest file that is read, in bytes. The documented file with every key is about 10 KiB.
+const MAX_BYTES: u64 = 1 << 20;
 
 /// A configuration that can be used, and what its author should know about it.
 #[derive(Debug)]
@@ -74,8 +77,8 @@ pub fn load(file: Option<&Path>, variables: impl IntoIterator<Item = (String, St
     let read = |error| ConfigError::Read(path.to_owned(), error);
     let mut text = String::new();
     let size =
-        std::fs::File::open(path).map_err(access)?.take(file::MAX_BYTES + 1).read_to_string(&mut text).map_err(read)?;
-    if size as u64 > file::MAX_BYTES {
+        std::fs::File::open(path).map_err(access)?.take(MAX_BYTES + 1).read_to_string(&mut text).map_err(read)?;
+    if size as u64 > MAX_BYTES {
         return Err(read(std::io::Error::other("the file is too large")));
     }
     build(Some((&path.display().to_string(), &text)), variables)
@@ -88,11 +91,13 @@ pub fn build(
 ) -> Result<Loaded, ConfigError> {
     let mut builder = Builder::new();
     if let Some((name, text)) = file {
-        let root = file::parse(text).map_err(|error| {
-            let file::Unreadable { line, column, message } = error;
-            ConfigError::Parse { file: name.to_string(), line, column, message }
-        })?;
-        builder.file(name, &root);
+        let fail = |line, column, message| ConfigError::Parse { file: name.to_string(), line, column, message };
+        let documents = text::parse_places(text).map_err(|error| fail(error.line, error.column, error.message))?;
+        match documents.as_slice() {
+            [] => {}
+            [root] => builder.file(name, root),
+            [_, more, ..] => return Err(fail(more.line, more.column, "expected a single document".to_owned())),
+        }
     }
     builder.environment(&variables.into_iter().collect());
     builder.finish()
@@ -159,6 +164,8 @@ impl Builder {
                     self.warnings.push(format!("{}: unknown setting, ignored{hint}", place(name, key_node, &here)));
                 }
                 (Some(_), Content::Null) => {}
+                // No setting needs one.
+                (Some(_), Content::Alias) => self.mistake(source, "aliases are not supported here"),
                 (Some(Value::Object(_)), Content::Map(entries)) => self.section(name, &here, entries),
                 (Some(Value::Object(_)), _) => self.mistake(source, "expected a mapping"),
                 (Some(_), Content::Scalar(text)) => self.set(&here, Written::Text(text.clone()), source),

@@ -53,7 +53,9 @@ fn check(input: &str, text: &str, checked: &mut Vec<Checked>, failures: &mut Vec
     if values.is_empty() {
         return Err(Failure::new(format!("{input} holds no document")));
     }
-    for (place, body) in items(values) {
+    // Where things stand is looked up once something is wrong.
+    let mut places = None;
+    for Item { place, document, prefix, body } in items(values) {
         let parsed = Document::parse(&body).map(|document| (kuma_model::kind(document.key.kind), document));
         match parsed {
             Ok((Some(kind), document)) => {
@@ -63,8 +65,16 @@ fn check(input: &str, text: &str, checked: &mut Vec<Checked>, failures: &mut Vec
                 failures.push(Failure::new(format!("{input}, {place}: {} can't be applied", key.kind)))
             }
             Err(violations) => {
+                let places = places.get_or_insert_with(|| text::parse_places(text).unwrap_or_default());
+                let root = places.get(document);
                 let failure = Failure::new(format!("{input}, {place}{}: it is not valid", described(&body)));
-                let add = |failure: Failure, violation: &Violation| failure.cause(&violation.field, &violation.message);
+                let add = |failure: Failure, Violation { field, message }: &Violation| match root {
+                    Some(root) => {
+                        let (line, column) = root.place_of(&format!("{prefix}{field}"));
+                        failure.cause(field, format!("{message} (line {line}, column {column})"))
+                    }
+                    None => failure.cause(field, message),
+                };
                 failures.push(violations.iter().fold(failure, add));
             }
         }
@@ -78,16 +88,36 @@ fn text_failure(input: &str, error: TextError) -> Failure {
     Failure::new(format!("{input}, document {document}{place}: {message}"))
 }
 
+/// One document of a text.
+struct Item {
+    /// Such as `document 2, item 1`.
+    place: String,
+    /// Which document of the text it is or is part of, from 0.
+    document: usize,
+    /// What stands before the paths of its fields.
+    prefix: String,
+    body: Value,
+}
+
 /// The documents with their places. A list, as `kumactl get -o yaml` shows it, stands for its items.
-fn items(values: Vec<Value>) -> impl Iterator<Item = (String, Value)> {
-    values.into_iter().zip(1..).flat_map(|(value, number)| match value {
-        Value::Object(mut list) if list.len() == 1 && list.get("items").is_some_and(Value::is_array) => {
-            let Some(Value::Array(items)) = list.remove("items") else {
-                return Vec::new();
-            };
-            items.into_iter().zip(1..).map(|(item, index)| (format!("document {number}, item {index}"), item)).collect()
+fn items(values: Vec<Value>) -> impl Iterator<Item = Item> {
+    values.into_iter().enumerate().flat_map(|(document, value)| {
+        let place = format!("document {}", document + 1);
+        match value {
+            Value::Object(mut list) if list.len() == 1 && list.get("items").is_some_and(Value::is_array) => {
+                let Some(Value::Array(items)) = list.remove("items") else {
+                    return Vec::new();
+                };
+                let item = |(index, body)| Item {
+                    place: format!("{place}, item {}", index + 1),
+                    document,
+                    prefix: format!("items[{index}]."),
+                    body,
+                };
+                items.into_iter().enumerate().map(item).collect()
+            }
+            body => vec![Item { place, document, prefix: String::new(), body }],
         }
-        value => vec![(format!("document {number}"), value)],
     })
 }
 
