@@ -262,12 +262,15 @@ pub(crate) struct Output {
     pub(crate) format: Format,
 }
 
-/// Takes the name that `spelling` gives to a kind, or the name that the HTTP API gives to its collection. Kinds that only the control plane writes are not offered.
+/// Takes a kind under the name that `spelling` gives it, or any other name that it has here and in the HTTP API. Kinds that only the control
+/// plane writes are not offered.
 fn kind_parser(spelling: fn(&Kind) -> &'static str) -> impl TypedValueParser<Value = &'static Kind> {
     let offered = || KINDS.iter().filter(|kind| !kind.server_made);
-    let values = offered().map(move |kind| PossibleValue::new(spelling(kind)).alias(kind.api_path));
+    let names = |kind: &Kind| [kind.cli_list, kind.cli_one, kind.api_path];
+    let others = move |kind: &'static Kind| names(kind).into_iter().filter(move |name| *name != spelling(kind));
+    let values = offered().map(move |kind| PossibleValue::new(spelling(kind)).aliases(others(kind)));
     PossibleValuesParser::new(values).try_map(move |given| {
-        let named = |kind: &&Kind| spelling(kind) == given || kind.api_path == given;
+        let named = |kind: &&'static Kind| names(kind).contains(&given.as_str());
         offered().find(named).ok_or_else(|| format!("no kind is called {given}"))
     })
 }
@@ -293,17 +296,20 @@ mod tests {
     #[test]
     fn every_kind_can_be_listed_and_deleted_under_its_names() {
         for kind in KINDS.iter().filter(|kind| !kind.server_made) {
-            for name in [kind.cli_list, kind.api_path] {
+            for name in [kind.cli_list, kind.cli_one, kind.api_path] {
                 let cli = Cli::try_parse_from(["kumactl", "get", name]).expect(name);
                 assert!(
                     matches!(cli.command, Command::Get(Get { kind: found, .. }) if found.name == kind.name),
                     "{name}"
                 );
             }
-            let cli = Cli::try_parse_from(["kumactl", "delete", kind.cli_one, "x"]).expect(kind.cli_one);
-            assert!(
-                matches!(cli.command, Command::Delete(Delete { kind: Some(found), .. }) if found.name == kind.name)
-            );
+            for name in [kind.cli_one, kind.cli_list, kind.api_path] {
+                let cli = Cli::try_parse_from(["kumactl", "delete", name, "x"]).expect(name);
+                assert!(
+                    matches!(cli.command, Command::Delete(Delete { kind: Some(found), .. }) if found.name == kind.name),
+                    "{name}"
+                );
+            }
         }
     }
 
