@@ -64,7 +64,7 @@ pub fn encode(key: &ResourceKey) -> Encoded {
         ResourceKey::OutboundListener { address, port, flow, transparent } => {
             listener(outbound::listener(*address, *port, *flow), *transparent)
         }
-        ResourceKey::CatchAllListener { port } => listener(transparent::catch_all(*port), false),
+        ResourceKey::CatchAllListener { address, port } => listener(transparent::catch_all(*address, *port), false),
         ResourceKey::Split { outbound, service, clusters, log } => {
             extension(names::split(outbound), Any::pack(&outbound::split(service, clusters, log.as_ref())))
         }
@@ -78,7 +78,7 @@ pub(crate) fn resource<M: Packed>(resource_type: ResourceType, name: Arc<str>, m
     Encoded { resource_type, name, value: Message::encode_to_vec(message).into(), requires: None, placeholder: false }
 }
 
-/// In a transparent proxy connections are handed on by the listener that takes them all; the others bind no port.
+/// A listener to which the one that takes all redirected connections hands its own binds no port.
 fn listener(mut listener: Listener, transparent: bool) -> Encoded {
     if transparent {
         listener.bind_to_port = Some(false);

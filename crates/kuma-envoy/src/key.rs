@@ -103,9 +103,11 @@ pub enum ResourceKey {
         /// What is noted of each connection when it ends, if anything is.
         log: Option<AccessLog>,
     },
-    /// What the operating system redirects the connections of a transparent proxy to: `catch_all`.
+    /// What the operating system redirects the connections of a transparent proxy to: `catch_all`, `catch_all_ipv6`.
     CatchAllListener {
-        /// Port on which the proxy listens, on every address.
+        /// Every address of IPv4, or of IPv6.
+        address: IpAddr,
+        /// Port on which the proxy listens.
         port: u16,
     },
     /// What proves a server's identity: the secret `mesh_ca`.

@@ -22,6 +22,8 @@ pub const METRICS: &str = "kuma:metrics:prometheus";
 pub const ADMIN_CLUSTER: &str = "kuma:envoy:admin";
 /// The listener that takes all redirected connections of a transparent proxy.
 pub const CATCH_ALL: &str = "catch_all";
+/// The same for connections over IPv6.
+pub const CATCH_ALL_IPV6: &str = "catch_all_ipv6";
 /// The cluster that leads where the connection was going.
 pub const PASS_THROUGH: &str = "pass_through";
 /// A cluster that nobody has: a connection to it is reset. No cluster of a service is called so, since `:` followed by no

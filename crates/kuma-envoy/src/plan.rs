@@ -10,7 +10,7 @@ use kuma_mesh::{Destination, Inbound, MeshDataplane, MeshSnapshot};
 use kuma_model::{HealthCheckConf, spiffe_id, spiffe_prefix};
 
 use crate::key::{ActiveCheck, Flow, Health, PassiveCheck, Peer, Policy, ResourceKey, WeightedCluster};
-use crate::{log_line, names, raw};
+use crate::{log_line, names, raw, transparent};
 
 /// Every resource of a proxy. Of two of one type and name the later counts: a raw one of a ProxyTemplate replaces the
 /// generated one. `roots` are the PEM certificates of the mesh's CA; without them a mesh with mTLS
@@ -28,8 +28,7 @@ pub fn plan(snapshot: &MeshSnapshot, dataplane: &MeshDataplane, roots: Option<&A
 fn default_proxy(snapshot: &MeshSnapshot, dataplane: &MeshDataplane, roots: Option<&Arc<str>>) -> Vec<ResourceKey> {
     let mut plan = Plan::new(snapshot, dataplane, roots);
     if let Some(port) = redirect_port(dataplane) {
-        plan.keys.push(ResourceKey::CatchAllListener { port });
-        plan.keys.push(ResourceKey::PassThroughCluster);
+        plan.keys.extend(transparent::keys(dataplane, port));
     }
     for inbound in &dataplane.inbounds {
         plan.inbound(inbound);
@@ -134,7 +133,7 @@ impl<'a> Plan<'a> {
             port,
             service_port,
             tls,
-            transparent: self.transparent,
+            transparent: self.transparent && transparent::takes_over(address, port, service_port),
         });
         if tls {
             self.permissions(inbound, Arc::from(names::inbound_listener(address, port)));
@@ -178,7 +177,9 @@ impl<'a> Plan<'a> {
         } else {
             Flow::Denied
         };
-        self.keys.push(ResourceKey::OutboundListener { address, port, flow, transparent: self.transparent });
+        // Nothing redirects a connection to loopback.
+        let transparent = self.transparent && !address.is_loopback();
+        self.keys.push(ResourceKey::OutboundListener { address, port, flow, transparent });
     }
 
     fn outbound(&mut self, dataplane: &MeshDataplane, outbound: &kuma_mesh::Outbound) {

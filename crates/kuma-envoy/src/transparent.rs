@@ -1,35 +1,65 @@
-//! Transparent proxying: the operating system redirects every connection to one port.
+//! Transparent proxying: the operating system redirects connections to one port, and Envoy finds out where each was going.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use envoy_api::Any;
-use envoy_api::envoy::config::listener::v3::{Filter, FilterChain, Listener, filter};
+use envoy_api::envoy::config::listener::v3::{Filter, FilterChain, FilterChainMatch, Listener, filter};
 use envoy_api::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy;
 use envoy_api::envoy::extensions::filters::network::tcp_proxy::v3::tcp_proxy::ClusterSpecifier;
+use kuma_mesh::MeshDataplane;
 
+use crate::key::ResourceKey;
 use crate::{address, names};
 
+/// What takes the connections of a proxy that are redirected to this port. IPv6 has a listener of its own, where the
+/// Dataplane has an IPv6 interface: a machine without IPv6 could not open it.
+pub(crate) fn keys(dataplane: &MeshDataplane, port: u16) -> Vec<ResourceKey> {
+    let inbounds = dataplane.inbounds.iter().map(|inbound| inbound.address);
+    let mut addresses = inbounds.chain(dataplane.outbounds.iter().map(|outbound| outbound.address));
+    let mut keys = vec![ResourceKey::CatchAllListener { address: Ipv4Addr::UNSPECIFIED.into(), port }];
+    if addresses.any(|address| address.is_ipv6()) {
+        keys.push(ResourceKey::CatchAllListener { address: Ipv6Addr::UNSPECIFIED.into(), port });
+    }
+    keys.push(ResourceKey::PassThroughCluster);
+    keys
+}
+
+/// Whether the connections of an inbound can come by redirection alone: the application itself may listen on its port.
+/// Where the proxy has a port of its own it opens that as well, for the machine's own connections, which nothing redirects.
+pub(crate) fn takes_over(address: IpAddr, port: u16, service_port: u16) -> bool {
+    !address.is_loopback() && port == service_port
+}
+
 /// Takes every redirected connection and hands it to the listener of the address that it was going to. One that goes
-/// elsewhere passes through.
-pub(crate) fn catch_all(port: u16) -> Listener {
-    let proxy = TcpProxy {
-        stat_prefix: names::PASS_THROUGH.to_owned(),
-        cluster_specifier: Some(ClusterSpecifier::Cluster(names::PASS_THROUGH.to_owned())),
-        ..TcpProxy::default()
-    };
+/// elsewhere passes through. One that was made to the port itself goes nowhere: it would come back for ever.
+pub(crate) fn catch_all(address: IpAddr, port: u16) -> Listener {
+    let name = if address.is_ipv6() { names::CATCH_ALL_IPV6 } else { names::CATCH_ALL };
+    let to_itself = FilterChainMatch { destination_port: Some(port.into()), ..FilterChainMatch::default() };
     Listener {
-        name: names::CATCH_ALL.to_owned(),
-        address: Some(address::tcp(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port)),
-        filter_chains: vec![FilterChain {
-            filters: vec![Filter {
-                name: "envoy.filters.network.tcp_proxy".into(),
-                config_type: Some(filter::ConfigType::TypedConfig(Any::pack(&proxy))),
-            }],
-            ..FilterChain::default()
-        }],
+        name: name.to_owned(),
+        address: Some(address::tcp(address, port)),
+        filter_chains: vec![
+            FilterChain { filter_chain_match: Some(to_itself), ..chain(names::NOWHERE) },
+            chain(names::PASS_THROUGH),
+        ],
         // The listener filter `original_dst` alone restores the address, but hands nothing on.
         use_original_dst: Some(true),
         enable_reuse_port: Some(false),
         ..Listener::default()
+    }
+}
+
+fn chain(cluster: &str) -> FilterChain {
+    let proxy = TcpProxy {
+        stat_prefix: names::stat_prefix(cluster),
+        cluster_specifier: Some(ClusterSpecifier::Cluster(cluster.to_owned())),
+        ..TcpProxy::default()
+    };
+    FilterChain {
+        filters: vec![Filter {
+            name: "envoy.filters.network.tcp_proxy".into(),
+            config_type: Some(filter::ConfigType::TypedConfig(Any::pack(&proxy))),
+        }],
+        ..FilterChain::default()
     }
 }

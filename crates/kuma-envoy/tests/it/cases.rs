@@ -1,6 +1,6 @@
 //! Hand-made configurations of one proxy: printed by `golden`, given to Envoy by `live`.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -112,7 +112,10 @@ fn transparent(site: &Site) -> Vec<ResourceKey> {
             *transparent = true;
         }
     }
-    keys.extend([ResourceKey::CatchAllListener { port: site.redirect }, ResourceKey::PassThroughCluster]);
+    for address in [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)] {
+        keys.push(ResourceKey::CatchAllListener { address, port: site.redirect });
+    }
+    keys.push(ResourceKey::PassThroughCluster);
     keys
 }
 
