@@ -1,11 +1,14 @@
 //! The command line, as it is written. What it means is resolved in [`crate::session`] and in the commands.
 
+mod transparent_proxy;
+
 use std::path::PathBuf;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use kuma_model::{KINDS, Kind};
 
+pub(crate) use self::transparent_proxy::{InstallTransparentProxy, IpFamilyMode, UninstallTransparentProxy};
 use crate::output::Format;
 
 /// Management tool for Kuma.
@@ -68,12 +71,18 @@ pub(crate) enum Command {
     /// Show resources together with what is known about them
     #[command(subcommand)]
     Inspect(Inspect),
+    /// Set up what runs beside a control plane
+    #[command(subcommand)]
+    Install(Install),
     /// Print the manual page, or write those of all commands
     Man {
         /// Folder to write one page per command to
         #[arg(long, value_name = "FOLDER")]
         dir: Option<PathBuf>,
     },
+    /// Remove what `install` has set up
+    #[command(subcommand)]
+    Uninstall(Uninstall),
     /// Print the version
     Version {
         /// Print tag, commit and date of the build as well
@@ -232,6 +241,21 @@ pub(crate) struct Get {
     pub(crate) watch: bool,
     #[command(flatten)]
     pub(crate) output: Output,
+}
+
+/// `install`
+#[derive(Debug, Subcommand)]
+pub(crate) enum Install {
+    /// Redirect the connections of this machine to the proxy, so that applications need not know it
+    #[command(after_help = transparent_proxy::HELP)]
+    TransparentProxy(InstallTransparentProxy),
+}
+
+/// `uninstall`
+#[derive(Debug, Subcommand)]
+pub(crate) enum Uninstall {
+    /// Redirect nothing any more
+    TransparentProxy(UninstallTransparentProxy),
 }
 
 /// `inspect`

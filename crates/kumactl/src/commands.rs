@@ -6,14 +6,16 @@ mod delete;
 mod generate;
 mod get;
 mod inspect;
+mod install;
 mod manual;
 mod read;
+mod uninstall;
 mod watch;
 
 use kuma_model::{Document, Key, Kind, Scope};
 use serde_json::Value;
 
-use crate::cli::{Cli, Command, Generate, Inspect};
+use crate::cli::{Cli, Command, Generate, Inspect, Install, Uninstall};
 use crate::failure::Failure;
 use crate::output::{Format, json_list, yaml_list};
 use crate::session::Session;
@@ -21,12 +23,15 @@ use crate::session::Session;
 /// Carries out a command.
 pub(crate) async fn run(cli: Cli) -> Result<String, Failure> {
     let Cli { global, command } = cli;
-    match &command {
-        Command::Version { detailed } => return Ok(kuma_version::text(*detailed)),
-        Command::Completion { shell } => return Ok(manual::completion(*shell)),
+    // None of these asks a control plane.
+    let command = match command {
+        Command::Version { detailed } => return Ok(kuma_version::text(detailed)),
+        Command::Completion { shell } => return Ok(manual::completion(shell)),
         Command::Man { dir } => return manual::pages(dir.as_deref()),
-        _ => {}
-    }
+        Command::Install(Install::TransparentProxy(arguments)) => return install::transparent_proxy(arguments),
+        Command::Uninstall(Uninstall::TransparentProxy(arguments)) => return uninstall::transparent_proxy(&arguments),
+        command => command,
+    };
     let session = Session::new(global)?;
     match command {
         Command::Apply(arguments) => apply::run(&session, arguments).await,
@@ -36,7 +41,11 @@ pub(crate) async fn run(cli: Cli) -> Result<String, Failure> {
         Command::Generate(Generate::TlsCertificate(arguments)) => generate::tls_certificate(arguments),
         Command::Get(arguments) => get::run(&session, arguments).await,
         Command::Inspect(Inspect::Dataplanes(arguments)) => inspect::dataplanes(&session, arguments).await,
-        Command::Version { .. } | Command::Completion { .. } | Command::Man { .. } => Ok(String::new()),
+        Command::Version { .. }
+        | Command::Completion { .. }
+        | Command::Man { .. }
+        | Command::Install(_)
+        | Command::Uninstall(_) => Ok(String::new()),
     }
 }
 

@@ -16,9 +16,11 @@ mod config;
 mod config_file;
 mod failure;
 mod fetch;
+mod firewall;
 mod input;
 mod output;
 mod session;
+mod ssh;
 mod table;
 mod template;
 

@@ -9,4 +9,5 @@ mod lists;
 mod sets;
 mod token;
 mod transcript;
+mod transparent_proxy;
 mod url;

@@ -1,0 +1,115 @@
+//! The rules as nft reads them.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use super::{Network, PortRange, TABLE, removal};
+
+/// Which connections are redirected, and to where.
+#[derive(Debug, Clone)]
+pub(crate) struct Ruleset {
+    /// Port of the proxy that takes them.
+    pub(crate) port: u16,
+    /// The proxy's user, whose connections are not redirected: they would come back to it for ever.
+    pub(crate) user: u32,
+    /// Which connections from other machines.
+    pub(crate) inbound: Inbound,
+    /// Outbound connections to these ports are left alone.
+    pub(crate) exclude_outbound_ports: Vec<PortRange>,
+    /// Outbound connections to these are left alone.
+    pub(crate) exclude_outbound_networks: Vec<Network>,
+    /// Whether connections over IPv6 are redirected too.
+    pub(crate) ipv6: bool,
+    /// After how long they all stop to be, by themselves.
+    pub(crate) revert_after: Option<Duration>,
+}
+
+/// Which inbound connections are redirected.
+#[derive(Debug, Clone)]
+pub(crate) enum Inbound {
+    /// None.
+    None,
+    /// Those to these ports.
+    Only(Vec<PortRange>),
+    /// Those to all ports but these.
+    AllBut(Vec<PortRange>),
+}
+
+impl Ruleset {
+    /// A script that puts the rules in the place of what was set up before, in one step.
+    pub(crate) fn script(&self) -> String {
+        let mut script = removal();
+        let _ = writeln!(script, "table {TABLE} {{\n{}{}{}}}", self.switch(), self.output(), self.prerouting());
+        script
+    }
+
+    /// The kernel itself turns the rules off when the time is over: no process has to live for that.
+    fn switch(&self) -> String {
+        let timeout = self.revert_after.map(|after| format!(" timeout {}s", after.as_secs())).unwrap_or_default();
+        format!(
+            "\t# The rules act while tcp is in here.\n\tset active {{\n\t\ttype inet_proto\n\t\tflags timeout\n\t\telements = {{ tcp{timeout} }}\n\t}}\n"
+        )
+    }
+
+    fn output(&self) -> String {
+        let mut rules = self.common();
+        rules.push("# This machine's own addresses, loopback included.".into());
+        rules.push("fib daddr type local return".into());
+        rules.extend(sorted(&self.exclude_outbound_ports).map(|ports| format!("tcp dport {ports} return")));
+        let networks = sorted(&self.exclude_outbound_networks);
+        rules.extend(networks.map(|network| format!("{} daddr {network} return", network.family())));
+        rules.push("# Not those of the proxy, nor those of the kernel, which have no user.".into());
+        rules.push(format!("meta skuid != {} meta l4proto tcp redirect to :{}", self.user, self.port));
+        // Before others': a service's address may be theirs to translate, but is ours to know.
+        chain("What this machine dials", "output", -101, &rules)
+    }
+
+    fn prerouting(&self) -> String {
+        let mut rules = self.common();
+        rules.push("# What this machine forwards, as for containers, is not its own.".into());
+        rules.push("fib daddr type != local return".into());
+        match &self.inbound {
+            Inbound::None => return String::new(),
+            Inbound::Only(ports) => {
+                rules.extend(sorted(ports).map(|ports| format!("tcp dport {ports} redirect to :{}", self.port)))
+            }
+            Inbound::AllBut(ports) => {
+                // The proxy's own port, too.
+                let ports = sorted(ports).chain([self.port.into()]);
+                rules.extend(ports.map(|ports| format!("tcp dport {ports} return")));
+                rules.push(format!("meta l4proto tcp redirect to :{}", self.port));
+            }
+        }
+        // After others': what is for a container of theirs stays so.
+        chain("What other machines dial here", "prerouting", -99, &rules)
+    }
+
+    fn common(&self) -> Vec<String> {
+        let mut rules = vec![
+            "meta l4proto != @active return".to_owned(),
+            "# Only connections that begin: the open ones stay as they are.".to_owned(),
+            "tcp flags & (fin | syn | rst | ack) != syn return".to_owned(),
+        ];
+        if !self.ipv6 {
+            rules.push("meta nfproto != ipv4 return".into());
+        }
+        rules
+    }
+}
+
+fn chain(title: &str, hook: &str, priority: i32, rules: &[String]) -> String {
+    let mut text = format!("\n\t# {title}.\n\tchain {hook} {{\n\t\ttype nat hook {hook} priority {priority}\n");
+    for rule in rules {
+        let _ = writeln!(text, "\t\t{rule}");
+    }
+    text.push_str("\t}\n");
+    text
+}
+
+/// In order, and each once.
+fn sorted<T: Ord + Copy>(items: &[T]) -> impl Iterator<Item = T> + use<T> {
+    let mut items = items.to_vec();
+    items.sort_unstable();
+    items.dedup();
+    items.into_iter()
+}
