@@ -4,6 +4,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 ENVOY_BINARY=$(scripts/get-envoy.sh)
 export ENVOY_BINARY
+scripts/get-firewall.sh
 # Tests of one program start the others: build them all first.
 cargo build --locked --workspace --bins
 if cargo nextest --version >/dev/null 2>&1; then

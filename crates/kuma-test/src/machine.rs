@@ -3,11 +3,15 @@
 use std::ffi::OsStr;
 use std::net::Ipv4Addr;
 use std::process::Command;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+/// Networks of this process: the machines' links to this one, and to each other.
+static NETWORKS: AtomicU8 = AtomicU8::new(0);
 
 /// A network namespace. It goes with the value.
 pub struct Machine {
     name: String,
-    link: String,
+    link: Link,
     /// Address of this machine, as seen from that one.
     pub here: Ipv4Addr,
     /// Address of that machine.
@@ -15,26 +19,50 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Sets one up. Needs root, as in a container, and `ip` of iproute2.
+    /// Sets one up, which reaches everything by this machine. Needs root, as in a container, and `ip` of iproute2.
     ///
     /// # Panics
     /// If that fails.
     pub fn start() -> Machine {
-        let id = std::process::id();
-        // A network of four addresses for each process of tests (of which 2^14 may run at once).
-        let [_, _, high, low] = (id << 2).to_be_bytes();
-        let network = |host: u8| Ipv4Addr::new(10, 213, high, (low & 0xfc) + host);
-        let (name, link, peer) = (format!("kuma-{id}"), format!("kuma-h-{id}"), format!("kuma-t-{id}"));
-        let machine = Machine { name, link, here: network(1), there: network(2) };
+        let link = Link::new();
+        let (here, there) = (link.address(1), link.address(2));
+        let machine = Machine { name: format!("kuma-{}", link.id), link, here, there };
         let Machine { name, link, here, there } = &machine;
+        let (near, far) = (link.device('h'), link.device('t'));
         ip(&["netns", "add", name]);
-        ip(&["link", "add", link, "type", "veth", "peer", "name", &peer, "netns", name]);
-        ip(&["address", "add", &format!("{here}/30"), "dev", link]);
-        ip(&["link", "set", link, "up"]);
-        ip(&["-n", name, "address", "add", &format!("{there}/30"), "dev", &peer]);
-        ip(&["-n", name, "link", "set", &peer, "up"]);
+        ip(&["link", "add", &near, "type", "veth", "peer", "name", &far, "netns", name]);
+        ip(&["address", "add", &format!("{here}/30"), "dev", &near]);
+        ip(&["link", "set", &near, "up"]);
+        ip(&["-n", name, "address", "add", &format!("{there}/30"), "dev", &far]);
+        ip(&["-n", name, "link", "set", &far, "up"]);
         ip(&["-n", name, "link", "set", "lo", "up"]);
+        ip(&["-n", name, "route", "add", "default", "via", &here.to_string()]);
         machine
+    }
+
+    /// Joins it to another one, and returns the address of each, this one's first. The link goes with either.
+    ///
+    /// # Panics
+    /// If that fails.
+    pub fn join(&self, other: &Machine) -> (Ipv4Addr, Ipv4Addr) {
+        let link = Link::new();
+        let (near, far) = (link.device('h'), link.device('t'));
+        ip(&["-n", &self.name, "link", "add", &near, "type", "veth", "peer", "name", &far, "netns", &other.name]);
+        for (name, device, host) in [(&self.name, &near, 1), (&other.name, &far, 2)] {
+            ip(&["-n", name, "address", "add", &format!("{}/30", link.address(host)), "dev", device]);
+            ip(&["-n", name, "link", "set", device, "up"]);
+        }
+        (link.address(1), link.address(2))
+    }
+
+    /// Gives it an IPv6 address, and a way for all IPv6 to leave it.
+    ///
+    /// # Panics
+    /// If that fails.
+    pub fn add_ipv6(&self, address: &str) {
+        let device = self.link.device('t');
+        ip(&["-n", &self.name, "-6", "address", "add", &format!("{address}/64"), "dev", &device, "nodad"]);
+        ip(&["-n", &self.name, "-6", "route", "add", "default", "dev", &device]);
     }
 
     /// A command that runs on it.
@@ -43,14 +71,49 @@ impl Machine {
         command.args(["netns", "exec", &self.name]).arg(program);
         command
     }
+
+    /// A command that runs on it as a user of this number, which reads the files of all.
+    pub fn command_as(&self, user: u32, program: impl AsRef<OsStr>) -> Command {
+        let mut command = self.command("setpriv");
+        let user = user.to_string();
+        command.args(["--reuid", &user, "--regid", &user, "--clear-groups"]);
+        // The files of a test are root's.
+        command.args(["--inh-caps", "+dac_override", "--ambient-caps", "+dac_override"]).arg(program);
+        command
+    }
 }
 
 impl Drop for Machine {
     fn drop(&mut self) {
         // The namespace may live on for a moment; the pair of devices must not.
-        for arguments in [["link", "delete", &self.link], ["netns", "delete", &self.name]] {
+        for arguments in [["link", "delete", &self.link.device('h')], ["netns", "delete", &self.name]] {
             let _ = Command::new("ip").args(arguments).output();
         }
+    }
+}
+
+/// A pair of devices, and a network of four addresses for them.
+struct Link {
+    /// Its own among all that run, and short: the name of a device has 15 characters at most.
+    id: String,
+    network: u32,
+}
+
+impl Link {
+    fn new() -> Link {
+        let process = std::process::id();
+        let number = NETWORKS.fetch_add(1, Ordering::Relaxed);
+        // 10.128.0.0/9: of 32 networks for each process, of which 2^16 may run at once.
+        let network = 0x0a80_0000 | ((process & 0xffff) << 7) | (u32::from(number & 0x1f) << 2);
+        Link { id: format!("{process:x}-{number:x}"), network }
+    }
+
+    fn address(&self, host: u32) -> Ipv4Addr {
+        Ipv4Addr::from(self.network | host)
+    }
+
+    fn device(&self, end: char) -> String {
+        format!("k{end}-{}", self.id)
     }
 }
 

@@ -17,6 +17,8 @@ mod routes;
 mod scene;
 mod sds;
 mod templates;
+mod transparent;
+mod transparent_rules;
 mod two_dps;
 mod walk;
 mod xds_rules;
