@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+mod about;
 mod admin_server;
 mod complete;
 mod default_mesh;

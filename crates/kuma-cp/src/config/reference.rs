@@ -1,10 +1,11 @@
-//! The settings as a list, for `kuma-cp run -h` and for the documents. It is made of the defaults and of [`ENV`], so a new
-//! setting is in it at once.
+//! The settings as a list, for `kuma-cp run -h` and for the documents. It is made of the defaults, of [`ENV`] and of
+//! [`ABOUT`], so a new setting is in it at once.
 
 use std::fmt::Write as _;
 
 use serde_json::Value;
 
+use super::about::ABOUT;
 use super::{Config, ENV};
 
 /// One setting.
@@ -16,6 +17,8 @@ pub struct Setting {
     pub variables: Vec<&'static str>,
     /// Its default as JSON; masked if it is a secret.
     pub default: String,
+    /// What it is for, in one sentence.
+    pub about: &'static str,
 }
 
 /// Every setting, ordered by key.
@@ -34,15 +37,16 @@ fn collect(prefix: &str, value: &Value, settings: &mut Vec<Setting>) {
         return;
     }
     let variables = ENV.iter().filter(|(_, path)| *path == prefix).map(|(variable, _)| *variable).collect();
-    settings.push(Setting { key: prefix.to_owned(), variables, default: value.to_string() });
+    let about = ABOUT.iter().find(|(path, _)| *path == prefix).map_or("", |(_, about)| about);
+    settings.push(Setting { key: prefix.to_owned(), variables, default: value.to_string(), about });
 }
 
-/// For a terminal: three lines per setting would be long, so the variable comes first and the key is in brackets.
+/// For a terminal: the variable first, since that is what most people set.
 pub fn help() -> String {
     let mut text =
         String::from("Settings, as variables of the environment [and keys of the file], with their defaults:\n");
-    for Setting { key, variables, default } in settings() {
-        let _ = write!(text, "\n  {}\n      [{key}] {default}", variables.join(", "));
+    for Setting { key, variables, default, about } in settings() {
+        let _ = write!(text, "\n  {}\n      [{key}] {default}\n      {about}", variables.join(", "));
     }
     text
 }
@@ -55,11 +59,11 @@ pub fn markdown() -> String {
          are nested. A variable that is set but empty counts as set. Lists are separated by commas, durations are written as `1m30s`.\n\
          Mistakes are reported all together, each with its source; `GET /config` shows what is in effect, secrets masked.\n\n\
          This list is printed by the program (`kuma-cp run -h`), and a test holds it to it.\n\n\
-         | key | variable | default |\n| --- | --- | --- |\n",
+         | key | variable | default | |\n| --- | --- | --- | --- |\n",
     );
-    for Setting { key, variables, default } in settings() {
+    for Setting { key, variables, default, about } in settings() {
         let variables: Vec<String> = variables.iter().map(|variable| format!("`{variable}`")).collect();
-        let _ = writeln!(text, "| `{key}` | {} | `{default}` |", variables.join(", "));
+        let _ = writeln!(text, "| `{key}` | {} | `{default}` | {about} |", variables.join(", "));
     }
     text
 }

@@ -18,6 +18,18 @@ fn every_setting_has_a_variable_and_every_variable_a_setting() {
 }
 
 #[test]
+fn every_setting_says_what_it_is_for() {
+    let (help, markdown) = (help(), markdown());
+    for setting in settings() {
+        let about = setting.about;
+        let is_sentence = about.starts_with(|first: char| first.is_ascii_uppercase()) && about.ends_with('.');
+        assert!(is_sentence && !about.contains('\n'), "{}: {about:?} is no sentence", setting.key);
+        assert!(!about.contains('|'), "{}: {about:?} would break the table", setting.key);
+        assert!(help.contains(about) && markdown.contains(about), "{} is not shown", setting.key);
+    }
+}
+
+#[test]
 fn the_document_is_what_the_program_prints() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/configuration.md");
     if std::env::var_os("UPDATE_DOCS").is_some() {
