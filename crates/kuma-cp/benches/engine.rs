@@ -1,0 +1,127 @@
+//! The engine of a mesh with 1,000 connected proxies: from a commit to the state of each stream. `make microbench`
+
+#[path = "../../kuma-mesh/benches/support/mesh.rs"]
+mod mesh;
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use divan::{AllocProfiler, Bencher};
+use jiff::Timestamp;
+use kuma_ca::Root;
+use kuma_cp::engine::{MeshEngine, OpenStream, Settings};
+use kuma_cp::mesh_ca;
+use kuma_model::{Document, Key};
+use kuma_store::Stored;
+use kuma_xds::StreamState;
+use tokio::sync::watch;
+
+use mesh::{BASE, parsed, permission};
+
+#[global_allocator]
+static ALLOCATOR: AllocProfiler = AllocProfiler::system();
+
+fn main() {
+    divan::main();
+}
+
+type Change = (Key, Option<Arc<Stored>>);
+
+fn stored(document: Document) -> Arc<Stored> {
+    Arc::new(Stored { document, version: 1, created: Timestamp::UNIX_EPOCH, modified: Timestamp::UNIX_EPOCH })
+}
+
+fn written(document: Document) -> Vec<Change> {
+    vec![(document.key.clone(), Some(stored(document)))]
+}
+
+fn documents(now: SystemTime) -> Vec<Arc<Stored>> {
+    let ca = mesh_ca::document("default", &Root::generate("default", now).expect("a CA"));
+    BASE.documents().iter().map(parsed).chain([ca]).map(stored).collect()
+}
+
+/// A mesh with its documents and nobody connected.
+fn empty(now: SystemTime) -> MeshEngine {
+    let mut engine = MeshEngine::new("default", Settings { durable: true, leaf_validity: Duration::from_secs(86_400) });
+    engine.load(&documents(now), now);
+    engine
+}
+
+fn open(engine: &mut MeshEngine, number: usize, now: SystemTime) -> watch::Receiver<StreamState> {
+    let (state, receiver) = watch::channel(StreamState::Hold);
+    let stream = OpenStream {
+        id: number as u64 + 1,
+        proxy: Arc::from(format!("dp-{number}")),
+        authenticated: true,
+        encrypted: true,
+        address: [127, 0, 0, 1].into(),
+        admin_port: None,
+        returning: false,
+        state,
+        warnings: Box::new(|_| {}),
+    };
+    engine.open(stream, now);
+    engine.wants_identity(number as u64 + 1, now);
+    receiver
+}
+
+/// One with all proxies connected.
+fn full(now: SystemTime) -> (MeshEngine, Vec<watch::Receiver<StreamState>>) {
+    let mut engine = empty(now);
+    let streams = (0..BASE.dataplanes).map(|number| open(&mut engine, number, now)).collect();
+    (engine, streams)
+}
+
+/// Applies these in turn.
+fn in_turn(bencher: Bencher<'_, '_>, changes: [Vec<Change>; 2]) {
+    let now = SystemTime::now();
+    let (mut engine, _streams) = full(now);
+    let mut turn = 0;
+    bencher.bench_local(|| {
+        turn = 1 - turn;
+        engine.commit(&changes[turn], now);
+    });
+}
+
+/// A Dataplane moves to another address: 100 proxies dial it.
+#[divan::bench(sample_count = 50)]
+fn an_endpoint_changes(bencher: Bencher<'_, '_>) {
+    in_turn(bencher, ["10.99.0.1", "10.99.0.2"].map(|address| written(parsed(&BASE.dataplane(7, Some(address))))));
+}
+
+/// A permission on one service, of which there are 5 instances, comes and goes.
+#[divan::bench(sample_count = 50)]
+fn a_permission_of_one_service_changes(bencher: Bencher<'_, '_>) {
+    let document = parsed(&permission("another", "svc-1", "svc-7"));
+    in_turn(bencher, [vec![(document.key.clone(), None)], written(document)]);
+}
+
+/// A permission of all services comes and goes: all 1,000 proxies are concerned.
+#[divan::bench(sample_count = 20)]
+fn a_permission_of_all_changes(bencher: Bencher<'_, '_>) {
+    let document = parsed(&permission("another", "*", "*"));
+    in_turn(bencher, [vec![(document.key.clone(), None)], written(document)]);
+}
+
+/// All proxies connect, each gets a certificate.
+#[divan::bench(sample_count = 5)]
+fn all_connect(bencher: Bencher<'_, '_>) {
+    let now = SystemTime::now();
+    bencher.with_inputs(|| empty(now)).bench_local_values(|mut engine| {
+        let streams: Vec<_> = (0..BASE.dataplanes).map(|number| open(&mut engine, number, now)).collect();
+        (engine, streams)
+    });
+}
+
+/// 1,002 documents are read at the start.
+#[divan::bench(sample_count = 20)]
+fn load(bencher: Bencher<'_, '_>) {
+    let now = SystemTime::now();
+    let documents = documents(now);
+    bencher.bench_local(|| {
+        let settings = Settings { durable: true, leaf_validity: Duration::from_secs(86_400) };
+        let mut engine = MeshEngine::new("default", settings);
+        engine.load(&documents, now);
+        engine
+    });
+}
