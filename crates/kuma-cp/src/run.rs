@@ -59,6 +59,11 @@ impl Running {
         }
     }
 
+    /// Compares what some proxies of each mesh are given with the slow whole answer; returns those that differ.
+    pub async fn audit(&self) -> Vec<String> {
+        self.engine.audit().await
+    }
+
     /// Stops in order: not ready any more, streams end, insights are written; what has not ended after 10 s is given up.
     pub async fn stop(mut self) {
         self.readiness.set(false);
@@ -80,12 +85,20 @@ impl Running {
     }
 }
 
-/// Starts a control plane. `home` is what a `~` in `general.workDir` stands for.
+/// Starts a control plane on the store that it is configured with. `home` is what a `~` in `general.workDir` stands for.
 ///
 /// # Errors
 /// What cannot be used, with the setting that names it. Nothing is left running then.
-pub async fn start(mut config: Config, home: Option<&Path>) -> anyhow::Result<Running> {
+pub async fn start(config: Config, home: Option<&Path>) -> anyhow::Result<Running> {
     check_supported(&config)?;
+    start_on(Arc::new(MemoryStore::new()), config, home).await
+}
+
+/// The same on this store, which may hold documents already.
+///
+/// # Errors
+/// As [`start`].
+pub async fn start_on(store: Arc<dyn Store>, mut config: Config, home: Option<&Path>) -> anyhow::Result<Running> {
     // Fails only if it is installed already, which tests do.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
 
@@ -105,7 +118,7 @@ pub async fn start(mut config: Config, home: Option<&Path>) -> anyhow::Result<Ru
     if let Ok(shown) = std::fs::read_to_string(&config.admin_server.public.tls_cert_file) {
         metrics.certificate("admin_server", &shown);
     }
-    let store: Arc<dyn Store> = Arc::new(MeteredStore::new(Arc::new(MemoryStore::new()), metrics.clone()));
+    let store: Arc<dyn Store> = Arc::new(MeteredStore::new(store, metrics.clone()));
     let cancel = CancellationToken::new();
     let leaf_validity = config.sds_server.dataplane_cert_validity.get();
     let settings = Settings { durable: store.durable(), leaf_validity };
