@@ -23,11 +23,25 @@ test: ## Run the whole suite, real Envoy included
 	@scripts/test.sh
 
 .PHONY: bench
-bench: ## Measure kuma-cp with 1,000 simulated proxies (docs/performance.md); some minutes
+bench: ## Measure kuma-cp with 1,000 simulated proxies (docs/performance.md); 7 minutes
 	cargo build --release --locked -p kuma-cp -p xdsload
-	target/release/xdsload run connect policy-mesh policy-service join leave endpoint new-service churn10 slow restart idle memory \
-	  --repeats 10 --seconds 20 > target/bench.jsonl
+	target/release/xdsload run connect policy-mesh policy-service join leave endpoint new-service churn10 churn100 slow hostile restart \
+	  memory --repeats 10 --seconds 30 > target/bench.jsonl
+	target/release/xdsload run idle --seconds 60 >> target/bench.jsonl
+	target/release/xdsload run documents -n 10000 -s 2000 >> target/bench.jsonl
 	@echo "One line of JSON per scenario: target/bench.jsonl"
+
+.PHONY: bench-growth
+bench-growth: ## Measure meshes of 100 to 15,000 proxies and the largest one, and draw the curves; 12 minutes
+	cargo build --release --locked -p kuma-cp -p xdsload
+	target/release/xdsload growth > target/growth.jsonl
+	target/release/xdsload plot target/growth.jsonl --folder docs/performance
+	target/release/xdsload run largest -n 8000 --repeats 5 --node-extensions 516 > target/largest.jsonl
+	@echo "One line of JSON per mesh: target/growth.jsonl, target/largest.jsonl; curves: docs/performance/"
+
+.PHONY: microbench
+microbench: ## Time and count the allocations of matching, generation, encoding and sessions; a minute
+	cargo bench --locked --quiet -p kuma-mesh --bench matching -p kuma-envoy --bench generation -p kuma-xds --bench session -p kuma-cp --bench engine
 
 .PHONY: lint
 lint: ## Formatting, clippy, documentation, licences and bans

@@ -9,10 +9,15 @@ use bytes::Bytes;
 use h2::client::{Connection, ResponseFuture};
 use h2::{RecvStream, SendStream};
 use http::{HeaderName, HeaderValue, Method, Request};
-use rustls::pki_types::ServerName;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{DigitallySignedStruct, SignatureScheme};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpSocket;
 use tokio_rustls::TlsConnector;
+
+use crate::node::numbered;
 
 /// What Envoy allows a control plane to have under way: 16 MiB per stream, 24 MiB per connection.
 const STREAM_WINDOW: u32 = 16 << 20;
@@ -27,7 +32,10 @@ pub(crate) struct Target {
     pub(crate) address: SocketAddr,
     pub(crate) tls: Option<(TlsConnector, ServerName<'static>)>,
     pub(crate) path: &'static str,
-    pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
+    /// In their values `{i}` stands for the number of the client.
+    pub(crate) headers: Vec<(HeaderName, String)>,
+    /// Addresses of ours to connect from, in turn. Empty: the system chooses, and on loopback there are as many as needed.
+    pub(crate) sources: Vec<IpAddr>,
 }
 
 pub(crate) trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -43,9 +51,8 @@ pub(crate) struct Stream {
 /// Connects, and begins a stream.
 pub(crate) async fn open(target: &Target, client: u32, token: Option<&HeaderValue>) -> anyhow::Result<Stream> {
     let socket = if target.address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    if target.address.ip() == IpAddr::from(Ipv4Addr::LOCALHOST) && client >= CONNECTIONS_PER_SOURCE {
-        let source = Ipv4Addr::from(u32::from(Ipv4Addr::LOCALHOST) + client / CONNECTIONS_PER_SOURCE);
-        socket.bind((source, 0).into())?;
+    if let Some(source) = source(target, client) {
+        socket.bind((source, 0).into()).with_context(|| format!("cannot connect from {source}"))?;
     }
     let tcp = socket.connect(target.address).await.context("cannot connect")?;
     tcp.set_nodelay(true)?;
@@ -67,7 +74,7 @@ pub(crate) async fn open(target: &Target, client: u32, token: Option<&HeaderValu
         .header("content-type", "application/grpc")
         .header("te", "trailers");
     for (name, value) in &target.headers {
-        request = request.header(name, value);
+        request = request.header(name, numbered(value, client));
     }
     if let Some(token) = token {
         request = request.header("authorization", token);
@@ -83,6 +90,16 @@ pub(crate) async fn open(target: &Target, client: u32, token: Option<&HeaderValu
     };
     let (response, requests) = sender.send_request(request.body(())?, false)?;
     Ok(Stream { connection, response, requests })
+}
+
+/// The address that a client connects from, unless the system is to choose.
+fn source(target: &Target, client: u32) -> Option<IpAddr> {
+    if let Some(last) = target.sources.len().checked_sub(1) {
+        return Some(target.sources[client as usize % (last + 1)]);
+    }
+    let loopback = IpAddr::from(Ipv4Addr::LOCALHOST);
+    (target.address.ip() == loopback && client >= CONNECTIONS_PER_SOURCE)
+        .then(|| Ipv4Addr::from(u32::from(Ipv4Addr::LOCALHOST) + client / CONNECTIONS_PER_SOURCE).into())
 }
 
 /// The pieces of a response as whole gRPC messages.
@@ -141,20 +158,72 @@ pub(crate) fn status(headers: &http::HeaderMap) -> String {
     format!("grpc-status {}: {}", text("grpc-status"), text("grpc-message"))
 }
 
-/// TLS that trusts the CAs of a PEM text, or the system's default of none.
+/// TLS that trusts the CAs of a PEM text.
 pub(crate) fn tls(ca_pem: &str) -> anyhow::Result<TlsConnector> {
     use rustls_pki_types::pem::PemObject as _;
     let mut roots = rustls::RootCertStore::empty();
     for certificate in rustls_pki_types::CertificateDer::pem_slice_iter(ca_pem.as_bytes()) {
         roots.add(certificate.context("the CA is not PEM")?)?;
     }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+    Ok(connector(client()?.with_root_certificates(roots).with_no_client_auth()))
+}
+
+/// TLS that trusts everybody: only to load what listens there.
+pub(crate) fn tls_with_anybody() -> anyhow::Result<TlsConnector> {
+    let verifier = Arc::new(Anybody(provider()));
+    Ok(connector(client()?.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth()))
+}
+
+fn provider() -> rustls::crypto::CryptoProvider {
+    rustls::crypto::aws_lc_rs::default_provider()
+}
+
+fn client() -> anyhow::Result<rustls::ConfigBuilder<rustls::ClientConfig, rustls::WantsVerifier>> {
+    Ok(rustls::ClientConfig::builder_with_provider(Arc::new(provider())).with_safe_default_protocol_versions()?)
+}
+
+fn connector(mut config: rustls::ClientConfig) -> TlsConnector {
     config.alpn_protocols = vec![b"h2".to_vec()];
     // Envoy does not resume.
     config.resumption = rustls::client::Resumption::disabled();
-    Ok(TlsConnector::from(Arc::new(config)))
+    TlsConnector::from(Arc::new(config))
+}
+
+/// Takes every certificate; that its owner has the key is still checked.
+#[derive(Debug)]
+struct Anybody(rustls::crypto::CryptoProvider);
+
+impl ServerCertVerifier for Anybody {
+    fn verify_server_cert(
+        &self,
+        _certificate: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _name: &ServerName<'_>,
+        _ocsp: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
 }

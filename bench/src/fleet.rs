@@ -9,15 +9,15 @@ use anyhow::Context as _;
 use bytes::Bytes;
 use http::HeaderValue;
 use rustc_hash::FxHashMap;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use tokio::task::JoinHandle;
 
 use crate::connection::{self, Messages, Stream, Target};
 use crate::markers::Markers;
 use crate::names::Id;
+use crate::node::Pattern;
 use crate::session::{Session, Shared, Variant};
 use crate::types::Type;
-use crate::wire::put_bytes;
 
 /// How long a client waits before it connects again: at random up to the first, doubled at each failure up to the last.
 /// Envoy's defaults are 500 ms and 30 s.
@@ -28,12 +28,9 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::fro
 pub(crate) struct Settings {
     pub(crate) target: Target,
     pub(crate) variant: Variant,
-    /// Node ids, with `{i}` for the number of the client.
-    pub(crate) node_id: String,
-    /// An encoded `google.protobuf.Struct`.
-    pub(crate) metadata: Vec<u8>,
-    /// How many extensions a Node lists. Envoy 1.40 has 516, which make 61 KB.
-    pub(crate) node_extensions: usize,
+    pub(crate) node: Pattern,
+    /// How many may be on their way to their first complete configuration at a time.
+    pub(crate) at_once: usize,
 }
 
 /// What went over the streams since the start.
@@ -45,6 +42,21 @@ pub(crate) struct Totals {
     pub(crate) resent: u64,
     pub(crate) resent_bytes: u64,
     pub(crate) removed: u64,
+}
+
+impl std::ops::Sub for Totals {
+    type Output = Totals;
+
+    fn sub(self, before: Totals) -> Totals {
+        Totals {
+            messages: self.messages - before.messages,
+            bytes: self.bytes - before.bytes,
+            resources: self.resources - before.resources,
+            resent: self.resent - before.resent,
+            resent_bytes: self.resent_bytes - before.resent_bytes,
+            removed: self.removed - before.removed,
+        }
+    }
 }
 
 #[derive(Default)]
@@ -64,12 +76,13 @@ struct Counters {
 pub(crate) struct Fleet {
     settings: Settings,
     started: Instant,
-    shared: Arc<Shared>,
     pub(crate) markers: Markers,
     counters: Counters,
     clients: Vec<Arc<Client>>,
     errors: Mutex<BTreeMap<String, u64>>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
+    /// See [`Settings::at_once`].
+    turns: Semaphore,
     stopping: AtomicBool,
 }
 
@@ -92,32 +105,32 @@ impl Client {
 }
 
 impl Fleet {
-    /// Starts clients with these numbers and tokens, all at once.
+    /// Starts clients with these numbers and tokens.
     pub(crate) fn start(
         settings: Settings,
-        shared: Arc<Shared>,
+        shared: &Arc<Shared>,
         clients: Vec<(u32, Option<HeaderValue>)>,
-    ) -> Arc<Fleet> {
-        let node = |number: u32| -> Arc<[u8]> { node(&settings, number).into() };
+    ) -> anyhow::Result<Arc<Fleet>> {
         let clients = clients.into_iter().map(|(number, token)| {
-            Arc::new(Client {
+            let session = Session::new(settings.variant, settings.node.node(number)?, shared.clone());
+            anyhow::Ok(Arc::new(Client {
                 number,
                 token,
-                session: Mutex::new(Session::new(settings.variant, node(number), shared.clone())),
+                session: Mutex::new(session),
                 complete_at: OnceLock::new(),
                 settled: AtomicBool::new(false),
                 connects: AtomicU64::new(0),
                 reads: watch::Sender::new(true),
-            })
+            }))
         });
-        let clients: Vec<Arc<Client>> = clients.collect();
+        let clients: Vec<Arc<Client>> = clients.collect::<anyhow::Result<_>>()?;
         let fleet = Arc::new(Fleet {
             started: Instant::now(),
-            shared,
             markers: Markers::default(),
             counters: Counters::default(),
             errors: Mutex::default(),
             tasks: Mutex::default(),
+            turns: Semaphore::new(settings.at_once.min(Semaphore::MAX_PERMITS)),
             stopping: AtomicBool::new(false),
             clients,
             settings,
@@ -125,7 +138,7 @@ impl Fleet {
         let run = |client: &Arc<Client>| tokio::spawn(fleet.clone().run(client.clone()));
         let tasks = fleet.clients.iter().map(run).collect();
         *fleet.tasks.lock().unwrap_or_else(PoisonError::into_inner) = tasks;
-        fleet
+        Ok(fleet)
     }
 
     /// How many clients there are.
@@ -231,8 +244,9 @@ impl Fleet {
     async fn run(self: Arc<Self>, client: Arc<Client>) {
         let mut backoff = BACKOFF.0;
         while !self.stopping.load(Relaxed) {
+            let turn = self.turns.acquire().await.ok();
             let began = Instant::now();
-            let ended = self.stream(&client).await;
+            let ended = self.stream(&client, turn).await;
             client.settled.store(false, Relaxed);
             let reason = match ended {
                 Ok(outcome) => outcome,
@@ -247,11 +261,12 @@ impl Fleet {
         }
     }
 
-    async fn stream(&self, client: &Client) -> anyhow::Result<String> {
+    /// One stream, until it ends. The turn is over once the client has everything.
+    async fn stream(&self, client: &Client, turn: Option<SemaphorePermit<'_>>) -> anyhow::Result<String> {
         let opened = connection::open(&self.settings.target, client.number, client.token.as_ref()).await?;
         let Stream { mut connection, response, requests } = opened;
         client.connects.fetch_add(1, Relaxed);
-        let mut exchange = std::pin::pin!(self.exchange(client, response, requests));
+        let mut exchange = std::pin::pin!(self.exchange(client, response, requests, turn));
         let mut reads = client.reads.subscribe();
         loop {
             tokio::select! {
@@ -276,6 +291,7 @@ impl Fleet {
         client: &Client,
         response: h2::client::ResponseFuture,
         mut stream: h2::SendStream<Bytes>,
+        mut turn: Option<SemaphorePermit<'_>>,
     ) -> anyhow::Result<String> {
         let mut requests = Vec::new();
         client.session().start(&mut requests);
@@ -289,6 +305,7 @@ impl Fleet {
         let _connected = Connected::new(&self.counters.connected);
         if client.session().is_complete() {
             client.settled.store(true, Relaxed);
+            drop(turn.take());
         }
         let mut messages = Messages::new(response.into_body());
         while let Some(message) = messages.next().await? {
@@ -317,14 +334,10 @@ impl Fleet {
             client.settled.store(complete, Relaxed);
             if complete {
                 client.complete_at.get_or_init(|| since_start);
+                drop(turn.take());
             }
         }
         Ok(messages.outcome().await)
-    }
-
-    /// What clients share, for another fleet whose results are compared with this one's.
-    pub(crate) fn shared(&self) -> &Arc<Shared> {
-        &self.shared
     }
 
     /// What all clients are like, and the numbers and tokens of each.
@@ -348,23 +361,4 @@ impl Drop for Connected<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Relaxed);
     }
-}
-
-/// An encoded `envoy.config.core.v3.Node` as large as Envoy's.
-fn node(settings: &Settings, number: u32) -> Vec<u8> {
-    let mut node = Vec::new();
-    put_bytes(&mut node, 1, settings.node_id.replace("{i}", &number.to_string()).as_bytes());
-    put_bytes(&mut node, 2, b"xdsload");
-    if !settings.metadata.is_empty() {
-        put_bytes(&mut node, 3, &settings.metadata);
-    }
-    put_bytes(&mut node, 6, b"envoy");
-    for index in 0..settings.node_extensions {
-        let mut extension = Vec::new();
-        put_bytes(&mut extension, 1, format!("envoy.filters.of.some.kind.{index:06}").as_bytes());
-        put_bytes(&mut extension, 2, b"envoy.filters.of.some.category");
-        put_bytes(&mut extension, 5, b"envoy.extensions.filters.of.some.kind.v3.Config_");
-        put_bytes(&mut node, 9, &extension);
-    }
-    node
 }

@@ -1,37 +1,29 @@
 //! A control plane, a mesh in it and a fleet connected to it: what a scenario works with.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use http::HeaderValue;
 use rustls_pki_types::ServerName;
-use serde_json::{Value, json};
 
+use crate::arrivals::{self, Arrivals, Expected};
 use crate::connection::{Target, tls};
-use crate::fleet::{Fleet, Settings, Totals};
-use crate::markers::{ADDRESS_PREFIX, NAME_PREFIX};
+use crate::fleet::{Fleet, Settings};
+use crate::markers::Fresh;
 use crate::mesh::{Api, MESH, Shape};
+use crate::meter::{Meter, Usage};
 use crate::names::Id;
-use crate::process::{ControlPlane, Launch, own_cpu_seconds};
-use crate::report::rounded;
+use crate::node::Pattern;
+use crate::process::{ControlPlane, Launch};
 use crate::session::{Shared, Variant};
-use crate::types::Type;
 
-/// How long anything may take before the run has failed.
+/// How long anything may take before the run has failed, beside [`LIMIT_PER_PROXY`].
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
-/// Silence after which nothing more is expected.
-const QUIET: Duration = Duration::from_millis(300);
-
-/// Fresh clients that are connected at a time to check what the others hold.
-const FRESH_AT_ONCE: usize = 250;
-
-/// Secrets that every stream gets a version of its own of.
-const OWN: [&str; 1] = ["identity_cert"];
+/// See [`LIMIT`].
+const LIMIT_PER_PROXY: Duration = Duration::from_millis(10);
 
 /// How a scenario is to be run.
 #[derive(Clone, Debug)]
@@ -41,7 +33,13 @@ pub(crate) struct Plan {
     pub(crate) variant: Variant,
     pub(crate) tls: bool,
     pub(crate) node_extensions: usize,
+    /// How many proxies may be on their way to their first configuration at a time.
+    pub(crate) at_once: usize,
+    /// Whether to wait for memory to be given back before it is looked at for the last time.
+    pub(crate) settle: bool,
     pub(crate) repeats: u32,
+    /// Hostile clients on each port.
+    pub(crate) hostile: u32,
     pub(crate) seconds: u64,
     pub(crate) threads: usize,
 }
@@ -53,22 +51,28 @@ pub(crate) struct Lab {
     pub(crate) api: Api,
     tokens: Vec<HeaderValue>,
     fleet: Option<Arc<Fleet>>,
-    shared: Arc<Shared>,
-    next_marker: AtomicU32,
+    pub(crate) shared: Arc<Shared>,
+    /// Markers that are nowhere yet.
+    pub(crate) fresh: Fresh,
     /// Memory of the control plane before it had any document, and with all of them.
     pub(crate) rss_empty: u64,
     pub(crate) rss_documents: u64,
+    /// How long writing the documents took, and how many CPU seconds of the control plane.
+    pub(crate) documents_took: Duration,
+    pub(crate) documents_cpu: f64,
 }
 
 impl Lab {
     /// Starts a control plane and writes the mesh; nobody is connected.
     pub(crate) async fn start(plan: Plan) -> anyhow::Result<Lab> {
         let control_plane = ControlPlane::start(plan.launch.clone()).await?;
-        let rss_empty = control_plane.rss();
+        let rss_empty = control_plane.costs.rss();
         let api = Api::of(&control_plane)?;
+        let (began, spent) = (Instant::now(), control_plane.costs.cpu_seconds());
         api.make(&plan.shape).await?;
+        let (documents_took, documents_cpu) = (began.elapsed(), control_plane.costs.cpu_seconds() - spent);
         let tokens = if plan.tls { api.tokens(plan.shape.dataplanes).await? } else { Vec::new() };
-        let rss_documents = control_plane.rss();
+        let rss_documents = control_plane.costs.rss();
         Ok(Lab {
             plan,
             control_plane,
@@ -76,31 +80,44 @@ impl Lab {
             tokens,
             fleet: None,
             shared: Arc::default(),
-            next_marker: AtomicU32::new(0),
+            fresh: Fresh::default(),
             rss_empty,
             rss_documents,
+            documents_took,
+            documents_cpu,
         })
     }
 
-    /// Connects a proxy for each Dataplane, all at once, and waits until each has everything.
+    /// Connects a proxy for each Dataplane, and waits until each has everything.
     pub(crate) async fn connect(&mut self) -> anyhow::Result<Arc<Fleet>> {
+        let fleet = self.connect_only(self.plan.shape.dataplanes).await?;
+        self.fleet = Some(fleet.clone());
+        Ok(fleet)
+    }
+
+    /// Connects the proxies of the first Dataplanes, which then belong to the caller.
+    pub(crate) async fn connect_only(&self, count: u32) -> anyhow::Result<Arc<Fleet>> {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.control_plane.ports.xds));
         let tls = match self.plan.tls {
             true => Some((tls(&self.api.ca().await?)?, ServerName::try_from("localhost")?)),
             false => None,
         };
+        let path = self.plan.variant.path();
         let settings = Settings {
-            target: Target { address, tls, path: self.plan.variant.path(), headers: Vec::new() },
+            target: Target { address, tls, path, headers: Vec::new(), sources: Vec::new() },
             variant: self.plan.variant,
-            node_id: format!("{MESH}.dp-{{i}}"),
-            metadata: Vec::new(),
-            node_extensions: self.plan.node_extensions,
+            node: Pattern::new(&format!("{MESH}.dp-{{i}}"), self.plan.node_extensions),
+            at_once: self.plan.at_once,
         };
-        let clients = (0..self.plan.shape.dataplanes).map(|number| (number, self.tokens.get(number as usize).cloned()));
-        let fleet = Fleet::start(settings, self.shared.clone(), clients.collect());
-        self.fleet = Some(fleet.clone());
-        fleet.complete(LIMIT).await?;
+        let clients = (0..count).map(|number| (number, self.tokens.get(number as usize).cloned()));
+        let fleet = Fleet::start(settings, &self.shared, clients.collect())?;
+        fleet.complete(self.limit()).await?;
         Ok(fleet)
+    }
+
+    /// How long something may take that all proxies take part in.
+    pub(crate) fn limit(&self) -> Duration {
+        LIMIT + LIMIT_PER_PROXY * self.plan.shape.dataplanes
     }
 
     /// Ends all streams.
@@ -119,164 +136,22 @@ impl Lab {
         self.shared.names.id(name)
     }
 
-    /// An address that is nowhere yet.
-    pub(crate) fn marked_address(&self) -> String {
-        let number = self.next_marker.fetch_add(1, Relaxed) + 1;
-        format!("{ADDRESS_PREFIX}{}.{}", (number >> 8) & 255, number & 255)
-    }
-
-    /// A name that is nowhere yet.
-    pub(crate) fn marked_name(&self) -> String {
-        format!("{NAME_PREFIX}{}", self.next_marker.fetch_add(1, Relaxed) + 1)
-    }
-
-    /// Writes a change and waits until it has reached all whom it concerns. With `gone_from`, the change is that the marker
-    /// is no more in the resource of this name.
+    /// Makes a change and waits until it has reached all whom it concerns.
     pub(crate) async fn change(
         &self,
-        marker: &str,
-        gone_from: Option<Id>,
-        concerned: &BTreeSet<u32>,
+        expected: Expected<'_>,
         write: impl Future<Output = anyhow::Result<Duration>>,
     ) -> anyhow::Result<Arrivals> {
-        let fleet = self.fleet()?;
-        fleet.markers.watch(marker, gone_from);
-        let asked = Instant::now();
-        let write_took = write.await?;
-        let answered = Instant::now();
-        fleet.markers.seen_by(marker, concerned.len(), answered + Duration::from_secs(10)).await;
-        // For those who see it and should not.
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        let seen = fleet.markers.take(marker);
-        Ok(Arrivals {
-            write_took,
-            since_asked: seen.values().map(|at| at.duration_since(asked)).collect(),
-            since_answered: seen.values().map(|at| at.saturating_duration_since(answered)).collect(),
-            missing: concerned.iter().filter(|client| !seen.contains_key(client)).count(),
-            wrong: seen.keys().filter(|client| !concerned.contains(client)).count(),
-        })
+        arrivals::measure(self.fleet()?, expected, write).await
     }
 
     /// Begins to measure.
     pub(crate) fn meter(&self) -> Meter {
-        self.control_plane.reset_peak();
-        Meter {
-            began: Instant::now(),
-            server: self.control_plane.cpu_seconds(),
-            own: own_cpu_seconds(),
-            totals: self.fleet.as_ref().map(|fleet| fleet.totals()).unwrap_or_default(),
-        }
-    }
-
-    /// Waits for silence, then compares what every client holds with what a fresh one of its name gets.
-    pub(crate) async fn verify(&self) -> anyhow::Result<Value> {
-        let fleet = self.fleet()?;
-        fleet.complete(LIMIT).await?;
-        fleet.quiet(QUIET).await;
-        let held = fleet.holds();
-        let (settings, clients) = fleet.like();
-        let mut differing = Vec::new();
-        let mut fresh_errors = BTreeMap::new();
-        for batch in clients.chunks(FRESH_AT_ONCE) {
-            let fresh = Fleet::start(settings.clone(), fleet.shared().clone(), batch.to_vec());
-            fresh.complete(LIMIT).await?;
-            fresh.quiet(QUIET).await;
-            for (number, wanted) in fresh.holds() {
-                let own: Vec<(Type, Id)> = OWN.iter().map(|name| (Type::Secret, self.name(name))).collect();
-                let has = &held[&number];
-                let same = |key: &(Type, Id)| {
-                    has.contains_key(key) == wanted.contains_key(key)
-                        && (own.contains(key) || has.get(key) == wanted.get(key))
-                };
-                if let Some((kind, name)) = has.keys().chain(wanted.keys()).find(|key| !same(key)) {
-                    differing.push(format!("dp-{number}: {kind:?} {}", self.shared.names.text(*name)));
-                }
-            }
-            fresh_errors.extend(fresh.errors());
-            fresh.stop().await;
-        }
-        if !differing.is_empty() {
-            bail!(
-                "{} clients hold something else than a fresh one: {:?}",
-                differing.len(),
-                &differing[..differing.len().min(5)]
-            );
-        }
-        if !fresh_errors.is_empty() || !fleet.errors().is_empty() {
-            bail!("streams have failed: {:?} {fresh_errors:?}", fleet.errors());
-        }
-        Ok(
-            json!({"clients": held.len(), "resources": held.values().map(|held| held.len()).sum::<usize>(), "differing": 0}),
-        )
+        Meter::start(&self.control_plane.costs, self.fleet.as_deref())
     }
 
     /// What has been used and moved since the meter began.
     pub(crate) fn read(&self, meter: &Meter) -> Usage {
-        let now = self.fleet.as_ref().map(|fleet| fleet.totals()).unwrap_or_default();
-        let before = meter.totals;
-        Usage {
-            wall: meter.began.elapsed(),
-            server: self.control_plane.cpu_seconds() - meter.server,
-            own: own_cpu_seconds() - meter.own,
-            moved: Totals {
-                messages: now.messages - before.messages,
-                bytes: now.bytes - before.bytes,
-                resources: now.resources - before.resources,
-                resent: now.resent - before.resent,
-                resent_bytes: now.resent_bytes - before.resent_bytes,
-                removed: now.removed - before.removed,
-            },
-            rss: self.control_plane.rss(),
-            peak_rss: self.control_plane.peak_rss(),
-        }
-    }
-}
-
-/// When a change reached those who saw it.
-pub(crate) struct Arrivals {
-    /// How long the API took to answer.
-    pub(crate) write_took: Duration,
-    /// From before the request was sent, until the ACK was.
-    pub(crate) since_asked: Vec<Duration>,
-    /// From the answer of the API; 0 where it came after the effect.
-    pub(crate) since_answered: Vec<Duration>,
-    /// Clients that should have seen it and did not.
-    pub(crate) missing: usize,
-    /// Clients that saw it and should not.
-    pub(crate) wrong: usize,
-}
-
-/// A beginning.
-pub(crate) struct Meter {
-    began: Instant,
-    server: f64,
-    own: f64,
-    totals: Totals,
-}
-
-/// What was used and moved.
-pub(crate) struct Usage {
-    pub(crate) wall: Duration,
-    /// CPU seconds.
-    pub(crate) server: f64,
-    /// CPU seconds of this process.
-    pub(crate) own: f64,
-    pub(crate) moved: Totals,
-    pub(crate) rss: u64,
-    pub(crate) peak_rss: u64,
-}
-
-impl Usage {
-    pub(crate) fn to_json(&self, threads: usize) -> Value {
-        let wall = self.wall.as_secs_f64();
-        json!({
-            "wall_s": rounded(wall),
-            "server_cpu_s": rounded(self.server),
-            "generator_cpu_s": rounded(self.own),
-            "generator_busy": rounded(self.own / wall / threads as f64),
-            "messages": self.moved.messages, "bytes": self.moved.bytes, "resources": self.moved.resources,
-            "resent": self.moved.resent, "removed": self.moved.removed,
-            "rss": self.rss, "peak_rss": self.peak_rss,
-        })
+        meter.read(&self.control_plane.costs, self.fleet.as_deref())
     }
 }

@@ -3,32 +3,31 @@
 //! `xdsload connect` drives any control plane. `xdsload run` starts kuma-cp, makes a mesh over its HTTP API and runs
 //! scenarios; each prints one line of JSON.
 
+mod any;
+mod arrivals;
 mod connection;
 mod fleet;
+mod hostile;
 mod lab;
 mod markers;
 mod mesh;
+mod meter;
 mod names;
+mod node;
+mod plot;
 mod process;
 mod references;
 mod report;
 mod scenarios;
 mod session;
 mod types;
+mod verify;
 mod wire;
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
 
-use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
-use http::{HeaderName, HeaderValue};
-use rustls_pki_types::ServerName;
-use serde_json::json;
 
-use crate::fleet::{Fleet, Settings};
 use crate::lab::Plan;
 use crate::mesh::Shape;
 use crate::process::Launch;
@@ -50,43 +49,14 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Connect to any xDS control plane, and report what comes.
-    Connect(Connect),
+    /// Connect to any xDS control plane, make changes by any command, and report what comes.
+    Connect(any::Connect),
     /// Start kuma-cp, make a mesh and run scenarios.
     Run(Run),
-}
-
-#[derive(Args)]
-struct Connect {
-    /// Address and port of the control plane.
-    #[arg(long)]
-    address: SocketAddr,
-    /// File with the CA of the control plane, PEM. Without it the connections are plain.
-    #[arg(long)]
-    ca: Option<PathBuf>,
-    /// Name that the certificate of the control plane must have.
-    #[arg(long, default_value = "localhost")]
-    server_name: String,
-    /// Proxies.
-    #[arg(short = 'n', long, default_value_t = 100)]
-    proxies: u32,
-    /// Id of each node; `{i}` is its number.
-    #[arg(long, default_value = "default.dp-{i}")]
-    node_id: String,
-    /// File with the metadata of the nodes, an encoded google.protobuf.Struct.
-    #[arg(long)]
-    metadata: Option<PathBuf>,
-    /// Headers of every stream, `name: value`.
-    #[arg(short = 'H', long = "header")]
-    headers: Vec<String>,
-    #[arg(long, value_enum, default_value = "delta")]
-    variant: Variant,
-    /// Extensions that each node lists; 516 make the 61 KB of Envoy 1.40.
-    #[arg(long, default_value_t = 516)]
-    node_extensions: usize,
-    /// Seconds to stay connected once all are complete.
-    #[arg(long, default_value_t = 0)]
-    hold: u64,
+    /// Run the scenario `growth` in meshes of many sizes; some minutes.
+    Growth(Growth),
+    /// Draw the curves of growth.
+    Plot(plot::Plot),
 }
 
 #[derive(Args)]
@@ -115,6 +85,9 @@ struct Run {
     /// Dataplanes of each service.
     #[arg(short = 'r', long, default_value_t = 5)]
     instances: u32,
+    /// TrafficPermissions beside the one that lets everyone in, each from one service to another.
+    #[arg(long, default_value_t = 0)]
+    policies: u32,
     /// Leave mTLS off.
     #[arg(long)]
     no_mtls: bool,
@@ -123,16 +96,51 @@ struct Run {
     plain: bool,
     #[arg(long, value_enum, default_value = "delta")]
     variant: Variant,
-    /// Extensions that each node lists; 516 make the 61 KB of Envoy 1.40.
-    #[arg(long, default_value_t = 516)]
+    /// Extensions that each node lists; the default makes the 61 KB of Envoy 1.40.
+    #[arg(long, default_value_t = node::EXTENSIONS)]
     node_extensions: usize,
+    /// How many proxies may be on their way to their first configuration at a time; by default all.
+    #[arg(long)]
+    at_once: Option<usize>,
+    /// Wait, before memory is looked at for the last time, until the allocator has given back what is not needed (12 s).
+    #[arg(long)]
+    settle: bool,
     /// How often each change is made.
     #[arg(long, default_value_t = 20)]
     repeats: u32,
+    /// Hostile clients on each port, in the scenario `hostile`.
+    #[arg(long, default_value_t = 300)]
+    hostile: u32,
     /// Seconds of the scenarios that go on for a while.
     #[arg(long, default_value_t = 60)]
     seconds: u64,
 }
+
+#[derive(Args)]
+struct Growth {
+    /// The program to measure.
+    #[arg(long, default_value = "target/release/kuma-cp")]
+    kuma_cp: PathBuf,
+    /// How often each change is made.
+    #[arg(long, default_value_t = 10)]
+    repeats: u32,
+    /// Leave out meshes with more proxies.
+    #[arg(long, default_value_t = 15_000)]
+    most: u32,
+}
+
+/// Proxies, outbounds and instances of the meshes that growth is measured in.
+const SIZES: [(u32, u32, u32); 9] = [
+    (100, 20, 5),
+    (1000, 20, 5),
+    (5000, 20, 5),
+    (15_000, 20, 5),
+    (1000, 5, 5),
+    (1000, 100, 5),
+    (1000, 200, 5),
+    (1000, 20, 1),
+    (1000, 20, 50),
+];
 
 fn main() -> anyhow::Result<()> {
     let cli = Cli::parse();
@@ -140,8 +148,10 @@ fn main() -> anyhow::Result<()> {
     runtime.block_on(async {
         // On a worker rather than on this thread, so that `--threads` is all there is.
         match cli.command {
-            Command::Connect(arguments) => tokio::spawn(connect(arguments)).await?,
+            Command::Connect(arguments) => tokio::spawn(any::run(arguments, cli.threads)).await?,
             Command::Run(arguments) => tokio::spawn(run(arguments, cli.threads)).await?,
+            Command::Growth(arguments) => tokio::spawn(growth(arguments, cli.threads)).await?,
+            Command::Plot(arguments) => plot::run(&arguments),
         }
     })
 }
@@ -155,80 +165,68 @@ async fn run(arguments: Run, threads: usize) -> anyhow::Result<()> {
             services,
             instances: arguments.instances,
             outbounds: arguments.outbounds,
+            policies: arguments.policies,
             mtls: !arguments.no_mtls,
         },
         variant: arguments.variant,
         tls: !arguments.plain,
         node_extensions: arguments.node_extensions,
+        at_once: arguments.at_once.unwrap_or(usize::MAX),
+        settle: arguments.settle,
         repeats: arguments.repeats,
+        hostile: arguments.hostile,
         seconds: arguments.seconds,
         threads,
     };
-    for scenario in arguments.scenarios {
-        let report = scenario.run(plan.clone()).await.with_context(|| format!("{scenario:?} has failed"))?;
-        println!("{report}");
-        eprintln!("{}", summary(&report));
-    }
-    Ok(())
+    let runs: Vec<(Scenario, Plan)> = arguments.scenarios.iter().map(|scenario| (*scenario, plan.clone())).collect();
+    all(runs).await
 }
 
-/// What a report says, for people.
-fn summary(report: &serde_json::Value) -> String {
-    let result = &report["result"];
-    let runs = result["runs"].as_array().map_or_else(|| vec![result.clone()], Clone::clone);
-    let lines = runs.into_iter().map(|mut run| {
-        if let Some(fields) = run.as_object_mut() {
-            fields.remove("usage");
-        }
-        format!("\n  {run}")
-    });
-    format!(
-        "{} of {} proxies{}",
-        report["scenario"].as_str().unwrap_or_default(),
-        report["proxies"],
-        lines.collect::<String>()
-    )
-}
-
-async fn connect(arguments: Connect) -> anyhow::Result<()> {
-    let header = |text: &String| {
-        let (name, value) = text.split_once(':').context("a header is `name: value`")?;
-        anyhow::Ok((HeaderName::from_bytes(name.trim().as_bytes())?, HeaderValue::from_str(value.trim())?))
-    };
-    let tls = match &arguments.ca {
-        Some(path) => {
-            let pem = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
-            Some((connection::tls(&pem)?, ServerName::try_from(arguments.server_name)?))
-        }
-        None => None,
-    };
-    let settings = Settings {
-        target: connection::Target {
-            address: arguments.address,
-            tls,
-            path: arguments.variant.path(),
-            headers: arguments.headers.iter().map(header).collect::<anyhow::Result<_>>()?,
+async fn growth(arguments: Growth, threads: usize) -> anyhow::Result<()> {
+    let plan = |(proxies, outbounds, instances): (u32, u32, u32)| Plan {
+        launch: Launch { program: arguments.kuma_cp.clone(), log_level: "info".to_owned(), cpus: None },
+        shape: Shape {
+            dataplanes: proxies,
+            services: (proxies / instances).max(1),
+            instances,
+            outbounds,
+            policies: 0,
+            mtls: true,
         },
-        variant: arguments.variant,
-        node_id: arguments.node_id,
-        metadata: arguments.metadata.map(std::fs::read).transpose()?.unwrap_or_default(),
-        node_extensions: arguments.node_extensions,
+        variant: Variant::Delta,
+        tls: true,
+        node_extensions: node::EXTENSIONS,
+        at_once: usize::MAX,
+        settle: false,
+        repeats: arguments.repeats,
+        hostile: 0,
+        seconds: 0,
+        threads,
     };
-    let clients = (0..arguments.proxies).map(|number| (number, None)).collect();
-    let fleet = Fleet::start(settings, Arc::default(), clients);
-    fleet.complete(lab::LIMIT).await?;
-    tokio::time::sleep(Duration::from_secs(arguments.hold)).await;
-    let totals = fleet.totals();
-    println!(
-        "{}",
-        json!({
-            "proxies": fleet.len(), "connected": fleet.connected(),
-            "ms_to_complete": report::distribution(&fleet.first_complete()),
-            "messages": totals.messages, "bytes": totals.bytes, "resources": totals.resources,
-            "resent": totals.resent, "removed": totals.removed, "errors": fleet.errors(),
-            "generator_cpu_s": process::own_cpu_seconds(),
-        })
-    );
-    fleet.stop().await;
+    let sizes = SIZES.into_iter().filter(|(proxies, ..)| *proxies <= arguments.most);
+    all(sizes.map(|size| (Scenario::Growth, plan(size))).collect()).await
+}
+
+/// Runs scenarios one after the other; a line for each. One whose result does not count does not keep the others from
+/// running.
+async fn all(runs: Vec<(Scenario, Plan)>) -> anyhow::Result<()> {
+    let mut failed = Vec::new();
+    for (scenario, plan) in runs {
+        match scenario.run(plan).await {
+            Ok(report) => {
+                println!("{}", report.line);
+                eprintln!("{}", report::for_people(&report.line));
+                if let Some(reason) = report.failure {
+                    eprintln!("FAILED: {reason}");
+                    failed.push(scenario.name());
+                }
+            }
+            Err(error) => {
+                eprintln!("FAILED: {}: {error:#}", scenario.name());
+                failed.push(scenario.name());
+            }
+        }
+    }
+    anyhow::ensure!(failed.is_empty(), "these do not count: {}", failed.join(", "));
     Ok(())
 }

@@ -1,18 +1,41 @@
 //! Finds out when a change reaches a client: by bytes that are in it and nowhere else.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use memchr::memmem::Finder;
+use rustc_hash::FxHashSet;
 use tokio::sync::Notify;
 
 use crate::names::Id;
 
 /// Addresses and names that contain a marker begin so. The text of an address stands in the bytes as it is.
-pub(crate) const ADDRESS_PREFIX: &str = "10.99.";
+const ADDRESS_PREFIX: &str = "10.99.";
 /// See [`ADDRESS_PREFIX`].
-pub(crate) const NAME_PREFIX: &str = "xdsload-marker-";
+const NAME_PREFIX: &str = "xdsload-marker-";
+
+/// Makes markers that are nowhere yet.
+#[derive(Default)]
+pub(crate) struct Fresh(AtomicU32);
+
+impl Fresh {
+    fn next(&self) -> u32 {
+        self.0.fetch_add(1, Relaxed) + 1
+    }
+
+    /// As an IPv4 address.
+    pub(crate) fn address(&self) -> String {
+        let number = self.next();
+        format!("{ADDRESS_PREFIX}{}.{}", (number >> 8) & 255, number & 255)
+    }
+
+    /// As a name.
+    pub(crate) fn name(&self) -> String {
+        format!("{NAME_PREFIX}{}", self.next())
+    }
+}
 
 /// When the changes that are watched reached each client.
 pub(crate) struct Markers {
@@ -24,6 +47,8 @@ pub(crate) struct Markers {
 struct Watched {
     /// The change is that the marker is not in the resource of this name any more.
     gone_from: Option<Id>,
+    /// Clients that are to see it and have not yet.
+    awaited: FxHashSet<u32>,
     arrivals: HashMap<u32, Instant>,
 }
 
@@ -41,9 +66,10 @@ impl Default for Markers {
 }
 
 impl Markers {
-    /// Begins to watch for a marker.
-    pub(crate) fn watch(&self, marker: &str, gone_from: Option<Id>) {
-        self.watched().insert(marker.to_owned(), Watched { gone_from, arrivals: HashMap::new() });
+    /// Begins to watch for a marker that these clients are to see.
+    pub(crate) fn watch(&self, marker: &str, gone_from: Option<Id>, concerned: &BTreeSet<u32>) {
+        let awaited = concerned.iter().copied().collect();
+        self.watched().insert(marker.to_owned(), Watched { gone_from, awaited, arrivals: HashMap::new() });
     }
 
     /// Ends watching; who saw it, and when.
@@ -51,12 +77,12 @@ impl Markers {
         self.watched().remove(marker).map(|watched| watched.arrivals).unwrap_or_default()
     }
 
-    /// Waits until this many clients have seen a marker, or until a deadline.
-    pub(crate) async fn seen_by(&self, marker: &str, clients: usize, deadline: Instant) {
+    /// Waits until all who are to see a marker have, or until a deadline.
+    pub(crate) async fn seen_by_all(&self, marker: &str, deadline: Instant) {
         loop {
             let changed = self.changed.notified();
-            let seen = self.watched().get(marker).map_or(0, |watched| watched.arrivals.len());
-            if seen >= clients || tokio::time::timeout_at(deadline.into(), changed).await.is_err() {
+            let seen = self.watched().get(marker).is_none_or(|watched| watched.awaited.is_empty());
+            if seen || tokio::time::timeout_at(deadline.into(), changed).await.is_err() {
                 return;
             }
         }
@@ -99,6 +125,7 @@ impl Markers {
         for marker in sighted {
             if let Some(watched) = watched.get_mut(&marker) {
                 watched.arrivals.entry(client).or_insert(now);
+                watched.awaited.remove(&client);
             }
         }
         drop(watched);
@@ -120,8 +147,8 @@ mod tests {
         let markers = Markers::default();
         let names = Names::default();
         let cluster = names.id("web");
-        markers.watch("10.99.0.1", None);
-        markers.watch("10.99.0.7", Some(cluster));
+        markers.watch("10.99.0.1", None, &BTreeSet::from([3]));
+        markers.watch("10.99.0.7", Some(cluster), &BTreeSet::new());
         assert_eq!(markers.sight(b"..10.99.0.12..", |_| false), Vec::<String>::new());
         assert_eq!(markers.sight(b"..10.99.0.1\x12", |_| false), ["10.99.0.1"]);
         assert_eq!(markers.sight(b"10.99.0.7", |name| name == cluster), Vec::<String>::new());

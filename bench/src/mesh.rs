@@ -25,6 +25,8 @@ pub(crate) struct Shape {
     pub(crate) instances: u32,
     /// Services that each Dataplane dials.
     pub(crate) outbounds: u32,
+    /// TrafficPermissions beside the one that lets everyone in.
+    pub(crate) policies: u32,
     pub(crate) mtls: bool,
 }
 
@@ -107,6 +109,8 @@ pub(crate) fn permission(name: &str, source: &str, destination: &str) -> Value {
 #[derive(Clone)]
 pub(crate) struct Api {
     http: reqwest::Client,
+    /// Keeps no connection.
+    alone: reqwest::Client,
     api: String,
     admin: String,
     bootstrap: String,
@@ -116,6 +120,7 @@ impl Api {
     pub(crate) fn of(control_plane: &ControlPlane) -> anyhow::Result<Api> {
         Ok(Api {
             http: reqwest::Client::builder().no_proxy().build()?,
+            alone: reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).build()?,
             api: control_plane.api_url(),
             admin: control_plane.admin_url(),
             bootstrap: control_plane.bootstrap_url(),
@@ -132,6 +137,12 @@ impl Api {
             bail!("{status} for {document}: {}", response.text().await.unwrap_or_default());
         }
         Ok(took)
+    }
+
+    /// Reads a path over a connection of its own.
+    pub(crate) async fn read_alone(&self, path: &str) -> anyhow::Result<()> {
+        self.alone.get(format!("{}{path}", self.api)).send().await?.error_for_status()?.bytes().await?;
+        Ok(())
     }
 
     /// Deletes a document.
@@ -153,6 +164,11 @@ impl Api {
         }))
         .await?;
         self.put(&permission("everyone", "*", "*")).await?;
+        for number in 0..shape.policies {
+            // Different pairs for as long as there are some.
+            let (from, to) = (number % shape.services, (number * 7 + number / shape.services) % shape.services);
+            self.put(&permission(&format!("policy-{number}"), &format!("svc-{from}"), &format!("svc-{to}"))).await?;
+        }
         let writes = (0..shape.dataplanes).map(|number| {
             let document = shape.dataplane(number);
             async move { self.put(&document).await }
@@ -211,7 +227,7 @@ mod tests {
 
     #[test]
     fn services_are_dialled_evenly() {
-        let shape = Shape { dataplanes: 1000, services: 200, instances: 5, outbounds: 20, mtls: false };
+        let shape = Shape { dataplanes: 1000, services: 200, instances: 5, outbounds: 20, policies: 0, mtls: false };
         let counts: Vec<usize> = (0..200).map(|service| shape.consumers(service).len()).collect();
         assert_eq!(counts.iter().sum::<usize>(), 20_000);
         assert!(counts.iter().all(|count| (60..150).contains(count)), "{counts:?}");

@@ -20,18 +20,27 @@ pub(crate) struct Launch {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ports {
     pub(crate) xds: u16,
-    admin: u16,
-    diagnostics: u16,
-    api: u16,
-    bootstrap: u16,
+    pub(crate) sds: u16,
+    pub(crate) admin: u16,
+    pub(crate) diagnostics: u16,
+    pub(crate) api: u16,
+    pub(crate) bootstrap: u16,
+    monitoring: u16,
 }
 
 /// A running kuma-cp with a state folder of its own; killed when dropped.
 pub(crate) struct ControlPlane {
     launch: Launch,
     pub(crate) ports: Ports,
+    pub(crate) costs: Watched,
     folder: tempfile::TempDir,
     child: Child,
+}
+
+/// A process whose costs are watched, or none: then they are 0.
+#[derive(Default)]
+pub(crate) struct Watched {
+    pid: Option<u32>,
     /// CPU seconds of its earlier lives.
     spent: f64,
 }
@@ -42,14 +51,16 @@ impl ControlPlane {
         let ports = Ports::free()?;
         let folder = tempfile::tempdir()?;
         let child = spawn(&launch, ports, folder.path())?;
-        let mut control_plane = ControlPlane { launch, ports, folder, child, spent: 0.0 };
+        let costs = Watched::new(child.id());
+        let mut control_plane = ControlPlane { launch, ports, costs, folder, child };
         control_plane.ready().await?;
         Ok(control_plane)
     }
 
     /// Kills it as `kill -9` does.
     pub(crate) fn kill(&mut self) -> anyhow::Result<()> {
-        self.spent += cpu_seconds(self.child.id()).unwrap_or_default();
+        self.costs.spent = self.costs.cpu_seconds();
+        self.costs.pid = None;
         self.child.kill()?;
         self.child.wait()?;
         Ok(())
@@ -58,28 +69,8 @@ impl ControlPlane {
     /// Starts it again after it was killed, on the same ports and with the same state folder.
     pub(crate) async fn restart(&mut self) -> anyhow::Result<()> {
         self.child = spawn(&self.launch, self.ports, self.folder.path())?;
+        self.costs.pid = Some(self.child.id());
         self.ready().await
-    }
-
-    /// CPU seconds of all its threads, in all its lives. The kernel tells it in steps of 10 ms.
-    pub(crate) fn cpu_seconds(&self) -> f64 {
-        self.spent + cpu_seconds(self.child.id()).unwrap_or_default()
-    }
-
-    /// Memory that it has in RAM now, in bytes.
-    pub(crate) fn rss(&self) -> u64 {
-        memory(self.child.id(), "VmRSS:")
-    }
-
-    /// The most that it had since [`ControlPlane::reset_peak`].
-    pub(crate) fn peak_rss(&self) -> u64 {
-        memory(self.child.id(), "VmHWM:")
-    }
-
-    /// Begins a new peak.
-    pub(crate) fn reset_peak(&self) {
-        // 5 resets the peak (proc(5)); without it the peak is that of its whole life.
-        let _ = std::fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5");
     }
 
     pub(crate) fn api_url(&self) -> String {
@@ -117,6 +108,35 @@ impl ControlPlane {
     }
 }
 
+impl Watched {
+    pub(crate) fn new(pid: u32) -> Watched {
+        Watched { pid: Some(pid), spent: 0.0 }
+    }
+
+    /// CPU seconds of all its threads, in all its lives. The kernel tells it in steps of 10 ms.
+    pub(crate) fn cpu_seconds(&self) -> f64 {
+        self.spent + self.pid.and_then(cpu_seconds).unwrap_or_default()
+    }
+
+    /// Memory that it has in RAM now, in bytes.
+    pub(crate) fn rss(&self) -> u64 {
+        self.pid.map(|pid| memory(pid, "VmRSS:")).unwrap_or_default()
+    }
+
+    /// The most that it had since [`Watched::reset_peak`].
+    pub(crate) fn peak_rss(&self) -> u64 {
+        self.pid.map(|pid| memory(pid, "VmHWM:")).unwrap_or_default()
+    }
+
+    /// Begins a new peak.
+    pub(crate) fn reset_peak(&self) {
+        if let Some(pid) = self.pid {
+            // 5 resets the peak (proc(5)); without it the peak is that of its whole life.
+            let _ = std::fs::write(format!("/proc/{pid}/clear_refs"), "5");
+        }
+    }
+}
+
 impl Drop for ControlPlane {
     fn drop(&mut self) {
         let _ = self.child.kill();
@@ -128,11 +148,11 @@ impl Ports {
     fn free() -> anyhow::Result<Ports> {
         // All at once, so that they differ.
         let listeners: Vec<TcpListener> =
-            (0..5).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<std::io::Result<_>>()?;
+            (0..7).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<std::io::Result<_>>()?;
         let ports: Vec<u16> =
             listeners.iter().map(|listener| Ok(listener.local_addr()?.port())).collect::<std::io::Result<_>>()?;
-        let [xds, admin, diagnostics, api, bootstrap] = ports[..] else { bail!("not five ports") };
-        Ok(Ports { xds, admin, diagnostics, api, bootstrap })
+        let [xds, sds, admin, diagnostics, api, bootstrap, monitoring] = ports[..] else { bail!("not seven ports") };
+        Ok(Ports { xds, sds, admin, diagnostics, api, bootstrap, monitoring })
     }
 }
 
@@ -151,6 +171,8 @@ fn spawn(launch: &Launch, ports: Ports, folder: &Path) -> anyhow::Result<Child> 
         .env("HOME", folder)
         .env("KUMA_GENERAL_WORK_DIR", folder.join("state"))
         .env("KUMA_XDS_SERVER_GRPC_PORT", ports.xds.to_string())
+        .env("KUMA_SDS_SERVER_GRPC_PORT", ports.sds.to_string())
+        .env("KUMA_MONITORING_ASSIGNMENT_SERVER_GRPC_PORT", ports.monitoring.to_string())
         .env("KUMA_XDS_SERVER_DIAGNOSTICS_PORT", ports.diagnostics.to_string())
         .env("KUMA_ADMIN_SERVER_LOCAL_PORT", ports.admin.to_string())
         .env("KUMA_API_SERVER_PORT", ports.api.to_string())

@@ -2,12 +2,22 @@
 
 mod changes;
 mod connect;
+mod documents;
+mod growth;
+mod hostile;
+mod largest;
 mod load;
 mod restart;
 
-use serde_json::{Value, json};
+use std::time::Duration;
 
+use serde_json::{Map, Value, json};
+
+use crate::arrivals::{self, Arrivals, per_change};
 use crate::lab::{Lab, Plan};
+use crate::meter::Usage;
+use crate::report::rounded;
+use crate::verify::verify;
 
 /// One of the scenarios.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
@@ -34,20 +44,53 @@ pub(crate) enum Scenario {
     Churn100,
     /// One in a hundred proxies stops reading.
     Slow,
+    /// Clients on every port that are slow, huge or malformed, while policies of the whole mesh come and go.
+    Hostile,
     /// kuma-cp is killed and started again.
     Restart,
     /// Memory per proxy.
     Memory,
+    /// Documents are written, and everything follows from them; nobody is connected before.
+    Documents,
+    /// What grows with the mesh, in one go: connecting, memory, one change of an endpoint, one of a policy.
+    Growth,
+    /// The largest mesh in which a policy of all reaches the 99th percentile within a second; `-n` is where it begins.
+    Largest,
 }
+
+/// What a scenario has found.
+pub(crate) struct Outcome {
+    /// The changes that were made and waited for.
+    pub(crate) changes: Vec<Arrivals>,
+    pub(crate) usage: Usage,
+    /// What only this scenario has to say: an object.
+    pub(crate) also: Value,
+}
+
+/// What a scenario says, and whether it may be believed.
+pub(crate) struct Report {
+    pub(crate) line: Value,
+    /// Why the run does not count.
+    pub(crate) failure: Option<String>,
+}
+
+/// Longer than the allocator of kuma-cp keeps what it does not need: 10 s.
+pub(crate) const SETTLE: Duration = Duration::from_secs(12);
 
 impl Scenario {
     /// Runs it, checks what every client holds at the end, and reports.
-    pub(crate) async fn run(self, plan: Plan) -> anyhow::Result<Value> {
-        let mut lab = Lab::start(plan).await?;
-        if !matches!(self, Scenario::Connect | Scenario::Memory) {
-            lab.connect().await?.quiet(std::time::Duration::from_millis(500)).await;
+    pub(crate) async fn run(self, plan: Plan) -> anyhow::Result<Report> {
+        if self == Scenario::Largest {
+            let (lab, outcome) = largest::largest(plan).await?;
+            return report(self, &lab, outcome).await;
         }
-        let result = match self {
+        let mut lab = Lab::start(plan).await?;
+        let connects_itself =
+            [Scenario::Connect, Scenario::Memory, Scenario::Documents, Scenario::Growth].contains(&self);
+        if !connects_itself {
+            lab.connect().await?.quiet(Duration::from_millis(500)).await;
+        }
+        let outcome = match self {
             Scenario::Connect => connect::connect(&mut lab).await?,
             Scenario::Memory => connect::memory(&mut lab).await?,
             Scenario::Idle => load::idle(&lab).await?,
@@ -60,20 +103,76 @@ impl Scenario {
             Scenario::Churn10 => load::churn(&lab, 10).await?,
             Scenario::Churn100 => load::churn(&lab, 100).await?,
             Scenario::Slow => load::slow(&lab).await?,
+            Scenario::Hostile => hostile::hostile(&lab).await?,
             Scenario::Restart => restart::restart(&mut lab).await?,
+            Scenario::Documents => documents::documents(&mut lab).await?,
+            Scenario::Growth => growth::growth(&mut lab).await?,
+            Scenario::Largest => unreachable!("made above"),
         };
-        let verified = lab.verify().await?;
-        let complaints = lab.control_plane.complaints();
-        let shape = lab.plan.shape;
-        Ok(json!({
-            "scenario": format!("{self:?}"),
+        report(self, &lab, outcome).await
+    }
+}
+
+/// Puts a line together, in which every scenario has the same fields.
+async fn report(scenario: Scenario, lab: &Lab, outcome: Outcome) -> anyhow::Result<Report> {
+    let Outcome { changes, usage, also } = outcome;
+    if lab.plan.settle {
+        tokio::time::sleep(SETTLE).await;
+    }
+    let settled_rss = lab.control_plane.costs.rss();
+    let verified = verify(lab).await?;
+    let errors = lab.fleet()?.errors();
+    let complaints = lab.control_plane.complaints();
+    let shape = lab.plan.shape;
+    let mut fields = Map::new();
+    fields.insert("scenario".to_owned(), scenario.name().into());
+    let parts = [
+        json!({
             "proxies": shape.dataplanes, "services": shape.services, "outbounds": shape.outbounds,
-            "instances": shape.instances, "mtls": shape.mtls, "tls": lab.plan.tls,
+            "instances": shape.instances, "policies": shape.policies, "mtls": shape.mtls, "tls": lab.plan.tls,
             "variant": format!("{:?}", lab.plan.variant),
-            "result": result,
-            "verified": verified,
+        }),
+        Value::Object(arrivals::summary(&changes)),
+        json!({
+            "server_cpu_ms_per_change": per_change(usage.server * 1e3, &changes),
+            "server_percent_of_a_core": rounded(100.0 * usage.server / usage.wall.as_secs_f64()),
+            "settled_rss": settled_rss,
+        }),
+        Value::Object(usage.fields(lab.plan.threads)),
+        also,
+        json!({
+            "verified": verified.to_json(),
+            "errors": errors.values().sum::<u64>(), "first_error": errors.keys().next(),
             "complaints": complaints.len(), "first_complaint": complaints.first(),
             "loadavg": std::fs::read_to_string("/proc/loadavg").unwrap_or_default().trim(),
-        }))
+        }),
+    ];
+    for part in parts {
+        if let Value::Object(part) = part {
+            fields.extend(part);
+        }
+    }
+    let count = |field: &str| fields[field].as_u64().unwrap_or_default();
+    let failure = if !verified.is_fine() {
+        Some(format!("clients hold something else than fresh ones get: {}", verified.to_json()))
+    } else if !errors.is_empty() {
+        Some(format!("streams have failed: {errors:?}"))
+    } else if count("missing") + count("wrong") > 0 {
+        Some(format!(
+            "{} clients missed a change, {} got one that does not concern them",
+            fields["missing"], fields["wrong"]
+        ))
+    } else {
+        None
+    };
+    fields.insert("failure".to_owned(), failure.clone().into());
+    Ok(Report { line: Value::Object(fields), failure })
+}
+
+impl Scenario {
+    /// As on the command line.
+    pub(crate) fn name(self) -> String {
+        use clap::ValueEnum as _;
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
     }
 }

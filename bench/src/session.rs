@@ -7,6 +7,7 @@ use rustc_hash::FxHashMap;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::names::{Id, Names};
+use crate::node::Node;
 use crate::references::{ReferenceCache, References};
 use crate::types::Type;
 use crate::wire::{Fields, Malformed, Value, bytes_field, put_bytes, text_field};
@@ -71,15 +72,14 @@ struct TypeState {
 /// The state of one client. It survives its streams, as Envoy's does.
 pub(crate) struct Session {
     variant: Variant,
-    /// An encoded Node.
-    node: Arc<[u8]>,
+    node: Node,
     shared: Arc<Shared>,
     types: [TypeState; Type::ALL.len()],
     sent_node: bool,
 }
 
 impl Session {
-    pub(crate) fn new(variant: Variant, node: Arc<[u8]>, shared: Arc<Shared>) -> Session {
+    pub(crate) fn new(variant: Variant, node: Node, shared: Arc<Shared>) -> Session {
         Session { variant, node, shared, types: Default::default(), sent_node: false }
     }
 
@@ -287,7 +287,7 @@ impl Session {
                 Variant::Delta => 1,
                 Variant::Sotw => 2,
             };
-            put_bytes(&mut request, number, &self.node);
+            put_bytes(&mut request, number, &self.node.encoded());
         }
         request
     }
@@ -333,6 +333,10 @@ mod tests {
         message
     }
 
+    fn node() -> Node {
+        crate::node::Pattern::new("default.dp-{i}", 0).node(0).expect("a node")
+    }
+
     fn eds_cluster(name: &str) -> Vec<u8> {
         let mut cluster = Vec::new();
         put_bytes(&mut cluster, 1, name.as_bytes());
@@ -342,7 +346,7 @@ mod tests {
 
     #[test]
     fn asks_for_clusters_then_endpoints_then_listeners() {
-        let mut session = Session::new(Variant::Delta, Arc::from(&b"node"[..]), Arc::default());
+        let mut session = Session::new(Variant::Delta, node(), Arc::default());
         let mut requests = Vec::new();
         session.start(&mut requests);
         let asked = |requests: &mut Vec<Vec<u8>>| -> Vec<(String, String, String)> {
@@ -384,7 +388,7 @@ mod tests {
         requests.clear();
         session.start(&mut requests);
         let first = &requests[0][PREFIX..];
-        assert_eq!(bytes_field(first, 1), b"node");
+        assert_eq!(text_field(bytes_field(first, 1), 1), "default.dp-0");
         assert_eq!(text_field(bytes_field(first, 5), 2), "v2", "tells what it holds");
         assert_eq!(requests.len(), 3);
     }

@@ -91,6 +91,18 @@ pub(crate) fn put_bytes(buffer: &mut Vec<u8>, number: u64, bytes: &[u8]) {
     buffer.extend_from_slice(bytes);
 }
 
+/// Writes a field that is a number or a bool.
+pub(crate) fn put_number(buffer: &mut Vec<u8>, number: u64, value: u64) {
+    put_varint(buffer, number << 3);
+    put_varint(buffer, value);
+}
+
+/// Writes a field that is a double.
+pub(crate) fn put_double(buffer: &mut Vec<u8>, number: u64, value: f64) {
+    put_varint(buffer, number << 3 | 1);
+    buffer.extend_from_slice(&value.to_le_bytes());
+}
+
 fn put_varint(buffer: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         buffer.push((value & 0x7f) as u8 | 0x80);

@@ -4,15 +4,18 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::{Outcome, SETTLE};
+use crate::arrivals::Arrivals;
 use crate::lab::Lab;
-use crate::report::{distribution, rounded};
+use crate::meter::Usage;
+use crate::report::rounded;
 
-/// Longer than the allocator of kuma-cp keeps what it does not need: 10 s.
-const SETTLE: Duration = Duration::from_secs(12);
-
-/// All proxies connect at once, several times.
-pub(super) async fn connect(lab: &mut Lab) -> anyhow::Result<Value> {
-    let mut runs = Vec::new();
+/// All proxies connect at once, several times. Each time counts as a change that concerns everybody, from the beginning of
+/// the first connection to the last resource.
+pub(super) async fn connect(lab: &mut Lab) -> anyhow::Result<Outcome> {
+    let mut changes = Vec::new();
+    let mut storms: Vec<Usage> = Vec::new();
+    let all = lab.meter();
     for round in 0..lab.plan.repeats.clamp(1, 5) {
         if round > 0 {
             lab.disconnect().await;
@@ -20,32 +23,56 @@ pub(super) async fn connect(lab: &mut Lab) -> anyhow::Result<Value> {
         }
         let meter = lab.meter();
         let fleet = lab.connect().await?;
-        let usage = lab.read(&meter);
-        runs.push(json!({
-            "ms_to_complete": distribution(&fleet.first_complete()),
-            "server_cpu_us_per_proxy": rounded(usage.server * 1e6 / fleet.len() as f64),
-            "bytes_per_proxy": fleet.totals().bytes / fleet.len() as u64,
-            "resources_per_proxy": rounded(fleet.totals().resources as f64 / fleet.len() as f64),
-            "usage": usage.to_json(lab.plan.threads),
-        }));
+        storms.push(meter.read(&lab.control_plane.costs, Some(&fleet)));
+        let complete = fleet.first_complete();
+        changes.push(Arrivals {
+            write_took: Duration::ZERO,
+            concerned: fleet.len(),
+            missing: fleet.len() - complete.len(),
+            wrong: 0,
+            since_answered: complete.clone(),
+            since_asked: complete,
+        });
         fleet.quiet(Duration::from_millis(500)).await;
     }
-    Ok(json!({ "runs": runs }))
+    let proxies = f64::from(lab.plan.shape.dataplanes);
+    let of =
+        |figure: &dyn Fn(&Usage) -> f64| -> Vec<Value> { storms.iter().map(|usage| rounded(figure(usage))).collect() };
+    let also = json!({
+        "s_to_last": changes.iter().map(|change| rounded(change.since_asked.iter().max().map_or(0.0, Duration::as_secs_f64))).collect::<Vec<_>>(),
+        "storm_server_cpu_s": of(&|usage| usage.server),
+        "storm_generator_cpu_s": of(&|usage| usage.own),
+        "storm_generator_busy": of(&|usage| usage.own / usage.wall.as_secs_f64() / lab.plan.threads as f64),
+        "server_cpu_us_per_proxy": of(&|usage| usage.server * 1e6 / proxies),
+        "bytes_per_proxy": of(&|usage| usage.moved.bytes as f64 / proxies),
+        "resources_per_proxy": of(&|usage| usage.moved.resources as f64 / proxies),
+    });
+    // The totals are those of the last fleet, since each has its own; what was spent is of all.
+    let usage = all.read(&lab.control_plane.costs, lab.fleet().ok().map(AsRef::as_ref));
+    Ok(Outcome { changes, usage, also })
 }
 
-/// Memory with nobody, with the documents, with all connected, and after each was sent something more.
-pub(super) async fn memory(lab: &mut Lab) -> anyhow::Result<Value> {
+/// Memory with nobody, with the documents, and with all connected.
+pub(super) async fn memory(lab: &mut Lab) -> anyhow::Result<Outcome> {
     tokio::time::sleep(SETTLE).await;
-    let documents = lab.control_plane.rss();
+    let meter = lab.meter();
+    let documents = lab.control_plane.costs.rss();
     let fleet = lab.connect().await?;
+    let storm = meter.read(&lab.control_plane.costs, Some(&fleet));
     fleet.quiet(Duration::from_millis(500)).await;
-    let peak = lab.control_plane.peak_rss();
+    let peak = lab.control_plane.costs.peak_rss();
     tokio::time::sleep(SETTLE).await;
-    let connected = lab.control_plane.rss();
+    let connected = lab.control_plane.costs.rss();
     let per_proxy = |rss: u64| (rss.saturating_sub(documents)) / fleet.len() as u64;
-    Ok(json!({
+    let also = json!({
         "rss_empty": lab.rss_empty, "rss_documents": documents, "rss_documents_before_settling": lab.rss_documents,
         "rss_connected": connected, "rss_peak": peak,
-        "bytes_per_proxy": per_proxy(connected), "peak_bytes_per_proxy": per_proxy(peak),
-    }))
+        "storm": {
+            "s_to_last": rounded(fleet.first_complete().iter().max().map_or(0.0, Duration::as_secs_f64)),
+            "cpu_us_per_proxy": rounded(storm.server * 1e6 / fleet.len() as f64),
+            "generator_busy": rounded(storm.own / storm.wall.as_secs_f64() / lab.plan.threads as f64),
+        },
+        "rss_per_proxy": per_proxy(connected), "peak_rss_per_proxy": per_proxy(peak),
+    });
+    Ok(Outcome { changes: Vec::new(), usage: lab.read(&meter), also })
 }

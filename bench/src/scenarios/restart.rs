@@ -3,15 +3,17 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::lab::{LIMIT, Lab};
+use super::Outcome;
+use crate::arrivals::Expected;
+use crate::lab::Lab;
 use crate::mesh::permission;
 use crate::report::rounded;
 
 /// Kills it, starts it again, writes the documents again as kuma-dp and operators do where the store forgets them, and
 /// waits until all proxies are back and a change reaches each.
-pub(super) async fn restart(lab: &mut Lab) -> anyhow::Result<Value> {
+pub(super) async fn restart(lab: &mut Lab) -> anyhow::Result<Outcome> {
     let fleet = lab.fleet()?.clone();
     let everyone: BTreeSet<u32> = (0..lab.plan.shape.dataplanes).collect();
     let held = fleet.totals().bytes;
@@ -24,29 +26,29 @@ pub(super) async fn restart(lab: &mut Lab) -> anyhow::Result<Value> {
     lab.api.make(&lab.plan.shape).await?;
     let written = killed.elapsed();
     while fleet.connects().0 < 2 || fleet.connected() < fleet.len() {
-        anyhow::ensure!(killed.elapsed() < LIMIT, "not all have come back: {:?}", fleet.errors());
+        anyhow::ensure!(killed.elapsed() < lab.limit(), "not all have come back: {:?}", fleet.errors());
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
     let back = killed.elapsed();
     // kuma-cp waits for a pause in the writing before it answers whoever came back.
     tokio::time::sleep(Duration::from_secs(8)).await;
-    fleet.complete(LIMIT).await?;
+    fleet.complete(lab.limit()).await?;
     let usage = lab.read(&meter);
     let after = fleet.holds();
     let changed = before.iter().filter(|(client, held)| after.get(client) != Some(held)).count();
     fleet.forgive();
 
-    let name = lab.marked_name();
+    let name = lab.fresh.name();
     let document = permission(&name, "*", "*");
-    let probe = lab.change(&name, None, &everyone, lab.api.put(&document)).await?;
-    Ok(json!({
+    let expected = Expected { marker: &name, gone_from: None, concerned: &everyone };
+    let probe = lab.change(expected, lab.api.put(&document)).await?;
+    let also = json!({
         "s_until_ready": rounded(ready.as_secs_f64()),
         "s_until_documents_written": rounded(written.as_secs_f64()),
         "s_until_all_are_back": rounded(back.as_secs_f64()),
         "bytes_sent_before": held, "bytes_resent": usage.moved.bytes,
         "percent_resent": rounded(100.0 * usage.moved.bytes as f64 / held as f64),
         "clients_whose_versions_changed": changed,
-        "probe_missing": probe.missing, "probe_wrong": probe.wrong,
-        "usage": usage.to_json(lab.plan.threads),
-    }))
+    });
+    Ok(Outcome { changes: vec![probe], usage, also })
 }
