@@ -21,7 +21,8 @@ use tokio_util::task::TaskTracker;
 
 use super::ads::{AdsBody, Opening};
 use super::body::ResponseBody;
-use super::{Authority, Context, Peer};
+use super::far_end::Watched;
+use super::{Authority, Context, FarEnd, Peer};
 use crate::grpc::{CONTENT_TYPE_GRPC, Code, Status};
 
 /// How often an idle connection is asked whether its peer is still there.
@@ -74,17 +75,19 @@ async fn serve<A: Authority>(
         peeked = timeout(HANDSHAKE_TIMEOUT, socket.peek(&mut first)) => { peeked??; }
         () = shutdown => return Ok(()),
     }
+    let far_end = FarEnd::default();
+    let socket = Watched { socket, far_end: far_end.clone() };
     match (first[0], &context.tls) {
         (TLS_HANDSHAKE, Some(config)) => {
             let config = config.borrow().clone();
             let accept = TlsAcceptor::from(config).accept(socket);
             let stream = timeout(HANDSHAKE_TIMEOUT, accept).await??;
-            let peer = Peer { address, tls: true };
+            let peer = Peer { address, tls: true, far_end };
             // Boxed: its state is larger than all that is needed before, and lives for as long as the connection.
             Box::pin(serve_http2(context, stream, peer)).await
         }
         (HTTP2_PREFACE, _) => {
-            let peer = Peer { address, tls: false };
+            let peer = Peer { address, tls: false, far_end };
             Box::pin(serve_http2(context, socket, peer)).await
         }
         (TLS_HANDSHAKE, None) => Err("the peer speaks TLS, which is not set up".into()),

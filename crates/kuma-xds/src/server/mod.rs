@@ -8,6 +8,7 @@
 mod ads;
 mod body;
 mod connection;
+mod far_end;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -26,6 +27,8 @@ use tokio_util::task::TaskTracker;
 use crate::grpc::{BoxBody, Status};
 use crate::session::{Event, Session, StreamState, Variant};
 use crate::wire::Node;
+
+pub use far_end::FarEnd;
 
 /// The path of the state-of-the-world variant.
 pub const STREAM_PATH: &str = "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources";
@@ -84,6 +87,8 @@ pub struct Peer {
     pub address: SocketAddr,
     /// Whether the connection is encrypted.
     pub tls: bool,
+    /// The other end of it.
+    pub far_end: FarEnd,
 }
 
 /// Decides who may open a stream, and what that stream is sent. The application's side of the server.

@@ -15,7 +15,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use kuma_xds::grpc::{self, Code, FrameDecoder, Status, frame};
-use kuma_xds::server::{Authority, DELTA_PATH, Peer, Routes, STREAM_PATH, Server, StreamHandler};
+use kuma_xds::server::{Authority, DELTA_PATH, FarEnd, Peer, Routes, STREAM_PATH, Server, StreamHandler};
 use kuma_xds::{DeltaDiscoveryRequest, DiscoveryRequest, Event, Node, ResourceType, Snapshot, StreamState, Variant};
 use prost::Message;
 use rustls::pki_types::{PrivateKeyDer, ServerName};
@@ -81,6 +81,7 @@ struct Door {
 
 struct Visitor {
     node: String,
+    far_end: FarEnd,
     log: mpsc::UnboundedSender<String>,
 }
 
@@ -106,7 +107,7 @@ impl Authority for Door {
         }
         let token = headers.contains_key("authorization");
         let _ = self.log.send(format!("open {} {variant:?} tls={} token={token}", node.id, peer.tls));
-        let visitor = Visitor { node: node.id.clone(), log: self.log.clone() };
+        let visitor = Visitor { node: node.id.clone(), far_end: peer.far_end.clone(), log: self.log.clone() };
         Ok((visitor, self.states.clone()))
     }
 }
@@ -122,7 +123,8 @@ impl StreamHandler for Visitor {
 
 impl Drop for Visitor {
     fn drop(&mut self) {
-        let _ = self.log.send(format!("closed {}", self.node));
+        let by = if self.far_end.has_closed() { " with its connection" } else { "" };
+        let _ = self.log.send(format!("closed {}{by}", self.node));
     }
 }
 
@@ -424,14 +426,17 @@ async fn the_application_ends_a_stream() {
 }
 
 #[tokio::test]
-async fn a_client_that_vanishes_is_noticed() {
+async fn a_client_that_vanishes_is_noticed_and_so_is_how() {
     let mut world = World::start().await;
-    let mut connection = world.connect().await;
+    let socket = TcpStream::connect(world.address).await.expect("connects").into_std().expect("a socket");
+    let other = socket.try_clone().expect("a second handle");
+    let mut connection = Connection::over(TcpStream::from_std(socket).expect("a socket")).await;
     let call = connection.call(DELTA_PATH, None).await;
     call.send(&first_request("default.web-1")).await;
     world.log().await;
-    drop((call, connection));
-    assert_eq!(world.log().await, "closed default.web-1");
+    // As the system does for a process that ends.
+    other.shutdown(std::net::Shutdown::Both).expect("it is open");
+    assert_eq!(world.log().await, "closed default.web-1 with its connection");
 }
 
 #[tokio::test]
