@@ -13,6 +13,7 @@ use kuma_xds::server::{Authority, Peer, StreamHandler};
 use kuma_xds::{Event, Node, ResourceType, StreamState, Variant};
 use tokio::sync::watch;
 
+use crate::departures::{Attendance, Departures};
 use crate::engine::{Engine, OpenStream, StreamId};
 use crate::insights::{Insights, SubscriptionHandle};
 use crate::metrics::{Discovery, Metrics, StreamMetrics};
@@ -23,6 +24,8 @@ pub struct Ads {
     pub engine: Arc<Engine>,
     /// Where answers are noted.
     pub insights: Arc<Insights>,
+    /// Where it is noted who is there.
+    pub departures: Arc<Departures>,
     /// Who proves to be whom.
     pub tokens: Arc<TokenVerifier>,
     /// Where it is counted.
@@ -127,8 +130,9 @@ impl Authority for Ads {
         tracing::info!(%mesh, dataplane = %proxy, peer = %peer.address, "proxy connected");
         let engine = self.engine.clone();
         let metrics = self.metrics.stream(Discovery::Xds);
-        let start = Start::Configuring;
-        Ok((AdsStream { id, mesh, proxy, opening: Some(stream), engine, start, subscription, metrics }, receiver))
+        let attendance = self.departures.envoy(&(mesh.clone(), proxy.clone()), peer, claims.is_some());
+        let (opening, start) = (Some(stream), Start::Configuring);
+        Ok((AdsStream { id, mesh, proxy, opening, engine, start, subscription, metrics, attendance }, receiver))
     }
 }
 
@@ -143,6 +147,7 @@ pub struct AdsStream {
     start: Start,
     subscription: SubscriptionHandle,
     metrics: StreamMetrics,
+    attendance: Attendance,
 }
 
 /// How far a proxy is from taking connections. One that has left is dialled again when it does, and not before.
@@ -155,21 +160,24 @@ enum Start {
 }
 
 impl Start {
-    /// Whether this is the event with which the proxy has all that it needs.
-    fn ends_with(&mut self, event: &Event) -> bool {
-        match (&self, event) {
+    /// Whether this is the event from which on the proxy takes connections: because it has just been given all that it
+    /// needs (`Some(true)`), or because it comes back with listeners that it has had before (`Some(false)`).
+    fn ends_with(&mut self, event: &Event) -> Option<bool> {
+        let fresh = match (&self, event) {
             (
                 Start::Configuring,
                 Event::Acked { resource_type: ResourceType::Listener }
                 | Event::Nacked { resource_type: ResourceType::Listener, .. },
-            ) => *self = Start::Listeners,
-            (Start::Listeners, Event::Settled { .. }) => {
-                *self = Start::Done;
-                return true;
+            ) => {
+                *self = Start::Listeners;
+                return None;
             }
-            _ => {}
-        }
-        false
+            (Start::Configuring, Event::Reported { resource_type: ResourceType::Listener, .. }) => false,
+            (Start::Listeners, Event::Settled { .. }) => true,
+            _ => return None,
+        };
+        *self = Start::Done;
+        Some(fresh)
     }
 }
 
@@ -180,8 +188,8 @@ impl StreamHandler for AdsStream {
             self.engine.open(&self.mesh, stream);
         }
         self.metrics.on_event(&event);
-        if self.start.ends_with(&event) {
-            self.engine.set_departed(&self.mesh, self.proxy.clone(), false);
+        if let Some(fresh) = self.start.ends_with(&event) {
+            self.attendance.configured(fresh);
         }
         match event {
             Event::Reported { resource_type, versions } => {

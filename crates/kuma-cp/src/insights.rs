@@ -8,20 +8,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use kuma_model::{Counters, Dataplane, DataplaneInsight, Document, Key, Rejection, Resource as _, Subscription};
+use kuma_model::{
+    Counters, Dataplane, DataplaneInsight, Departure, Document, Key, Rejection, Resource as _, Subscription,
+};
 use kuma_store::Store;
 use kuma_xds::ResourceType;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::overview::LiveInsights;
+use crate::presence::Proxy;
 
 /// How many past subscriptions are kept for a Dataplane; the counters of older ones are added to the oldest that is kept,
 /// so that totals never shrink.
 const HISTORY: usize = 10;
-
-/// Mesh and name of a Dataplane.
-type Proxy = (Arc<str>, Arc<str>);
 
 /// All insights that this process has a part in.
 pub struct Insights {
@@ -54,6 +54,8 @@ impl Insights {
                     subscription.disconnect_time = Some(now.into());
                 }
             }
+            // Whoever left in an earlier life is an endpoint in this one, until it is known better.
+            insight.departure = None;
             self.books().insights.insert((key.mesh, key.name), insight);
         }
     }
@@ -139,6 +141,16 @@ impl Insights {
         }
     }
 
+    /// A proxy has left, for this reason, or it is back.
+    pub fn departed(&self, proxy: &Proxy, why: Option<String>, now: Timestamp) {
+        let mut books = self.books();
+        let insight = books.insights.entry(proxy.clone()).or_default();
+        insight.departure = why.map(|reason| Departure { time: Some(now.into()), reason });
+        if books.dirty.insert(proxy.clone()) {
+            self.dirty.notify_one();
+        }
+    }
+
     /// Changes a subscription, if it is not forgotten.
     fn edit_subscription(&self, proxy: &Proxy, id: &str, change: impl FnOnce(&mut Subscription)) {
         let books = &mut *self.books();
@@ -169,6 +181,7 @@ impl LiveInsights for Insights {
         if let Some(insight) = books.insights.get_mut(&proxy) {
             // Streams that are open go on, and are shown again should the Dataplane come back under them.
             insight.subscriptions.retain(|subscription| subscription.disconnect_time.is_none());
+            insight.departure = None;
             if insight.subscriptions.is_empty() {
                 books.insights.remove(&proxy);
             }

@@ -1,10 +1,9 @@
 //! kuma-dp's own stream: it says that its proxy runs, drains, or has exited.
 //!
-//! A word of a proxy that leaves takes its endpoints away from its clients at once. Silence, or a stream that ends, says
-//! nothing: no fault removes an endpoint.
+//! A word of a proxy that leaves takes its endpoints away from its clients at once. What a stream that ends says is up to
+//! `presence.rs`.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use http::header::CONTENT_TYPE;
@@ -17,12 +16,17 @@ use kuma_xds::server::Peer;
 use prost::Message as _;
 
 use crate::ads::{Ads, check_claims};
+use crate::departures::Attendance;
+use crate::presence::Proxy;
 
 /// The method on which kuma-dp reports.
 pub const METHOD: &str = "/kuma.dataplane.v1alpha1.DataplaneLifecycle/Report";
 
 /// Largest report, in bytes.
 const MAX_REPORT: usize = 16 * 1024;
+
+/// Characters of the detail of a report that are kept.
+const MAX_DETAIL: usize = 200;
 
 /// What kuma-dp says of its proxy.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -58,19 +62,15 @@ pub enum State {
     EnvoyExited = 3,
 }
 
-/// Takes reports, and knows which kuma-dps run for each Dataplane.
-///
-/// There may be two for a while, by mistake or at a change of shifts. The one that leaves must not take the endpoints of the
-/// one that stays: only the word of the last one counts.
+/// Takes reports.
 pub struct Lifecycle {
     ads: Arc<Ads>,
-    running: Mutex<HashMap<(String, String), BTreeMap<String, usize>>>,
 }
 
 impl Lifecycle {
     /// Nobody has reported yet.
     pub fn new(ads: Arc<Ads>) -> Arc<Lifecycle> {
-        Arc::new(Lifecycle { ads, running: Mutex::default() })
+        Arc::new(Lifecycle { ads })
     }
 
     /// Answers one stream of reports: at once, so that kuma-dp knows that it is heard, and with an outcome at its end.
@@ -93,9 +93,8 @@ impl Lifecycle {
 
     async fn listen(&self, peer: &Peer, claims: Option<&Claims>, mut body: Incoming) -> Result<(), Status> {
         let mut decoder = FrameDecoder::new(MAX_REPORT);
-        let mut attending: Option<Attending<'_>> = None;
+        let mut attending: Option<Attendance> = None;
         while let Some(frame) = body.frame().await {
-            // The connection is gone; that says nothing about the proxy.
             let Ok(frame) = frame else { return Ok(()) };
             if let Ok(data) = frame.into_data() {
                 decoder.push(data);
@@ -109,75 +108,38 @@ impl Lifecycle {
                     State::Unknown => {}
                     // That kuma-dp runs does not say that its Envoy listens yet; Envoy's own stream does.
                     State::Running => {
-                        attending.get_or_insert_with(|| self.attend(&report));
+                        attending.get_or_insert_with(|| {
+                            let departures = &self.ads.departures;
+                            departures.kuma_dp(&proxy(&report), &report.instance, peer, claims.is_some())
+                        });
                     }
-                    State::Draining | State::EnvoyExited => self.ends(&report, peer, claims).await,
+                    State::Draining => self.ends(&report, "it drains", peer, claims).await,
+                    State::EnvoyExited => self.ends(&report, "its Envoy has ended", peer, claims).await,
                 }
             }
         }
         Ok(())
     }
 
-    /// Notes that a kuma-dp runs, for as long as the value lives.
-    fn attend(&self, report: &Report) -> Attending<'_> {
-        let dataplane = (report.mesh.clone(), report.name.clone());
-        let mut running = self.running();
-        let instances = running.entry(dataplane.clone()).or_default();
-        *instances.entry(report.instance.clone()).or_default() += 1;
-        if instances.len() > 1 {
-            tracing::warn!(mesh = %report.mesh, dataplane = %report.name,
-                "{} kuma-dps run for the dataplane; each needs a Dataplane of its own", instances.len());
-        }
-        Attending { lifecycle: self, dataplane, instance: report.instance.clone() }
-    }
-
     /// A kuma-dp says that its Envoy ends: its clients are not to dial it any more.
-    async fn ends(&self, report: &Report, peer: &Peer, claims: Option<&Claims>) {
-        let proxy: Arc<str> = Arc::from(report.name.as_str());
-        let engine = &self.ads.engine;
-        if !self.is_last(report) {
-            tracing::warn!(mesh = %report.mesh, dataplane = %report.name,
-                "a kuma-dp of the dataplane ends while another one runs: the endpoints stay");
-        } else if claims.is_some() || engine.believes(&report.mesh, proxy.clone(), peer.address.ip()).await {
-            engine.set_departed(&report.mesh, proxy, true);
-        } else {
+    async fn ends(&self, report: &Report, what: &str, peer: &Peer, claims: Option<&Claims>) {
+        let dataplane = proxy(report);
+        let believed =
+            claims.is_some() || self.ads.engine.believes(&report.mesh, dataplane.1.clone(), peer.address.ip()).await;
+        // For people, in one line that fits where they look.
+        let detail: String = report.detail.chars().filter(|c| !c.is_control()).take(MAX_DETAIL).collect();
+        let why = if detail.is_empty() { what.to_owned() } else { format!("{what}: {detail}") };
+        if !believed {
             // Without a token it may be anybody; a proxy that is not connected has nothing to take away.
             tracing::warn!(mesh = %report.mesh, dataplane = %report.name, peer = %peer.address,
                 "an end was reported without a token and not from where the proxy is: passed over");
+        } else if !self.ads.departures.leaves(&dataplane, &report.instance, why) {
+            tracing::warn!(mesh = %report.mesh, dataplane = %report.name,
+                "a kuma-dp of the dataplane ends while another one runs: the endpoints stay");
         }
-    }
-
-    /// Whether no other kuma-dp runs for the Dataplane.
-    fn is_last(&self, report: &Report) -> bool {
-        let dataplane = (report.mesh.clone(), report.name.clone());
-        self.running().get(&dataplane).is_none_or(|instances| instances.keys().all(|other| *other == report.instance))
-    }
-
-    fn running(&self) -> MutexGuard<'_, HashMap<(String, String), BTreeMap<String, usize>>> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A stream on which a kuma-dp has said that it runs.
-struct Attending<'a> {
-    lifecycle: &'a Lifecycle,
-    dataplane: (String, String),
-    instance: String,
-}
-
-impl Drop for Attending<'_> {
-    fn drop(&mut self) {
-        let mut running = self.lifecycle.running();
-        let Some(instances) = running.get_mut(&self.dataplane) else { return };
-        // One kuma-dp may have two streams for a moment: it is back before we see that the old one is gone.
-        if let Some(streams) = instances.get_mut(&self.instance) {
-            *streams -= 1;
-            if *streams == 0 {
-                instances.remove(&self.instance);
-            }
-        }
-        if instances.is_empty() {
-            running.remove(&self.dataplane);
-        }
-    }
+fn proxy(report: &Report) -> Proxy {
+    (Arc::from(report.mesh.as_str()), Arc::from(report.name.as_str()))
 }

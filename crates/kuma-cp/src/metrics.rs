@@ -37,6 +37,8 @@ const SERVERS: [&str; 5] = ["api", "admin", "public admin", "bootstrap", "diagno
 const CODES: [&str; 4] = ["2xx", "3xx", "4xx", "5xx"];
 /// Values of the label `operation`.
 const OPERATIONS: [&str; 5] = ["commit", "get", "list", "read_all", "put_insights"];
+/// Values of the label `why` of proxies that have left: their kuma-dp said so, or they vanished.
+const WHY: [&str; 2] = ["reported", "vanished"];
 /// Values of the label `certificate`.
 const CERTIFICATES: [&str; 3] = ["xds_server", "xds_ca", "admin_server"];
 
@@ -77,6 +79,9 @@ pub struct Metrics {
     store: [Histogram; OPERATIONS.len()],
     store_errors: AtomicU64,
     certificates: [AtomicU64; CERTIFICATES.len()],
+    gone: [AtomicU64; WHY.len()],
+    left: [AtomicU64; WHY.len()],
+    kept: AtomicU64,
     audits: AtomicU64,
     audit_mismatches: AtomicU64,
 }
@@ -177,6 +182,22 @@ impl Metrics {
         }
     }
 
+    /// Counts a proxy that has left: because it `vanished`, or as its kuma-dp said.
+    pub fn left(&self, vanished: bool) {
+        self.left[usize::from(vanished)].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Notes how many proxies are gone, as their kuma-dp said and because they vanished.
+    pub fn gone(&self, (reported, vanished): (usize, usize)) {
+        self.gone[0].store(reported as u64, Ordering::Relaxed);
+        self.gone[1].store(vanished as u64, Ordering::Relaxed);
+    }
+
+    /// Counts proxies that keep their endpoints because many vanished together.
+    pub fn kept(&self, proxies: usize) {
+        self.kept.fetch_add(proxies as u64, Ordering::Relaxed);
+    }
+
     /// Notes an audit that found so many proxies with other configuration than the whole path gives.
     pub fn audited(&self, mismatches: usize) {
         self.audits.fetch_add(1, Ordering::Relaxed);
@@ -214,6 +235,16 @@ impl Metrics {
                     writeln!(out, "kuma_cp_xds_streams{{service=\"{service}\"}} {}", streams.load(Ordering::Relaxed));
             }
         });
+        for (name, kind, help, counters) in [
+            ("kuma_cp_proxies_gone", "gauge", "Proxies that have left and are not back.", &self.gone),
+            ("kuma_cp_proxies_left_total", "counter", "Proxies that left: their clients do not dial them.", &self.left),
+        ] {
+            family(name, kind, help, &|out| {
+                for (why, count) in WHY.iter().zip(counters) {
+                    let _ = writeln!(out, "{name}{{why=\"{why}\"}} {}", load(count));
+                }
+            });
+        }
         for (name, help, counters) in [
             ("kuma_cp_xds_pushes_total", "Responses that were sent to proxies.", &self.sent),
             ("kuma_cp_xds_acks_total", "Responses that proxies accepted.", &self.acked),
@@ -250,6 +281,7 @@ impl Metrics {
         let errors = "Calls of the store that failed, conflicts of writers included.";
         for (name, help, counter) in [
             ("kuma_cp_store_errors_total", errors, &self.store_errors),
+            ("kuma_cp_proxies_kept_total", "Proxies that vanished with many others and stay endpoints.", &self.kept),
             ("kuma_cp_audits_total", "Comparisons of all proxies with the slow whole answer.", &self.audits),
             (
                 "kuma_cp_audit_mismatches_total",

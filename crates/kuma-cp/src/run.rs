@@ -19,6 +19,7 @@ use crate::ads::Ads;
 use crate::api::Api;
 use crate::bootstrap::{BootstrapContext, BootstrapServer};
 use crate::config::{Config, Environment, PublicAdmin, StoreType};
+use crate::departures::Departures;
 use crate::diagnostics::Readiness;
 use crate::engine::{Engine, Settings};
 use crate::http::client_certs::MutualTls;
@@ -128,7 +129,8 @@ pub async fn start_on(store: Arc<dyn Store>, mut config: Config, home: Option<&P
         Some(folder) if !store.durable() => Arc::new(KeptRoots(folder)),
         _ => Arc::new(FreshRoots),
     };
-    let api = Api::new(store.clone(), insights.clone(), authority, &config).map_err(anyhow::Error::msg)?;
+    let departures = Departures::new(engine.clone(), insights.clone(), metrics.clone());
+    let api = Api::new(store.clone(), departures.clone(), authority, &config).map_err(anyhow::Error::msg)?;
     let touched = engine.clone();
     let api = api.on_mesh_rewritten(move |mesh| touched.touch_mesh(mesh));
     let mesh = config.defaults.mesh_document().map_err(anyhow::Error::msg)?;
@@ -143,7 +145,13 @@ pub async fn start_on(store: Arc<dyn Store>, mut config: Config, home: Option<&P
     let revision = engine.load(store.as_ref()).await?;
 
     let tokens = Arc::new(TokenVerifier::new([signing_key.verifying_key()]));
-    let ads = Arc::new(Ads { engine: engine.clone(), insights: insights.clone(), tokens, metrics: metrics.clone() });
+    let ads = Arc::new(Ads {
+        engine: engine.clone(),
+        insights: insights.clone(),
+        departures: departures.clone(),
+        tokens,
+        metrics: metrics.clone(),
+    });
     let (tls, pinned_ca, renewal) = xds_tls(&config, xds_ca, &metrics)?;
     let flush_interval = config.xds_server.dataplane_status_flush_interval.get();
     let params = &config.bootstrap_server.params;
@@ -170,6 +178,7 @@ pub async fn start_on(store: Arc<dyn Store>, mut config: Config, home: Option<&P
     let engine_to_audit = engine.clone();
     running.spawn("the mesh engine", engine.follow(store.clone(), revision));
     running.spawn("the writer of insights", insights.flush(store, flush_interval, cancel.clone()));
+    running.spawn("the watch for proxies that vanish", departures.run(cancel.clone()));
     running.spawn("the audit", audit(engine_to_audit, metrics.clone(), cancel.clone()));
     running.spawn("the renewal of the xDS certificate", renewal.run(cancel.clone()));
     let routes = xds_routes(&ads);

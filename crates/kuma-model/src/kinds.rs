@@ -19,7 +19,7 @@ mod traffic_route;
 pub use dataplane::{
     Dataplane, Gateway, Inbound, InboundInterface, Networking, Outbound, OutboundInterface, TransparentProxying,
 };
-pub use dataplane_insight::{Counters, DataplaneInsight, Rejection, Subscription, SubscriptionStatus};
+pub use dataplane_insight::{Counters, DataplaneInsight, Departure, Rejection, Subscription, SubscriptionStatus};
 pub use health_check::{ActiveChecks, HealthCheck, HealthCheckConf, PassiveChecks};
 pub use mesh::{
     Ca, DEFAULT_METRICS_PATH, DEFAULT_METRICS_PORT, LogSink, Logging, LoggingBackend, Mesh, Mtls, Tracing,

@@ -9,8 +9,10 @@ use http::Method;
 use kuma_ca::{Leaf, TokenVerifier};
 use kuma_cp::access::{Port, Proof, RULES, Rule};
 use kuma_cp::ads::Ads;
+use kuma_cp::departures::Departures;
 use kuma_cp::engine::{Engine, Settings};
 use kuma_cp::insights::Insights;
+use kuma_cp::metrics::Metrics;
 use kuma_cp::{admin, api, bootstrap, diagnostics, lifecycle, run};
 use kuma_model::{KINDS, Scope};
 use kuma_xds::ResourceType;
@@ -217,12 +219,10 @@ async fn every_route_asks_for_its_proof() {
 fn every_route_is_in_the_table_and_nothing_else_is() {
     let cancel = CancellationToken::new();
     let settings = Settings { durable: false, leaf_validity: Duration::from_secs(3600) };
-    let ads = Arc::new(Ads {
-        engine: Engine::new(settings, cancel),
-        insights: Arc::new(Insights::new("test".to_owned())),
-        tokens: Arc::new(TokenVerifier::new([])),
-        metrics: Arc::default(),
-    });
+    let (engine, metrics) = (Engine::new(settings, cancel), Arc::<Metrics>::default());
+    let insights = Arc::new(Insights::new("test".to_owned()));
+    let departures = Departures::new(engine.clone(), insights.clone(), metrics.clone());
+    let ads = Arc::new(Ads { engine, insights, departures, tokens: Arc::new(TokenVerifier::new([])), metrics });
     let routes = run::xds_routes(&ads);
     let xds = [Service::ADS.stream, Service::ADS.delta].into_iter().chain(routes.paths());
     let served = [

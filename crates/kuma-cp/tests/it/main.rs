@@ -20,6 +20,7 @@ mod grpc;
 mod locality;
 mod metrics;
 mod overviews;
+mod presence;
 mod public_admin;
 mod running;
 mod sds;

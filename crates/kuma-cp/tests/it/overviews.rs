@@ -63,7 +63,7 @@ async fn what_is_known_now_wins_over_what_is_stored() {
     assert_eq!(id("/meshes/demo/dataplanes+insights", "/items/1/dataplaneInsight/subscriptions/0/id").await, stored);
 
     let subscription = Subscription { id: "live".into(), ..Subscription::default() };
-    let insight = DataplaneInsight { subscriptions: vec![subscription] };
+    let insight = DataplaneInsight { subscriptions: vec![subscription], departure: None };
     api.live.0.lock().expect("no panic").insert(("demo".into(), "web-1".into()), insight);
     let live = Some(Value::from("live"));
     assert_eq!(id("/meshes/demo/dataplanes+insights/web-1", "/dataplaneInsight/subscriptions/0/id").await, live);

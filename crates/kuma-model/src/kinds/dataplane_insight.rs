@@ -13,6 +13,20 @@ use crate::violations::Violations;
 pub struct DataplaneInsight {
     /// Its streams, oldest first.
     pub subscriptions: Vec<Subscription>,
+    /// That it has left, so that its clients do not dial it; until it is back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub departure: Option<Departure>,
+}
+
+/// How a proxy left.
+#[derive(Clone, Default, PartialEq, Eq, Debug, Serialize)]
+pub struct Departure {
+    /// When it was known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time: Option<Timestamp>,
+    /// How it was known, for people.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub reason: String,
 }
 
 /// One stream of a proxy.
@@ -148,10 +162,19 @@ impl Resource for DataplaneInsight {
     const SERVER_MADE: bool = true;
 
     fn decode(fields: &mut Fields<'_>) -> DataplaneInsight {
-        DataplaneInsight { subscriptions: fields.get("subscriptions") }
+        DataplaneInsight { subscriptions: fields.get("subscriptions"), departure: fields.opt("departure") }
     }
 
     fn validate(&self, _: &mut Violations) {}
+}
+
+impl Decode for Departure {
+    fn decode(value: &Value, path: &str, violations: &mut Violations) -> Option<Departure> {
+        decode::object(value, path, violations, |fields| Departure {
+            time: fields.opt("time"),
+            reason: fields.get("reason"),
+        })
+    }
 }
 
 impl Decode for Subscription {
