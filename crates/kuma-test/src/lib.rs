@@ -11,6 +11,7 @@ pub mod machine;
 pub mod ports;
 pub mod process;
 pub mod wait;
+pub mod wire;
 
 pub use control_plane::ControlPlane;
 pub use dataplane::Dataplane;

@@ -8,16 +8,20 @@ use tokio::task::JoinHandle;
 
 use crate::apps::Client;
 
-/// How many requests are under way at a time.
-const PARALLEL: usize = 2;
+/// What [`Load::start`] sends in a second: enough to see a fault of a few milliseconds.
+const USUAL: u32 = 300;
 
-/// Pause between two requests of one sender: connections in `TIME_WAIT` would use up the ports of the machine.
-const PAUSE: Duration = Duration::from_millis(2);
+/// How many senders share the work. Each has one request under way at a time, so this bounds how long one may take before
+/// the rate falls: at 1,000 a second, 48 ms.
+const SENDERS: u32 = 48;
 
-/// Sends requests to a [`Greeter`](crate::apps::Greeter) through a loopback port until it is ended. Each is a connection of
-/// its own, which is greeted and echoed to.
+/// Sends requests to a [`Greeter`](crate::apps::Greeter) through a loopback port until it is ended.
+///
+/// A request is a connection of its own, which is greeted and echoed to, or an echo over a connection that is kept. They are
+/// sent at a steady rate; where the machine is too slow for it they follow each other without a pause.
 pub struct Load {
     state: Arc<State>,
+    begun: Instant,
     senders: Vec<JoinHandle<()>>,
 }
 
@@ -29,16 +33,39 @@ struct State {
 }
 
 impl Load {
-    /// Starts to send.
+    /// Sends some hundred requests a second, each a connection of its own.
     pub fn start(port: u16) -> Load {
-        let state = Arc::new(State::default());
-        let senders = (0..PARALLEL).map(|_| tokio::spawn(send(state.clone(), port))).collect();
-        Load { state, senders }
+        Load::start_with(port, USUAL, 0)
+    }
+
+    /// Opens so many connections a second, and sends so many requests a second over others that it keeps.
+    pub fn start_with(port: u16, opened: u32, kept: u32) -> Load {
+        let (state, begun) = (Arc::new(State::default()), Instant::now());
+        let mut senders = Vec::new();
+        for number in 0..SENDERS {
+            let pace = |rate: u32| Pace {
+                period: Duration::from_secs(1) * SENDERS / rate,
+                // Not all at once.
+                next: begun + Duration::from_secs(1) * number / rate,
+            };
+            if opened > 0 {
+                senders.push(tokio::spawn(send_opened(state.clone(), port, pace(opened))));
+            }
+            if kept > 0 {
+                senders.push(tokio::spawn(send_kept(state.clone(), port, pace(kept))));
+            }
+        }
+        Load { state, begun, senders }
     }
 
     /// How many requests have been answered so far.
     pub fn done(&self) -> usize {
         self.state.done.load(Ordering::Relaxed)
+    }
+
+    /// How many requests have been answered in a second, so far.
+    pub fn rate(&self) -> f64 {
+        self.done() as f64 / self.begun.elapsed().as_secs_f64()
     }
 
     /// Ends it, and returns how many requests were answered.
@@ -58,20 +85,66 @@ impl Load {
     }
 }
 
-async fn send(state: Arc<State>, port: u16) {
-    let begun = Instant::now();
-    while !state.ended.load(Ordering::Relaxed) {
-        let outcome = match Client::connect_to(([127, 0, 0, 1], port).into()).await {
-            Ok(mut client) => client.echoes().await.then_some(()).ok_or_else(|| "greeted, but no echo".to_owned()),
-            Err(reason) => Err(reason),
-        };
+/// When one sender is to send.
+struct Pace {
+    period: Duration,
+    next: Instant,
+}
+
+impl Pace {
+    async fn wait(&mut self) {
+        // Time that was lost is not made up for: that would be a burst.
+        let due = self.next.max(Instant::now());
+        tokio::time::sleep_until(due.into()).await;
+        self.next = due + self.period;
+    }
+}
+
+impl State {
+    fn note(&self, begun: Instant, outcome: Result<(), String>) {
         match outcome {
-            Ok(()) => drop(state.done.fetch_add(1, Ordering::Relaxed)),
+            Ok(()) => drop(self.done.fetch_add(1, Ordering::Relaxed)),
             Err(reason) => {
-                let mut failures = state.failures.lock().unwrap_or_else(PoisonError::into_inner);
-                failures.push(format!("after {:?}: {reason}", begun.elapsed()));
+                let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+                failures.push(format!("{reason}, {:?} after it began", begun.elapsed()));
             }
         }
-        tokio::time::sleep(PAUSE).await;
     }
+}
+
+async fn send_opened(state: Arc<State>, port: u16, mut pace: Pace) {
+    while !state.ended.load(Ordering::Relaxed) {
+        pace.wait().await;
+        let begun = Instant::now();
+        let outcome = match connect(port).await {
+            Ok(mut client) => echo(&mut client).await,
+            Err(reason) => Err(reason),
+        };
+        state.note(begun, outcome);
+    }
+}
+
+async fn send_kept(state: Arc<State>, port: u16, mut pace: Pace) {
+    let mut client = None;
+    while !state.ended.load(Ordering::Relaxed) {
+        pace.wait().await;
+        let begun = Instant::now();
+        let outcome = match &mut client {
+            Some(client) => echo(client).await,
+            // That is a request too: it is greeted.
+            None => connect(port).await.map(|connected| client = Some(connected)),
+        };
+        if outcome.is_err() {
+            client = None;
+        }
+        state.note(begun, outcome);
+    }
+}
+
+async fn connect(port: u16) -> Result<Client, String> {
+    Client::connect_to(([127, 0, 0, 1], port).into()).await
+}
+
+async fn echo(client: &mut Client) -> Result<(), String> {
+    client.echoes().await.then_some(()).ok_or_else(|| "greeted, but no echo".to_owned())
 }

@@ -10,63 +10,40 @@ use kuma_test::ports::free_port;
 use kuma_test::{ControlPlane, Dataplane, Load, eventually, program};
 use rustix::process::Signal;
 
+use crate::fleet::Fleet;
 use crate::scene::Scene;
 
 /// What an end may take at most, whatever runs beside it. An ordered end takes a fraction of it.
 const END: Duration = Duration::from_secs(30);
 
-/// `redis` with a second instance behind a proxy of its own.
-struct Pair {
-    scene: Scene,
-    second: Greeter,
-    second_inbound: u16,
-    second_proxy: Dataplane,
-}
-
-impl Pair {
-    async fn start() -> Pair {
-        let scene = Scene::start().await;
-        let second = Greeter::start().await;
-        let second_inbound = free_port();
-        scene.cp.apply(&dataplane("default", "redis-2", "redis", (second_inbound, second.port), &[])).await;
-        let second_proxy = Dataplane::start(&scene.cp, "default", "redis-2");
-        second_proxy.live().await;
-        let pair = Pair { scene, second, second_inbound, second_proxy };
-        pair.instances(2).await;
-        pair
-    }
-
-    /// Waits until web knows so many instances of redis.
-    async fn instances(&self, number: u64) {
-        eventually(&format!("web knows {number} instances of redis"), async || {
-            (self.scene.web_proxy.stat("cluster.redis.membership_total").await == number).then_some(())
-        })
-        .await;
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
-async fn a_proxy_that_is_stopped_under_load_costs_no_request() {
-    let mut pair = Pair::start().await;
-    let load = Load::start(pair.scene.outbound);
-    eventually("the second instance has its share", async || (pair.second.accepted() > 10).then_some(())).await;
+async fn one_of_three_that_is_stopped_under_load_costs_no_request() {
+    let mut fleet = Fleet::start(3).await;
+    let load = Load::start_with(fleet.scene.outbound, 500, 0);
+    let second = &mut fleet.others[0];
+    eventually("the second instance has its share", async || (second.app.accepted() > 50).then_some(())).await;
 
-    pair.second_proxy.process().signal(Signal::TERM);
+    second.proxy.process().signal(Signal::TERM);
     // Its clients hear of it from the control plane, not by failing.
-    pair.instances(1).await;
-    let status = pair.second_proxy.process().wait(END);
-    assert!(status.success(), "{status}: {}", pair.second_proxy.process().output());
-    let (rest, done) = (pair.second.accepted(), load.done());
-    eventually("the load goes on", async || (load.done() > done + 50).then_some(())).await;
-    assert_eq!(pair.second.accepted(), rest, "the second instance is still dialled");
+    fleet.instances(2).await;
+    assert_eq!(fleet.departure("redis-2").await.as_deref(), Some("it drains: kuma-dp was asked to end"));
+    let second = &mut fleet.others[0];
+    let status = second.proxy.process().wait(END);
+    assert!(status.success(), "{status}: {}", second.proxy.process().output());
+    let (rest, done) = (second.app.accepted(), load.done());
+    eventually("the load goes on", async || (load.done() > done + 500).then_some(())).await;
+    assert_eq!(second.app.accepted(), rest, "the second instance is still dialled");
 
     // It comes back as it went.
-    let again = Dataplane::start(&pair.scene.cp, "default", "redis-2");
-    again.live().await;
-    pair.instances(2).await;
-    eventually("the second instance has its share again", async || (pair.second.accepted() > rest).then_some(())).await;
-    load.end().await;
-    let log = pair.scene.cp.process().output();
+    second.restart(&fleet.scene);
+    second.proxy.live().await;
+    fleet.instances(3).await;
+    let second = &fleet.others[0];
+    eventually("the second instance has its share again", async || (second.app.accepted() > rest).then_some(())).await;
+    assert_eq!(fleet.departure("redis-2").await, None);
+    let rate = load.rate();
+    println!("{} requests at {rate:.0} a second, none lost", load.end().await);
+    let log = fleet.scene.cp.process().output();
     let draining = log.find("dataplane=redis-2 state=Draining").expect("the drain was reported");
     let gone = log.find("proxy disconnected mesh=default dataplane=redis-2").expect("it disconnected");
     assert!(draining < gone, "it left before it said so: {log}");
@@ -74,30 +51,33 @@ async fn a_proxy_that_is_stopped_under_load_costs_no_request() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stopped_proxy_gives_its_connections_time() {
-    let mut pair = Pair::start().await;
-    let address = ([127, 0, 0, 1], pair.second_inbound).into();
+    let mut fleet = Fleet::start(2).await;
+    let address = ([127, 0, 0, 1], fleet.others[0].inbound).into();
     let mut connection = Client::connect_to(address).await.expect("the second instance answers");
-    pair.second_proxy.process().signal(Signal::TERM);
-    pair.instances(1).await;
+    fleet.others[0].proxy.process().signal(Signal::TERM);
+    fleet.instances(1).await;
     // The drain time of these proxies is 2 s.
     assert!(connection.echoes().await, "an open connection was cut when its proxy was told to stop");
     drop(connection);
-    let status = pair.second_proxy.process().wait(END);
+    let status = fleet.others[0].proxy.process().wait(END);
     assert!(status.success(), "{status}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn kuma_dp_ends_with_its_envoy_and_reports_it() {
-    let mut pair = Pair::start().await;
-    kill(pair.second_proxy.envoy().await);
-    let status = pair.second_proxy.process().wait(END);
+    let mut fleet = Fleet::start(2).await;
+    let proxy = &mut fleet.others[0].proxy;
+    kill(proxy.envoy().await);
+    let status = proxy.process().wait(END);
     assert!(status.code().is_some_and(|code| code != 0), "{status}: whoever supervises it has to start it again");
-    pair.second_proxy.process().prints("Envoy has ended: it was killed by signal 9").await;
+    proxy.process().prints("Envoy has ended: it was killed by signal 9").await;
     // Nobody dials the port that nothing listens on.
-    pair.instances(1).await;
-    pair.scene.cp.process().prints("dataplane=redis-2 state=EnvoyExited").await;
+    fleet.instances(1).await;
+    let why = fleet.departure("redis-2").await;
+    assert_eq!(why.as_deref(), Some("its Envoy has ended: it was killed by signal 9"));
+    fleet.scene.cp.process().prints("dataplane=redis-2 state=EnvoyExited").await;
     for _ in 0..20 {
-        assert!(Client::connect(pair.scene.outbound).await.is_some());
+        assert!(Client::connect(fleet.scene.outbound).await.is_some());
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod access_logs;
 mod bad_input;
+mod fleet;
 mod health_checks;
 mod hitless;
 mod hostile;
@@ -20,5 +21,6 @@ mod templates;
 mod transparent;
 mod transparent_rules;
 mod two_dps;
+mod vanish;
 mod walk;
 mod xds_rules;

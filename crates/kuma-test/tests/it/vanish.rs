@@ -1,0 +1,156 @@
+//! Proxies that go without a word: one that has died leaves, and none leaves for a fault of the network or of the control
+//! plane.
+
+use std::time::{Duration, Instant};
+
+use kuma_test::apps::Client;
+use kuma_test::ports::free_port;
+use kuma_test::wire::Wire;
+use kuma_test::{Load, eventually};
+
+use crate::fleet::Fleet;
+use crate::scene::Scene;
+
+/// Both streams of a proxy have to stay away for so long.
+const ABSENCE: Duration = Duration::from_secs(5);
+
+/// Long enough for whatever would wrongly be taken away to be gone.
+const OUTAGE: Duration = Duration::from_secs(20);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_of_three_that_is_killed_leaves_after_five_seconds_and_comes_back() {
+    let mut fleet = Fleet::start(3).await;
+    let killed = Instant::now();
+    // Its Envoy dies with it.
+    fleet.others[0].proxy.process().kill();
+    fleet.instances(2).await;
+    let took = killed.elapsed();
+    assert!(took >= ABSENCE, "it was given up after {took:?}");
+    println!("its clients were told after {took:?}");
+    for _ in 0..20 {
+        assert!(Client::connect(fleet.scene.outbound).await.is_some());
+    }
+    let why = fleet.departure("redis-2").await.expect("the overview says why");
+    assert!(why.starts_with("it has vanished"), "{why}");
+    let metrics = metrics(&fleet.scene).await;
+    assert!(metrics.contains("kuma_cp_proxies_gone{why=\"vanished\"} 1"), "{metrics}");
+
+    let served = fleet.others[0].app.accepted();
+    fleet.others[0].restart(&fleet.scene);
+    fleet.instances(3).await;
+    eventually("it has its share", async || {
+        Client::connect(fleet.scene.outbound).await;
+        (fleet.others[0].app.accepted() > served).then_some(())
+    })
+    .await;
+    assert_eq!(fleet.departure("redis-2").await, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_is_back_within_five_seconds_never_left() {
+    let mut fleet = Fleet::start(3).await;
+    let before = fleet.changes().await;
+    // On a machine that has much to do a start may take longer; then it is right that it has left.
+    for attempt in 1.. {
+        assert!(attempt < 8, "this machine never starts a proxy within {ABSENCE:?}");
+        let connections = connections(&fleet.scene);
+        fleet.others[0].proxy.process().kill();
+        let killed = Instant::now();
+        fleet.others[0].restart(&fleet.scene);
+        eventually("it is back", async || (connections_of(&fleet.scene, connections)).then_some(())).await;
+        if killed.elapsed() < ABSENCE - Duration::from_millis(500) {
+            break;
+        }
+        fleet.others[0].proxy.live().await;
+        fleet.instances(3).await;
+    }
+    let changes = fleet.changes().await;
+    fleet.others[0].proxy.live().await;
+    tokio::time::sleep(ABSENCE * 2).await;
+    assert_eq!(fleet.changes().await, changes, "its clients were told of something (before: {before})");
+    fleet.instances(3).await;
+}
+
+/// How often the second instance has connected to the control plane.
+fn connections(scene: &Scene) -> usize {
+    scene.cp.output().matches("proxy connected mesh=default dataplane=redis-2").count()
+}
+
+fn connections_of(scene: &Scene, before: usize) -> bool {
+    connections(scene) > before
+}
+
+/// A fleet whose way to the control plane is a wire.
+async fn wired() -> (Fleet, Wire) {
+    let port = free_port();
+    let wire = Wire::start(port).await;
+    let env = [
+        ("KUMA_XDS_SERVER_GRPC_PORT", port.to_string()),
+        ("KUMA_BOOTSTRAP_SERVER_PARAMS_XDS_PORT", wire.port.to_string()),
+    ];
+    let env: Vec<(&str, &str)> = env.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    (Fleet::start_in(Scene::start_with(&env).await, 3).await, wire)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cut_network_of_the_control_plane_removes_nobody() {
+    for silent in [false, true] {
+        let (fleet, wire) = wired().await;
+        let before = fleet.changes().await;
+        let load = Load::start(fleet.scene.outbound);
+        if silent {
+            wire.silence()
+        } else {
+            wire.cut()
+        }
+        tokio::time::sleep(OUTAGE).await;
+        wire.mend();
+        eventually("all are connected again", async || {
+            let all = [&fleet.scene.web_proxy, &fleet.scene.redis_proxy];
+            for proxy in all.into_iter().chain(fleet.others.iter().map(|instance| &instance.proxy)) {
+                if proxy.stat("control_plane.connected_state").await != 1 {
+                    return None;
+                }
+            }
+            Some(())
+        })
+        .await;
+        tokio::time::sleep(ABSENCE * 2).await;
+        assert_eq!(fleet.changes().await, before, "an instance left or came, silent: {silent}");
+        load.end().await;
+        for name in ["redis-1", "redis-2", "redis-3"] {
+            assert_eq!(fleet.departure(name).await, None, "{name}, silent: {silent}");
+        }
+        // That they were kept is said where they were missed.
+        let log = fleet.scene.cp.output();
+        assert_eq!(log.contains("Their endpoints stay until they come back"), !silent, "silent: {silent}\n{log}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_control_plane_removes_nobody() {
+    let mut fleet = Fleet::start(3).await;
+    let before = fleet.changes().await;
+    let load = Load::start(fleet.scene.outbound);
+    fleet.scene.cp.kill();
+    tokio::time::sleep(ABSENCE).await;
+    fleet.scene.cp.restart().await;
+    // The documents are forgotten, and are written again, web's first: redis has no instance that is known by then.
+    let [redis, web] = fleet.scene.documents();
+    let others = fleet.others.iter().map(|one| (one.name.as_str(), one.inbound, one.app.port));
+    let others: Vec<_> = others
+        .map(|(name, inbound, app)| kuma_test::documents::dataplane("default", name, "redis", (inbound, app), &[]))
+        .collect();
+    for document in [web, redis].iter().chain(&others) {
+        fleet.scene.cp.apply(document).await;
+    }
+    tokio::time::sleep(ABSENCE * 2).await;
+    assert_eq!(fleet.changes().await, before);
+    load.end().await;
+}
+
+async fn metrics(scene: &Scene) -> String {
+    let url = format!("{}/metrics", scene.cp.diagnostics_url());
+    let client = reqwest::Client::builder().no_proxy().build().expect("an HTTP client");
+    client.get(url).send().await.expect("an answer").text().await.expect("text")
+}
