@@ -7,6 +7,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, IsCa, Issuer, KeyUsagePurpose, PublicKeyData, SerialNumber,
 };
+use x509_parser::extensions::ParsedExtension;
 use x509_parser::pem::Pem;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -24,6 +25,13 @@ pub(crate) struct Authority {
     pub(crate) fingerprint: [u8; 32],
     not_after: u64,
     issuer: Issuer<'static, PrivateKey>,
+}
+
+/// What verifiers look a root up by.
+#[derive(PartialEq)]
+struct LookUp {
+    subject: Vec<u8>,
+    key_id: Option<Vec<u8>>,
 }
 
 /// A certificate that an [`Authority`] signed, and its key.
@@ -95,6 +103,22 @@ impl Authority {
         Ok(authority)
     }
 
+    /// See [`Root::looks_like`](crate::Root).
+    pub(crate) fn looks_like(&self, other: &Authority) -> bool {
+        let (Some(one), Some(other)) = (self.look_up(), other.look_up()) else { return true };
+        one.subject == other.subject && (one.key_id.is_none() || other.key_id.is_none() || one == other)
+    }
+
+    fn look_up(&self) -> Option<LookUp> {
+        let der = certificate_der(&self.cert_pem).ok()?;
+        let (_, cert) = X509Certificate::from_der(&der).ok()?;
+        let key_id = cert.extensions().iter().find_map(|extension| match extension.parsed_extension() {
+            ParsedExtension::SubjectKeyIdentifier(id) => Some(id.0.to_vec()),
+            _ => None,
+        });
+        Some(LookUp { subject: cert.subject().as_raw().to_vec(), key_id })
+    }
+
     pub(crate) fn key(&self) -> &PrivateKey {
         self.issuer.key()
     }
@@ -136,6 +160,18 @@ pub(crate) fn blank_params() -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
     params
+}
+
+/// The SHA-256 of the first certificate in a PEM text.
+pub(crate) fn fingerprint_of_pem(pem: &str) -> Result<[u8; 32], CaError> {
+    certificate_der(pem).map(|der| fingerprint(&der))
+}
+
+fn certificate_der(pem: &str) -> Result<Vec<u8>, CaError> {
+    match Pem::iter_from_buffer(pem.as_bytes()).next() {
+        Some(Ok(pem)) if pem.label == "CERTIFICATE" => Ok(pem.contents),
+        _ => Err(CaError::Certificate("there is no PEM block CERTIFICATE".to_owned())),
+    }
 }
 
 fn fingerprint(der: &[u8]) -> [u8; 32] {

@@ -6,6 +6,8 @@
 //!
 //! - [`Root`] is the CA of one mesh, `builtin` (made here) or `provided` (made by the user); it signs one [`Leaf`] per
 //!   dataplane.
+//! - [`provided_root`] holds a user's certificate and key against the rules for roots.
+//! - [`MeshRoots`] is a root and its change to another one, in steps at each of which all that is shown is trusted by all.
 //! - [`IdentityVersion`] says when a leaf that a proxy already holds is good enough, so that a restart re-issues
 //!   nothing.
 //! - [`XdsCa`] signs what the control plane's own servers show; its certificate is what a bootstrap pins.
@@ -37,6 +39,8 @@ mod authority;
 mod error;
 mod key;
 mod lint;
+mod mesh_roots;
+mod provided;
 mod renewal;
 mod root;
 mod secret;
@@ -47,6 +51,8 @@ mod xds_ca;
 
 pub use error::CaError;
 pub use lint::svid_lint;
+pub use mesh_roots::{Change, ChangeError, MeshRoots, OldRoot, Other, RootState, id_of_pem};
+pub use provided::provided_root;
 pub use renewal::{IdentityVersion, ParseIdentityVersionError, identity_inputs, renewal_time};
 pub use root::{Leaf, LeafRequest, Root};
 pub use secret::Secret;

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use rcgen::{DnType, ExtendedKeyUsagePurpose, KeyUsagePurpose, SanType};
 
 use crate::authority::{Authority, Signed, blank_params};
+use crate::mesh_roots::certificate_id;
 use crate::time::from_unix;
 use crate::{CaError, Secret, mesh_id, renewal, service_id};
 
@@ -80,6 +81,17 @@ impl Root {
     /// SHA-256 of the certificate.
     pub fn fingerprint(&self) -> &[u8; 32] {
         &self.0.fingerprint
+    }
+
+    /// A UUID that stands for the certificate; made of it, so that it is the same everywhere.
+    pub fn id(&self) -> String {
+        certificate_id(self.fingerprint())
+    }
+
+    /// Whether a verifier that is shown a certificate of `other` may take this root for the one that signed it: same subject,
+    /// and no subject key identifiers that tell them apart.
+    pub(crate) fn looks_like(&self, other: &Root) -> bool {
+        self.0.looks_like(&other.0)
     }
 
     /// The number that stands for all that a certificate from this root would say; see

@@ -55,6 +55,8 @@ pub struct Rule {
 const READ: &[Method] = &[Method::GET, Method::HEAD];
 const WRITE: &[Method] = &[Method::PUT, Method::DELETE];
 const POST: &[Method] = &[Method::POST];
+const READ_OR_POST: &[Method] = &[Method::GET, Method::HEAD, Method::POST];
+const DELETE: &[Method] = &[Method::DELETE];
 
 const fn rule(port: Port, methods: &'static [Method], path: &'static str, proof: Proof) -> Rule {
     Rule { port, methods, path, proof }
@@ -78,7 +80,19 @@ pub const RULES: &[Rule] = &[
     ),
     rule(Port::Xds, POST, "/kuma.dataplane.v1alpha1.DataplaneLifecycle/Report", Proof::TokenUnderMtls),
     rule(Port::Admin, POST, "/tokens", Proof::ThisMachine),
+    rule(Port::Admin, READ_OR_POST, "/meshes/{mesh}/ca/provided/certificates", Proof::ThisMachine),
+    rule(Port::Admin, DELETE, "/meshes/{mesh}/ca/provided/certificates/{name}", Proof::ThisMachine),
+    rule(Port::Admin, READ_OR_POST, "/meshes/{mesh}/ca/provided/rotation", Proof::ThisMachine),
+    rule(Port::Admin, READ, "/meshes/{mesh}/ca/builtin/certificates", Proof::ThisMachine),
+    rule(Port::Admin, DELETE, "/meshes/{mesh}/ca/builtin/certificates/{name}", Proof::ThisMachine),
+    rule(Port::Admin, READ_OR_POST, "/meshes/{mesh}/ca/builtin/rotation", Proof::ThisMachine),
     rule(Port::PublicAdmin, POST, "/tokens", Proof::ClientCertificate),
+    rule(Port::PublicAdmin, READ_OR_POST, "/meshes/{mesh}/ca/provided/certificates", Proof::ClientCertificate),
+    rule(Port::PublicAdmin, DELETE, "/meshes/{mesh}/ca/provided/certificates/{name}", Proof::ClientCertificate),
+    rule(Port::PublicAdmin, READ_OR_POST, "/meshes/{mesh}/ca/provided/rotation", Proof::ClientCertificate),
+    rule(Port::PublicAdmin, READ, "/meshes/{mesh}/ca/builtin/certificates", Proof::ClientCertificate),
+    rule(Port::PublicAdmin, DELETE, "/meshes/{mesh}/ca/builtin/certificates/{name}", Proof::ClientCertificate),
+    rule(Port::PublicAdmin, READ_OR_POST, "/meshes/{mesh}/ca/builtin/rotation", Proof::ClientCertificate),
     rule(Port::PublicAdmin, READ, "/", Proof::ClientCertificate),
     rule(Port::PublicAdmin, READ, "/catalog", Proof::ClientCertificate),
     rule(Port::PublicAdmin, READ, "/config", Proof::ClientCertificate),

@@ -1,4 +1,5 @@
-//! The administrative port (5679): issues dataplane tokens, to this machine, and to the holders of client certificates.
+//! The administrative port (5679): issues dataplane tokens and manages the CAs of meshes, for this machine, and for the holders
+//! of client certificates.
 //!
 //! Whoever comes without a certificate and is not on this machine, or acts for somebody who is not, is turned away before
 //! anything else is looked at. With one, the whole HTTP API is here too: this is where other machines write.
@@ -20,6 +21,7 @@ use crate::api::Api;
 use crate::http::error::cause;
 use crate::http::locality::{may_administer, may_use_certificate};
 use crate::http::{ApiError, ClientCertificate, Connection, body, json};
+use crate::mesh_ca::routes::{self, CaAdmin};
 
 /// Largest request, in bytes.
 const MAX_BODY: usize = 64 * 1024;
@@ -41,6 +43,8 @@ impl TokenIssuer for SigningKey {
 pub struct Admin {
     /// `None` when `adminServer.apis.dataplaneToken.enabled` is false: then there is no such path.
     pub tokens: Option<Arc<dyn TokenIssuer>>,
+    /// The CAs of meshes.
+    pub ca: Option<CaAdmin>,
     /// The HTTP API, for the holders of client certificates.
     pub api: Option<Arc<Api>>,
 }
@@ -75,6 +79,9 @@ impl Admin {
             ApiError::new(StatusCode::FORBIDDEN, "Administration is not allowed from here", details)
         })?;
         let who = client.as_ref().map_or("this machine", |client| &client.file);
+        if let (Some(ca), Some(target)) = (&self.ca, routes::find(request.uri().path())) {
+            return ca.respond(target, request, who).await;
+        }
         match (request.uri().path(), &self.tokens, &self.api) {
             (TOKENS | "/tokens/", Some(tokens), _) => issue_token(tokens.as_ref(), request, who).await,
             (_, _, Some(api)) if client.is_some() => Ok(api.respond_to_administrator(request, who).await),
@@ -83,10 +90,13 @@ impl Admin {
     }
 }
 
-/// The one path that this port has beside those of the HTTP API.
+/// Where tokens are issued.
 pub const TOKENS: &str = "/tokens";
-/// All of these.
-pub const PATHS: &[&str] = &[TOKENS];
+
+/// Every path that this port has beside those of the HTTP API, with placeholders.
+pub fn paths() -> impl Iterator<Item = &'static str> {
+    [TOKENS].into_iter().chain(routes::PATHS.iter().copied())
+}
 
 async fn issue_token(tokens: &dyn TokenIssuer, request: Request<Body>, who: &str) -> Result<Response, ApiError> {
     let (parts, sent) = request.into_parts();

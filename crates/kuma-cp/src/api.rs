@@ -28,7 +28,6 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use kuma_store::Store;
 use serde_json::json;
-use tokio::sync::Mutex;
 
 use crate::access::{self, Port, Proof};
 use crate::config::Config;
@@ -36,7 +35,7 @@ use crate::http::cors::{self, Grant, Origins};
 use crate::http::locality::{Refusal, WriteContext, may_write};
 use crate::http::outgoing::Outgoing;
 use crate::http::{ApiError, ClientCertificate, Connection, body, json};
-use crate::mesh_ca::MeshAuthority;
+use crate::mesh_ca::{MeshAuthority, MeshCas};
 use catalog::Catalog;
 use conditions::Conditions;
 use overview::LiveInsights;
@@ -49,7 +48,7 @@ pub const MAX_BODY: usize = 4 * 1024 * 1024;
 pub struct Api {
     store: Arc<dyn Store>,
     live: Arc<dyn LiveInsights>,
-    authority: Arc<dyn MeshAuthority>,
+    cas: Arc<MeshCas>,
     catalog: Catalog,
     /// The effective configuration, printed once.
     config: Bytes,
@@ -57,8 +56,6 @@ pub struct Api {
     advertised_hostname: String,
     read_only: bool,
     allow_remote_writes: bool,
-    /// A Mesh and the file with its CA change together, one Mesh at a time.
-    meshes: Mutex<()>,
     mesh_rewritten: Box<dyn Fn(&str) + Send + Sync>,
     outgoing: Outgoing,
 }
@@ -75,16 +72,15 @@ impl Api {
         config: &Config,
     ) -> Result<Self, String> {
         Ok(Self {
+            cas: Arc::new(MeshCas::new(store.clone(), authority)),
             store,
             live,
-            authority,
             catalog: Catalog::new(config),
             config: config.to_json().to_string().into(),
             origins: Origins::new(&config.api_server.cors_allowed_domains)?,
             advertised_hostname: config.general.advertised_hostname.clone(),
             read_only: config.api_server.read_only,
             allow_remote_writes: config.api_server.allow_remote_writes,
-            meshes: Mutex::new(()),
             mesh_rewritten: Box::new(|_| {}),
             outgoing: Outgoing::default(),
         })
@@ -96,6 +92,13 @@ impl Api {
     pub fn on_mesh_rewritten(mut self, notify: impl Fn(&str) + Send + Sync + 'static) -> Self {
         self.mesh_rewritten = Box::new(notify);
         self
+    }
+}
+
+impl Api {
+    /// The CAs of its meshes, which change one at a time and not while a Mesh does.
+    pub fn cas(&self) -> Arc<MeshCas> {
+        self.cas.clone()
     }
 }
 

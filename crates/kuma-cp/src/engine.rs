@@ -26,6 +26,8 @@ use tokio_util::task::TaskTracker;
 pub use mesh::{MeshEngine, OpenStream, Settings, StreamId};
 use task::Event;
 
+use crate::mesh_ca;
+
 /// How many meshes that no document mentions may have streams waiting. A proxy may come before its mesh does; this bounds
 /// what strangers can make us remember.
 const MAX_UNKNOWN_MESHES: usize = 1024;
@@ -44,6 +46,12 @@ pub struct Engine {
 
 /// A document and what it is now; `None` when it is gone.
 type Written = (Key, Option<Arc<Stored>>);
+
+/// The mesh that a document concerns.
+fn mesh_of(key: &Key) -> Arc<str> {
+    let mesh = mesh_ca::mesh_of(key);
+    if *mesh == *key.mesh { key.mesh.clone() } else { Arc::from(mesh) }
+}
 
 struct Handle {
     events: mpsc::UnboundedSender<Event>,
@@ -72,7 +80,7 @@ impl Engine {
             by_mesh.insert(mesh.clone(), Vec::new());
         }
         for stored in documents {
-            by_mesh.entry(stored.document.key.mesh.clone()).or_default().push(stored);
+            by_mesh.entry(mesh_of(&stored.document.key)).or_default().push(stored);
         }
         for (mesh, documents) in by_mesh {
             self.send_known(&mesh, Event::Load(documents));
@@ -172,12 +180,12 @@ impl Engine {
     }
 
     fn dispatch(self: &Arc<Self>, commit: &Commit) {
-        let mut by_mesh: HashMap<&Arc<str>, Vec<Written>> = HashMap::with_capacity(1);
+        let mut by_mesh: HashMap<Arc<str>, Vec<Written>> = HashMap::with_capacity(1);
         for (key, stored) in &commit.changes {
-            by_mesh.entry(&key.mesh).or_default().push((key.clone(), stored.clone()));
+            by_mesh.entry(mesh_of(key)).or_default().push((key.clone(), stored.clone()));
         }
         for (mesh, changes) in by_mesh {
-            self.send_known(mesh, Event::Commit(changes));
+            self.send_known(&mesh, Event::Commit(changes));
         }
     }
 

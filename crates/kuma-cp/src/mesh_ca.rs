@@ -1,14 +1,23 @@
-//! The builtin CA of a mesh as it is kept: a Secret `builtinca.<mesh>` in that mesh.
+//! The CAs of meshes as they are kept: Secrets `builtinca.<mesh>` and `providedca.<mesh>`.
+//!
+//! The builtin one is in its mesh. The provided one is in no mesh, because it comes before its Mesh does; it goes with it.
 
-use std::time::SystemTime;
+mod certificates;
+mod keeper;
+pub mod routes;
+
+use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use kuma_ca::{CaError, Root};
-use kuma_model::{Document, Key, SECRET_KIND};
+pub use certificates::{Certificate, ChangeRefused, MeshCas};
+pub use keeper::{FreshRoots, KeptRoots, MeshAuthority};
+use kuma_ca::{CaError, Change, MeshRoots, OldRoot, Other, Root, RootState, id_of_pem};
+use kuma_model::{Ca, Document, Key, SECRET_KIND};
+use kuma_store::NO_MESH;
 use serde_json::{Value, json};
 
-use crate::state_folder::{StateFolder, StateFolderError};
+use crate::state_folder::StateFolderError;
 
 /// Why there is no CA.
 #[derive(Debug, thiserror::Error)]
@@ -30,104 +39,162 @@ pub enum MeshCaError {
     Folder(#[from] StateFolderError),
 }
 
-/// Where the CAs of meshes come from.
-pub trait MeshAuthority: Send + Sync + 'static {
-    /// The CA for a Mesh that is being created, as the Secret to be stored beside it. Blocks: it makes a key and may
-    /// write a file.
-    fn create_ca(&self, mesh: &str) -> Result<Document, MeshCaError>;
+const BUILTIN: &str = "builtinca.";
+const PROVIDED: &str = "providedca.";
 
-    /// The Mesh is deleted, and with it its CA. Blocks.
-    fn forget_ca(&self, mesh: &str) -> Result<(), MeshCaError>;
-}
-
-/// For stores that last: the Secret in the store is the only copy.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct FreshRoots;
-
-impl MeshAuthority for FreshRoots {
-    fn create_ca(&self, mesh: &str) -> Result<Document, MeshCaError> {
-        Ok(document(mesh, &Root::generate(mesh, SystemTime::now())?))
-    }
-
-    fn forget_ca(&self, _mesh: &str) -> Result<(), MeshCaError> {
-        Ok(())
+/// Key of the Secret that holds a CA of `mesh`.
+pub fn key(ca: Ca, mesh: &str) -> Key {
+    match ca {
+        Ca::Builtin => Key::new(SECRET_KIND, mesh, &format!("{BUILTIN}{mesh}")),
+        Ca::Provided => Key::new(SECRET_KIND, NO_MESH, &format!("{PROVIDED}{mesh}")),
     }
 }
 
-/// For the memory store: a file in the state folder lets a mesh that is created again after a restart have the CA that
-/// its proxies still trust.
-#[derive(Debug)]
-pub struct KeptRoots(pub std::sync::Arc<StateFolder>);
+/// Which CA of its mesh the Secret of this key holds, if it holds one.
+pub fn kind(key: &Key) -> Option<Ca> {
+    let is_of = |ca| self::key(ca, mesh_of(key)) == *key;
+    [Ca::Builtin, Ca::Provided].into_iter().find(|ca| is_of(*ca))
+}
 
-impl MeshAuthority for KeptRoots {
-    fn create_ca(&self, mesh: &str) -> Result<Document, MeshCaError> {
-        let key = key(mesh);
-        let kept = match self.0.read(&key.name)? {
-            Some(kept) => kept,
-            None => {
-                let fresh = document(mesh, &Root::generate(mesh, SystemTime::now())?);
-                self.0.write_new(&key.name, fresh.spec.to_string().as_bytes())?
-            }
+/// The mesh that a document concerns: the one it is in, but for provided CAs.
+pub fn mesh_of(key: &Key) -> &str {
+    match key.name.strip_prefix(PROVIDED) {
+        Some(mesh) if key.kind == SECRET_KIND && *key.mesh == *NO_MESH => mesh,
+        _ => &key.mesh,
+    }
+}
+
+/// Where the certificates are in the kept form.
+fn list_field(ca: Ca) -> &'static str {
+    match ca {
+        Ca::Builtin => "roots",
+        Ca::Provided => "signingKeyCerts",
+    }
+}
+
+/// The Secret that holds `roots`; a provided CA may have none.
+pub fn document(ca: Ca, mesh: &str, roots: Option<&MeshRoots>) -> Document {
+    let encode = |pem: &str| Value::from(BASE64.encode(pem));
+    let mut list = Vec::new();
+    for (cert, state) in roots.map(MeshRoots::trusted).unwrap_or_default() {
+        let mut entry = json!({ "cert": encode(cert) });
+        if ca == Ca::Provided {
+            entry["id"] = id_of_pem(cert).unwrap_or_default().into();
+        }
+        let change = roots.and_then(MeshRoots::change).map(|change| &change.other);
+        let key = match (state, change) {
+            (RootState::Signing, _) => roots.map(|roots| roots.signing().key_pem()),
+            (RootState::Next, Some(Other::Next(next))) => Some(next.key_pem()),
+            _ => None,
         };
-        let parsed = serde_json::from_slice(&kept).map_err(|_| MeshCaError::Damaged("it is not JSON"));
-        match parsed.and_then(|spec| read(&spec).map(|_| spec)) {
-            Ok(spec) => Ok(Document { key, spec }),
-            Err(error) => Err(MeshCaError::Kept(self.0.path().join(&*key.name), Box::new(error))),
+        if let Some(key) = key {
+            entry["key"] = encode(key.expose());
+        }
+        list.push(entry);
+    }
+    let mut spec = json!({ list_field(ca): list });
+    if let Some(Change { since, patience, other: _ }) = roots.and_then(MeshRoots::change) {
+        let since = since.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        spec["rotation"] = json!({ "since": since });
+        if let Some(patience) = patience {
+            spec["rotation"]["patience"] = patience.as_secs().into();
         }
     }
-
-    fn forget_ca(&self, mesh: &str) -> Result<(), MeshCaError> {
-        Ok(self.0.remove(&key(mesh).name)?)
-    }
+    Document { key: key(ca, mesh), spec }
 }
 
-/// Key of the Secret that holds the builtin CA of `mesh`.
-pub fn key(mesh: &str) -> Key {
-    Key::new(SECRET_KIND, mesh, &format!("builtinca.{mesh}"))
-}
-
-/// Whether `key` is that of a builtin CA.
-pub fn is_builtin_ca(key: &Key) -> bool {
-    key.kind == SECRET_KIND && key.name.strip_prefix("builtinca.") == Some(&*key.mesh)
-}
-
-/// Key of the Secret that holds the CA that a user provided for `mesh`.
-pub fn provided_key(mesh: &str) -> Key {
-    Key::new(SECRET_KIND, mesh, &format!("providedca.{mesh}"))
-}
-
-/// The Secret that holds `root`.
-pub fn document(mesh: &str, root: &Root) -> Document {
-    let encode = |pem: &str| BASE64.encode(pem);
-    let root = json!({ "cert": encode(root.cert_pem()), "key": encode(root.key_pem().expose()) });
-    Document { key: key(mesh), spec: json!({ "roots": [root] }) }
-}
-
-/// The root that signs: the first one.
+/// What [`document`] has written; `None` if all certificates were taken away. The first with a key signs; a second one with a
+/// key is to sign next; without a key, it has signed before.
 ///
 /// # Errors
 /// If the spec is damaged. It is never replaced: proxies trust this very CA.
-pub fn read(spec: &Value) -> Result<Root, MeshCaError> {
-    let root = spec.get("roots").and_then(|roots| roots.get(0)).ok_or(MeshCaError::Damaged("it has no roots"))?;
-    let decode = |field: &str| String::from_utf8(BASE64.decode(root.get(field)?.as_str()?).ok()?).ok();
-    let certificate = decode("cert").ok_or(MeshCaError::Damaged("it has no certificate"))?;
-    let key = decode("key").ok_or(MeshCaError::Damaged("it has no key"))?;
-    Ok(Root::from_pem(&certificate, &key.into())?)
+pub fn read(ca: Ca, spec: &Value) -> Result<Option<MeshRoots>, MeshCaError> {
+    let damaged = MeshCaError::Damaged;
+    let list = spec.get(list_field(ca)).and_then(Value::as_array).ok_or(damaged("it has no list of roots"))?;
+    let entries = list.iter().map(Entry::read).collect::<Result<Vec<_>, _>>()?;
+    let (signing, other) = match entries.as_slice() {
+        [] if ca == Ca::Provided => return Ok(None),
+        [] => return Err(damaged("it has no roots")),
+        [one] => (one.root()?, None),
+        [old, signing] if old.key.is_none() => (signing.root()?, Some(Other::Old(OldRoot::from_pem(&old.cert)?))),
+        [signing, next] => (signing.root()?, Some(Other::Next(next.root()?))),
+        _ => return Err(damaged("it has more than two roots")),
+    };
+    let seconds = |field: &str| spec.get("rotation")?.get(field)?.as_u64().map(Duration::from_secs);
+    let change = other.map(|other| Change {
+        other,
+        since: SystemTime::UNIX_EPOCH + seconds("since").unwrap_or_default(),
+        patience: seconds("patience"),
+    });
+    Ok(Some(MeshRoots::with_change(signing, change)))
+}
+
+/// One certificate of the kept form.
+struct Entry {
+    cert: String,
+    key: Option<kuma_ca::Secret>,
+}
+
+impl Entry {
+    fn read(entry: &Value) -> Result<Entry, MeshCaError> {
+        let decode = |text: &str| String::from_utf8(BASE64.decode(text).ok()?).ok();
+        let field = |field: &str| entry.get(field)?.as_str().and_then(decode);
+        let cert = field("cert").ok_or(MeshCaError::Damaged("it has no certificate"))?;
+        let key = match entry.get("key") {
+            None => None,
+            Some(_) => Some(field("key").ok_or(MeshCaError::Damaged("a key in it is not text"))?.into()),
+        };
+        Ok(Entry { cert, key })
+    }
+
+    fn root(&self) -> Result<Root, MeshCaError> {
+        let key = self.key.as_ref().ok_or(MeshCaError::Damaged("it has no key"))?;
+        Ok(Root::from_pem(&self.cert, key)?)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn root(mesh: &str) -> Root {
+        Root::generate(mesh, SystemTime::now()).expect("makes a root")
+    }
+
+    fn since() -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(1_580_000_000)
+    }
+
     #[test]
-    fn a_root_survives_being_kept() {
-        let root = Root::generate("demo", SystemTime::now()).expect("makes a root");
-        let document = document("demo", &root);
-        assert!(is_builtin_ca(&document.key));
-        assert!(!is_builtin_ca(&provided_key("demo")));
-        let read = read(&document.spec).expect("reads");
-        assert_eq!(read.cert_pem(), root.cert_pem());
-        assert_eq!(read.key_pem().expose(), root.key_pem().expose());
+    fn roots_survive_being_kept_at_every_step_of_a_change() {
+        for ca in [Ca::Builtin, Ca::Provided] {
+            let steady = || MeshRoots::new(root("demo"));
+            let introduced =
+                || steady().introduce(root("demo"), since(), Some(Duration::from_secs(60))).expect("introduces");
+            for roots in [steady(), introduced(), introduced().advance(since()), introduced().advance(since()).advance(since())] {
+                let document = document(ca, "demo", Some(&roots));
+                assert_eq!(kind(&document.key), Some(ca));
+                assert_eq!(mesh_of(&document.key), "demo");
+                let back = read(ca, &document.spec).expect("reads").expect("has roots");
+                assert_eq!(back.trusted(), roots.trusted());
+                assert_eq!(back.signing().key_pem().expose(), roots.signing().key_pem().expose());
+                assert_eq!(format!("{back:?}"), format!("{roots:?}"));
+                let keys = document.spec[list_field(ca)].as_array().expect("a list");
+                let keys = keys.iter().filter(|entry| entry.get("key").is_some()).count();
+                let next = roots.trusted().iter().any(|(_, state)| *state == RootState::Next);
+                assert_eq!(keys, if next { 2 } else { 1 }, "the key of an old root is kept");
+            }
+        }
+        let empty = document(Ca::Provided, "demo", None);
+        assert!(read(Ca::Provided, &empty.spec).expect("reads").is_none());
+    }
+
+    #[test]
+    fn other_secrets_are_no_cas() {
+        assert_eq!(kind(&Key::new(SECRET_KIND, "demo", "builtinca.other")), None);
+        assert_eq!(kind(&Key::new(SECRET_KIND, "demo", "providedca.demo")), None);
+        assert_eq!(kind(&Key::new(SECRET_KIND, NO_MESH, "dataplane-token-signing-key")), None);
+        assert_eq!(kind(&Key::mesh("demo")), None);
     }
 
     #[test]
@@ -138,24 +205,11 @@ mod tests {
             json!({"roots": []}),
             json!({"roots": [{"cert": "%%", "key": ""}]}),
             json!({"roots": [{"cert": "", "key": 1}]}),
+            json!({"roots": [{"cert": "aGk="}]}),
             json!({"roots": [{"cert": "aGk=", "key": "aGk="}]}),
         ] {
-            assert!(read(&spec).is_err(), "{spec}");
+            assert!(read(Ca::Builtin, &spec).is_err(), "{spec}");
         }
-    }
-
-    #[test]
-    fn a_mesh_gets_its_kept_ca_back() {
-        let temp = tempfile::tempdir().expect("a temporary folder");
-        let folder = std::sync::Arc::new(StateFolder::open(temp.path().join("state")).expect("opens"));
-        let authority = KeptRoots(folder.clone());
-        let first = authority.create_ca("demo").expect("creates");
-        assert_eq!(authority.create_ca("demo").expect("finds"), first);
-        assert_ne!(authority.create_ca("other").expect("creates").spec, first.spec);
-        authority.forget_ca("demo").expect("forgets");
-        assert_ne!(authority.create_ca("demo").expect("creates anew").spec, first.spec);
-        // A damaged file is the operator's to repair: making a new CA would cut every running proxy off.
-        folder.replace("builtinca.demo", b"{}").expect("writes");
-        assert!(authority.create_ca("demo").is_err());
+        assert!(read(Ca::Provided, &json!({"roots": []})).is_err());
     }
 }

@@ -28,6 +28,7 @@ use crate::insights::Insights;
 use crate::lifecycle::Lifecycle;
 pub use crate::listeners::Addresses;
 use crate::listeners::{AdminListeners, Listeners};
+use crate::mesh_ca::routes::CaAdmin;
 use crate::mesh_ca::{FreshRoots, KeptRoots, MeshAuthority};
 use crate::metrics::{MeteredStore, Metrics};
 use crate::sds::Sds;
@@ -133,6 +134,7 @@ pub async fn start_on(store: Arc<dyn Store>, mut config: Config, home: Option<&P
     let api = Api::new(store.clone(), departures.clone(), authority, &config).map_err(anyhow::Error::msg)?;
     let touched = engine.clone();
     let api = api.on_mesh_rewritten(move |mesh| touched.touch_mesh(mesh));
+    api.cas().restore().await.context("the provided CAs of meshes cannot be read again")?;
     let mesh = config.defaults.mesh_document().map_err(anyhow::Error::msg)?;
     api.create_mesh_if_missing(mesh)
         .await
@@ -191,7 +193,7 @@ pub async fn start_on(store: Arc<dyn Store>, mut config: Config, home: Option<&P
     };
     let api = Arc::new(api);
     running.spawn("the HTTP API", http("api", listeners.api, api::router(api.clone()), Security::Plain));
-    let admin = admin::router(Arc::new(Admin { tokens: issuer, api: Some(api) }));
+    let admin = admin::router(Arc::new(Admin { tokens: issuer, ca: Some(CaAdmin { cas: api.cas() }), api: Some(api) }));
     match (listeners.admin, admin_tls) {
         (AdminListeners::Shared(both), Some(tls)) => {
             running.spawn("the admin server", http("admin", both, admin, Security::Either(tls)));

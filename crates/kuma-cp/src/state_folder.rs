@@ -101,6 +101,18 @@ impl StateFolder {
         Ok(Some(content))
     }
 
+    /// The names of all files that begin with `prefix`, in order.
+    pub fn names(&self, prefix: &str) -> Result<Vec<String>, StateFolderError> {
+        let fail = |error: Errno| self.error("list", "", error.into());
+        let mut names = Vec::new();
+        for entry in rustix::fs::Dir::read_from(&self.folder).map_err(fail)? {
+            let entry = entry.map_err(fail)?;
+            names.extend(entry.file_name().to_str().ok().filter(|name| name.starts_with(prefix)).map(str::to_owned));
+        }
+        names.sort();
+        Ok(names)
+    }
+
     /// Writes a file that is not there yet. If it is, or if another process is faster, nothing is changed. Returns what is
     /// there now.
     pub fn write_new(&self, name: &str, content: &[u8]) -> Result<Zeroizing<Vec<u8>>, StateFolderError> {
@@ -213,6 +225,9 @@ mod tests {
         assert_eq!(mode(&folder.path().join("key")), 0o600);
         assert_eq!(folder.read("key").expect("reads").as_deref().map(Vec::as_slice), Some(b"one".as_slice()));
         assert!(folder.read("other").expect("reads").is_none());
+        folder.replace("kept", b"").expect("writes");
+        assert_eq!(folder.names("ke").expect("lists"), ["kept", "key"]);
+        assert_eq!(folder.names("key").expect("lists"), ["key"]);
     }
 
     #[test]

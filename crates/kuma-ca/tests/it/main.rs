@@ -1,6 +1,8 @@
 //! Certificates held against rustls and the X509-SVID rules, tokens held against a JWT library and a table of bad ones.
 
 mod certificates;
+mod mesh_roots;
+mod provided;
 mod tokens;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

@@ -1,9 +1,8 @@
-//! PUT and DELETE of Meshes. A Mesh and its builtin CA are one commit: neither exists without the other.
-
-use std::sync::Arc;
+//! PUT and DELETE of Meshes. A Mesh and its builtin CA are one commit: neither exists without the other. A provided CA may be
+//! there before its Mesh, and goes with it.
 
 use http::StatusCode;
-use kuma_model::{Dataplane, Document, Key, Kind, Mesh, Resource as _, decode_spec};
+use kuma_model::{Ca, Dataplane, Document, Key, Kind, Mesh, Resource as _, decode_spec};
 use kuma_store::{Stored, Write};
 use serde_json::{Map, Value};
 
@@ -12,13 +11,14 @@ use super::conditions::Conditions;
 use super::mesh_rules::{CaPlan, KeptCas, plan};
 use super::write::{self, Failed};
 use crate::http::ApiError;
+use crate::http::error::chain;
 use crate::mesh_ca;
 
 impl Api {
     /// Creates the Mesh of `document`, with its CA, unless there is one of that name. For the start of the control plane.
     /// Says whether it was created.
     pub async fn create_mesh_if_missing(&self, document: Document) -> Result<bool, ApiError> {
-        let _one_at_a_time = self.meshes.lock().await;
+        let _one_at_a_time = self.cas.lock().await;
         let written = match self.stored(&document.key).await {
             Ok(Some(_)) => return Ok(false),
             Ok(None) => self.write_mesh(document, None).await,
@@ -39,7 +39,7 @@ impl Api {
         fields: &Map<String, Value>,
         conditions: &Conditions,
     ) -> Result<StatusCode, Failed> {
-        let _one_at_a_time = self.meshes.lock().await;
+        let _one_at_a_time = self.cas.lock().await;
         let stored = self.stored(key).await?;
         let title = write::title(stored.is_some());
         conditions.check(stored.as_ref().map(|stored| &stored.document), title)?;
@@ -55,9 +55,9 @@ impl Api {
         let new: Mesh = decode_spec(&document.spec).map_err(|violations| internal(&violations))?;
         // A stored Mesh that cannot be read says nothing about its CA: it counts as builtin, so that no key is made anew.
         let old = stored.map(|stored| decode_spec::<Mesh>(&stored.document.spec).unwrap_or_default());
-        let provided = self.stored(&mesh_ca::provided_key(&mesh)).await?;
+        let provided = self.stored(&mesh_ca::key(Ca::Provided, &mesh)).await?;
         let kept = KeptCas {
-            builtin: self.stored(&mesh_ca::key(&mesh)).await?.is_some(),
+            builtin: self.stored(&mesh_ca::key(Ca::Builtin, &mesh)).await?.is_some(),
             provided: provided.is_some_and(|ca| has_certificate(&ca.document.spec)),
         };
         let unchanged = stored.is_some_and(|stored| stored.document.spec == document.spec);
@@ -68,8 +68,9 @@ impl Api {
         match plan(old.as_ref(), &new, kept) {
             CaPlan::Keep => {}
             CaPlan::Create => {
-                let ca = self.create_ca(&mesh).await.map_err(|reason| internal(&reason))?;
-                writes.push(Write::Create(ca));
+                let of = mesh.clone();
+                let created = self.cas.blocking(move |authority| authority.create_ca(&of)).await;
+                writes.push(Write::Create(created.map_err(|error| internal(&chain(&error)))?));
             }
             CaPlan::Refuse(cause) => return Err(ApiError::invalid(title, vec![cause]).into()),
             CaPlan::Lost => {
@@ -90,40 +91,35 @@ impl Api {
         title: &str,
         conditions: &Conditions,
     ) -> Result<StatusCode, ApiError> {
-        let _one_at_a_time = self.meshes.lock().await;
+        let _one_at_a_time = self.cas.lock().await;
         if !conditions.is_empty() {
             let stored = self.store.get(key).await.map_err(|error| ApiError::store(title, &error))?;
             conditions.check(stored.as_ref().map(|stored| &stored.document), title)?;
         }
         let dataplanes =
             self.store.list(Dataplane::KIND, Some(&key.name)).await.map_err(|error| ApiError::store(title, &error))?;
-        let writes = vec![Write::DeleteMesh { mesh: key.name.clone() }];
+        let mut writes = vec![Write::DeleteMesh { mesh: key.name.clone() }];
+        let provided = mesh_ca::key(Ca::Provided, &key.name);
+        if self.store.get(&provided).await.map_err(|error| ApiError::store(title, &error))?.is_some() {
+            writes.push(Write::Delete { key: provided, version: None });
+        }
         let not_found = || ApiError::new(StatusCode::NOT_FOUND, title, "Not found");
         self.store.commit(writes).await.map_err(|error| write::deletion(error, not_found))?;
         for dataplane in dataplanes {
             self.live.forget(&key.name, &dataplane.document.key.name);
         }
-        let (authority, mesh) = (self.authority.clone(), key.name.clone());
-        let forgotten = tokio::task::spawn_blocking(move || authority.forget_ca(&mesh)).await;
-        if !matches!(forgotten, Ok(Ok(()))) {
+        let mesh = key.name.clone();
+        if let Err(error) = self.cas.blocking(move |authority| authority.forget(&mesh)).await {
             // The Mesh is gone all the same. A new one of this name would get the old CA.
-            tracing::error!(mesh = %key.name, ?forgotten, "the CA of a deleted mesh could not be removed");
+            tracing::error!(mesh = %key.name, error = chain(&error), "the CA of a deleted mesh could not be removed");
         }
         tracing::info!("deleted {key} and everything in it");
         Ok(StatusCode::OK)
     }
-
-    async fn create_ca(&self, mesh: &Arc<str>) -> Result<Document, String> {
-        let (authority, mesh) = (self.authority.clone(), mesh.clone());
-        match tokio::task::spawn_blocking(move || authority.create_ca(&mesh)).await {
-            Ok(created) => created.map_err(|error| chain(&error)),
-            Err(error) => Err(error.to_string()),
-        }
-    }
 }
 
 fn has_certificate(spec: &Value) -> bool {
-    spec.get("signingKeyCerts").and_then(Value::as_array).is_some_and(|certificates| !certificates.is_empty())
+    mesh_ca::read(Ca::Provided, spec).is_ok_and(|roots| roots.is_some())
 }
 
 fn lost_ca(title: &str, mesh: &str) -> ApiError {
@@ -132,15 +128,4 @@ fn lost_ca(title: &str, mesh: &str) -> ApiError {
          Restore it from a backup, or delete the mesh and create it again"
     );
     ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, title, details)
-}
-
-/// An error with its causes, for the log.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }

@@ -4,22 +4,24 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use kuma_ca::Root;
+use kuma_ca::MeshRoots;
 use kuma_mesh::{Affected, MeshSnapshot};
 use kuma_model::{
-    Dataplane, HealthCheck, Key, Mesh, ProxyTemplate, Resource as _, TrafficLog, TrafficPermission, TrafficRoute,
+    Ca, Dataplane, HealthCheck, Key, Mesh, ProxyTemplate, Resource as _, TrafficLog, TrafficPermission, TrafficRoute,
     decode_spec,
 };
 use kuma_store::Stored;
 
+use crate::http::error::chain;
 use crate::mesh_ca;
 
 /// The documents of one mesh, as far as they bear on its proxies.
 pub(super) struct Documents {
     pub(super) snapshot: MeshSnapshot,
-    /// The CA that issues certificates; without one nothing is issued.
-    pub(super) root: Option<Root>,
-    /// Its certificate, PEM.
+    /// The CAs that the mesh may have.
+    builtin: Option<MeshRoots>,
+    provided: Option<MeshRoots>,
+    /// The certificates, PEM, that are trusted now.
     pub(super) roots: Option<Arc<str>>,
     /// Whether the Mesh was written since the start, not just made by default.
     pub(super) mesh_written: bool,
@@ -34,7 +36,8 @@ impl Documents {
     pub(super) fn new(mesh: &str, forgetful: bool) -> Documents {
         Documents {
             snapshot: MeshSnapshot::new(mesh, forgetful),
-            root: None,
+            builtin: None,
+            provided: None,
             roots: None,
             mesh_written: false,
             keys: BTreeSet::new(),
@@ -45,6 +48,39 @@ impl Documents {
     /// Whether there are none.
     pub(super) fn is_empty(&self) -> bool {
         self.keys.is_empty()
+    }
+
+    /// The CA that issues certificates: the one that the Mesh names. Without it nothing is issued.
+    pub(super) fn ca(&self) -> Option<&MeshRoots> {
+        match self.snapshot.mesh.as_ref().map(|mesh| mesh.ca()).unwrap_or_default() {
+            Ca::Builtin => self.builtin.as_ref(),
+            Ca::Provided => self.provided.as_ref(),
+        }
+    }
+
+    fn set_ca(&mut self, ca: Ca, spec: Option<&serde_json::Value>) -> Affected {
+        let roots = spec.and_then(|spec| match mesh_ca::read(ca, spec) {
+            Ok(roots) => roots,
+            Err(error) => {
+                let (mesh, error) = (&self.snapshot.name, chain(&error));
+                tracing::error!(%mesh, ca = ca.name(), error, "the CA of the mesh cannot be read: no certificate is issued");
+                None
+            }
+        });
+        match ca {
+            Ca::Builtin => self.builtin = roots,
+            Ca::Provided => self.provided = roots,
+        }
+        self.trust();
+        Affected::All
+    }
+
+    /// Trusts the roots of the CA that the Mesh names, and no others.
+    fn trust(&mut self) {
+        let bundle = self.ca().map(MeshRoots::bundle_pem);
+        if bundle.as_deref() != self.roots.as_deref() {
+            self.roots = bundle.map(Arc::from);
+        }
     }
 
     /// Whether a Dataplane was deleted since the start.
@@ -92,7 +128,9 @@ impl Documents {
                 if stored.is_none() {
                     self.mesh_written = false;
                 }
-                self.snapshot.set_mesh(spec.and_then(|spec| decoded::<Mesh>(key, spec)).map(Arc::new))
+                let affected = self.snapshot.set_mesh(spec.and_then(|spec| decoded::<Mesh>(key, spec)).map(Arc::new));
+                self.trust();
+                affected
             }
             Dataplane::KIND => {
                 if stored.is_none() {
@@ -134,17 +172,10 @@ impl Documents {
                 });
                 self.snapshot.set_template(&key.name, template)
             }
-            kuma_model::SECRET_KIND if mesh_ca::is_builtin_ca(key) => {
-                self.root = spec.and_then(|spec| match mesh_ca::read(spec) {
-                    Ok(root) => Some(root),
-                    Err(error) => {
-                        tracing::error!(mesh = %key.mesh, %error, "the CA of the mesh cannot be read: no certificate is issued");
-                        None
-                    }
-                });
-                self.roots = self.root.as_ref().map(|root| Arc::from(root.cert_pem()));
-                Affected::All
-            }
+            kuma_model::SECRET_KIND => match mesh_ca::kind(key) {
+                Some(ca) => self.set_ca(ca, spec),
+                None => Affected::none(),
+            },
             _ => Affected::none(),
         }
     }

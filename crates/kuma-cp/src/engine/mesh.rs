@@ -370,12 +370,12 @@ impl MeshEngine {
     /// Whether a proxy holds a certificate with other services than its Dataplane has, which nothing else may tell: a name
     /// alone changes no listener.
     fn has_outdated_identity(&self, name: &str) -> bool {
-        let (Some(dataplane), Some(root)) = (self.documents.snapshot.dataplane(name), &self.documents.root) else {
+        let (Some(dataplane), Some(ca)) = (self.documents.snapshot.dataplane(name), self.documents.ca()) else {
             return false;
         };
         let streams = self.proxies.get(name).into_iter().flat_map(|proxy| &proxy.streams);
         let mut identities = streams.filter_map(|id| self.streams.get(id)?.identity.as_ref());
-        identities.any(|identity| !identity.fits(root, &self.documents.snapshot.name, dataplane))
+        identities.any(|identity| !identity.fits(ca.signing(), &self.documents.snapshot.name, dataplane))
     }
 
     /// Port of the admin server of a connected proxy, if it has one.
@@ -538,7 +538,7 @@ impl MeshEngine {
     fn issue(&mut self, id: StreamId, now: SystemTime) -> Option<Arc<Resource>> {
         let stream = self.streams.get_mut(&id)?;
         let dataplane = self.documents.snapshot.dataplane(&stream.proxy)?;
-        let Some(root) = &self.documents.root else {
+        let Some(ca) = self.documents.ca() else {
             tracing::error!(mesh = %self.documents.snapshot.name, dataplane = %stream.proxy, "the mesh has no CA: no certificate is issued");
             return None;
         };
@@ -546,7 +546,7 @@ impl MeshEngine {
             self.deadlines.remove(&(identity.renew_at, id));
         }
         let issuing = Issuing {
-            root,
+            root: ca.signing(),
             mesh: &self.documents.snapshot.name,
             validity: self.settings.leaf_validity,
             now,

@@ -88,6 +88,17 @@ impl ApiError {
     }
 }
 
+/// An error with its causes, for the log.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
 /// A violation as a cause in a body.
 pub fn cause(field: impl Into<String>, message: impl Into<String>) -> Violation {
     Violation { field: field.into(), message: message.into() }

@@ -67,6 +67,11 @@ impl World {
         let dataplane =
             json!({"type": "Dataplane", "mesh": "default", "name": "web-1", "networking": {"inbound": inbound}});
         world.put("/meshes/default/dataplanes/web-1", dataplane).await;
+        let root = kuma_ca::Root::generate("default", std::time::SystemTime::now()).expect("a root");
+        let pair = json!({"cert": root.cert_pem(), "key": root.key_pem().expose()});
+        let added = world.url(Port::Admin, "/meshes/default/ca/provided/certificates");
+        let added = world.plain.post(added).json(&pair).send().await.expect("an answer");
+        assert!(added.status().is_success());
         let right = world.token("web-1").await;
         world.tokens = vec![
             (Credential::Bad, "nonsense".to_owned()),
@@ -228,8 +233,8 @@ fn every_route_is_in_the_table_and_nothing_else_is() {
     let served = [
         (Port::Sds, vec![Service::SECRETS.stream, Service::SECRETS.delta]),
         (Port::Xds, xds.collect()),
-        (Port::Admin, admin::PATHS.to_vec()),
-        (Port::PublicAdmin, admin::PATHS.iter().chain(api::routes::TEMPLATES).copied().collect()),
+        (Port::Admin, admin::paths().collect()),
+        (Port::PublicAdmin, admin::paths().chain(api::routes::TEMPLATES.iter().copied()).collect()),
         (Port::Diagnostics, diagnostics::PATHS.to_vec()),
         (Port::Api, api::routes::TEMPLATES.to_vec()),
         (Port::Bootstrap, bootstrap::PATHS.to_vec()),

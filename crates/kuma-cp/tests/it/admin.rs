@@ -22,7 +22,7 @@ impl TokenIssuer for Issuer {
 }
 
 fn admin() -> Router {
-    router(Arc::new(Admin { tokens: Some(Arc::new(Issuer)), api: None }))
+    router(Arc::new(Admin { tokens: Some(Arc::new(Issuer)), ca: None, api: None }))
 }
 
 #[tokio::test]
@@ -72,7 +72,7 @@ async fn other_paths_and_methods() {
     let answer = get(&admin(), "/tokens").await;
     assert_eq!((answer.error().0, answer.header("allow")), (405, "POST"));
     assert_eq!(get(&admin(), "/").await.error().0, 404);
-    let disabled = router(Arc::new(Admin { tokens: None, api: None }));
+    let disabled = router(Arc::new(Admin { tokens: None, ca: None, api: None }));
     assert_eq!(post(&disabled, "/tokens", r#"{"name": "a", "mesh": "b"}"#).await.error().0, 404);
 }
 

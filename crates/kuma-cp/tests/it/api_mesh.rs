@@ -1,10 +1,12 @@
 //! Meshes and their CAs.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
+use kuma_ca::{MeshRoots, Root};
 use kuma_cp::mesh_ca;
-use kuma_model::{Key, SECRET_KIND};
-use kuma_store::{MemoryStore, Store, Write};
+use kuma_model::{Ca, Key, SECRET_KIND};
+use kuma_store::{MemoryStore, Store, Stored, Write};
 use serde_json::json;
 
 use crate::client::{delete, get, put};
@@ -20,15 +22,19 @@ async fn a_mesh_is_born_with_its_ca() {
         get(&api.router, "/meshes/demo").await.json(),
         json!({"type": "Mesh", "name": "demo", "mtls": {"ca": {"builtin": {}}}})
     );
-    let ca = api.store.get(&mesh_ca::key("demo")).await.expect("a store").expect("a CA");
-    let root = mesh_ca::read(&ca.document.spec).expect("a usable CA");
+    let ca = api.store.get(&mesh_ca::key(Ca::Builtin, "demo")).await.expect("a store").expect("a CA");
+    let bundle = |ca: &Stored| {
+        let roots = mesh_ca::read(Ca::Builtin, &ca.document.spec).expect("a usable CA");
+        roots.expect("it has a root").bundle_pem()
+    };
+    let root = bundle(&ca);
     // Updates keep it.
     assert_eq!(
         put(&api.router, "/meshes/demo", r#"{"type":"Mesh","name":"demo","mtls":{"enabled":true}}"#).await.status,
         200
     );
-    let ca = api.store.get(&mesh_ca::key("demo")).await.expect("a store").expect("a CA");
-    assert_eq!(mesh_ca::read(&ca.document.spec).expect("a usable CA").cert_pem(), root.cert_pem());
+    let ca = api.store.get(&mesh_ca::key(Ca::Builtin, "demo")).await.expect("a store").expect("a CA");
+    assert_eq!(bundle(&ca), root);
     // One commit made both: the store has seen two.
     let (revision, all) = api.store.read_all().await.expect("a store");
     assert_eq!((revision, all.len()), (2, 2));
@@ -48,10 +54,8 @@ async fn a_provided_ca_must_be_there_first() {
 #[tokio::test]
 async fn the_kind_of_ca_changes_only_while_mtls_is_off() {
     let api = TestApi::with_mesh("demo").await;
-    let provided = kuma_model::Document {
-        key: mesh_ca::provided_key("demo"),
-        spec: json!({"signingKeyCerts": [{"id": "1", "cert": "", "key": ""}]}),
-    };
+    let root = Root::generate("demo", SystemTime::now()).expect("a root");
+    let provided = mesh_ca::document(Ca::Provided, "demo", Some(&MeshRoots::new(root)));
     api.store.commit(vec![Write::Create(provided)]).await.expect("a store");
     let enabled = |body: &str| body.replace("{\"ca\"", "{\"enabled\":true,\"ca\"");
     assert_eq!(put(&api.router, "/meshes/demo", enabled(BUILTIN)).await.status, 200);
@@ -65,12 +69,12 @@ async fn the_kind_of_ca_changes_only_while_mtls_is_off() {
 #[tokio::test]
 async fn a_lost_ca_is_not_made_anew() {
     let api = TestApi::with_mesh("demo").await;
-    api.store.commit(vec![Write::Delete { key: mesh_ca::key("demo"), version: None }]).await.expect("a store");
+    api.store.commit(vec![Write::Delete { key: mesh_ca::key(Ca::Builtin, "demo"), version: None }]).await.expect("a store");
     let (status, error) =
         put(&api.router, "/meshes/demo", r#"{"type":"Mesh","name":"demo","mtls":{"enabled":true}}"#).await.error();
     assert_eq!(status, 500);
     assert!(error.contains("The builtin CA of mesh demo is missing in the store"), "{error}");
-    assert!(api.store.get(&mesh_ca::key("demo")).await.expect("a store").is_none());
+    assert!(api.store.get(&mesh_ca::key(Ca::Builtin, "demo")).await.expect("a store").is_none());
     // The way out that the message names.
     assert_eq!(delete(&api.router, "/meshes/demo").await.status, 200);
     assert_eq!(put(&api.router, "/meshes/demo", BUILTIN).await.status, 201);

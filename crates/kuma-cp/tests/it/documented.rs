@@ -236,7 +236,7 @@ async fn the_broken_request_for_a_token_gets_a_hint() {
     let example = examples.iter().find(|example| example.path() == "/tokens").expect("it is shown");
     let sent = example.command.split('\'').nth(1).expect("data in quotes").to_owned();
     let issuer = kuma_ca::SigningKey::generate().expect("a key");
-    let admin = kuma_cp::admin::Admin { tokens: Some(std::sync::Arc::new(issuer)), api: None };
+    let admin = kuma_cp::admin::Admin { tokens: Some(std::sync::Arc::new(issuer)), ca: None, api: None };
     let router = kuma_cp::admin::router(std::sync::Arc::new(admin));
     let post = |body: String| {
         let request =

@@ -4,10 +4,10 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
-use kuma_ca::Root;
+use kuma_ca::{MeshRoots, Root};
 use kuma_cp::engine::{MeshEngine, OpenStream, Settings};
 use kuma_cp::mesh_ca;
-use kuma_model::{Document, Key, text};
+use kuma_model::{Ca, Document, Key, text};
 use kuma_store::Stored;
 use kuma_xds::{Snapshot, StreamState};
 use tokio::sync::watch;
@@ -26,9 +26,18 @@ pub(crate) fn mesh(mtls: bool) -> Arc<Stored> {
     stored(&format!("type: Mesh\nname: default\nmtls: {{enabled: {mtls}, ca: {{builtin: {{}}}}}}"))
 }
 
+/// A root for the mesh.
+pub(crate) fn root() -> Root {
+    Root::generate("default", SystemTime::now()).expect("a root")
+}
+
 /// The CA of the mesh: the same one in every test process is not needed, the same within a test is.
 pub(crate) fn ca() -> Arc<Stored> {
-    store(mesh_ca::document("default", &Root::generate("default", SystemTime::now()).expect("a CA")))
+    builtin(&MeshRoots::new(root()))
+}
+
+pub(crate) fn builtin(roots: &MeshRoots) -> Arc<Stored> {
+    store(mesh_ca::document(Ca::Builtin, "default", Some(roots)))
 }
 
 pub(crate) fn redis() -> Arc<Stored> {

@@ -8,6 +8,7 @@ mod api_bad_input;
 mod api_cors;
 mod api_mesh;
 mod bootstrap;
+mod ca;
 mod client;
 mod config;
 mod config_reference;
