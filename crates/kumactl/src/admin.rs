@@ -1,4 +1,4 @@
-//! The admin API of a control plane: where it is, and dataplane tokens from it.
+//! The admin API of a control plane: where it is, and dataplane tokens from it. The CAs of meshes are managed there too.
 //!
 //! It gives out identities, so it listens on the loopback interface of its own machine, and on others only over mutual TLS. Which of the
 //! two is meant is told by the address that the HTTP API is reached at; where they are is told by the catalog of the API. From another
@@ -46,6 +46,15 @@ async fn tokens_client(active: Active<'_>, log: bool) -> Result<Client, Failure>
     if catalog.tokens_local.is_empty() {
         return Err(Failure::new("Enable the server to be able to generate tokens."));
     }
+    client_of(&catalog, active, log)
+}
+
+/// A client of the admin server.
+pub(crate) async fn client(active: Active<'_>, log: bool) -> Result<Client, Failure> {
+    client_of(&Catalog::read(active, log).await?, active, log)
+}
+
+fn client_of(catalog: &Catalog, active: Active<'_>, log: bool) -> Result<Client, Failure> {
     if is_this_machine(active.address)? {
         return Client::new(&catalog.admin_local, ADMIN_TIMEOUT, log);
     }

@@ -141,6 +141,15 @@ impl Client {
         self.call(Method::DELETE, self.url(path), |request| request).await.map(drop)
     }
 
+    /// Deletes, with a query.
+    pub(crate) async fn delete_with(&self, path: &[&str], query: &[(&str, String)]) -> Result<(), CallError> {
+        let mut url = self.url(path);
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        self.call(Method::DELETE, url, |request| request).await.map(drop)
+    }
+
     /// Sends JSON and reads text.
     pub(crate) async fn post(&self, path: &[&str], body: &Value) -> Result<String, CallError> {
         let text = self.call(Method::POST, self.url(path), |request| request.json(body)).await?;
@@ -235,6 +244,11 @@ impl Refusal {
     /// The API says that there is no such resource; a server that knows no such path says it differently.
     pub(crate) fn is_not_found(&self) -> bool {
         self.status == StatusCode::NOT_FOUND && self.body.is_ok()
+    }
+
+    /// What there is does not allow it.
+    pub(crate) fn is_conflict(&self) -> bool {
+        self.status == StatusCode::CONFLICT && self.body.is_ok()
     }
 
     fn read(status: StatusCode, body: &[u8]) -> Refusal {

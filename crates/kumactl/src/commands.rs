@@ -7,6 +7,7 @@ mod generate;
 mod get;
 mod inspect;
 mod install;
+mod manage;
 mod manual;
 mod read;
 mod uninstall;
@@ -15,7 +16,7 @@ mod watch;
 use kuma_model::{Document, Key, Kind, Scope};
 use serde_json::Value;
 
-use crate::cli::{Cli, Command, Generate, Inspect, Install, Uninstall};
+use crate::cli::{Cli, Command, Generate, Inspect, Install, Manage, Uninstall};
 use crate::failure::Failure;
 use crate::output::{Format, json_list, yaml_list};
 use crate::session::Session;
@@ -41,6 +42,7 @@ pub(crate) async fn run(cli: Cli) -> Result<String, Failure> {
         Command::Generate(Generate::TlsCertificate(arguments)) => generate::tls_certificate(arguments),
         Command::Get(arguments) => get::run(&session, arguments).await,
         Command::Inspect(Inspect::Dataplanes(arguments)) => inspect::dataplanes(&session, arguments).await,
+        Command::Manage(Manage::Ca(command)) => manage::run(&session, command).await,
         Command::Version { .. }
         | Command::Completion { .. }
         | Command::Man { .. }

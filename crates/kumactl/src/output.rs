@@ -32,7 +32,12 @@ pub(crate) fn yaml_list(items: Vec<Value>) -> Result<String, String> {
 
 /// A list as JSON: `{"items": […]}`, two spaces a level, keys as the server has them.
 pub(crate) fn json_list(items: Vec<Value>) -> String {
-    format!("{:#}\n", list(items))
+    json_text(&list(items))
+}
+
+/// JSON, two spaces a level, keys as the server has them.
+pub(crate) fn json_text(value: &Value) -> String {
+    format!("{value:#}\n")
 }
 
 fn list(items: Vec<Value>) -> Value {

@@ -6,6 +6,7 @@ mod config;
 mod control_plane;
 mod errors;
 mod lists;
+mod manage;
 mod sets;
 mod token;
 mod transcript;
