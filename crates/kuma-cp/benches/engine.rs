@@ -8,10 +8,10 @@ use std::time::{Duration, SystemTime};
 
 use divan::{AllocProfiler, Bencher};
 use jiff::Timestamp;
-use kuma_ca::Root;
+use kuma_ca::{MeshRoots, Root};
 use kuma_cp::engine::{MeshEngine, OpenStream, Settings};
 use kuma_cp::mesh_ca;
-use kuma_model::{Document, Key};
+use kuma_model::{Ca, Document, Key};
 use kuma_store::Stored;
 use kuma_xds::StreamState;
 use tokio::sync::watch;
@@ -36,7 +36,8 @@ fn written(document: Document) -> Vec<Change> {
 }
 
 fn documents(now: SystemTime) -> Vec<Arc<Stored>> {
-    let ca = mesh_ca::document("default", &Root::generate("default", now).expect("a CA"));
+    let roots = MeshRoots::new(Root::generate("default", now).expect("a CA"));
+    let ca = mesh_ca::document(Ca::Builtin, "default", Some(&roots));
     BASE.documents().iter().map(parsed).chain([ca]).map(stored).collect()
 }
 

@@ -124,6 +124,7 @@ impl Authority for Ads {
             address,
             admin_port: admin_port(node),
             returning: false,
+            only_secrets: false,
             state,
             warnings: subscription.warnings(),
         };
@@ -131,8 +132,9 @@ impl Authority for Ads {
         let engine = self.engine.clone();
         let metrics = self.metrics.stream(Discovery::Xds);
         let attendance = self.departures.envoy(&(mesh.clone(), proxy.clone()), peer, claims.is_some());
-        let (opening, start) = (Some(stream), Start::Configuring);
-        Ok((AdsStream { id, mesh, proxy, opening, engine, start, subscription, metrics, attendance }, receiver))
+        let (opening, start, accepted) = (Some(stream), Start::Configuring, Accepted::default());
+        let stream = AdsStream { id, mesh, proxy, opening, engine, start, accepted, subscription, metrics, attendance };
+        Ok((stream, receiver))
     }
 }
 
@@ -145,9 +147,33 @@ pub struct AdsStream {
     opening: Option<OpenStream>,
     engine: Arc<Engine>,
     start: Start,
+    accepted: Accepted,
     subscription: SubscriptionHandle,
     metrics: StreamMetrics,
     attendance: Attendance,
+}
+
+/// Which mark of its secrets a client has accepted: a refusal of something else is no reason to wait for it.
+#[derive(Default)]
+pub(crate) struct Accepted {
+    refused: bool,
+    mark: u64,
+}
+
+impl Accepted {
+    /// The mark that the client holds from this event on, if it is another one than before.
+    pub(crate) fn by(&mut self, event: &Event) -> Option<u64> {
+        match event {
+            Event::Acked { resource_type: ResourceType::Secret } => self.refused = false,
+            Event::Nacked { resource_type: ResourceType::Secret, .. } => self.refused = true,
+            Event::Settled { mark, .. } if !self.refused && *mark != self.mark => {
+                self.mark = *mark;
+                return Some(*mark);
+            }
+            _ => {}
+        }
+        None
+    }
 }
 
 /// How far a proxy is from taking connections. One that has left is dialled again when it does, and not before.
@@ -188,6 +214,9 @@ impl StreamHandler for AdsStream {
             self.engine.open(&self.mesh, stream);
         }
         self.metrics.on_event(&event);
+        if let Some(mark) = self.accepted.by(&event) {
+            self.engine.holds(&self.mesh, self.id, mark);
+        }
         if let Some(fresh) = self.start.ends_with(&event) {
             self.attendance.configured(fresh);
         }

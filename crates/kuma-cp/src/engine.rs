@@ -12,18 +12,18 @@ mod task;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use kuma_model::Key;
+use kuma_model::{Ca, Key};
 use kuma_store::{Change, Commit, Revision, Store, StoreError, Stored};
 use kuma_xds::ResourceType;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use mesh::{MeshEngine, OpenStream, Settings, StreamId};
+pub use mesh::{DueStep, LINGER, MeshEngine, OpenStream, RotationStatus, SETTLE, Settings, StreamId};
 use task::Event;
 
 use crate::mesh_ca;
@@ -40,9 +40,13 @@ pub struct Engine {
     settings: Settings,
     meshes: Mutex<HashMap<Arc<str>, Handle>>,
     next_stream: AtomicU64,
+    on_step: OnceLock<OnStep>,
     tasks: TaskTracker,
     cancel: CancellationToken,
 }
+
+/// Called with a mesh and the step of its rotation that is due.
+type OnStep = Box<dyn Fn(&Arc<str>, DueStep) + Send + Sync>;
 
 /// A document and what it is now; `None` when it is gone.
 type Written = (Key, Option<Arc<Stored>>);
@@ -66,6 +70,7 @@ impl Engine {
             settings,
             meshes: Mutex::default(),
             next_stream: AtomicU64::new(1),
+            on_step: OnceLock::new(),
             tasks: TaskTracker::new(),
             cancel,
         })
@@ -142,6 +147,29 @@ impl Engine {
     /// Tells a mesh that the client of a stream wants its certificate.
     pub fn wants_identity(&self, mesh: &str, id: StreamId) {
         self.tell(mesh, Event::WantsIdentity { id });
+    }
+
+    /// Tells a mesh that the client of a stream has accepted all secrets of the snapshots with this mark.
+    pub fn holds(&self, mesh: &str, id: StreamId, mark: u64) {
+        self.tell(mesh, Event::Holds { id, mark });
+    }
+
+    /// Has `take` called whenever a step of a rotation is due. Once for all; without it nothing rotates.
+    pub fn on_step(&self, take: impl Fn(&Arc<str>, DueStep) + Send + Sync + 'static) {
+        let _ = self.on_step.set(Box::new(take));
+    }
+
+    fn step_is_due(&self, mesh: &Arc<str>, step: DueStep) {
+        if let Some(take) = self.on_step.get() {
+            take(mesh, step);
+        }
+    }
+
+    /// Who holds up the rotation of a mesh's CA.
+    pub async fn rotation(&self, mesh: &str, ca: Ca) -> RotationStatus {
+        let (reply, answer) = oneshot::channel();
+        self.tell(mesh, Event::Rotation { ca, reply });
+        answer.await.unwrap_or_default()
     }
 
     /// Tells a mesh that a stream has ended.

@@ -4,6 +4,7 @@
 
 mod certificates;
 mod keeper;
+pub mod rotator;
 pub mod routes;
 
 use std::time::{Duration, SystemTime};
@@ -171,7 +172,9 @@ mod tests {
             let steady = || MeshRoots::new(root("demo"));
             let introduced =
                 || steady().introduce(root("demo"), since(), Some(Duration::from_secs(60))).expect("introduces");
-            for roots in [steady(), introduced(), introduced().advance(since()), introduced().advance(since()).advance(since())] {
+            for roots in
+                [steady(), introduced(), introduced().advance(since()), introduced().advance(since()).advance(since())]
+            {
                 let document = document(ca, "demo", Some(&roots));
                 assert_eq!(kind(&document.key), Some(ca));
                 assert_eq!(mesh_of(&document.key), "demo");

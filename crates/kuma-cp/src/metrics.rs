@@ -140,7 +140,7 @@ impl StreamMetrics {
             Event::Sent { resource_type } => count(&self.metrics.sent, resource_type),
             Event::Acked { resource_type } => count(&self.metrics.acked, resource_type),
             Event::Nacked { resource_type, .. } => count(&self.metrics.nacked, resource_type),
-            Event::Settled { revision, accepted: true } if *revision > self.measured => {
+            Event::Settled { revision, accepted: true, .. } if *revision > self.measured => {
                 self.measured = *revision;
                 let micros = moment(SystemTime::now()).saturating_sub(*revision);
                 self.metrics.change_to_ack.observe(Duration::from_micros(micros));

@@ -10,7 +10,7 @@ use kuma_ca::{TokenVerifier, XdsCa};
 use kuma_model::{DataplaneInsight, Resource as _, decode_spec};
 use kuma_store::{MemoryStore, Store};
 use kuma_xds::server::{Routes, Server, Service};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -29,7 +29,7 @@ use crate::lifecycle::Lifecycle;
 pub use crate::listeners::Addresses;
 use crate::listeners::{AdminListeners, Listeners};
 use crate::mesh_ca::routes::CaAdmin;
-use crate::mesh_ca::{FreshRoots, KeptRoots, MeshAuthority};
+use crate::mesh_ca::{FreshRoots, KeptRoots, MeshAuthority, rotator};
 use crate::metrics::{MeteredStore, Metrics};
 use crate::sds::Sds;
 use crate::state_folder::StateFolder;
@@ -123,7 +123,7 @@ pub async fn start_on(store: Arc<dyn Store>, mut config: Config, home: Option<&P
     let store: Arc<dyn Store> = Arc::new(MeteredStore::new(store, metrics.clone()));
     let cancel = CancellationToken::new();
     let leaf_validity = config.sds_server.dataplane_cert_validity.get();
-    let settings = Settings { durable: store.durable(), leaf_validity };
+    let settings = Settings { durable: store.durable(), leaf_validity, started: SystemTime::now() };
     let engine = Engine::new(settings, cancel.clone());
     let insights = Arc::new(Insights::new(uuid::Uuid::new_v4().to_string()));
     let authority: Arc<dyn MeshAuthority> = match folder {
@@ -177,6 +177,11 @@ pub async fn start_on(store: Arc<dyn Store>, mut config: Config, home: Option<&P
         cancel: cancel.clone(),
     };
 
+    let (due, steps) = mpsc::unbounded_channel();
+    // There is nobody to tell when everything stops.
+    engine.on_step(move |mesh, step| drop(due.send((mesh.clone(), step))));
+    running.spawn("the rotation of CAs", rotator::run(api.cas(), steps, cancel.clone()));
+    let ca = CaAdmin { cas: api.cas(), engine: engine.clone() };
     let engine_to_audit = engine.clone();
     running.spawn("the mesh engine", engine.follow(store.clone(), revision));
     running.spawn("the writer of insights", insights.flush(store, flush_interval, cancel.clone()));
@@ -193,7 +198,7 @@ pub async fn start_on(store: Arc<dyn Store>, mut config: Config, home: Option<&P
     };
     let api = Arc::new(api);
     running.spawn("the HTTP API", http("api", listeners.api, api::router(api.clone()), Security::Plain));
-    let admin = admin::router(Arc::new(Admin { tokens: issuer, ca: Some(CaAdmin { cas: api.cas() }), api: Some(api) }));
+    let admin = admin::router(Arc::new(Admin { tokens: issuer, ca: Some(ca), api: Some(api) }));
     match (listeners.admin, admin_tls) {
         (AdminListeners::Shared(both), Some(tls)) => {
             running.spawn("the admin server", http("admin", both, admin, Security::Either(tls)));

@@ -14,7 +14,7 @@ use kuma_xds::server::{Authority, Peer, StreamHandler};
 use kuma_xds::{Event, Node, StreamState, Variant};
 use tokio::sync::watch;
 
-use crate::ads::{Ads, check_claims, parse_node_id};
+use crate::ads::{Accepted, Ads, check_claims, parse_node_id};
 use crate::engine::{Engine, OpenStream, StreamId};
 use crate::metrics::{Discovery, StreamMetrics};
 
@@ -61,12 +61,14 @@ impl Authority for Sds {
             address: peer.address.ip(),
             admin_port: None,
             returning: false,
+            only_secrets: true,
             state,
             // There is no insight of it: it says nothing about what the Dataplane's own proxy does.
             warnings: Box::new(|_| {}),
         };
         let metrics = self.0.metrics.stream(Discovery::Sds);
-        Ok((SdsStream { id, mesh, proxy, opening: Some(stream), engine, metrics, refusal: None }, receiver))
+        let (opening, accepted) = (Some(stream), Accepted::default());
+        Ok((SdsStream { id, mesh, proxy, opening, engine, accepted, metrics, refusal: None }, receiver))
     }
 }
 
@@ -78,6 +80,7 @@ pub struct SdsStream {
     /// What the engine is told with the first event.
     opening: Option<OpenStream>,
     engine: Arc<Engine>,
+    accepted: Accepted,
     metrics: StreamMetrics,
     refusal: Option<Status>,
 }
@@ -97,6 +100,9 @@ impl StreamHandler for SdsStream {
             self.engine.open(&self.mesh, stream);
         }
         self.metrics.on_event(&event);
+        if let Some(mark) = self.accepted.by(&event) {
+            self.engine.holds(&self.mesh, self.id, mark);
+        }
         match event {
             Event::Reported { resource_type, versions } => {
                 self.engine.reported(&self.mesh, self.id, resource_type, versions);

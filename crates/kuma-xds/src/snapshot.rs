@@ -16,6 +16,7 @@ pub type ResourceList = Arc<[Arc<Resource>]>;
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     revision: u64,
+    mark: u64,
     lists: [ResourceList; ResourceType::COUNT],
 }
 
@@ -27,13 +28,19 @@ impl Snapshot {
 
     /// Starts from this snapshot; types that are left alone stay shared with it.
     pub fn to_builder(&self) -> SnapshotBuilder {
-        SnapshotBuilder { revision: self.revision, lists: self.lists.clone().map(Part::Shared) }
+        SnapshotBuilder { revision: self.revision, mark: self.mark, lists: self.lists.clone().map(Part::Shared) }
     }
 
     /// The caller's number for the state of the world that this was made of; handed back in
     /// [`Event::Settled`](crate::Event::Settled).
     pub fn revision(&self) -> u64 {
         self.revision
+    }
+
+    /// Another number of the caller's, for what it wants to know to be accepted; handed back in
+    /// [`Event::Settled`](crate::Event::Settled).
+    pub fn mark(&self) -> u64 {
+        self.mark
     }
 
     /// All resources of a type, sorted by name.
@@ -57,6 +64,7 @@ impl Default for Snapshot {
 #[derive(Default, Debug)]
 pub struct SnapshotBuilder {
     revision: u64,
+    mark: u64,
     lists: [Part; ResourceType::COUNT],
 }
 
@@ -72,6 +80,13 @@ impl SnapshotBuilder {
     #[must_use]
     pub fn revision(mut self, revision: u64) -> SnapshotBuilder {
         self.revision = revision;
+        self
+    }
+
+    /// Sets the caller's mark; 0 unless set.
+    #[must_use]
+    pub fn mark(mut self, mark: u64) -> SnapshotBuilder {
+        self.mark = mark;
         self
     }
 
@@ -103,12 +118,12 @@ impl SnapshotBuilder {
 
     /// The snapshot.
     pub fn build(self) -> Snapshot {
-        let SnapshotBuilder { revision, lists } = self;
+        let SnapshotBuilder { revision, mark, lists } = self;
         let lists = lists.map(|part| match part {
             Part::Shared(list) => list,
             Part::Own(resources) => sorted(resources).into(),
         });
-        Snapshot { revision, lists }
+        Snapshot { revision, mark, lists }
     }
 
     /// The snapshot, sharing with `previous` the list of every type whose resources have the same names and versions.

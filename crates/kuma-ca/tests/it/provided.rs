@@ -13,9 +13,7 @@ const CA: &str = "cert: basic constraint 'CA' must be set to 'true' (see X509-SV
 const CERT_SIGN: &str = "cert: key usage extension 'keyCertSign' must be set (see X509-SVID: 4.3. Key Usage)";
 
 fn must_not(usage: &str) -> String {
-    format!(
-        "cert: key usage extension '{usage}' must NOT be set (see X509-SVID: Appendix A. X.509 Field Reference)"
-    )
+    format!("cert: key usage extension '{usage}' must NOT be set (see X509-SVID: Appendix A. X.509 Field Reference)")
 }
 
 /// What a good root is made of.
@@ -86,7 +84,11 @@ fn a_pair_must_be_one() {
         (&*key, &key, &no_cert),
         (&cert, "", &no_key),
         (&cert, &cert, &no_key),
-        ("-----BEGIN CERTIFICATE-----\naGk=\n-----END CERTIFICATE-----\n", &key, &pair("the certificate does not parse")),
+        (
+            "-----BEGIN CERTIFICATE-----\naGk=\n-----END CERTIFICATE-----\n",
+            &key,
+            &pair("the certificate does not parse"),
+        ),
         (&cert, &other_key, &pair("the private key does not belong to the certificate")),
         (
             &cert,

@@ -19,8 +19,8 @@ use crate::mesh_ca;
 pub(super) struct Documents {
     pub(super) snapshot: MeshSnapshot,
     /// The CAs that the mesh may have.
-    builtin: Option<MeshRoots>,
-    provided: Option<MeshRoots>,
+    builtin: Kept,
+    provided: Kept,
     /// The certificates, PEM, that are trusted now.
     pub(super) roots: Option<Arc<str>>,
     /// Whether the Mesh was written since the start, not just made by default.
@@ -31,13 +31,20 @@ pub(super) struct Documents {
     deleted: BTreeSet<Arc<str>>,
 }
 
+/// A CA, and the generation of its roots.
+#[derive(Default)]
+struct Kept {
+    roots: Option<MeshRoots>,
+    generation: u64,
+}
+
 impl Documents {
     /// None yet.
     pub(super) fn new(mesh: &str, forgetful: bool) -> Documents {
         Documents {
             snapshot: MeshSnapshot::new(mesh, forgetful),
-            builtin: None,
-            provided: None,
+            builtin: Kept::default(),
+            provided: Kept::default(),
             roots: None,
             mesh_written: false,
             keys: BTreeSet::new(),
@@ -52,9 +59,28 @@ impl Documents {
 
     /// The CA that issues certificates: the one that the Mesh names. Without it nothing is issued.
     pub(super) fn ca(&self) -> Option<&MeshRoots> {
-        match self.snapshot.mesh.as_ref().map(|mesh| mesh.ca()).unwrap_or_default() {
-            Ca::Builtin => self.builtin.as_ref(),
-            Ca::Provided => self.provided.as_ref(),
+        self.roots_of(self.kind())
+    }
+
+    /// Which of its CAs the Mesh names.
+    pub(super) fn kind(&self) -> Ca {
+        self.snapshot.mesh.as_ref().map(|mesh| mesh.ca()).unwrap_or_default()
+    }
+
+    /// The roots of a CA, whether the Mesh names it or not.
+    pub(super) fn roots_of(&self, ca: Ca) -> Option<&MeshRoots> {
+        self.kept(ca).roots.as_ref()
+    }
+
+    /// Their [`MeshRoots::generation`]; 0 without any.
+    pub(super) fn generation_of(&self, ca: Ca) -> u64 {
+        self.kept(ca).generation
+    }
+
+    fn kept(&self, ca: Ca) -> &Kept {
+        match ca {
+            Ca::Builtin => &self.builtin,
+            Ca::Provided => &self.provided,
         }
     }
 
@@ -67,9 +93,10 @@ impl Documents {
                 None
             }
         });
+        let kept = Kept { generation: roots.as_ref().map_or(0, MeshRoots::generation), roots };
         match ca {
-            Ca::Builtin => self.builtin = roots,
-            Ca::Provided => self.provided = roots,
+            Ca::Builtin => self.builtin = kept,
+            Ca::Provided => self.provided = kept,
         }
         self.trust();
         Affected::All

@@ -2,6 +2,8 @@
 //!
 //! Synchronous and without I/O: events in, states of streams out. `task.rs` runs it; tests drive it by hand.
 
+mod rotation;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -14,6 +16,8 @@ use kuma_store::Stored;
 use kuma_xds::grpc::{Code, Status};
 use kuma_xds::{Resource, ResourceList, ResourceType, Snapshot, SnapshotBuilder, StreamState};
 use tokio::sync::watch;
+
+pub use rotation::{DueStep, LINGER, RotationStatus, SETTLE};
 
 use super::content::{Content, generate, same_lists, same_versions};
 use super::documents::Documents;
@@ -35,6 +39,8 @@ pub struct Settings {
     pub durable: bool,
     /// Life of the certificates of proxies.
     pub leaf_validity: Duration,
+    /// When the process started.
+    pub started: SystemTime,
 }
 
 /// A stream that was opened.
@@ -53,6 +59,8 @@ pub struct OpenStream {
     pub admin_port: Option<u16>,
     /// Whether its first request reported configuration from an earlier life of this process.
     pub returning: bool,
+    /// Whether it is one for secrets alone.
+    pub only_secrets: bool,
     /// Where its state goes.
     pub state: watch::Sender<StreamState>,
     /// Where it is said what keeps the proxy from working as the mesh says.
@@ -63,6 +71,9 @@ struct Stream {
     proxy: Arc<str>,
     authenticated: bool,
     encrypted: bool,
+    only_secrets: bool,
+    /// The mark of what its client has accepted.
+    holds: u64,
     address: IpAddr,
     state: watch::Sender<StreamState>,
     warnings: Warnings,
@@ -116,6 +127,7 @@ pub struct MeshEngine {
     streams: HashMap<StreamId, Stream>,
     /// When a stream is looked at again: a renewal, or the end of its grace.
     deadlines: BTreeSet<(SystemTime, StreamId)>,
+    rotation: rotation::Rotation,
 }
 
 impl MeshEngine {
@@ -130,6 +142,7 @@ impl MeshEngine {
             proxies: BTreeMap::new(),
             streams: HashMap::new(),
             deadlines: BTreeSet::new(),
+            rotation: rotation::Rotation::default(),
         }
     }
 
@@ -163,8 +176,18 @@ impl MeshEngine {
 
     /// A proxy opened a stream.
     pub fn open(&mut self, stream: OpenStream, now: SystemTime) {
-        let OpenStream { id, proxy, authenticated, encrypted, address, admin_port, returning, state, warnings } =
-            stream;
+        let OpenStream {
+            id,
+            proxy,
+            authenticated,
+            encrypted,
+            address,
+            admin_port,
+            returning,
+            only_secrets,
+            state,
+            warnings,
+        } = stream;
         if let Some(refusal) = self.refusal(authenticated, encrypted) {
             tracing::warn!(mesh = %self.documents.snapshot.name, dataplane = %proxy, reason = %refusal.message, "refused a proxy");
             warnings(vec![refusal.message.clone()]);
@@ -177,6 +200,8 @@ impl MeshEngine {
                 proxy: proxy.clone(),
                 authenticated,
                 encrypted,
+                only_secrets,
+                holds: 0,
                 address,
                 state,
                 warnings,
@@ -285,7 +310,8 @@ impl MeshEngine {
 
     /// The next time that [`MeshEngine::on_deadline`] has something to do.
     pub fn next_deadline(&self) -> Option<SystemTime> {
-        self.deadlines.first().map(|(time, _)| *time)
+        let stream = self.deadlines.first().map(|(time, _)| *time);
+        [stream, self.rotation.look_at].into_iter().flatten().min()
     }
 
     /// Renews the certificates that are due, and answers the proxies whose grace is over.
@@ -449,7 +475,9 @@ impl MeshEngine {
         stream.state.send_if_modified(|current| {
             let same = match (&*current, &state) {
                 (StreamState::Hold, StreamState::Hold) => true,
-                (StreamState::Serve(before), StreamState::Serve(after)) => same_lists(before, after),
+                (StreamState::Serve(before), StreamState::Serve(after)) => {
+                    same_lists(before, after) && before.mark() == after.mark()
+                }
                 _ => false,
             };
             if !same {
@@ -501,18 +529,17 @@ impl MeshEngine {
         if without_identity {
             return StreamState::Serve(closed(&config));
         }
-        if !stream.wants_identity && stream.reported_identity.is_none() && stream.identity.is_none() {
+        let wanted = stream.wants_identity || stream.reported_identity.is_some() || stream.identity.is_some();
+        let identity = if wanted { self.issue(id, now) } else { None };
+        let mark = self.streams.get(&id).map_or(0, |stream| self.mark(stream, identity.is_some()));
+        if identity.is_none() && mark == 0 {
             return StreamState::Serve(config);
         }
-        match self.issue(id, now) {
-            Some(identity) => {
-                let secrets = self.with_identity(id, config.list(ResourceType::Secret), identity);
-                let mut builder = config.to_builder();
-                builder.share(ResourceType::Secret, secrets);
-                StreamState::Serve(Arc::new(builder.build()))
-            }
-            None => StreamState::Serve(config),
+        let mut builder = config.to_builder().mark(mark);
+        if let Some(identity) = identity {
+            builder.share(ResourceType::Secret, self.with_identity(id, config.list(ResourceType::Secret), identity));
         }
+        StreamState::Serve(Arc::new(builder.build()))
     }
 
     /// The secrets of a proxy and its certificate: the very same list for as long as neither changes, so that other changes

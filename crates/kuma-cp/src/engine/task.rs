@@ -4,13 +4,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use kuma_model::Key;
+use kuma_model::{Ca, Key};
 use kuma_store::Stored;
 use kuma_xds::ResourceType;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::{Engine, MeshEngine, OpenStream, StreamId};
+use super::{Engine, MeshEngine, OpenStream, RotationStatus, StreamId};
 
 /// The longest sleep: certificates go by the wall clock, which may be set while we sleep.
 const LONGEST_SLEEP: Duration = Duration::from_secs(600);
@@ -35,6 +35,10 @@ pub(super) enum Event {
     WantsIdentity {
         id: StreamId,
     },
+    Holds {
+        id: StreamId,
+        mark: u64,
+    },
     Close {
         id: StreamId,
     },
@@ -49,6 +53,10 @@ pub(super) enum Event {
     },
     Audit {
         reply: oneshot::Sender<Vec<String>>,
+    },
+    Rotation {
+        ca: Ca,
+        reply: oneshot::Sender<RotationStatus>,
     },
 }
 
@@ -71,6 +79,9 @@ pub(super) async fn run(
             },
             () = sleep_until(deadline), if deadline.is_some() => mesh.on_deadline(SystemTime::now()),
         }
+        if let Some(step) = mesh.rotation_step(SystemTime::now()) {
+            engine.step_is_due(&name, step);
+        }
         if mesh.is_idle() && engine.retire(&name, &events) {
             return;
         }
@@ -86,10 +97,12 @@ fn handle(mesh: &mut MeshEngine, event: Event) {
         Event::Open(stream) => mesh.open(stream, now),
         Event::Reported { id, resource_type, versions } => mesh.reported(id, resource_type, versions, now),
         Event::WantsIdentity { id } => mesh.wants_identity(id, now),
+        Event::Holds { id, mark } => mesh.holds(id, mark),
         Event::Close { id } => mesh.close(id),
         Event::Departed { proxy, departed } => mesh.set_departed(&proxy, departed, now),
         // Whoever asked may have gone away.
         Event::Believes { proxy, address, reply } => drop(reply.send(mesh.believes(&proxy, address))),
+        Event::Rotation { ca, reply } => drop(reply.send(mesh.rotation_status(ca))),
         Event::Audit { reply } => drop(reply.send(mesh.audit(AUDITED))),
     }
 }

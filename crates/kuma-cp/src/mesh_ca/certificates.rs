@@ -122,8 +122,7 @@ impl MeshCas {
         if kept.as_ref().is_some_and(|kept| kept.roots.is_some()) {
             return Err(ChangeRefused::OnlyOne);
         }
-        let added =
-            Certificate { id: root.id(), cert: root.cert_pem().to_owned(), state: RootState::Signing };
+        let added = Certificate { id: root.id(), cert: root.cert_pem().to_owned(), state: RootState::Signing };
         self.save(Ca::Provided, mesh, kept.map(|kept| kept.stored), Some(MeshRoots::new(root))).await?;
         Ok(added)
     }
@@ -163,7 +162,12 @@ impl MeshCas {
         let (id, done) = (roots.signing().id(), roots.change().is_none());
         self.save(ca, mesh, Some(stored), Some(roots)).await?;
         if done {
-            tracing::info!(mesh, ca = ca.name(), signing = id, "rotated the CA: the old certificate is trusted no more");
+            tracing::info!(
+                mesh,
+                ca = ca.name(),
+                signing = id,
+                "rotated the CA: the old certificate is trusted no more"
+            );
         } else {
             tracing::info!(mesh, ca = ca.name(), signing = id, "rotating the CA: the new certificate signs");
         }
@@ -186,7 +190,9 @@ impl MeshCas {
             (RootState::Signing, Err(_)) if ca == Ca::Builtin => return Err(ChangeError::Signs.into()),
             (RootState::Signing, Err(_)) if at_work => return Err(ChangeRefused::InUse),
             (RootState::Signing, Ok(_)) if at_work && !force && ca == Ca::Provided => return Err(ChangeRefused::InUse),
-            (RootState::Signing | RootState::Old, Ok(_)) if at_work && !force => return Err(ChangeRefused::StillTrusted),
+            (RootState::Signing | RootState::Old, Ok(_)) if at_work && !force => {
+                return Err(ChangeRefused::StillTrusted);
+            }
             (RootState::Signing, Err(_)) => None,
             (_, left) => Some(left?),
         };
@@ -234,8 +240,10 @@ impl MeshCas {
 }
 
 fn certificates(roots: &MeshRoots) -> Vec<Certificate> {
-    let certificate = |(cert, state): (&str, RootState)| {
-        Certificate { id: id_of_pem(cert).unwrap_or_default(), cert: cert.to_owned(), state }
+    let certificate = |(cert, state): (&str, RootState)| Certificate {
+        id: id_of_pem(cert).unwrap_or_default(),
+        cert: cert.to_owned(),
+        state,
     };
     roots.trusted().into_iter().map(certificate).collect()
 }

@@ -81,7 +81,11 @@ impl MeshAuthority for KeptRoots {
             let spec = read.and_then(|kept| parse(Ca::Provided, kept.as_deref().map_or(&[], Vec::as_slice)));
             let spec = spec.unwrap_or_else(|error| {
                 let error = MeshCaError::Kept(self.0.path().join(&name), Box::new(error));
-                tracing::error!(mesh = mesh_of(&key), error = crate::http::error::chain(&error), "no certificate is issued");
+                tracing::error!(
+                    mesh = mesh_of(&key),
+                    error = crate::http::error::chain(&error),
+                    "no certificate is issued"
+                );
                 Value::Null
             });
             documents.push(Document { key, spec });

@@ -12,11 +12,15 @@ use kuma_model::{Ca, Violation, Violations};
 use serde_json::{Map, Value, json};
 
 use super::{Certificate, ChangeRefused, MeshCas};
+use crate::engine::{Engine, RotationStatus};
 use crate::http::error::{cause, chain};
 use crate::http::{ApiError, body, json};
 
 /// Largest request, in bytes: a chain of certificates and a key of 16,384 bits are smaller.
 const MAX_BODY: usize = 64 * 1024;
+
+/// Most names of proxies in an answer.
+const NAMED: usize = 20;
 
 const LIST: &str = "Could not retrieve signing certs";
 const ADD: &str = "Could not add signing cert";
@@ -69,6 +73,8 @@ pub fn find(path: &str) -> Option<Target> {
 pub struct CaAdmin {
     /// What is changed.
     pub cas: Arc<MeshCas>,
+    /// What knows who holds a rotation up.
+    pub engine: Arc<Engine>,
 }
 
 impl CaAdmin {
@@ -145,9 +151,25 @@ impl CaAdmin {
             };
             status["phase"] = phase.into();
             status[role] = id.into();
+            status["since"] = timestamp(change.since);
+        }
+        let RotationStatus { connected, waiting, away, until } = self.engine.rotation(mesh, ca).await;
+        let some = |names: &[Arc<str>]| names.iter().take(NAMED).map(|name| Value::from(&**name)).collect::<Vec<_>>();
+        status["proxies"] = json!({
+            "connected": connected,
+            "waiting": waiting.len(), "waitingFor": some(&waiting),
+            "away": away.len(), "awayNames": some(&away),
+        });
+        if let Some(until) = until {
+            status["until"] = timestamp(until);
         }
         Ok(json::respond(&status))
     }
+}
+
+/// A time as JSON has it.
+fn timestamp(time: SystemTime) -> Value {
+    jiff::Timestamp::try_from(time).map_or(Value::Null, |time| time.to_string().into())
 }
 
 /// A certificate as it is shown.

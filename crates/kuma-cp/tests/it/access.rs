@@ -223,7 +223,8 @@ async fn every_route_asks_for_its_proof() {
 #[test]
 fn every_route_is_in_the_table_and_nothing_else_is() {
     let cancel = CancellationToken::new();
-    let settings = Settings { durable: false, leaf_validity: Duration::from_secs(3600) };
+    let started = std::time::SystemTime::UNIX_EPOCH;
+    let settings = Settings { durable: false, leaf_validity: Duration::from_secs(3600), started };
     let (engine, metrics) = (Engine::new(settings, cancel), Arc::<Metrics>::default());
     let insights = Arc::new(Insights::new("test".to_owned()));
     let departures = Departures::new(engine.clone(), insights.clone(), metrics.clone());

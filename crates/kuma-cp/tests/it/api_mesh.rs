@@ -69,7 +69,10 @@ async fn the_kind_of_ca_changes_only_while_mtls_is_off() {
 #[tokio::test]
 async fn a_lost_ca_is_not_made_anew() {
     let api = TestApi::with_mesh("demo").await;
-    api.store.commit(vec![Write::Delete { key: mesh_ca::key(Ca::Builtin, "demo"), version: None }]).await.expect("a store");
+    api.store
+        .commit(vec![Write::Delete { key: mesh_ca::key(Ca::Builtin, "demo"), version: None }])
+        .await
+        .expect("a store");
     let (status, error) =
         put(&api.router, "/meshes/demo", r#"{"type":"Mesh","name":"demo","mtls":{"enabled":true}}"#).await.error();
     assert_eq!(status, 500);

@@ -7,11 +7,13 @@ use axum::Router;
 use kuma_ca::{LeafRequest, Root};
 use kuma_cp::admin::{self, Admin};
 use kuma_cp::api::{self, Api};
+use kuma_cp::engine::{Engine, Settings};
 use kuma_cp::mesh_ca::KeptRoots;
 use kuma_cp::mesh_ca::routes::CaAdmin;
 use kuma_cp::state_folder::StateFolder;
 use kuma_store::{MemoryStore, Store};
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
 use crate::client::{delete, get, post, put};
 use crate::test_api::{Live, config};
@@ -39,7 +41,9 @@ impl World {
         let api = Api::new(store.clone(), Arc::new(Live::default()), Arc::new(KeptRoots(state)), &config(&[]));
         let api = Arc::new(api.expect("an API"));
         api.cas().restore().await.expect("what is kept can be read");
-        let ca = CaAdmin { cas: api.cas() };
+        let settings =
+            Settings { durable: false, leaf_validity: Duration::from_secs(3600), started: SystemTime::now() };
+        let ca = CaAdmin { cas: api.cas(), engine: Engine::new(settings, CancellationToken::new()) };
         let admin = admin::router(Arc::new(Admin { tokens: None, ca: Some(ca), api: None }));
         World { api: api::router(api), admin, store, folder }
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 use kuma_ca::{MeshRoots, Root};
-use kuma_cp::engine::{MeshEngine, OpenStream, Settings};
+use kuma_cp::engine::{DueStep, MeshEngine, OpenStream, Settings};
 use kuma_cp::mesh_ca;
 use kuma_model::{Ca, Document, Key, text};
 use kuma_store::Stored;
@@ -62,6 +62,8 @@ pub(crate) fn permission(name: &str, source: &str, destination: &str) -> Arc<Sto
 pub(crate) struct Mesh {
     pub(crate) engine: MeshEngine,
     pub(crate) now: SystemTime,
+    /// Steps of rotations that were found to be due.
+    pub(crate) steps: Vec<DueStep>,
     next_stream: u64,
 }
 
@@ -74,9 +76,10 @@ pub(crate) struct Stream {
 
 impl Mesh {
     pub(crate) fn new(durable: bool) -> Mesh {
-        let settings = Settings { durable, leaf_validity: Duration::from_secs(24 * 3600) };
         // The CAs of tests are made now.
-        Mesh { engine: MeshEngine::new("default", settings), now: SystemTime::now(), next_stream: 1 }
+        let now = SystemTime::now();
+        let settings = Settings { durable, leaf_validity: Duration::from_secs(24 * 3600), started: now };
+        Mesh { engine: MeshEngine::new("default", settings), now, steps: Vec::new(), next_stream: 1 }
     }
 
     pub(crate) fn write(&mut self, documents: &[&Arc<Stored>]) {
@@ -93,6 +96,20 @@ impl Mesh {
         self.open_as(proxy, returning, true)
     }
 
+    /// A stream of a proxy that has asked for its certificate.
+    pub(crate) fn open_with_identity(&mut self, proxy: &str) -> Stream {
+        let stream = self.open(proxy, false);
+        self.engine.wants_identity(stream.id, self.now);
+        stream
+    }
+
+    /// The stream's client accepts all that it is served.
+    pub(crate) fn accept(&mut self, stream: &Stream) {
+        let mark = stream.served().expect("it is served").mark();
+        self.engine.holds(stream.id, mark);
+        self.steps.extend(self.engine.rotation_step(self.now));
+    }
+
     pub(crate) fn open_as(&mut self, proxy: &str, returning: bool, authenticated: bool) -> Stream {
         let (state, receiver) = watch::channel(StreamState::Hold);
         let id = self.next_stream;
@@ -107,6 +124,7 @@ impl Mesh {
             address: [127, 0, 0, 1].into(),
             admin_port: Some(30001),
             returning,
+            only_secrets: false,
             state,
             warnings: Box::new(move |warnings| *noted.lock().expect("nothing panics while it is held") = warnings),
         };
@@ -117,9 +135,11 @@ impl Mesh {
     /// Lets time pass, with all deadlines in it.
     pub(crate) fn pass(&mut self, time: Duration) {
         let end = self.now + time;
+        self.steps.extend(self.engine.rotation_step(self.now));
         while let Some(deadline) = self.engine.next_deadline().filter(|deadline| *deadline <= end) {
             self.now = self.now.max(deadline);
             self.engine.on_deadline(self.now);
+            self.steps.extend(self.engine.rotation_step(self.now));
         }
         self.now = end;
     }

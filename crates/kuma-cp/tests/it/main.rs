@@ -16,6 +16,7 @@ mod diagnostics;
 mod documented;
 mod engine;
 mod engine_restart;
+mod engine_rotation;
 mod engine_support;
 mod grpc;
 mod locality;

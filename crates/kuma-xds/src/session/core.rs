@@ -12,7 +12,7 @@ use super::{Event, StreamState, Variant, delta, sotw};
 use crate::grpc::{Code, Status};
 use crate::snapshot::find;
 use crate::wire::{ErrorDetail, Node};
-use crate::{Resource, Response};
+use crate::{Resource, Response, Snapshot};
 
 /// Types whose resources refer to clusters.
 const REFERRING: [ResourceType; 3] = [ResourceType::Listener, ResourceType::ExtensionConfig, ResourceType::Route];
@@ -30,7 +30,7 @@ pub(super) struct Core {
     last_nonce: u64,
     /// Whether the client came with clusters from an earlier stream, and so with listeners that use them.
     pub(super) is_resumed: bool,
-    settled: Option<(u64, bool)>,
+    settled: Option<(u64, u64, bool)>,
 }
 
 impl Core {
@@ -183,7 +183,7 @@ impl Core {
                 }
             }
         }
-        self.settle(snapshot.revision(), events);
+        self.settle(&snapshot, events);
         None
     }
 
@@ -197,14 +197,15 @@ impl Core {
         REFERRING.iter().all(is_settled) && (listeners.seen || !self.is_resumed)
     }
 
-    fn settle(&mut self, revision: u64, events: &mut Vec<Event>) {
+    fn settle(&mut self, snapshot: &Snapshot, events: &mut Vec<Event>) {
         let accepted = !self.types.iter().any(|state| state.nacked);
         let is_settled =
             |state: &TypeState| state.flight.is_none() && !(state.seen && state.dirty) && !(state.doomed && accepted);
-        let settled = Some((revision, accepted));
+        let (revision, mark) = (snapshot.revision(), snapshot.mark());
+        let settled = Some((revision, mark, accepted));
         if self.settled != settled && self.node_id.is_some() && self.types.iter().all(is_settled) {
             self.settled = settled;
-            events.push(Event::Settled { revision, accepted });
+            events.push(Event::Settled { revision, mark, accepted });
         }
     }
 

@@ -69,6 +69,8 @@ pub enum Event {
     Settled {
         /// See [`Snapshot::revision`](crate::Snapshot::revision).
         revision: u64,
+        /// See [`Snapshot::mark`](crate::Snapshot::mark).
+        mark: u64,
         /// Whether the last answer of every type was an ACK.
         accepted: bool,
     },

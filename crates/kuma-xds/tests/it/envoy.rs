@@ -405,7 +405,7 @@ async fn c6(variant: Variant) {
         .collect();
     let [message] = nacks[..] else { panic!("one NACK: {events:?}") };
     assert!(message.contains("192.0.2.1") && !message.contains('\n'), "{message}");
-    assert_eq!(events.last(), Some(&Event::Settled { revision: 2, accepted: false }));
+    assert_eq!(events.last(), Some(&Event::Settled { revision: 2, mark: 0, accepted: false }));
 
     // Something else changes: the refused listener is not sent again.
     mesh.revision += 1;
@@ -417,7 +417,7 @@ async fn c6(variant: Variant) {
     mesh.listener.0 = free_address().await;
     let events = control_plane.serve(mesh.snapshot()).await;
     assert_eq!(count(&events, ResourceType::Listener), 1, "{events:?}");
-    assert_eq!(events.last(), Some(&Event::Settled { revision: 4, accepted: true }));
+    assert_eq!(events.last(), Some(&Event::Settled { revision: 4, mark: 0, accepted: true }));
     assert!(is_echoed(mesh.listener.0).await);
 }
 

@@ -12,8 +12,8 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use super::segment;
 use crate::admin;
 use crate::cli::{
-    AddCertificate, BuiltinCa, BuiltinCertificates, DeleteCertificate, KeyPairFiles, ListCertificates, ManageCa, Output,
-    ProvidedCa, ProvidedCertificates, Rotate, RotateProvided,
+    AddCertificate, BuiltinCa, BuiltinCertificates, DeleteCertificate, KeyPairFiles, ListCertificates, ManageCa,
+    Output, ProvidedCa, ProvidedCertificates, Rotate, RotateProvided,
 };
 use crate::client::{CallError, Client};
 use crate::failure::Failure;
@@ -22,15 +22,8 @@ use crate::session::Session;
 use crate::table::table;
 
 /// Header of the table of certificates.
-const COLUMNS: [&str; 7] = [
-    "ID",
-    "COMMON NAME",
-    "SERIAL NUMBER",
-    "NOT VALID BEFORE",
-    "NOT VALID AFTER",
-    "SHA-1 FINGERPRINT",
-    "STATE",
-];
+const COLUMNS: [&str; 7] =
+    ["ID", "COMMON NAME", "SERIAL NUMBER", "NOT VALID BEFORE", "NOT VALID AFTER", "SHA-1 FINGERPRINT", "STATE"];
 
 /// Most names of proxies in a note.
 const NAMED: usize = 5;
@@ -68,12 +61,7 @@ async fn add(session: &Session, arguments: AddCertificate) -> Result<String, Fai
 }
 
 /// Begins to replace the certificate that signs.
-async fn rotate(
-    session: &Session,
-    ca: Ca,
-    pair: Option<KeyPairFiles>,
-    arguments: Rotate,
-) -> Result<String, Failure> {
+async fn rotate(session: &Session, ca: Ca, pair: Option<KeyPairFiles>, arguments: Rotate) -> Result<String, Failure> {
     let mut body = match &pair {
         Some(pair) => read(pair)?,
         None => json!({}),
@@ -136,7 +124,12 @@ fn note(status: &Value) -> String {
         note = format!("{note}; {} connected, such as {}, not yet", count("waiting"), names("waitingFor"));
     }
     if count("away") > 0 {
-        note = format!("{note}; {} away, such as {}, waited for until {}", count("away"), names("awayNames"), text(status, "until"));
+        note = format!(
+            "{note}; {} away, such as {}, waited for until {}",
+            count("away"),
+            names("awayNames"),
+            text(status, "until")
+        );
     }
     note
 }
