@@ -43,7 +43,10 @@ fn documents(now: SystemTime) -> Vec<Arc<Stored>> {
 
 /// A mesh with its documents and nobody connected.
 fn empty(now: SystemTime) -> MeshEngine {
-    let mut engine = MeshEngine::new("default", Settings { durable: true, leaf_validity: Duration::from_secs(86_400) });
+    let mut engine = MeshEngine::new(
+        "default",
+        Settings { durable: true, leaf_validity: Duration::from_secs(86_400), started: SystemTime::UNIX_EPOCH },
+    );
     engine.load(&documents(now), now);
     engine
 }
@@ -58,6 +61,7 @@ fn open(engine: &mut MeshEngine, number: usize, now: SystemTime) -> watch::Recei
         address: [127, 0, 0, 1].into(),
         admin_port: None,
         returning: false,
+        only_secrets: false,
         state,
         warnings: Box::new(|_| {}),
     };
@@ -120,7 +124,8 @@ fn load(bencher: Bencher<'_, '_>) {
     let now = SystemTime::now();
     let documents = documents(now);
     bencher.bench_local(|| {
-        let settings = Settings { durable: true, leaf_validity: Duration::from_secs(86_400) };
+        let settings =
+            Settings { durable: true, leaf_validity: Duration::from_secs(86_400), started: SystemTime::UNIX_EPOCH };
         let mut engine = MeshEngine::new("default", settings);
         engine.load(&documents, now);
         engine
