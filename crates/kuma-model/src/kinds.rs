@@ -15,6 +15,7 @@ mod testing;
 mod traffic_log;
 mod traffic_permission;
 mod traffic_route;
+mod traffic_trace;
 
 pub use dataplane::{
     Dataplane, Gateway, Inbound, InboundInterface, Networking, Outbound, OutboundInterface, TransparentProxying,
@@ -22,7 +23,7 @@ pub use dataplane::{
 pub use dataplane_insight::{Counters, DataplaneInsight, Departure, Rejection, Subscription, SubscriptionStatus};
 pub use health_check::{ActiveChecks, HealthCheck, HealthCheckConf, PassiveChecks};
 pub use mesh::{
-    Ca, DEFAULT_METRICS_PATH, DEFAULT_METRICS_PORT, LogSink, Logging, LoggingBackend, Mesh, Mtls, Tracing,
+    Ca, Collector, DEFAULT_METRICS_PATH, DEFAULT_METRICS_PORT, LogSink, Logging, LoggingBackend, Mesh, Mtls, Tracing,
     TracingBackend, Zipkin, ZipkinAddress,
 };
 pub use metrics::{Metrics, PrometheusMetrics};
@@ -30,6 +31,7 @@ pub use proxy_template::{DEFAULT_PROXY, ProxyTemplate, ProxyTemplateConf, RawRes
 pub use traffic_log::{TrafficLog, TrafficLogConf};
 pub use traffic_permission::TrafficPermission;
 pub use traffic_route::{TrafficRoute, WeightedDestination};
+pub use traffic_trace::{TrafficTrace, TrafficTraceConf};
 
 /// Every kind of resource that people or the control plane write as documents.
 pub static KINDS: &[Kind] = &[
@@ -41,6 +43,7 @@ pub static KINDS: &[Kind] = &[
     Kind::of::<TrafficLog>(),
     Kind::of::<TrafficPermission>(),
     Kind::of::<TrafficRoute>(),
+    Kind::of::<TrafficTrace>(),
 ];
 
 /// The kind under which stores keep keys and certificates. It is in no list, so that no API serves it.

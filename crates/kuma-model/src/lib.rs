@@ -50,6 +50,6 @@ pub use key::{Key, MAX_NAME_LENGTH, check_name};
 pub use kinds::*;
 pub use resource::{Column, Kind, Resource, Scope, decode_spec};
 pub use spiffe::{spiffe_id, spiffe_prefix};
-pub use tags::{ANY, Rank, SERVICE_TAG, Selector, Tags, check_service};
+pub use tags::{ANY, PROTOCOL_TAG, Rank, SERVICE_TAG, Selector, Tags, check_service};
 pub use timestamp::Timestamp;
 pub use violations::{Violation, Violations};

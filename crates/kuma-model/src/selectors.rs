@@ -4,10 +4,12 @@ use crate::decode::{element, entry};
 use crate::tags::{ANY, SERVICE_TAG, Selector, Tags, check_key, check_value};
 use crate::violations::Violations;
 
-/// Which tags a selector may ask for. `service` is mandatory in each case.
+/// Which tags a selector may ask for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Allowed {
-    /// Any tags.
+    /// Any tags, `service` or not.
+    Tags,
+    /// `service` and any other tags.
     Any,
     /// `service` and nothing else.
     Service,
@@ -37,7 +39,7 @@ pub(crate) fn check_destination(path: &str, tags: &Tags, violations: &mut Violat
 
 fn check_map(path: &str, tags: &Tags, allowed: Allowed, any_service: bool, violations: &mut Violations) {
     match allowed {
-        Allowed::Any if tags.is_empty() => violations.add(path, "must have at least one tag"),
+        Allowed::Any | Allowed::Tags if tags.is_empty() => violations.add(path, "must have at least one tag"),
         Allowed::Service | Allowed::Certified if tags.len() != 1 => {
             violations.add(path, format!("must consist of exactly one tag {SERVICE_TAG:?}"));
         }
@@ -61,7 +63,7 @@ fn check_map(path: &str, tags: &Tags, allowed: Allowed, any_service: bool, viola
             violations.add(at(), problem);
         }
     }
-    if !tags.contains_key(SERVICE_TAG) {
+    if allowed != Allowed::Tags && !tags.contains_key(SERVICE_TAG) {
         violations.add(path, format!("mandatory tag {SERVICE_TAG:?} is missing"));
     }
 }

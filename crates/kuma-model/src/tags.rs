@@ -14,6 +14,16 @@ use crate::violations::Violations;
 /// The tag that every inbound has: the name of its service.
 pub const SERVICE_TAG: &str = "service";
 
+/// The tag that says what the application behind an inbound speaks: `http` or `tcp`, in any case. Without it nothing but
+/// connections is known of it.
+pub const PROTOCOL_TAG: &str = "protocol";
+
+/// The value of [`PROTOCOL_TAG`] for HTTP/1 and HTTP/2, gRPC included.
+pub(crate) const HTTP: &str = "http";
+
+/// The value of [`PROTOCOL_TAG`] for anything else.
+pub(crate) const TCP: &str = "tcp";
+
 /// The value by which a selector takes any value of a tag.
 pub const ANY: &str = "*";
 
@@ -26,6 +36,11 @@ impl Tags {
     /// The value of the `service` tag.
     pub fn service(&self) -> Option<&str> {
         self.get(SERVICE_TAG).map(String::as_str)
+    }
+
+    /// Whether the application that has these tags speaks HTTP.
+    pub fn speaks_http(&self) -> bool {
+        self.get(PROTOCOL_TAG).is_some_and(|protocol| protocol.eq_ignore_ascii_case(HTTP))
     }
 }
 

@@ -214,6 +214,7 @@ fn path_of(document: &Value) -> String {
         "TrafficPermission" => "traffic-permissions",
         "TrafficRoute" => "traffic-routes",
         "TrafficLog" => "traffic-logs",
+        "TrafficTrace" => "traffic-traces",
         "HealthCheck" => "health-checks",
         "ProxyTemplate" => "proxytemplates",
         other => panic!("no document of a test is a {other}"),

@@ -13,7 +13,7 @@ mod logging;
 mod tracing;
 
 pub use logging::{LogSink, Logging, LoggingBackend};
-pub use tracing::{Tracing, TracingBackend, Zipkin, ZipkinAddress};
+pub use tracing::{Collector, Tracing, TracingBackend, Zipkin, ZipkinAddress};
 
 /// Port on which proxies offer metrics, unless the Mesh says otherwise.
 pub const DEFAULT_METRICS_PORT: u32 = 5670;

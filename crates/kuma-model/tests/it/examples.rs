@@ -145,4 +145,15 @@ pub(crate) const EXAMPLES: &[(&str, &str, &[&str])] = &[
         }"#,
         &["mesh-1", "web-to-backend"],
     ),
+    (
+        "TrafficTrace",
+        r#"{
+          "type": "TrafficTrace",
+          "name": "tt-1",
+          "mesh": "mesh-1",
+          "selectors": [{"match": {"region": "us-east-1"}}, {"match": {"service": "*"}}],
+          "conf": {"backend": "zipkin"}
+        }"#,
+        &["mesh-1", "tt-1"],
+    ),
 ];

@@ -39,6 +39,7 @@ fn names_are_those_that_history_fixed() {
             "TrafficLog traffic-logs traffic-logs traffic-log",
             "TrafficPermission traffic-permissions traffic-permissions traffic-permission",
             "TrafficRoute traffic-routes traffic-routes traffic-route",
+            "TrafficTrace traffic-traces traffic-traces traffic-trace",
         ]
     );
     let of = |wanted: fn(&&Kind) -> bool| KINDS.iter().filter(wanted).map(|kind| kind.name).collect::<Vec<_>>();

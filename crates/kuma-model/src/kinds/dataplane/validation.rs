@@ -5,13 +5,10 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::{Inbound, Networking, Outbound, interfaces};
 use crate::decode::{element, entry};
-use crate::tags::{SERVICE_TAG, Tags, check_key, check_service, check_value};
+use crate::tags::{HTTP, PROTOCOL_TAG, SERVICE_TAG, TCP, Tags, check_key, check_service, check_value};
 use crate::violations::Violations;
 
 const INVALID_ADDRESS: &str = "address has to be valid IP address";
-
-/// The tag that says what an inbound speaks.
-const PROTOCOL_TAG: &str = "protocol";
 
 pub(super) fn check_networking(networking: &Networking, violations: &mut Violations) {
     match (&networking.gateway, networking.inbound.is_empty()) {
@@ -79,9 +76,10 @@ fn check_inbound(path: &str, inbound: &Inbound, networking_address: &str, violat
     let path = format!("{path}.tags");
     check_tags(&path, &inbound.tags, violations);
     if let Some(protocol) = inbound.tags.get(PROTOCOL_TAG).filter(|protocol| !protocol.is_empty())
-        && !["http", "tcp"].contains(&protocol.to_ascii_lowercase().as_str())
+        && ![HTTP, TCP].iter().any(|known| known.eq_ignore_ascii_case(protocol))
     {
-        let message = format!("tag {PROTOCOL_TAG:?} has an invalid value {protocol:?}. Allowed values: http, tcp");
+        let allowed = format!("Allowed values: {HTTP}, {TCP}");
+        let message = format!("tag {PROTOCOL_TAG:?} has an invalid value {protocol:?}. {allowed}");
         violations.add(entry(&path, PROTOCOL_TAG), message);
     }
 }

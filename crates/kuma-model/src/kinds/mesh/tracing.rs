@@ -49,13 +49,13 @@ pub struct TracingBackend {
 #[derive(Clone, Default, PartialEq, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Zipkin {
-    /// Where it takes spans, with an explicit port: `http://zipkin.internal:9411/api/v2/spans`.
+    /// Where it takes spans, by http and with an explicit port: `http://zipkin.internal:9411/api/v2/spans`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub url: String,
     /// Whether trace ids have 128 bits.
     #[serde(rename = "traceId128bit", skip_serializing_if = "omit::is_false")]
     pub trace_id_128bit: bool,
-    /// `httpJsonV1`, `httpJson` or `httpProto`; Envoy's default if empty.
+    /// `httpJsonV1`, `httpJson` or `httpProto`; `httpJson` if empty. Envoy knows the first no more: it means `httpJson` too.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub api_version: String,
 }
@@ -86,7 +86,7 @@ impl TracingBackend {
             violations.add(format!("{path}.sampling"), "has to be in [0.0 - 100.0] range");
         }
         let Some(zipkin) = &self.zipkin else { return };
-        if let Some(problem) = check_url(&zipkin.url) {
+        if let Err(problem) = read_url(&zipkin.url) {
             violations.add(format!("{path}.zipkin.url"), problem);
         }
         if !["", "httpJsonV1", "httpJson", "httpProto"].contains(&zipkin.api_version.as_str()) {
@@ -96,35 +96,63 @@ impl TracingBackend {
     }
 }
 
-/// What is wrong with the URL of a collector, if anything.
-fn check_url(url: &str) -> Option<&'static str> {
-    const INVALID: Option<&str> = Some("invalid URL");
+impl Zipkin {
+    /// Where it takes spans; `None` if the URL says no such place.
+    pub fn collector(&self) -> Option<Collector<'_>> {
+        read_url(&self.url).ok()
+    }
+}
+
+/// Where spans are sent to: what a URL says of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Collector<'a> {
+    /// Name or address; an IPv6 address is without brackets.
+    pub host: &'a str,
+    /// Its port.
+    pub port: u16,
+    /// Host and port as they stand in the URL.
+    pub authority: &'a str,
+    /// Path and query; empty if the URL has neither.
+    pub path: &'a str,
+}
+
+/// Reads the URL of a collector, or says what is wrong with it.
+fn read_url(url: &str) -> Result<Collector<'_>, &'static str> {
+    const INVALID: &str = "invalid URL";
     if url.is_empty() {
-        return Some("cannot be empty");
+        return Err("cannot be empty");
     }
     if url.contains(|letter: char| letter.is_whitespace() || letter.is_control()) {
-        return INVALID;
+        return Err(INVALID);
     }
-    let Some((scheme, rest)) = url.split_once("://") else {
-        return INVALID;
+    let (scheme, rest) = url.split_once("://").ok_or(INVALID)?;
+    if scheme.eq_ignore_ascii_case("https") {
+        return Err("https is not supported: proxies send spans by http");
+    }
+    if !scheme.eq_ignore_ascii_case("http") {
+        return Err(INVALID);
+    }
+    let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    if authority.contains('@') {
+        return Err("user name and password are not supported");
+    }
+    let (host, port) = match authority.rfind(']') {
+        Some(end) => authority.split_at(end + 1),
+        None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
     };
-    if !["http", "https"].contains(&scheme.to_ascii_lowercase().as_str()) {
-        return INVALID;
-    }
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    let host_and_port = authority.rsplit('@').next().unwrap_or_default();
-    let (host, port) = match host_and_port.rfind(']') {
-        Some(end) => host_and_port.split_at(end + 1),
-        None => host_and_port.split_at(host_and_port.find(':').unwrap_or(host_and_port.len())),
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let host = match bare {
+        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok().then_some(address).ok_or(INVALID)?,
+        None => host,
     };
     if host.is_empty() {
-        return INVALID;
+        return Err(INVALID);
     }
-    match port.strip_prefix(':') {
-        None | Some("") => Some("port has to be explicitly specified"),
-        Some(port) if decode::port(port).is_none() => INVALID,
-        Some(_) => None,
-    }
+    let port = match port.strip_prefix(':') {
+        None | Some("") => return Err("port has to be explicitly specified"),
+        Some(port) => decode::port(port).ok_or(INVALID)?,
+    };
+    Ok(Collector { host, port, authority, path: path.split('#').next().unwrap_or_default() })
 }
 
 /// A whole percentage is written without a fraction, as proto3's JSON does.
@@ -208,24 +236,34 @@ mod tests {
 
     #[test]
     fn urls_name_a_host_and_a_port() {
-        for good in ["http://zipkin:9411", "https://u:p@zipkin:80/api?x=1", "HTTP://[::1]:9411/", "http://10.0.0.1:1#x"]
-        {
-            assert_eq!(check_url(good), None, "{good}");
+        let read = |url| read_url(url).map(|found| (found.host, found.port, found.authority, found.path));
+        for (url, host, port, authority, path) in [
+            ("http://zipkin:9411", "zipkin", 9411, "zipkin:9411", ""),
+            ("http://zipkin:80/api?x=1#y", "zipkin", 80, "zipkin:80", "/api?x=1"),
+            ("HTTP://[::1]:9411/", "::1", 9411, "[::1]:9411", "/"),
+            ("http://10.0.0.1:1#x", "10.0.0.1", 1, "10.0.0.1:1", ""),
+        ] {
+            assert_eq!(read(url), Ok((host, port, authority, path)));
         }
-        for portless in ["http://zipkin", "http://zipkin:/", "https://[::1]/x", "http://zipkin?a:1"] {
-            assert_eq!(check_url(portless), Some("port has to be explicitly specified"), "{portless}");
+        for portless in ["http://zipkin", "http://zipkin:/", "http://[::1]/x", "http://zipkin?a:1"] {
+            assert_eq!(read(portless), Err("port has to be explicitly specified"), "{portless}");
         }
         for bad in [
             "zipkin:9411",
             "ftp://zipkin:21",
             "http://",
             "http://:80",
+            "http://[]:80",
+            "http://[zipkin]:80",
             "http://zipkin:http",
+            "http://zipkin:0",
             "http://zip kin:80",
             "://a:1",
         ] {
-            assert_eq!(check_url(bad), Some("invalid URL"), "{bad}");
+            assert_eq!(read(bad), Err("invalid URL"), "{bad}");
         }
-        assert_eq!(check_url(""), Some("cannot be empty"));
+        assert_eq!(read(""), Err("cannot be empty"));
+        assert_eq!(read("https://zipkin:443/"), Err("https is not supported: proxies send spans by http"));
+        assert_eq!(read("http://u:p@zipkin:80"), Err("user name and password are not supported"));
     }
 }
