@@ -18,15 +18,17 @@ mod matching;
 mod metrics;
 mod permissions;
 mod policies;
+mod protocols;
 mod routes;
 mod services;
 mod snapshot;
 mod templates;
+mod traces;
 
 pub use affected::Affected;
 pub use dataplane::{Inbound, MeshDataplane, Outbound};
 pub use endpoints::{Endpoint, Endpoints};
-pub use matching::{ConnectionPolicy, best_policy};
+pub use matching::{ConnectionPolicy, ProxyPolicy, best_for_proxy, best_policy};
 pub use metrics::MetricsEndpoint;
 pub use permissions::{Admitted, Peer};
 pub use policies::Policies;

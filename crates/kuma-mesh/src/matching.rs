@@ -1,8 +1,11 @@
-//! Which one of several connection policies applies: more tags win, then exact values over `*`, then the name.
+//! Which one of several policies applies: more tags win, then exact values over `*`, then the name.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use kuma_model::{HealthCheck, Rank, SERVICE_TAG, Selector, Tags, TrafficLog, TrafficPermission, TrafficRoute};
+use kuma_model::{
+    HealthCheck, Rank, SERVICE_TAG, Selector, Tags, TrafficLog, TrafficPermission, TrafficRoute, TrafficTrace,
+};
 
 use crate::{MeshDataplane, Policies};
 
@@ -48,6 +51,45 @@ impl ConnectionPolicy for HealthCheck {
     fn destinations(&self) -> &[Selector] {
         &self.destinations
     }
+}
+
+/// A policy about proxies, whatever they connect to.
+pub trait ProxyPolicy {
+    /// Which proxies; none means every proxy.
+    fn selectors(&self) -> &[Selector];
+}
+
+impl ProxyPolicy for TrafficTrace {
+    fn selectors(&self) -> &[Selector] {
+        &self.selectors
+    }
+}
+
+/// The policy that applies to a proxy, if any does: the one whose best matching selector ranks highest. Ties go to the name
+/// that sorts first.
+pub fn best_for_proxy<'a, P: ProxyPolicy>(
+    policies: &'a BTreeMap<Arc<str>, Arc<P>>,
+    dataplane: &MeshDataplane,
+) -> Option<(&'a Arc<str>, &'a Arc<P>)> {
+    let mut best: Option<(Rank, &'a Arc<str>, &'a Arc<P>)> = None;
+    // By name, so that only a strictly better one replaces.
+    for (name, policy) in policies {
+        if let Some(rank) = proxy_rank(policy.as_ref(), dataplane)
+            && best.is_none_or(|(so_far, ..)| rank > so_far)
+        {
+            best = Some((rank, name, policy));
+        }
+    }
+    best.map(|(_, name, policy)| (name, policy))
+}
+
+/// How specific the best matching selector of a policy is; `None` if it is not about this proxy.
+pub(crate) fn proxy_rank<P: ProxyPolicy>(policy: &P, dataplane: &MeshDataplane) -> Option<Rank> {
+    let selectors = policy.selectors();
+    if selectors.is_empty() {
+        return Some(Rank { exact: 0, wildcard: 0 });
+    }
+    selectors.iter().filter(|selector| dataplane.matches(selector)).map(Selector::rank).max()
 }
 
 /// The policy that applies to the connections of a proxy to a service, if any does.

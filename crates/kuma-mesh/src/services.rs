@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use kuma_model::Tags;
 
-use crate::{Endpoint, Endpoints, MeshDataplane};
+use crate::{Endpoint, Endpoints, Inbound, MeshDataplane};
 
 /// One service of the mesh.
 #[derive(Clone, Debug, Default)]
@@ -22,6 +22,24 @@ pub(crate) struct Service {
     pub(crate) providers: BTreeSet<Arc<str>>,
     /// Whether a Dataplane that stands for it has ever been seen.
     pub(crate) seen: bool,
+    /// Its inbounds in all Dataplanes, whether they take traffic or not.
+    inbounds: usize,
+    /// Those of them that speak HTTP.
+    http_inbounds: usize,
+    /// What it spoke when the list of endpoints was last made.
+    protocol: Protocol,
+}
+
+/// What a service speaks.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub(crate) enum Protocol {
+    /// It has no inbound that could tell.
+    #[default]
+    Unknown,
+    /// Not every inbound says HTTP.
+    Tcp,
+    /// Every inbound says HTTP.
+    Http,
 }
 
 /// What became of a service when Dataplanes changed.
@@ -31,7 +49,7 @@ pub(crate) enum Refreshed {
     Nothing,
     /// It has other endpoints, with the same tag sets as before.
     Endpoints,
-    /// It has other tag sets, by which policies choose, or became known.
+    /// It has other tag sets, by which policies choose, speaks something else, or became known.
     Nature,
 }
 
@@ -59,6 +77,10 @@ impl Service {
     /// Enters a Dataplane's inbounds of this service; [`Service::refresh`] makes them count.
     pub(crate) fn enter(&mut self, service: &str, dataplane: &MeshDataplane, takes_traffic: bool) {
         self.providers.insert(dataplane.name.clone());
+        for inbound in inbounds_of(service, dataplane) {
+            self.inbounds += 1;
+            self.http_inbounds += usize::from(inbound.tags.speaks_http());
+        }
         if !takes_traffic {
             return;
         }
@@ -70,9 +92,13 @@ impl Service {
         }
     }
 
-    /// Takes a Dataplane's inbounds out; [`Service::refresh`] makes it count.
-    pub(crate) fn leave(&mut self, dataplane: &MeshDataplane) {
+    /// Takes a Dataplane's inbounds of this service out, which has entered before; [`Service::refresh`] makes it count.
+    pub(crate) fn leave(&mut self, service: &str, dataplane: &MeshDataplane) {
         self.providers.remove(&dataplane.name);
+        for inbound in inbounds_of(service, dataplane) {
+            self.inbounds -= 1;
+            self.http_inbounds -= usize::from(inbound.tags.speaks_http());
+        }
         for index in 0..dataplane.inbounds.len() {
             self.members.remove(&(dataplane.name.clone(), index));
         }
@@ -82,23 +108,39 @@ impl Service {
     pub(crate) fn refresh(&mut self) -> Refreshed {
         let first_seen = !self.seen && !self.providers.is_empty();
         self.seen |= first_seen;
+        let protocol = match self.http_inbounds {
+            _ if self.inbounds == 0 => Protocol::Unknown,
+            all if all == self.inbounds => Protocol::Http,
+            _ => Protocol::Tcp,
+        };
+        let is_other = first_seen || protocol != self.protocol;
+        self.protocol = protocol;
         let endpoints = Endpoints::new(self.members.values().cloned().collect());
         if endpoints == *self.endpoints {
-            return if first_seen { Refreshed::Nature } else { Refreshed::Nothing };
+            return if is_other { Refreshed::Nature } else { Refreshed::Nothing };
         }
         let mut tag_sets: Vec<Arc<Tags>> = endpoints.iter().map(|endpoint| endpoint.tags.clone()).collect();
         tag_sets.sort_unstable();
         tag_sets.dedup();
         self.endpoints = Arc::new(endpoints);
-        if tag_sets == self.tag_sets && !first_seen {
+        if tag_sets == self.tag_sets && !is_other {
             return Refreshed::Endpoints;
         }
         self.tag_sets = tag_sets;
         Refreshed::Nature
     }
 
+    /// What it speaks.
+    pub(crate) fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
     /// Whether nothing refers to it any more.
     pub(crate) fn is_unused(&self) -> bool {
         self.members.is_empty() && self.consumers.is_empty() && self.providers.is_empty()
     }
+}
+
+fn inbounds_of<'a>(service: &'a str, dataplane: &'a MeshDataplane) -> impl Iterator<Item = &'a Inbound> {
+    dataplane.inbounds.iter().filter(move |inbound| inbound.service.as_ref() == service)
 }

@@ -7,8 +7,9 @@ use kuma_model::{Dataplane, HealthCheck, Mesh, TrafficLog, TrafficPermission, Tr
 use rustc_hash::FxHashMap;
 
 use crate::policies::{exact_service, may_be_service};
-use crate::services::{Refreshed, Service};
+use crate::services::{Protocol, Refreshed, Service};
 use crate::templates::Templates;
+use crate::traces::Traces;
 use crate::{Affected, ConnectionPolicy, MeshDataplane, Policies};
 
 /// One mesh: its documents as of a revision, with the indexes that answer what they mean.
@@ -31,6 +32,9 @@ pub struct MeshSnapshot {
     pub(crate) health_checks: Policies<HealthCheck>,
     pub(crate) logs: Policies<TrafficLog>,
     pub(crate) templates: Templates,
+    pub(crate) traces: Traces,
+    /// How many services speak HTTP.
+    pub(crate) http_services: usize,
     /// Dataplanes whose proxies have said that they are leaving: they stand for no endpoint.
     departed: BTreeSet<Arc<str>>,
 }
@@ -59,15 +63,6 @@ impl MeshSnapshot {
     /// Whether the mesh may have endpoints for this service that it has not heard of yet ([`MeshSnapshot::forgetful`]).
     pub fn is_unknown(&self, service: &str) -> bool {
         self.forgetful && !self.services.get(service).is_some_and(|service| service.seen)
-    }
-
-    /// Puts or deletes the Mesh document.
-    pub fn set_mesh(&mut self, mesh: Option<Arc<Mesh>>) -> Affected {
-        if self.mesh == mesh {
-            return Affected::none();
-        }
-        self.mesh = mesh;
-        Affected::All
     }
 
     /// Puts or deletes a Dataplane.
@@ -158,7 +153,7 @@ impl MeshSnapshot {
         if let Some(before) = &before {
             for service in &before.services {
                 touched.insert(service.clone());
-                self.services.entry(service.clone()).or_default().leave(before);
+                self.services.entry(service.clone()).or_default().leave(service, before);
             }
             for service in before.consumed_services() {
                 touched.insert(service.clone());
@@ -180,7 +175,11 @@ impl MeshSnapshot {
             let Some(entry) = self.services.get_mut(&service) else {
                 continue;
             };
-            match entry.refresh() {
+            let spoke_http = entry.protocol() == Protocol::Http;
+            let refreshed = entry.refresh();
+            self.http_services += usize::from(entry.protocol() == Protocol::Http);
+            self.http_services -= usize::from(spoke_http);
+            match refreshed {
                 Refreshed::Nothing => {}
                 Refreshed::Endpoints => {
                     self.add_consumers(&service, &mut endpoints);
@@ -247,7 +246,7 @@ impl MeshSnapshot {
     }
 
     /// The Dataplanes that stand for a service, or all of them.
-    fn providers(&self, service: Option<&str>) -> Box<dyn Iterator<Item = &Arc<MeshDataplane>> + '_> {
+    pub(crate) fn providers(&self, service: Option<&str>) -> Box<dyn Iterator<Item = &Arc<MeshDataplane>> + '_> {
         match service {
             None => Box::new(self.dataplanes.values()),
             Some(service) => {

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use kuma_model::{Rank, Selector};
+use kuma_model::Selector;
 
+use crate::matching::{ProxyPolicy, best_for_proxy, proxy_rank};
 use crate::{Affected, MeshDataplane, MeshSnapshot};
 
 /// A ProxyTemplate, read.
@@ -35,29 +36,16 @@ pub struct RawResource {
 /// The templates of a mesh, by name.
 pub(crate) type Templates = BTreeMap<Arc<str>, Arc<Template>>;
 
-impl Template {
-    /// How specific its best matching selector is; `None` if it is not about this proxy.
-    fn rank(&self, dataplane: &MeshDataplane) -> Option<Rank> {
-        if self.selectors.is_empty() {
-            return Some(Rank { exact: 0, wildcard: 0 });
-        }
-        self.selectors.iter().filter(|selector| dataplane.matches(selector)).map(Selector::rank).max()
+impl ProxyPolicy for Template {
+    fn selectors(&self) -> &[Selector] {
+        &self.selectors
     }
 }
 
 impl MeshSnapshot {
     /// The template of a proxy, if it has one: more tags win, then exact values over `*`, then the name that sorts first.
     pub fn template(&self, dataplane: &MeshDataplane) -> Option<(&Arc<str>, &Arc<Template>)> {
-        let mut best: Option<(Rank, &Arc<str>, &Arc<Template>)> = None;
-        // By name, so that only a strictly better one replaces.
-        for (name, template) in &self.templates {
-            if let Some(rank) = template.rank(dataplane)
-                && best.is_none_or(|(so_far, ..)| rank > so_far)
-            {
-                best = Some((rank, name, template));
-            }
-        }
-        best.map(|(_, name, template)| (name, template))
+        best_for_proxy(&self.templates, dataplane)
     }
 
     /// Puts or deletes a ProxyTemplate.
@@ -70,7 +58,7 @@ impl MeshSnapshot {
             return Affected::none();
         }
         let about = |dataplane: &MeshDataplane| {
-            before.iter().chain(&template).any(|template| template.rank(dataplane).is_some())
+            before.iter().chain(&template).any(|template| proxy_rank(template.as_ref(), dataplane).is_some())
         };
         let proxies: BTreeSet<Arc<str>> =
             self.dataplanes().filter(|dataplane| about(dataplane)).map(|dataplane| dataplane.name.clone()).collect();

@@ -8,7 +8,7 @@ use kuma_ca::MeshRoots;
 use kuma_mesh::{Affected, MeshSnapshot};
 use kuma_model::{
     Ca, Dataplane, HealthCheck, Key, Mesh, ProxyTemplate, Resource as _, TrafficLog, TrafficPermission, TrafficRoute,
-    decode_spec,
+    TrafficTrace, decode_spec,
 };
 use kuma_store::Stored;
 
@@ -187,6 +187,14 @@ impl Documents {
                     tracing::warn!(%key, backend, "the mesh has no such log backend, or no default one: nothing is logged");
                 }
                 self.snapshot.set_log(&key.name, policy.map(Arc::new))
+            }
+            TrafficTrace::KIND => {
+                let policy = spec.and_then(|spec| decoded::<TrafficTrace>(key, spec));
+                if let Some(trace) = policy.as_ref().filter(|trace| self.snapshot.trace_backend_of(trace).is_none()) {
+                    let backend = trace.conf.as_ref().map(|conf| conf.backend.as_str()).unwrap_or_default();
+                    tracing::warn!(%key, backend, "the mesh has no such trace backend, or no default one: nothing is traced");
+                }
+                self.snapshot.set_trace(&key.name, policy.map(Arc::new))
             }
             ProxyTemplate::KIND => {
                 let template = spec.and_then(|spec| decoded::<ProxyTemplate>(key, spec));

@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kuma_mesh::{Admitted, Affected, Destination, Endpoints, MeshSnapshot};
-use kuma_model::{Dataplane, HealthCheck, LoggingBackend, Mesh, TrafficLog, TrafficPermission, TrafficRoute};
+use kuma_model::{
+    Dataplane, HealthCheck, LoggingBackend, Mesh, TracingBackend, TrafficLog, TrafficPermission, TrafficRoute,
+    TrafficTrace,
+};
 use proptest::prelude::*;
 
 use crate::support::{dataplane, spec};
@@ -13,18 +16,26 @@ use crate::support::{dataplane, spec};
 const SERVICES: &[&str] = &["web", "redis", "backend"];
 const NAMES: &[&str] = &["one", "two", "three", "four"];
 
+/// What a Mesh may say of tracing.
+const TRACING: &[&str] = &[
+    "{}",
+    "{defaultBackend: a, backends: [{name: a, zipkin: {url: 'http://a:1'}}]}",
+    "{defaultBackend: b, backends: [{name: a, zipkin: {url: 'http://a:2'}}, {name: b, zipkin: {url: 'http://b:1'}}]}",
+];
+
 /// Weights, each with the tags of its destination.
 type Weights = Vec<(u32, String)>;
 
 #[derive(Clone, Debug)]
 enum Edit {
-    Mesh(Option<(bool, Option<&'static str>)>),
+    Mesh(Option<(bool, Option<&'static str>, &'static str)>),
     Dataplane(usize, Option<(Vec<String>, Vec<usize>)>),
     Departed(usize, bool),
     Permission(usize, Option<(String, String)>),
     Route(usize, Option<(String, String, Weights)>),
     HealthCheck(usize, Option<(String, String, u32)>),
     Log(usize, Option<(String, String, &'static str)>),
+    Trace(usize, Option<(String, &'static str)>),
 }
 
 fn service() -> impl Strategy<Value = &'static str> {
@@ -41,23 +52,27 @@ fn selector() -> impl Strategy<Value = String> {
 }
 
 fn tags() -> impl Strategy<Value = String> {
-    (service(), prop::option::of(prop::sample::select(vec!["v1", "v2"]))).prop_map(|(service, version)| match version {
-        Some(version) => format!("service: {service}, version: {version}"),
-        None => format!("service: {service}"),
-    })
+    let version = prop_oneof![Just(""), Just(", version: v1"), Just(", version: v2")];
+    (service(), version).prop_map(|(service, version)| format!("service: {service}{version}"))
+}
+
+fn inbound() -> impl Strategy<Value = String> {
+    let protocol = prop_oneof![1 => Just(""), 4 => Just(", protocol: http"), 1 => Just(", protocol: tcp")];
+    (tags(), protocol).prop_map(|(tags, protocol)| format!("{tags}{protocol}"))
 }
 
 fn edit() -> impl Strategy<Value = Edit> {
     let name = 0..NAMES.len();
     let sources = prop_oneof![service().prop_map(|name| format!("service: {name}")), Just("service: '*'".to_owned())];
     prop_oneof![
-        1 => prop::option::of((any::<bool>(), prop::option::of(prop::sample::select(vec!["a", "b"])))).prop_map(Edit::Mesh),
-        5 => (name.clone(), prop::option::weighted(0.8, (prop::collection::vec(tags(), 1..3), prop::collection::vec(0..SERVICES.len(), 0..3))))
+        1 => prop::option::of((any::<bool>(), prop::option::of(prop::sample::select(vec!["a", "b"])), prop::sample::select(TRACING.to_vec()))).prop_map(Edit::Mesh),
+        5 => (name.clone(), prop::option::weighted(0.8, (prop::collection::vec(inbound(), 1..3), prop::collection::vec(0..SERVICES.len(), 0..3))))
             .prop_map(|(name, content)| Edit::Dataplane(name, content)),
         1 => (name.clone(), any::<bool>()).prop_map(|(name, departed)| Edit::Departed(name, departed)),
         3 => (name.clone(), prop::option::weighted(0.7, (sources.clone(), selector()))).prop_map(|(name, content)| Edit::Permission(name, content)),
         2 => (name.clone(), prop::option::weighted(0.7, (selector(), sources.clone(), 1u32..3))).prop_map(|(name, content)| Edit::HealthCheck(name, content)),
         2 => (name.clone(), prop::option::weighted(0.7, (selector(), sources.clone(), prop::sample::select(vec!["", "a", "none"])))).prop_map(|(name, content)| Edit::Log(name, content)),
+        2 => (name.clone(), prop::option::weighted(0.7, (prop_oneof![selector(), Just("version: v1".to_owned())], prop::sample::select(vec!["", "a", "none"])))).prop_map(|(name, content)| Edit::Trace(name, content)),
         3 => (name, prop::option::weighted(0.7, (selector(), service(), prop::collection::vec((0u32..3, tags()), 1..3))))
             .prop_map(|(name, content)| Edit::Route(name, content.map(|(source, to, conf)| (source, to.to_owned(), conf)))),
     ]
@@ -65,10 +80,10 @@ fn edit() -> impl Strategy<Value = Edit> {
 
 fn apply(mesh: &mut MeshSnapshot, edit: &Edit) -> Affected {
     match edit {
-        Edit::Mesh(content) => mesh.set_mesh(content.map(|(mtls, default)| {
+        Edit::Mesh(content) => mesh.set_mesh(content.map(|(mtls, default, tracing)| {
             let default = default.unwrap_or("''");
             Arc::new(spec::<Mesh>(&format!(
-                "mtls: {{enabled: {mtls}, ca: {{builtin: {{}}}}}}\nlogging: {{defaultBackend: {default}, backends: [{{name: a, file: {{path: /a}}}}, {{name: b, tcp: {{address: 'b:1'}}}}]}}"
+                "mtls: {{enabled: {mtls}, ca: {{builtin: {{}}}}}}\nlogging: {{defaultBackend: {default}, backends: [{{name: a, file: {{path: /a}}}}, {{name: b, tcp: {{address: 'b:1'}}}}]}}\ntracing: {tracing}"
             )))
         })),
         Edit::Dataplane(name, content) => {
@@ -109,7 +124,23 @@ fn apply(mesh: &mut MeshSnapshot, edit: &Edit) -> Affected {
             });
             mesh.set_log(&Arc::from(NAMES[*name]), policy)
         }
+        Edit::Trace(name, content) => {
+            let policy = content.as_ref().map(|(selector, backend)| {
+                let yaml = format!("selectors: [{{match: {{{selector}}}}}]\nconf: {{backend: '{backend}'}}");
+                Arc::new(spec::<TrafficTrace>(&yaml))
+            });
+            mesh.set_trace(&Arc::from(NAMES[*name]), policy)
+        }
     }
+}
+
+/// One way that the connections of an outbound go.
+#[derive(Debug, PartialEq)]
+struct Way {
+    to: Destination,
+    endpoints: Arc<Endpoints>,
+    check: Option<Arc<HealthCheck>>,
+    http: bool,
 }
 
 /// Where the connections of an outbound go, and what is done on the way.
@@ -117,7 +148,8 @@ fn apply(mesh: &mut MeshSnapshot, edit: &Edit) -> Affected {
 struct Outbound {
     service: String,
     permitted: bool,
-    destinations: Vec<(Destination, Arc<Endpoints>, Option<Arc<HealthCheck>>)>,
+    http: bool,
+    ways: Vec<Way>,
     log: Option<LoggingBackend>,
 }
 
@@ -128,6 +160,7 @@ struct View {
     mtls: bool,
     admitted: Vec<Vec<Admitted>>,
     outbounds: Vec<Outbound>,
+    trace: Option<TracingBackend>,
 }
 
 fn views(mesh: &MeshSnapshot) -> BTreeMap<String, View> {
@@ -137,13 +170,15 @@ fn views(mesh: &MeshSnapshot) -> BTreeMap<String, View> {
         let outbounds = dataplane.outbounds.iter().map(|outbound| Outbound {
             service: outbound.service.to_string(),
             permitted: mtls && mesh.is_flow_permitted(dataplane, &outbound.service),
-            destinations: mesh
+            http: mesh.is_http_outbound(dataplane, &outbound.service),
+            ways: mesh
                 .destinations(dataplane, &outbound.service)
                 .into_iter()
-                .map(|to| {
-                    let endpoints = mesh.endpoints(&to);
-                    let check = mesh.health_check(dataplane, &to.service).cloned();
-                    (to, endpoints, check)
+                .map(|to| Way {
+                    endpoints: mesh.endpoints(&to),
+                    check: mesh.health_check(dataplane, &to.service).cloned(),
+                    http: mesh.is_http(&to.service),
+                    to,
                 })
                 .collect(),
             log: mesh.log_backend(dataplane, &outbound.service).cloned(),
@@ -157,6 +192,7 @@ fn views(mesh: &MeshSnapshot) -> BTreeMap<String, View> {
                 Vec::new()
             },
             outbounds: outbounds.collect(),
+            trace: mesh.trace_backend(dataplane).cloned(),
         })
     };
     mesh.dataplanes().filter_map(|dataplane| Some((dataplane.name.to_string(), view(&dataplane.name)?))).collect()
@@ -194,6 +230,7 @@ proptest! {
                 Edit::Route(name, _) => { last.insert((4, *name), edit); }
                 Edit::HealthCheck(name, _) => { last.insert((5, *name), edit); }
                 Edit::Log(name, _) => { last.insert((6, *name), edit); }
+                Edit::Trace(name, _) => { last.insert((7, *name), edit); }
             }
         }
         let mut fresh = MeshSnapshot::new("default", false);

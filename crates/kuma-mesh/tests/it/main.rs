@@ -4,5 +4,6 @@ mod affected;
 mod best_policy;
 mod matching;
 mod metrics;
+mod protocols;
 mod support;
 mod templates;
