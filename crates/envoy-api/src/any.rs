@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use prost::Message;
 
-use crate::envoy::config::{cluster, core, endpoint, listener, route};
+use crate::envoy::config::{cluster, core, endpoint, listener, route, trace};
 use crate::envoy::extensions::{access_loggers, filters, transport_sockets, upstreams};
 
 /// A message of any type: what it is, and its bytes. The bytes are shared: a clone copies none.
@@ -54,9 +54,13 @@ packed! {
     endpoint::v3::ClusterLoadAssignment = "envoy.config.endpoint.v3.ClusterLoadAssignment",
     listener::v3::Listener = "envoy.config.listener.v3.Listener",
     route::v3::RouteConfiguration = "envoy.config.route.v3.RouteConfiguration",
+    trace::v3::ZipkinConfig = "envoy.config.trace.v3.ZipkinConfig",
     access_loggers::file::v3::FileAccessLog = "envoy.extensions.access_loggers.file.v3.FileAccessLog",
+    access_loggers::grpc::v3::HttpGrpcAccessLogConfig =
+        "envoy.extensions.access_loggers.grpc.v3.HttpGrpcAccessLogConfig",
     access_loggers::grpc::v3::TcpGrpcAccessLogConfig = "envoy.extensions.access_loggers.grpc.v3.TcpGrpcAccessLogConfig",
     access_loggers::stream::v3::StdoutAccessLog = "envoy.extensions.access_loggers.stream.v3.StdoutAccessLog",
+    filters::http::rbac::v3::Rbac = "envoy.extensions.filters.http.rbac.v3.RBAC",
     filters::http::router::v3::Router = "envoy.extensions.filters.http.router.v3.Router",
     filters::network::http_connection_manager::v3::HttpConnectionManager =
         "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",

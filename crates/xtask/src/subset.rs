@@ -10,9 +10,12 @@ pub(crate) const ROOTS: &[&str] = &[
     ".envoy.config.route.v3.RouteConfiguration",
     ".envoy.extensions.transport_sockets.tls.v3.Secret",
     // What is packed into these.
+    ".envoy.config.trace.v3.ZipkinConfig",
     ".envoy.extensions.access_loggers.file.v3.FileAccessLog",
+    ".envoy.extensions.access_loggers.grpc.v3.HttpGrpcAccessLogConfig",
     ".envoy.extensions.access_loggers.grpc.v3.TcpGrpcAccessLogConfig",
     ".envoy.extensions.access_loggers.stream.v3.StdoutAccessLog",
+    ".envoy.extensions.filters.http.rbac.v3.RBAC",
     ".envoy.extensions.filters.http.router.v3.Router",
     ".envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
     ".envoy.extensions.filters.network.rbac.v3.RBAC",

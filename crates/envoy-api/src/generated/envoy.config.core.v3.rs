@@ -917,6 +917,32 @@ impl HealthStatus {
         }
     }
 }
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct HttpService {
+    #[prost(message, optional, tag = "1")]
+    pub http_uri: ::core::option::Option<HttpUri>,
+    #[prost(message, repeated, tag = "2")]
+    pub request_headers_to_add: ::prost::alloc::vec::Vec<HeaderValueOption>,
+    #[prost(message, repeated, tag = "3")]
+    pub formatters: ::prost::alloc::vec::Vec<TypedExtensionConfig>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HttpUri {
+    #[prost(string, tag = "1")]
+    pub uri: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "3")]
+    pub timeout: ::core::option::Option<::prost_types::Duration>,
+    #[prost(oneof = "http_uri::HttpUpstreamType", tags = "2")]
+    pub http_upstream_type: ::core::option::Option<http_uri::HttpUpstreamType>,
+}
+/// Nested message and enum types in `HttpUri`.
+pub mod http_uri {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum HttpUpstreamType {
+        #[prost(string, tag = "2")]
+        Cluster(::prost::alloc::string::String),
+    }
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct UpstreamHttpProtocolOptions {
     #[prost(bool, tag = "1")]

@@ -22,3 +22,111 @@ pub mod tracing {
         }
     }
 }
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ZipkinConfig {
+    #[prost(string, tag = "1")]
+    pub collector_cluster: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub collector_endpoint: ::prost::alloc::string::String,
+    #[prost(bool, tag = "3")]
+    pub trace_id_128bit: bool,
+    #[prost(message, optional, tag = "4")]
+    pub shared_span_context: ::core::option::Option<bool>,
+    #[prost(enumeration = "zipkin_config::CollectorEndpointVersion", tag = "5")]
+    pub collector_endpoint_version: i32,
+    #[prost(string, tag = "6")]
+    pub collector_hostname: ::prost::alloc::string::String,
+    #[prost(enumeration = "zipkin_config::TraceContextOption", tag = "8")]
+    pub trace_context_option: i32,
+    #[prost(message, optional, tag = "9")]
+    pub collector_service: ::core::option::Option<super::super::core::v3::HttpService>,
+    #[prost(bool, tag = "10")]
+    pub timestamp_trace_ids: bool,
+}
+/// Nested message and enum types in `ZipkinConfig`.
+pub mod zipkin_config {
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum TraceContextOption {
+        UseB3 = 0,
+        UseB3WithW3cPropagation = 1,
+    }
+    impl TraceContextOption {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::UseB3 => "USE_B3",
+                Self::UseB3WithW3cPropagation => "USE_B3_WITH_W3C_PROPAGATION",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "USE_B3" => Some(Self::UseB3),
+                "USE_B3_WITH_W3C_PROPAGATION" => Some(Self::UseB3WithW3cPropagation),
+                _ => None,
+            }
+        }
+    }
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum CollectorEndpointVersion {
+        #[deprecated]
+        DeprecatedAndUnavailableDoNotUse = 0,
+        HttpJson = 1,
+        HttpProto = 2,
+        Grpc = 3,
+    }
+    impl CollectorEndpointVersion {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                #[allow(deprecated)]
+                Self::DeprecatedAndUnavailableDoNotUse => {
+                    "DEPRECATED_AND_UNAVAILABLE_DO_NOT_USE"
+                }
+                Self::HttpJson => "HTTP_JSON",
+                Self::HttpProto => "HTTP_PROTO",
+                Self::Grpc => "GRPC",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "DEPRECATED_AND_UNAVAILABLE_DO_NOT_USE" => {
+                    Some(#[allow(deprecated)] Self::DeprecatedAndUnavailableDoNotUse)
+                }
+                "HTTP_JSON" => Some(Self::HttpJson),
+                "HTTP_PROTO" => Some(Self::HttpProto),
+                "GRPC" => Some(Self::Grpc),
+                _ => None,
+            }
+        }
+    }
+}

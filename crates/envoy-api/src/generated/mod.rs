@@ -74,6 +74,11 @@ pub mod envoy {
         }
         pub mod filters {
             pub mod http {
+                pub mod rbac {
+                    pub mod v3 {
+                        include!("envoy.extensions.filters.http.rbac.v3.rs");
+                    }
+                }
                 pub mod router {
                     pub mod v3 {
                         include!("envoy.extensions.filters.http.router.v3.rs");
