@@ -1,4 +1,4 @@
-//! What is noted of each connection of an outbound.
+//! What is noted of each connection of an outbound, or of each request.
 
 use envoy_api::envoy::config::accesslog::v3::{AccessLog as Logger, access_log::ConfigType};
 use envoy_api::envoy::config::core::v3::grpc_service::{EnvoyGrpc, TargetSpecifier};
@@ -7,7 +7,9 @@ use envoy_api::envoy::config::core::v3::{
     ApiVersion, DataSource, GrpcService, SubstitutionFormatString, data_source::Specifier,
 };
 use envoy_api::envoy::extensions::access_loggers::file::v3::{FileAccessLog, file_access_log::AccessLogFormat};
-use envoy_api::envoy::extensions::access_loggers::grpc::v3::{CommonGrpcAccessLogConfig, TcpGrpcAccessLogConfig};
+use envoy_api::envoy::extensions::access_loggers::grpc::v3::{
+    CommonGrpcAccessLogConfig, HttpGrpcAccessLogConfig, TcpGrpcAccessLogConfig,
+};
 use envoy_api::envoy::r#type::tracing::v3::{CustomTag, custom_tag};
 use envoy_api::{Any, Duration, Packed};
 
@@ -18,11 +20,26 @@ use crate::names;
 /// waits between the end of the last connection and that of Envoy.
 const FLUSH_INTERVAL: Duration = Duration { seconds: 0, nanos: 100_000_000 };
 
-/// Envoy's logger for a log.
-pub(crate) fn logger(log: &AccessLog) -> Logger {
+/// Envoy's logger of connections for a log.
+pub(crate) fn of_connections(log: &AccessLog) -> Logger {
     match log {
         AccessLog::File { path, format } => named("envoy.access_loggers.file", &file(path, format)),
-        AccessLog::Tcp { address, format } => named("envoy.access_loggers.tcp_grpc", &tcp(address, format)),
+        AccessLog::Tcp { address, format } => {
+            let config = TcpGrpcAccessLogConfig { common_config: Some(tcp(address, format)) };
+            named("envoy.access_loggers.tcp_grpc", &config)
+        }
+    }
+}
+
+/// Envoy's logger of requests for a log.
+pub(crate) fn of_requests(log: &AccessLog) -> Logger {
+    match log {
+        AccessLog::File { path, format } => named("envoy.access_loggers.file", &file(path, format)),
+        AccessLog::Tcp { address, format } => {
+            let common_config = Some(tcp(address, format));
+            let config = HttpGrpcAccessLogConfig { common_config, ..HttpGrpcAccessLogConfig::default() };
+            named("envoy.access_loggers.http_grpc", &config)
+        }
     }
 }
 
@@ -43,25 +60,23 @@ fn file(path: &str, format: &str) -> FileAccessLog {
 
 /// To kuma-dp, which learns from the log's name where the lines go. The line itself is a tag of each entry, so Envoy makes
 /// it, with all its operators, just as it would for a file.
-fn tcp(address: &str, format: &str) -> TcpGrpcAccessLogConfig {
-    TcpGrpcAccessLogConfig {
-        common_config: Some(CommonGrpcAccessLogConfig {
-            log_name: format!("{address};{format}"),
-            transport_api_version: ApiVersion::V3 as i32,
-            grpc_service: Some(GrpcService {
-                target_specifier: Some(TargetSpecifier::EnvoyGrpc(EnvoyGrpc {
-                    cluster_name: names::ACCESS_LOG_SINK.to_owned(),
-                    ..EnvoyGrpc::default()
-                })),
-                ..GrpcService::default()
-            }),
-            buffer_flush_interval: Some(FLUSH_INTERVAL),
-            custom_tags: vec![CustomTag {
-                tag: names::ACCESS_LOG_RECORD.to_owned(),
-                r#type: Some(custom_tag::Type::Value(format.to_owned())),
-                ..CustomTag::default()
-            }],
-            ..CommonGrpcAccessLogConfig::default()
+fn tcp(address: &str, format: &str) -> CommonGrpcAccessLogConfig {
+    CommonGrpcAccessLogConfig {
+        log_name: format!("{address};{format}"),
+        transport_api_version: ApiVersion::V3 as i32,
+        grpc_service: Some(GrpcService {
+            target_specifier: Some(TargetSpecifier::EnvoyGrpc(EnvoyGrpc {
+                cluster_name: names::ACCESS_LOG_SINK.to_owned(),
+                ..EnvoyGrpc::default()
+            })),
+            ..GrpcService::default()
         }),
+        buffer_flush_interval: Some(FLUSH_INTERVAL),
+        custom_tags: vec![CustomTag {
+            tag: names::ACCESS_LOG_RECORD.to_owned(),
+            r#type: Some(custom_tag::Type::Value(format.to_owned())),
+            ..CustomTag::default()
+        }],
+        ..CommonGrpcAccessLogConfig::default()
     }
 }

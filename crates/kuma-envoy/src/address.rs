@@ -6,9 +6,14 @@ use envoy_api::envoy::config::core::v3::{Address, SocketAddress, address, socket
 
 /// A TCP address.
 pub(crate) fn tcp(ip: IpAddr, port: u16) -> Address {
+    of_host(&ip.to_string(), port)
+}
+
+/// A TCP address, or a name to look it up by.
+pub(crate) fn of_host(host: &str, port: u16) -> Address {
     Address {
         address: Some(address::Address::SocketAddress(SocketAddress {
-            address: ip.to_string(),
+            address: host.to_owned(),
             port_specifier: Some(socket_address::PortSpecifier::PortValue(port.into())),
             ..SocketAddress::default()
         })),

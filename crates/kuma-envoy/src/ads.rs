@@ -4,6 +4,7 @@ use envoy_api::Packed;
 use envoy_api::envoy::config::core::v3::config_source::ConfigSourceSpecifier;
 use envoy_api::envoy::config::core::v3::{AggregatedConfigSource, ApiVersion, ConfigSource, ExtensionConfigSource};
 use envoy_api::envoy::config::listener::v3::{Filter, filter};
+use envoy_api::envoy::extensions::filters::network::http_connection_manager::v3::{HttpFilter, http_filter};
 use envoy_api::envoy::extensions::transport_sockets::tls::v3::SdsSecretConfig;
 
 /// Where every reference leads. These bytes never change: a listener whose secrets come from another source drops its
@@ -24,12 +25,22 @@ pub(crate) fn secret(name: &str) -> SdsSecretConfig {
 /// A network filter whose configuration is an extension config of the filter's name, by ECDS. Until it arrives, the
 /// listener waits; Envoy closes every connection where it does not come in time.
 pub(crate) fn filter<M: Packed>(name: String) -> Filter {
-    Filter {
+    Filter { name, config_type: Some(filter::ConfigType::ConfigDiscovery(extension::<M>())) }
+}
+
+/// The same for a filter of requests. A change of it holds from the next request on, on open connections too.
+pub(crate) fn http_filter<M: Packed>(name: String) -> HttpFilter {
+    HttpFilter {
         name,
-        config_type: Some(filter::ConfigType::ConfigDiscovery(ExtensionConfigSource {
-            config_source: Some(source()),
-            type_urls: vec![M::TYPE_URL.to_owned()],
-            ..ExtensionConfigSource::default()
-        })),
+        config_type: Some(http_filter::ConfigType::ConfigDiscovery(extension::<M>())),
+        ..HttpFilter::default()
+    }
+}
+
+fn extension<M: Packed>() -> ExtensionConfigSource {
+    ExtensionConfigSource {
+        config_source: Some(source()),
+        type_urls: vec![M::TYPE_URL.to_owned()],
+        ..ExtensionConfigSource::default()
     }
 }

@@ -1,21 +1,28 @@
 //! Clusters: the application behind an inbound, and the destinations of an outbound.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::collections::BTreeMap;
 
-use envoy_api::Duration;
 use envoy_api::envoy::config::cluster::v3::Cluster;
 use envoy_api::envoy::config::cluster::v3::cluster::{ClusterDiscoveryType, DiscoveryType, EdsClusterConfig, LbPolicy};
 use envoy_api::envoy::config::endpoint::v3::{ClusterLoadAssignment, LocalityLbEndpoints};
 
+use envoy_api::envoy::config::core::v3::Http2ProtocolOptions;
+use envoy_api::envoy::extensions::upstreams::http::v3::HttpProtocolOptions;
+use envoy_api::envoy::extensions::upstreams::http::v3::http_protocol_options::{
+    UpstreamProtocolOptions, UseDownstreamHttpConfig,
+};
+use envoy_api::{Any, Duration, Packed as _};
+
 use crate::key::Health;
-use crate::{ads, endpoints, health, names, tls};
+use crate::{address, ads, endpoints, health, http, names, tls};
 
 /// How long a connection to an endpoint may take to open.
 const CONNECT_TIMEOUT: Duration = Duration { seconds: 5, nanos: 0 };
 
 /// The application behind an inbound, on loopback.
-pub(crate) fn local(port: u16) -> Cluster {
-    on_loopback(names::local_cluster(port), port)
+pub(crate) fn local(port: u16, http: bool) -> Cluster {
+    let cluster = on_loopback(names::local_cluster(port), port);
+    if http { speaking_http(cluster) } else { cluster }
 }
 
 /// Envoy's own admin server.
@@ -24,29 +31,34 @@ pub(crate) fn admin(port: u16) -> Cluster {
 }
 
 fn on_loopback(name: String, port: u16) -> Cluster {
-    let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
     Cluster {
-        load_assignment: Some(ClusterLoadAssignment {
-            cluster_name: name.clone(),
-            endpoints: vec![LocalityLbEndpoints {
-                lb_endpoints: vec![endpoints::endpoint(loopback, port, None)],
-                ..LocalityLbEndpoints::default()
-            }],
-            ..ClusterLoadAssignment::default()
-        }),
+        load_assignment: Some(one_endpoint(&name, "127.0.0.1", port)),
         cluster_discovery_type: Some(ClusterDiscoveryType::Type(DiscoveryType::Static as i32)),
         ..named(name)
     }
 }
 
+/// One endpoint that is part of its cluster.
+pub(crate) fn one_endpoint(cluster: &str, host: &str, port: u16) -> ClusterLoadAssignment {
+    ClusterLoadAssignment {
+        cluster_name: cluster.to_owned(),
+        endpoints: vec![LocalityLbEndpoints {
+            lb_endpoints: vec![endpoints::at(address::of_host(host, port))],
+            ..LocalityLbEndpoints::default()
+        }],
+        ..ClusterLoadAssignment::default()
+    }
+}
+
 /// The endpoints of one destination, by EDS. With `tls`, they must prove to be that SPIFFE id.
-pub(crate) fn service(name: &str, tls: Option<&str>, checks: Option<&Health>) -> Cluster {
+pub(crate) fn service(name: &str, tls: Option<&str>, checks: Option<&Health>, http: bool) -> Cluster {
     let cluster = Cluster {
         cluster_discovery_type: Some(ClusterDiscoveryType::Type(DiscoveryType::Eds as i32)),
         eds_cluster_config: Some(EdsClusterConfig { eds_config: Some(ads::source()), ..EdsClusterConfig::default() }),
         transport_socket: tls.map(tls::upstream),
         ..named(name.to_owned())
     };
+    let cluster = if http { speaking_http(cluster) } else { cluster };
     match checks {
         Some(checks) => health::checked(cluster, checks),
         None => cluster,
@@ -62,7 +74,23 @@ pub(crate) fn pass_through() -> Cluster {
     }
 }
 
-fn named(name: String) -> Cluster {
+/// Requests go on in the version of HTTP in which they came, so that gRPC stays what it is.
+fn speaking_http(cluster: Cluster) -> Cluster {
+    let options = HttpProtocolOptions {
+        upstream_protocol_options: Some(UpstreamProtocolOptions::UseDownstreamProtocolConfig(
+            UseDownstreamHttpConfig {
+                http_protocol_options: Some(http::trailers()),
+                http2_protocol_options: Some(Http2ProtocolOptions::default()),
+                ..UseDownstreamHttpConfig::default()
+            },
+        )),
+        ..HttpProtocolOptions::default()
+    };
+    let name = HttpProtocolOptions::TYPE_URL.trim_start_matches("type.googleapis.com/");
+    Cluster { typed_extension_protocol_options: BTreeMap::from([(name.to_owned(), Any::pack(&options))]), ..cluster }
+}
+
+pub(crate) fn named(name: String) -> Cluster {
     let statistics = names::stat_prefix(&name);
     Cluster {
         alt_stat_name: if statistics == name { String::new() } else { statistics },

@@ -9,7 +9,9 @@ use envoy_api::{Any, Packed, ResourceType};
 use prost::Message;
 
 use crate::key::ResourceKey;
-use crate::{cluster, endpoints, inbound, metrics, names, outbound, raw, rbac, secret, transparent};
+use crate::{
+    cluster, endpoints, http, inbound, metrics, names, outbound, raw, rbac, routes, secret, tracing, transparent,
+};
 
 /// A resource as it is served.
 #[derive(Clone, PartialEq, Debug)]
@@ -30,8 +32,8 @@ pub struct Encoded {
 /// Encodes the resource of a key.
 pub fn encode(key: &ResourceKey) -> Encoded {
     match key {
-        ResourceKey::LocalCluster { port } => {
-            let cluster = cluster::local(*port);
+        ResourceKey::LocalCluster { port, http } => {
+            let cluster = cluster::local(*port, *http);
             resource(ResourceType::Cluster, cluster.name.as_str().into(), &cluster)
         }
         ResourceKey::AdminCluster { port } => {
@@ -40,10 +42,16 @@ pub fn encode(key: &ResourceKey) -> Encoded {
         ResourceKey::MetricsListener { port, path, transparent } => {
             listener(metrics::listener(*port, path), *transparent)
         }
-        ResourceKey::ServiceCluster { name, tls, health } => Encoded {
-            requires: Some((ResourceType::Endpoint, name.clone())),
-            ..resource(ResourceType::Cluster, name.clone(), &cluster::service(name, tls.as_deref(), health.as_ref()))
-        },
+        ResourceKey::ServiceCluster { name, tls, health, http } => {
+            let cluster = cluster::service(name, tls.as_deref(), health.as_ref(), *http);
+            Encoded {
+                requires: Some((ResourceType::Endpoint, name.clone())),
+                ..resource(ResourceType::Cluster, name.clone(), &cluster)
+            }
+        }
+        ResourceKey::TracingCluster { name, host, port } => {
+            resource(ResourceType::Cluster, name.clone(), &tracing::collector(name, host, *port))
+        }
         ResourceKey::PassThroughCluster => {
             resource(ResourceType::Cluster, names::PASS_THROUGH.into(), &cluster::pass_through())
         }
@@ -51,8 +59,11 @@ pub fn encode(key: &ResourceKey) -> Encoded {
             placeholder: *placeholder,
             ..resource(ResourceType::Endpoint, cluster.clone(), &endpoints::assignment(cluster, endpoints))
         },
-        ResourceKey::InboundListener { address, port, service_port, tls, transparent } => {
-            listener(inbound::listener(*address, *port, *service_port, *tls), *transparent)
+        ResourceKey::InboundListener { address, port, service_port, tls, http, transparent } => {
+            listener(inbound::listener(*address, *port, *service_port, *tls, *http), *transparent)
+        }
+        ResourceKey::HttpInbound { inbound, service, port, tracing } => {
+            extension(names::http(inbound), Any::pack(&http::inbound(inbound, service, *port, tracing.as_deref())))
         }
         ResourceKey::AllowedPeers { inbound, roots, peers } => {
             let name: Arc<str> = names::allowed_peers(inbound).into();
@@ -61,8 +72,18 @@ pub fn encode(key: &ResourceKey) -> Encoded {
         ResourceKey::Rbac { inbound, policies } => {
             extension(names::rbac(inbound), Any::pack(&rbac::filter(inbound, policies)))
         }
-        ResourceKey::OutboundListener { address, port, flow, transparent } => {
-            listener(outbound::listener(*address, *port, *flow), *transparent)
+        ResourceKey::HttpRbac { inbound, policies } => {
+            extension(names::http_rbac(inbound), Any::pack(&rbac::of_requests(policies.as_deref())))
+        }
+        ResourceKey::OutboundListener { address, port, flow, http, transparent } => {
+            listener(outbound::listener(*address, *port, *flow, *http), *transparent)
+        }
+        ResourceKey::HttpOutbound { outbound, service, log, tracing } => {
+            extension(names::http(outbound), Any::pack(&http::outbound(service, log.as_ref(), tracing.as_deref())))
+        }
+        ResourceKey::Routes { service, clusters } => {
+            let routes = routes::to_service(service, clusters);
+            resource(ResourceType::Route, routes.name.as_str().into(), &routes)
         }
         ResourceKey::CatchAllListener { address, port } => listener(transparent::catch_all(*address, *port), false),
         ResourceKey::Split { outbound, service, clusters, log } => {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use envoy_api::envoy::config::core::v3::Metadata;
+use envoy_api::envoy::config::core::v3::{Address, Metadata};
 use envoy_api::envoy::config::endpoint::v3::lb_endpoint::HostIdentifier;
 use envoy_api::envoy::config::endpoint::v3::{ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints};
 use envoy_api::{Struct, Value, value};
@@ -18,7 +18,7 @@ const LB_METADATA: &str = "envoy.lb";
 /// A cluster's endpoints. None is an answer too: Envoy waits for one, and a connection is then reset at once.
 pub(crate) fn assignment(cluster: &str, endpoints: &Endpoints) -> ClusterLoadAssignment {
     let lb_endpoints: Vec<LbEndpoint> =
-        endpoints.iter().map(|found| endpoint(found.address, found.port, Some(&found.tags))).collect();
+        endpoints.iter().map(|found| endpoint(found.address, found.port, &found.tags)).collect();
     ClusterLoadAssignment {
         cluster_name: cluster.to_owned(),
         endpoints: if lb_endpoints.is_empty() {
@@ -31,13 +31,14 @@ pub(crate) fn assignment(cluster: &str, endpoints: &Endpoints) -> ClusterLoadAss
 }
 
 /// One endpoint; its tags are metadata.
-pub(crate) fn endpoint(address: IpAddr, port: u16, tags: Option<&Tags>) -> LbEndpoint {
+fn endpoint(address: IpAddr, port: u16, tags: &Tags) -> LbEndpoint {
+    LbEndpoint { metadata: Some(metadata(tags)), ..at(address::tcp(address, port)) }
+}
+
+/// One endpoint of which nothing but the address is known.
+pub(crate) fn at(address: Address) -> LbEndpoint {
     LbEndpoint {
-        metadata: tags.map(metadata),
-        host_identifier: Some(HostIdentifier::Endpoint(Endpoint {
-            address: Some(address::tcp(address, port)),
-            ..Endpoint::default()
-        })),
+        host_identifier: Some(HostIdentifier::Endpoint(Endpoint { address: Some(address), ..Endpoint::default() })),
         ..LbEndpoint::default()
     }
 }

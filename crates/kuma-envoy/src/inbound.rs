@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use envoy_api::Any;
 use envoy_api::envoy::config::core::v3::TrafficDirection;
 use envoy_api::envoy::config::listener::v3::{Filter, FilterChain, Listener, filter};
+use envoy_api::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
 use envoy_api::envoy::extensions::filters::network::rbac::v3::Rbac;
 use envoy_api::envoy::extensions::filters::network::tcp_proxy::v3::tcp_proxy::ClusterSpecifier;
 use envoy_api::envoy::extensions::filters::network::tcp_proxy::v3::{TcpProxy, UpstreamConnectMode};
@@ -13,11 +14,15 @@ use crate::{address, ads, names, tls};
 
 /// The listener of an inbound. With `tls` it holds no permission, only the names of a secret and an extension config that
 /// do, so that permissions change without a change of the listener.
-pub(crate) fn listener(address: IpAddr, port: u16, service_port: u16, tls: bool) -> Listener {
+pub(crate) fn listener(address: IpAddr, port: u16, service_port: u16, tls: bool, http: bool) -> Listener {
     let name = names::inbound_listener(address, port);
-    let proxy = Filter {
-        name: "envoy.filters.network.tcp_proxy".into(),
-        config_type: Some(filter::ConfigType::TypedConfig(Any::pack(&tcp_proxy(service_port, tls)))),
+    let proxy = if http {
+        ads::filter::<HttpConnectionManager>(names::http(&name))
+    } else {
+        Filter {
+            name: "envoy.filters.network.tcp_proxy".into(),
+            config_type: Some(filter::ConfigType::TypedConfig(Any::pack(&tcp_proxy(service_port, tls)))),
+        }
     };
     let chain = if tls {
         FilterChain {

@@ -16,6 +16,8 @@ pub enum ResourceKey {
     LocalCluster {
         /// Port of the application, on loopback.
         port: u16,
+        /// Whether it speaks HTTP.
+        http: bool,
     },
     /// Envoy's own admin server: `kuma:envoy:admin`.
     AdminCluster {
@@ -39,6 +41,17 @@ pub enum ResourceKey {
         tls: Option<Arc<str>>,
         /// How it is found out which of its endpoints are healthy; without, all are.
         health: Option<Health>,
+        /// Whether they speak HTTP.
+        http: bool,
+    },
+    /// The collector of traces: `tracing:<backend>`.
+    TracingCluster {
+        /// Name of the cluster.
+        name: Arc<str>,
+        /// Address of the collector, or a name to look it up by.
+        host: Arc<str>,
+        /// Its port.
+        port: u16,
     },
     /// Where the connections go whose destination is no listener's, in a transparent proxy: `pass_through`.
     PassThroughCluster,
@@ -62,8 +75,21 @@ pub enum ResourceKey {
         service_port: u16,
         /// Whether the mesh has mTLS: peers must prove who they are, and be permitted.
         tls: bool,
+        /// Whether the application speaks HTTP: then what is done with requests is [`ResourceKey::HttpInbound`].
+        http: bool,
         /// Whether connections come by [`ResourceKey::CatchAllListener`], so that it binds no port of its own.
         transparent: bool,
+    },
+    /// What an inbound does with requests: the extension config `http:<inbound>`.
+    HttpInbound {
+        /// Name of the inbound's listener.
+        inbound: Arc<str>,
+        /// The service that it stands for.
+        service: Arc<str>,
+        /// Port of the application, on loopback.
+        port: u16,
+        /// How its requests are traced, if they are.
+        tracing: Option<Arc<Tracing>>,
     },
     /// Who may complete a TLS handshake with an inbound: the secret `allowed:<inbound>`.
     AllowedPeers {
@@ -81,6 +107,13 @@ pub enum ResourceKey {
         /// One for each permission; none means nobody.
         policies: Arc<[Policy]>,
     },
+    /// The same for each request: the extension config `http-rbac:<inbound>`.
+    HttpRbac {
+        /// Name of the inbound's listener.
+        inbound: Arc<str>,
+        /// One for each permission; `None` means that nothing is enforced.
+        policies: Option<Arc<[Policy]>>,
+    },
     /// What an application dials: `outbound:<address>:<port>`.
     OutboundListener {
         /// Address on which the proxy listens.
@@ -89,6 +122,9 @@ pub enum ResourceKey {
         port: u16,
         /// Whether the flow is permitted.
         flow: Flow,
+        /// Whether it carries HTTP: then what is done with requests is [`ResourceKey::HttpOutbound`], else where connections go is
+        /// [`ResourceKey::Split`].
+        http: bool,
         /// Whether connections come by [`ResourceKey::CatchAllListener`], so that it binds no port of its own.
         transparent: bool,
     },
@@ -102,6 +138,24 @@ pub enum ResourceKey {
         clusters: Arc<[WeightedCluster]>,
         /// What is noted of each connection when it ends, if anything is.
         log: Option<AccessLog>,
+    },
+    /// What an outbound does with requests: the extension config `http:<outbound>`. Where they go is [`ResourceKey::Routes`].
+    HttpOutbound {
+        /// Name of the outbound's listener.
+        outbound: Arc<str>,
+        /// The service that is dialled.
+        service: Arc<str>,
+        /// What is noted of each request, if anything is.
+        log: Option<AccessLog>,
+        /// How its requests are traced, if they are.
+        tracing: Option<Arc<Tracing>>,
+    },
+    /// Where the requests to a service go: the routes `outbound:<service>`.
+    Routes {
+        /// The service that is dialled.
+        service: Arc<str>,
+        /// Where to; none means nowhere: requests are answered with 503.
+        clusters: Arc<[WeightedCluster]>,
     },
     /// What the operating system redirects the connections of a transparent proxy to: `catch_all`, `catch_all_ipv6`.
     CatchAllListener {
@@ -195,7 +249,37 @@ pub struct PassiveCheck {
     pub penalty: Duration,
 }
 
-/// What is noted of each connection when it ends. The formats are as Envoy reads them, with nothing of ours left in them.
+/// How requests are traced.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Tracing {
+    /// Name of the collector's cluster.
+    pub cluster: Arc<str>,
+    /// Address of the collector, or a name to look it up by.
+    pub host: Arc<str>,
+    /// Its port.
+    pub port: u16,
+    /// Its host and port as it is called by them.
+    pub authority: Arc<str>,
+    /// Path, and query, at which it takes spans.
+    pub path: Arc<str>,
+    /// How many of the requests, in hundredths of a percent.
+    pub sampling: u16,
+    /// Whether the ids of traces have 128 bits instead of 64.
+    pub long_ids: bool,
+    /// In which form it takes spans.
+    pub spans: Spans,
+}
+
+/// The form of spans.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Spans {
+    /// JSON, in the second version of Zipkin's model.
+    Json,
+    /// The same in protobuf.
+    Protobuf,
+}
+
+/// What is noted of each connection, or each request, when it ends. The formats are as Envoy reads them, with nothing of ours left in them.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum AccessLog {
     /// A line in a file on the proxy's machine.

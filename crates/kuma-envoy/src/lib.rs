@@ -7,7 +7,7 @@
 //! ```
 //! use kuma_envoy::{ResourceKey, encode};
 //!
-//! let encoded = encode(&ResourceKey::LocalCluster { port: 8080 });
+//! let encoded = encode(&ResourceKey::LocalCluster { port: 8080, http: false });
 //! assert_eq!(&*encoded.name, "localhost:8080");
 //! ```
 //!
@@ -16,7 +16,7 @@
 //! How a permission takes effect without an open connection noticing: the bytes of a listener hold no permission. They
 //! name a secret (`allowed:`, whom the handshake admits) and an extension config (`rbac:`), which Envoy fetches by SDS
 //! and ECDS and replaces in place; a listener whose bytes change is drained. Likewise an outbound's destinations
-//! (`split:`). The one thing about permissions that an outbound listener does hold is its [`Flow`](key::Flow).
+//! (`split:`, or `http:` where it carries HTTP, with its routes by RDS). The one thing about permissions that an outbound listener does hold is its [`Flow`](key::Flow).
 //!
 //! Left out: who is connected, versions, the protocol (`kuma-xds`), and keys of certificates (`kuma-ca`).
 
@@ -28,6 +28,7 @@ mod cluster;
 mod encode;
 mod endpoints;
 mod health;
+mod http;
 mod inbound;
 pub mod key;
 mod log_line;
@@ -37,8 +38,10 @@ mod outbound;
 mod plan;
 pub mod raw;
 mod rbac;
+mod routes;
 mod secret;
 mod tls;
+mod tracing;
 mod transparent;
 
 pub use bootstrap::{BootstrapParams, bootstrap};

@@ -8,10 +8,16 @@ use kuma_model::log_format::{self, Part, Placeholder};
 
 use crate::key::AccessLog;
 
-/// The log of a proxy's connections to a service, if there is one.
-pub(crate) fn access_log(snapshot: &MeshSnapshot, dataplane: &MeshDataplane, service: &str) -> Option<AccessLog> {
+/// The log of a proxy's connections to a service, or of its requests where they carry HTTP, if there is one.
+pub(crate) fn access_log(
+    snapshot: &MeshSnapshot,
+    dataplane: &MeshDataplane,
+    service: &str,
+    http: bool,
+) -> Option<AccessLog> {
     let backend = snapshot.log_backend(dataplane, service)?;
-    let written = if backend.format.is_empty() { log_format::DEFAULT } else { &backend.format };
+    let default = if http { log_format::DEFAULT_HTTP } else { log_format::DEFAULT };
+    let written = if backend.format.is_empty() { default } else { &backend.format };
     let format = line(written, dataplane, service)?;
     match backend.sink.as_ref()? {
         LogSink::File { path } => Some(AccessLog::File { path: path.as_str().into(), format }),
@@ -73,7 +79,7 @@ mod tests {
         let policy = "sources: [{match: {service: '*'}}]\ndestinations: [{match: {service: redis}}]";
         snapshot.set_log(&Arc::from("all"), Some(Arc::new(spec::<TrafficLog>(policy))));
         let dataplane = snapshot.dataplane("web-1").expect("there");
-        access_log(&snapshot, dataplane, "redis")
+        access_log(&snapshot, dataplane, "redis", false)
     }
 
     const ALL: &str = "format: '%KUMA_SOURCE_ADDRESS% %KUMA_SOURCE_ADDRESS_WITHOUT_PORT% %KUMA_SOURCE_SERVICE% %KUMA_DOWNSTREAM_CLUSTER% %KUMA_DESTINATION_SERVICE% %DURATION% 100%%', tcp: {address: 'a:1'}";

@@ -67,6 +67,31 @@ pub fn split(outbound: &str) -> String {
     format!("split:{outbound}")
 }
 
+/// `http:<listener>`: the extension config that says what an inbound or outbound does with requests.
+pub fn http(listener: &str) -> String {
+    format!("http:{listener}")
+}
+
+/// `http-rbac:<inbound>`: the extension config with an inbound's permissions for requests.
+pub fn http_rbac(inbound: &str) -> String {
+    format!("http-rbac:{inbound}")
+}
+
+/// `inbound:<service>`: the routes of an inbound, which are part of its listener's filter.
+pub fn inbound_routes(service: &str) -> String {
+    format!("inbound:{service}")
+}
+
+/// `outbound:<service>`: the routes to a service, the same for each outbound to it.
+pub fn outbound_routes(service: &str) -> String {
+    format!("outbound:{service}")
+}
+
+/// `tracing:<backend>`: the cluster of a collector of traces.
+pub fn tracing_cluster(backend: &str) -> String {
+    format!("tracing:{backend}")
+}
+
 /// `<service>`, or `<service>{k1=v1,k2=v2}` where a destination has more tags than `service`, sorted.
 pub fn service_cluster<'a>(service: &str, tags: impl IntoIterator<Item = (&'a String, &'a String)>) -> String {
     let mut others: Vec<String> = tags
@@ -104,6 +129,8 @@ mod tests {
         assert_eq!(allowed_peers("inbound:192.168.0.1:80"), "allowed:inbound:192.168.0.1:80");
         assert_eq!(rbac("inbound:192.168.0.1:80"), "rbac:inbound:192.168.0.1:80");
         assert_eq!(split("outbound:127.0.0.1:10000"), "split:outbound:127.0.0.1:10000");
+        assert_eq!(http("outbound:127.0.0.1:10000"), "http:outbound:127.0.0.1:10000");
+        assert_eq!(http_rbac("inbound:192.168.0.1:80"), "http-rbac:inbound:192.168.0.1:80");
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use envoy_api::envoy::config::core::v3::TrafficDirection;
 use envoy_api::envoy::config::listener::v3::{FilterChain, Listener};
+use envoy_api::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
 use envoy_api::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy;
 use envoy_api::envoy::extensions::filters::network::tcp_proxy::v3::tcp_proxy::{
     ClusterSpecifier, WeightedCluster as Weights, weighted_cluster::ClusterWeight,
@@ -13,12 +14,17 @@ use crate::key::{AccessLog, Flow, WeightedCluster};
 use crate::{access_log, address, ads, names};
 
 /// The listener of an outbound. Where its connections go is an extension config, so that they survive a change of it.
-pub(crate) fn listener(address: IpAddr, port: u16, flow: Flow) -> Listener {
+pub(crate) fn listener(address: IpAddr, port: u16, flow: Flow, http: bool) -> Listener {
     let name = names::outbound_listener(address, port);
+    let filter = if http {
+        ads::filter::<HttpConnectionManager>(names::http(&name))
+    } else {
+        ads::filter::<TcpProxy>(names::split(&name))
+    };
     Listener {
         filter_chains: vec![FilterChain {
             name: chain_name(flow).to_owned(),
-            filters: vec![ads::filter::<TcpProxy>(names::split(&name))],
+            filters: vec![filter],
             ..FilterChain::default()
         }],
         name,
@@ -61,7 +67,7 @@ pub(crate) fn split(service: &str, clusters: &[WeightedCluster], log: Option<&Ac
     TcpProxy {
         stat_prefix: names::stat_prefix(service),
         cluster_specifier: Some(specifier),
-        access_log: log.into_iter().map(access_log::logger).collect(),
+        access_log: log.into_iter().map(access_log::of_connections).collect(),
         ..TcpProxy::default()
     }
 }

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use kuma_mesh::{Destination, Inbound, MeshDataplane, MeshSnapshot};
 use kuma_model::{HealthCheckConf, spiffe_id, spiffe_prefix};
 
-use crate::key::{ActiveCheck, Flow, Health, PassiveCheck, Peer, Policy, ResourceKey, WeightedCluster};
-use crate::{log_line, names, raw, transparent};
+use crate::key::{ActiveCheck, Flow, Health, PassiveCheck, Peer, Policy, ResourceKey, Tracing, WeightedCluster};
+use crate::{log_line, names, raw, tracing, transparent};
 
 /// Every resource of a proxy. Of two of one type and name the later counts: a raw one of a ProxyTemplate replaces the
 /// generated one. `roots` are the PEM certificates of the mesh's CA; without them a mesh with mTLS
@@ -26,12 +26,12 @@ pub fn plan(snapshot: &MeshSnapshot, dataplane: &MeshDataplane, roots: Option<&A
 
 /// What a proxy gets without a ProxyTemplate: the profile of this name.
 fn default_proxy(snapshot: &MeshSnapshot, dataplane: &MeshDataplane, roots: Option<&Arc<str>>) -> Vec<ResourceKey> {
-    let mut plan = Plan::new(snapshot, dataplane, roots);
+    let mut plan = Plan { tracing: tracing::plan(snapshot, dataplane), ..Plan::new(snapshot, dataplane, roots) };
     if let Some(port) = redirect_port(dataplane) {
         plan.keys.extend(transparent::keys(dataplane, port));
     }
     for inbound in &dataplane.inbounds {
-        plan.inbound(inbound);
+        plan.inbound(dataplane, inbound);
     }
     for outbound in &dataplane.outbounds {
         plan.outbound(dataplane, outbound);
@@ -80,7 +80,7 @@ pub fn plan_permissions(
         }
     }
     for outbound in &dataplane.outbounds {
-        plan.outbound_listener(dataplane, outbound);
+        plan.outbound_listener(dataplane, outbound, snapshot.is_http_outbound(dataplane, &outbound.service));
     }
     Some(plan.keys)
 }
@@ -111,6 +111,8 @@ struct Plan<'a> {
     snapshot: &'a MeshSnapshot,
     roots: Option<&'a Arc<str>>,
     transparent: bool,
+    /// How the proxy's requests are traced, if they are; looked up only where the whole proxy is planned.
+    tracing: Option<Arc<Tracing>>,
     keys: Vec<ResourceKey>,
     /// Names of the clusters that are planned: two outbounds to one service share theirs.
     clusters: BTreeSet<Arc<str>>,
@@ -119,29 +121,50 @@ struct Plan<'a> {
 impl<'a> Plan<'a> {
     fn new(snapshot: &'a MeshSnapshot, dataplane: &MeshDataplane, roots: Option<&'a Arc<str>>) -> Plan<'a> {
         let transparent = redirect_port(dataplane).is_some();
-        Plan { snapshot, roots, transparent, keys: Vec::new(), clusters: BTreeSet::new() }
+        Plan { snapshot, roots, transparent, tracing: None, keys: Vec::new(), clusters: BTreeSet::new() }
     }
 
-    fn inbound(&mut self, inbound: &Inbound) {
-        let tls = self.snapshot.mtls_enabled();
-        let Inbound { address, port, service_port, .. } = *inbound;
-        if self.clusters.insert(Arc::from(names::local_cluster(service_port))) {
-            self.keys.push(ResourceKey::LocalCluster { port: service_port });
+    /// How a request is traced. The collector is planned for the first that is.
+    fn traced(&mut self) -> Option<Arc<Tracing>> {
+        let tracing = self.tracing.clone()?;
+        let Tracing { cluster, host, port, .. } = &*tracing;
+        if self.clusters.insert(cluster.clone()) {
+            self.keys.push(ResourceKey::TracingCluster { name: cluster.clone(), host: host.clone(), port: *port });
         }
+        Some(tracing)
+    }
+
+    fn inbound(&mut self, dataplane: &MeshDataplane, inbound: &Inbound) {
+        let tls = self.snapshot.mtls_enabled();
+        let Inbound { address, port, service_port, ref service, .. } = *inbound;
+        let http = inbound.tags.speaks_http();
+        if self.clusters.insert(Arc::from(names::local_cluster(service_port))) {
+            let mut sharing = dataplane.inbounds.iter().filter(|other| other.service_port == service_port);
+            let http = sharing.any(|other| other.tags.speaks_http());
+            self.keys.push(ResourceKey::LocalCluster { port: service_port, http });
+        }
+        let name: Arc<str> = names::inbound_listener(address, port).into();
         self.keys.push(ResourceKey::InboundListener {
             address,
             port,
             service_port,
             tls,
+            http,
             transparent: self.transparent && transparent::takes_over(address, port, service_port),
         });
+        if http {
+            let (inbound, service, tracing) = (name.clone(), service.clone(), self.traced());
+            self.keys.push(ResourceKey::HttpInbound { inbound, service, port: service_port, tracing });
+        }
         if tls {
-            self.permissions(inbound, Arc::from(names::inbound_listener(address, port)));
+            self.permissions(inbound, name);
+        } else if http {
+            self.keys.push(ResourceKey::HttpRbac { inbound: name, policies: None });
         }
     }
 
     /// Who is admitted at an inbound, twice: by the validation of certificates, so that a stranger fails the handshake, and
-    /// by RBAC, for its statistics.
+    /// by RBAC, for its statistics. For each request once more: a connection may be older than what the permissions say.
     fn permissions(&mut self, inbound: &Inbound, name: Arc<str>) {
         let mut admitted = BTreeSet::new();
         let mut policies = Vec::new();
@@ -157,7 +180,11 @@ impl<'a> Plan<'a> {
                 peers: admitted.into_iter().collect(),
             });
         }
-        self.keys.push(ResourceKey::Rbac { inbound: name, policies: policies.into() });
+        let policies: Arc<[Policy]> = policies.into();
+        if inbound.tags.speaks_http() {
+            self.keys.push(ResourceKey::HttpRbac { inbound: name.clone(), policies: Some(policies.clone()) });
+        }
+        self.keys.push(ResourceKey::Rbac { inbound: name, policies });
     }
 
     fn peer(&self, peer: &kuma_mesh::Peer) -> Peer {
@@ -168,7 +195,7 @@ impl<'a> Plan<'a> {
         }
     }
 
-    fn outbound_listener(&mut self, dataplane: &MeshDataplane, outbound: &kuma_mesh::Outbound) {
+    fn outbound_listener(&mut self, dataplane: &MeshDataplane, outbound: &kuma_mesh::Outbound, http: bool) {
         let kuma_mesh::Outbound { address, port, ref service } = *outbound;
         let flow = if !self.snapshot.mtls_enabled() {
             Flow::Open
@@ -179,14 +206,16 @@ impl<'a> Plan<'a> {
         };
         // Nothing redirects a connection to loopback.
         let transparent = self.transparent && !address.is_loopback();
-        self.keys.push(ResourceKey::OutboundListener { address, port, flow, transparent });
+        self.keys.push(ResourceKey::OutboundListener { address, port, flow, http, transparent });
     }
 
     fn outbound(&mut self, dataplane: &MeshDataplane, outbound: &kuma_mesh::Outbound) {
         let kuma_mesh::Outbound { address, port, ref service } = *outbound;
-        self.outbound_listener(dataplane, outbound);
+        let destinations = self.snapshot.destinations(dataplane, service);
+        let http = self.snapshot.are_http(service, &destinations);
+        self.outbound_listener(dataplane, outbound, http);
         let mut clusters: Vec<WeightedCluster> = Vec::new();
-        for destination in self.snapshot.destinations(dataplane, service) {
+        for destination in destinations {
             let name = cluster_name(&destination);
             // Envoy refuses a cluster that is listed twice: two entries with the same tags are one with the sum.
             match clusters.iter_mut().find(|cluster| cluster.name == name) {
@@ -195,12 +224,16 @@ impl<'a> Plan<'a> {
             }
             self.service_cluster(dataplane, &destination, name);
         }
-        self.keys.push(ResourceKey::Split {
-            outbound: Arc::from(names::outbound_listener(address, port)),
-            service: service.clone(),
-            clusters: clusters.into(),
-            log: log_line::access_log(self.snapshot, dataplane, service),
-        });
+        let outbound = Arc::from(names::outbound_listener(address, port));
+        let (service, clusters) = (service.clone(), clusters.into());
+        let log = log_line::access_log(self.snapshot, dataplane, &service, http);
+        if http {
+            let tracing = self.traced();
+            self.keys.push(ResourceKey::HttpOutbound { outbound, service: service.clone(), log, tracing });
+            self.keys.push(ResourceKey::Routes { service, clusters });
+        } else {
+            self.keys.push(ResourceKey::Split { outbound, service, clusters, log });
+        }
     }
 
     fn service_cluster(&mut self, dataplane: &MeshDataplane, destination: &Destination, name: Arc<str>) {
@@ -210,7 +243,8 @@ impl<'a> Plan<'a> {
         let tls = self.snapshot.mtls_enabled().then(|| spiffe_id(&self.snapshot.name, &destination.service).into());
         let check = self.snapshot.health_check(dataplane, &destination.service);
         let health = check.and_then(|check| check.conf.as_ref()).and_then(health);
-        self.keys.push(ResourceKey::ServiceCluster { name: name.clone(), tls, health });
+        let http = self.snapshot.is_http(&destination.service);
+        self.keys.push(ResourceKey::ServiceCluster { name: name.clone(), tls, health, http });
         self.keys.push(endpoints(self.snapshot, destination, name));
     }
 }

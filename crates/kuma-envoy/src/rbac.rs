@@ -3,6 +3,7 @@
 
 use envoy_api::envoy::config::rbac::v3::principal::{Authenticated, Identifier};
 use envoy_api::envoy::config::rbac::v3::{self, Permission, Principal, permission, rbac};
+use envoy_api::envoy::extensions::filters::http::rbac::v3::Rbac as HttpRbac;
 use envoy_api::envoy::extensions::filters::network::rbac::v3::Rbac;
 
 use crate::key::{Peer, Policy};
@@ -10,17 +11,22 @@ use crate::{names, tls};
 
 /// The RBAC filter of an inbound. Without a policy it denies all.
 pub(crate) fn filter(inbound: &str, policies: &[Policy]) -> Rbac {
+    Rbac { stat_prefix: format!("{}.", names::stat_prefix(inbound)), rules: Some(rules(policies)), ..Rbac::default() }
+}
+
+/// The same for each request, so that it also ends what an open connection may do. Without policies nothing is enforced.
+pub(crate) fn of_requests(policies: Option<&[Policy]>) -> HttpRbac {
+    HttpRbac { rules: policies.map(rules), ..HttpRbac::default() }
+}
+
+fn rules(policies: &[Policy]) -> v3::Rbac {
     let policies = policies
         .iter()
         // Envoy refuses a policy without principals, and with it the whole filter.
         .filter(|policy| !policy.peers.is_empty())
         .map(|policy| (policy.name.to_string(), permits(&policy.peers)))
         .collect();
-    Rbac {
-        stat_prefix: format!("{}.", names::stat_prefix(inbound)),
-        rules: Some(v3::Rbac { action: rbac::Action::Allow as i32, policies, ..v3::Rbac::default() }),
-        ..Rbac::default()
-    }
+    v3::Rbac { action: rbac::Action::Allow as i32, policies, ..v3::Rbac::default() }
 }
 
 fn permits(peers: &[Peer]) -> v3::Policy {

@@ -9,6 +9,9 @@ use crate::decode::did_you_mean;
 /// The format where a backend has none.
 pub const DEFAULT: &str = "[%START_TIME%] %KUMA_SOURCE_ADDRESS%(%KUMA_SOURCE_SERVICE%)->%UPSTREAM_HOST%(%KUMA_DESTINATION_SERVICE%) took %DURATION%ms, sent %BYTES_SENT% bytes, received: %BYTES_RECEIVED% bytes";
 
+/// The format for requests where a backend has none.
+pub const DEFAULT_HTTP: &str = "[%START_TIME%] %KUMA_SOURCE_ADDRESS_WITHOUT_PORT%(%KUMA_SOURCE_SERVICE%)->%UPSTREAM_HOST%(%KUMA_DESTINATION_SERVICE%) \"%REQ(:METHOD)% %REQ(:PATH)% %PROTOCOL%\" %RESPONSE_CODE% %RESPONSE_FLAGS% took %DURATION%ms, sent %BYTES_SENT% bytes, received: %BYTES_RECEIVED% bytes, host \"%REQ(:AUTHORITY)%\", id \"%REQ(X-REQUEST-ID)%\"";
+
 /// A piece of a format.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Part<'a> {
@@ -441,7 +444,9 @@ mod tests {
         );
         assert_eq!(parse("").expect("a format"), []);
         assert_eq!(parse("%%KUMA_SOURCE_SERVICE%%").expect("a format"), [Part::Envoys("%%KUMA_SOURCE_SERVICE%%")]);
-        parse(DEFAULT).expect("the default is a format");
+        for default in [DEFAULT, DEFAULT_HTTP] {
+            parse(default).expect("the default is a format");
+        }
     }
 
     #[test]

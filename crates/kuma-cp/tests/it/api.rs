@@ -35,6 +35,7 @@ fn example(kind: &str) -> Value {
         "TrafficRoute" => {
             json!({"sources": [{"match": {"service": "web"}}], "destinations": [{"match": {"service": "backend"}}], "conf": [{"weight": 90, "destination": {"service": "backend"}}]})
         }
+        "TrafficTrace" => json!({"selectors": [{"match": {"region": "eu"}}], "conf": {"backend": "zipkin"}}),
         other => panic!("no example of {other}"),
     }
 }

@@ -26,15 +26,16 @@ fn step() -> impl Strategy<Value = Step> {
     let name = 0..NAMES.len();
     let service = || prop::sample::select(SERVICES.to_vec());
     let any_service = || prop_oneof![service(), Just("*")];
-    let dataplane = (name.clone(), service(), 1..4u8, prop::collection::btree_set(service(), 0..3)).prop_map(
-        |(name, service, host, outbounds)| {
+    let protocol = prop_oneof![1 => Just(""), 3 => Just(", protocol: http"), 1 => Just(", protocol: tcp")];
+    let dataplane = (name.clone(), service(), protocol, 1..4u8, prop::collection::btree_set(service(), 0..3)).prop_map(
+        |(name, service, protocol, host, outbounds)| {
             let outbounds: String = outbounds
                 .iter()
                 .enumerate()
                 .map(|(index, service)| format!("\n  - {{interface: ':{}', service: {service}}}", 9000 + index))
                 .collect();
             Step::Write(format!(
-                "type: Dataplane\nmesh: default\nname: {}\nnetworking:\n  inbound:\n  - interface: 10.0.0.{host}:80:8080\n    tags: {{service: {service}, version: v{host}}}\n  outbound: {}{outbounds}",
+                "type: Dataplane\nmesh: default\nname: {}\nnetworking:\n  inbound:\n  - interface: 10.0.0.{host}:80:8080\n    tags: {{service: {service}, version: v{host}{protocol}}}\n  outbound: {}{outbounds}",
                 NAMES[name],
                 if outbounds.is_empty() { "[]" } else { "" },
             ))
@@ -67,6 +68,14 @@ fn step() -> impl Strategy<Value = Step> {
             NAMES[name]
         ))
     });
+    let trace = (name.clone(), any_service(), prop::sample::select(vec!["", "a", "none"])).prop_map(
+        |(name, service, backend)| {
+            Step::Write(format!(
+                "type: TrafficTrace\nmesh: default\nname: {}\nselectors: [{{match: {{service: '{service}'}}}}]\nconf: {{backend: '{backend}'}}",
+                NAMES[name]
+            ))
+        },
+    );
     let template = (name.clone(), any_service(), service(), any::<bool>(), any::<bool>()).prop_map(
         |(name, selected, cluster, imports, eds)| {
             let imports = if imports { "default-proxy" } else { "" };
@@ -78,9 +87,14 @@ fn step() -> impl Strategy<Value = Step> {
         },
     );
     let metrics = prop::sample::select(vec!["{}", "{prometheus: {}}", "{prometheus: {port: 80}}"]);
-    let mesh = (any::<bool>(), prop::sample::select(vec!["", "file", "tcp"]), metrics).prop_map(|(mtls, default, metrics)| {
+    let tracing = prop::sample::select(vec![
+        "{}",
+        "{defaultBackend: a, backends: [{name: a, zipkin: {url: 'http://a:1'}}, {name: b}]}",
+        "{defaultBackend: b, backends: [{name: a, sampling: 1, zipkin: {url: 'http://1.1.1.1:2/'}}, {name: b}]}",
+    ]);
+    let mesh = (any::<bool>(), prop::sample::select(vec!["", "file", "tcp"]), metrics, tracing).prop_map(|(mtls, default, metrics, tracing)| {
         Step::Write(format!(
-            "type: Mesh\nname: default\nmtls: {{enabled: {mtls}, ca: {{builtin: {{}}}}}}\nmetrics: {metrics}\nlogging: {{defaultBackend: '{default}', backends: [{{name: file, file: {{path: /log}}}}, {{name: tcp, format: '%KUMA_SOURCE_ADDRESS%', tcp: {{address: 'log:1'}}}}]}}"
+            "type: Mesh\nname: default\nmtls: {{enabled: {mtls}, ca: {{builtin: {{}}}}}}\nmetrics: {metrics}\ntracing: {tracing}\nlogging: {{defaultBackend: '{default}', backends: [{{name: file, file: {{path: /log}}}}, {{name: tcp, format: '%KUMA_SOURCE_ADDRESS%', tcp: {{address: 'log:1'}}}}]}}"
         ))
     });
     let kinds = prop::sample::select(vec![
@@ -89,6 +103,7 @@ fn step() -> impl Strategy<Value = Step> {
         "TrafficRoute",
         "HealthCheck",
         "TrafficLog",
+        "TrafficTrace",
         "ProxyTemplate",
     ]);
     prop_oneof![
@@ -97,6 +112,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => route,
         2 => health_check,
         2 => log,
+        2 => trace,
         2 => template,
         1 => mesh,
         3 => (kinds, name.clone()).prop_map(|(kind, name)| Step::Delete(kind, name)),

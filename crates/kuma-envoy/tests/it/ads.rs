@@ -79,20 +79,29 @@ impl Ads {
         self.changed.send_replace(());
     }
 
-    /// Whether the proxy holds all that is served and nothing else, by its own word.
+    /// Whether the proxy holds all that is served and nothing else, by its own word. Of what it is not told to be gone it may
+    /// hold more.
     ///
     /// # Panics
     /// If it refused anything.
     pub(crate) fn is_accepted(&self) -> bool {
         let state = lock(&self.state);
         assert_eq!(state.refusals, Vec::<String>::new(), "Envoy refused");
-        state.acknowledged == state.resources
+        let is_served = |name: &Name| state.resources.contains_key(name);
+        let held: BTreeMap<&Name, &Bytes> =
+            state.acknowledged.iter().filter(|(name, _)| tells_absence(name.0) || is_served(name)).collect();
+        held == state.resources.iter().collect()
     }
 
     /// The credential of the last stream.
     pub(crate) fn token(&self) -> Option<String> {
         lock(&self.state).token.clone()
     }
+}
+
+/// Listeners that are still drained use the others.
+fn tells_absence(resource_type: ResourceType) -> bool {
+    !matches!(resource_type, ResourceType::Secret | ResourceType::ExtensionConfig)
 }
 
 fn lock(state: &Mutex<State>) -> std::sync::MutexGuard<'_, State> {
@@ -250,7 +259,9 @@ impl Stream {
                 ..Default::default()
             });
         }
-        let gone = |name: &&Name| name.0 == resource_type && !state.resources.contains_key(*name);
+        let gone = |name: &&Name| {
+            name.0 == resource_type && tells_absence(resource_type) && !state.resources.contains_key(*name)
+        };
         let removed: Vec<Name> = self.sent.keys().filter(gone).cloned().collect();
         for name in &removed {
             self.sent.remove(name);

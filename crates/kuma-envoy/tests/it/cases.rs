@@ -4,7 +4,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use kuma_envoy::key::{AccessLog, ActiveCheck, Flow, Health, PassiveCheck, Peer, Policy, ResourceKey, WeightedCluster};
+use kuma_envoy::key::{
+    AccessLog, ActiveCheck, Flow, Health, PassiveCheck, Peer, Policy, ResourceKey, Spans, Tracing, WeightedCluster,
+};
 use kuma_envoy::names;
 use kuma_mesh::{Endpoint, Endpoints};
 use kuma_model::Tags;
@@ -48,6 +50,15 @@ pub(crate) fn all(site: &Site) -> Vec<(&'static str, Vec<ResourceKey>)> {
         ("logged_to_a_file", logged(site, file("[%START_TIME%] %UPSTREAM_HOST% 100%%\n"))),
         ("logged_over_tcp", logged(site, tcp("[%START_TIME%] %UPSTREAM_HOST%\n"))),
         ("metrics", metrics(site)),
+        ("http", http(site, without_mtls(site), None)),
+        ("http_permitted", http(site, with_mtls(site, Flow::Permitted, web()), None)),
+        ("http_nobody_permitted", http(site, with_mtls(site, Flow::Denied, Vec::new()), None)),
+        ("http_split", http(site, weighted(site), None)),
+        ("http_nowhere", http(site, nowhere(site), None)),
+        ("http_logged_with_everything", http(site, logged(site, file(&everything())), None)),
+        ("http_logged_with_everything_over_tcp", http(site, logged(site, tcp(&everything())), None)),
+        ("traced", http(site, without_mtls(site), Some(traced("zipkin.invalid", Spans::Json)))),
+        ("traced_at_an_address", http(site, without_mtls(site), Some(traced("127.0.0.1", Spans::Protobuf)))),
         ("logged_with_everything", logged(site, file(&everything()))),
         ("logged_with_everything_over_tcp", logged(site, tcp(&everything()))),
     ]
@@ -173,15 +184,70 @@ fn everything() -> String {
     kuma_model::log_format::examples().collect::<Vec<_>>().join(" ") + "\n"
 }
 
+/// The same proxy where the applications speak HTTP.
+pub(crate) fn http(site: &Site, keys: Vec<ResourceKey>, tracing: Option<Tracing>) -> Vec<ResourceKey> {
+    let tracing = tracing.map(Arc::new);
+    let inbound: Arc<str> = names::inbound_listener(LOOPBACK, site.inbound).into();
+    let mut speaking = Vec::new();
+    if let Some(Tracing { cluster, host, port, .. }) = tracing.as_deref() {
+        speaking.push(ResourceKey::TracingCluster { name: cluster.clone(), host: host.clone(), port: *port });
+    }
+    let has_mtls = keys.iter().any(|key| matches!(key, ResourceKey::Rbac { .. }));
+    for mut key in keys {
+        match &mut key {
+            ResourceKey::LocalCluster { http, .. }
+            | ResourceKey::ServiceCluster { http, .. }
+            | ResourceKey::OutboundListener { http, .. } => *http = true,
+            ResourceKey::InboundListener { http, service_port, .. } => {
+                *http = true;
+                let (inbound, tracing) = (inbound.clone(), tracing.clone());
+                let service = "redis".into();
+                speaking.push(ResourceKey::HttpInbound { inbound, service, port: *service_port, tracing });
+            }
+            ResourceKey::Rbac { inbound, policies } => {
+                let (inbound, policies) = (inbound.clone(), Some(policies.clone()));
+                speaking.push(ResourceKey::HttpRbac { inbound, policies });
+            }
+            _ => {}
+        }
+        match key {
+            ResourceKey::Split { outbound, service, clusters, log } => {
+                let tracing = tracing.clone();
+                speaking.push(ResourceKey::HttpOutbound { outbound, service: service.clone(), log, tracing });
+                speaking.push(ResourceKey::Routes { service, clusters });
+            }
+            key => speaking.push(key),
+        }
+    }
+    if !has_mtls && speaking.iter().any(|key| matches!(key, ResourceKey::HttpInbound { .. })) {
+        speaking.push(ResourceKey::HttpRbac { inbound, policies: None });
+    }
+    speaking
+}
+
+fn traced(host: &str, spans: Spans) -> Tracing {
+    Tracing {
+        cluster: "tracing:zipkin".into(),
+        host: host.into(),
+        port: 9411,
+        authority: format!("{host}:9411").into(),
+        path: "/api/v2/spans".into(),
+        sampling: 1250,
+        long_ids: spans == Spans::Protobuf,
+        spans,
+    }
+}
+
 fn inbound(site: &Site, tls: bool) -> Vec<ResourceKey> {
     let Site { inbound, application, .. } = *site;
     vec![
-        ResourceKey::LocalCluster { port: application },
+        ResourceKey::LocalCluster { port: application, http: false },
         ResourceKey::InboundListener {
             address: LOOPBACK,
             port: inbound,
             service_port: application,
             tls,
+            http: false,
             transparent: false,
         },
     ]
@@ -190,7 +256,7 @@ fn inbound(site: &Site, tls: bool) -> Vec<ResourceKey> {
 pub(crate) fn outbound(site: &Site, flow: Flow, clusters: &[(&str, u32)]) -> [ResourceKey; 2] {
     let name = names::outbound_listener(LOOPBACK, site.outbound);
     [
-        ResourceKey::OutboundListener { address: LOOPBACK, port: site.outbound, flow, transparent: false },
+        ResourceKey::OutboundListener { address: LOOPBACK, port: site.outbound, flow, http: false, transparent: false },
         ResourceKey::Split {
             outbound: name.into(),
             service: "redis".into(),
@@ -202,7 +268,7 @@ pub(crate) fn outbound(site: &Site, flow: Flow, clusters: &[(&str, u32)]) -> [Re
 
 fn cluster(name: &str, tls: Option<&str>, endpoints: Vec<Endpoint>) -> [ResourceKey; 2] {
     [
-        ResourceKey::ServiceCluster { name: name.into(), tls: tls.map(Arc::from), health: None },
+        ResourceKey::ServiceCluster { name: name.into(), tls: tls.map(Arc::from), health: None, http: false },
         ResourceKey::Endpoints {
             cluster: name.into(),
             endpoints: Arc::new(Endpoints::new(endpoints)),

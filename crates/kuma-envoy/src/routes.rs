@@ -1,0 +1,92 @@
+//! Which cluster a request goes to. Routes are by host and path in general; here each has one that takes all.
+
+use envoy_api::envoy::config::route::v3::weighted_cluster::ClusterWeight;
+use envoy_api::envoy::config::route::v3::{
+    DirectResponseAction, Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost, WeightedCluster as Weights,
+    route::Action, route_action::ClusterSpecifier, route_match::PathSpecifier,
+};
+
+use crate::http::NEVER;
+use crate::key::WeightedCluster;
+use crate::names;
+
+/// From an inbound to its application.
+pub(crate) fn to_application(service: &str, cluster: String) -> RouteConfiguration {
+    configuration(names::inbound_routes(service), service, to(ClusterSpecifier::Cluster(cluster)))
+}
+
+/// From an outbound to the destinations of a service.
+///
+/// Its clusters are not validated: one that Envoy does not know yet would get the whole refused, and it would not ask again.
+pub(crate) fn to_service(service: &str, clusters: &[WeightedCluster]) -> RouteConfiguration {
+    let clusters: Vec<&WeightedCluster> = clusters.iter().filter(|cluster| cluster.weight > 0).collect();
+    let action = match clusters.as_slice() {
+        // The route stops the traffic.
+        [] => Action::DirectResponse(DirectResponseAction { status: 503, ..DirectResponseAction::default() }),
+        [only] => to(ClusterSpecifier::Cluster(only.name.to_string())),
+        several => to(ClusterSpecifier::WeightedClusters(weighted(several))),
+    };
+    configuration(names::outbound_routes(service), service, action)
+}
+
+fn configuration(name: String, service: &str, action: Action) -> RouteConfiguration {
+    RouteConfiguration {
+        name,
+        virtual_hosts: vec![VirtualHost {
+            name: service.to_owned(),
+            domains: vec!["*".into()],
+            routes: vec![Route {
+                r#match: Some(RouteMatch {
+                    path_specifier: Some(PathSpecifier::Prefix("/".into())),
+                    ..RouteMatch::default()
+                }),
+                action: Some(action),
+                ..Route::default()
+            }],
+            ..VirtualHost::default()
+        }],
+        ..RouteConfiguration::default()
+    }
+}
+
+fn to(clusters: ClusterSpecifier) -> Action {
+    Action::Route(RouteAction {
+        cluster_specifier: Some(clusters),
+        // A response that is not complete after 15 s would be cut.
+        timeout: Some(NEVER),
+        ..RouteAction::default()
+    })
+}
+
+/// Envoy refuses weights whose sum is more than 32 bits hold: those are all made smaller alike.
+fn weighted(clusters: &[&WeightedCluster]) -> Weights {
+    let sum: u64 = clusters.iter().map(|cluster| u64::from(cluster.weight)).sum();
+    let divisor = u32::try_from(sum / u64::from(u32::MAX)).map_or(u32::MAX, |times| times.saturating_add(1));
+    let clusters = clusters.iter().map(|cluster| ClusterWeight {
+        name: cluster.name.to_string(),
+        weight: Some((cluster.weight / divisor).max(1)),
+        ..ClusterWeight::default()
+    });
+    Weights { clusters: clusters.collect(), ..Weights::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sum_of_weights_fits() {
+        let cluster = |weight| WeightedCluster { name: "a".into(), weight };
+        for (weights, expected) in [
+            (vec![1, 3], vec![1, 3]),
+            (vec![u32::MAX - 1, 1], vec![(u32::MAX - 1) / 2, 1]),
+            (vec![u32::MAX, u32::MAX, 1], vec![u32::MAX / 3, u32::MAX / 3, 1]),
+        ] {
+            let clusters: Vec<WeightedCluster> = weights.into_iter().map(cluster).collect();
+            let weighted = weighted(&clusters.iter().collect::<Vec<_>>());
+            let weights: Vec<u32> = weighted.clusters.iter().filter_map(|cluster| cluster.weight).collect();
+            assert_eq!(weights, expected);
+            assert!(weights.iter().map(|&weight| u64::from(weight)).sum::<u64>() <= u64::from(u32::MAX));
+        }
+    }
+}
