@@ -1,9 +1,11 @@
 //! TrafficRoute: connections go where the weights say, and a change of them cuts none.
 
+use std::time::Duration;
+
 use kuma_test::apps::Client;
 use kuma_test::documents::dataplane;
 use kuma_test::ports::free_port;
-use kuma_test::{ControlPlane, Dataplane, eventually};
+use kuma_test::{ControlPlane, Dataplane, Load, eventually};
 use serde_json::{Value, json};
 
 use crate::instances::Instance;
@@ -93,6 +95,37 @@ async fn connections_are_shared_out_by_weight() {
     assert_eq!(scene.shares(20).await, ([0, 0, 20], 0), "another service");
 
     assert!(open.echoes().await, "a change of the route cut a connection");
+}
+
+/// Each swap takes clusters away that the one before needed, and brings others.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_hundred_swaps_under_load_lose_no_request() {
+    let scene = Scene::start().await;
+    let load = Load::start_with(scene.outbound, 1000, 1000);
+    let splits = [
+        json!([version(100, "1.0")]),
+        json!([version(1, "1.0"), version(1, "2.0")]),
+        json!([version(0, "1.0"), version(3, "2.0")]),
+        json!([version(1, "*"), {"weight": 1, "destination": {"service": "valkey"}}]),
+        json!([{"weight": 1, "destination": {"service": "valkey"}}]),
+    ];
+    let begun = scene.updates().await;
+    let mut swaps = 0;
+    // However long this machine takes for so many requests.
+    while swaps < 200 || load.done() < 20_000 {
+        scene.route(splits[swaps % splits.len()].clone()).await;
+        swaps += 1;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let (rate, taken) = (load.rate(), scene.updates().await - begun);
+    let requests = load.end().await;
+    println!("{swaps} swaps, {requests} requests at {rate:.0} a second, none lost");
+    assert_eq!(taken, swaps as u64, "each swap was on the proxy");
+    for (name, instance) in [("1.0", &scene.old), ("2.0", &scene.new), ("valkey", &scene.other)] {
+        assert!(instance.accepted() > 1000, "{name} has had {} connections", instance.accepted());
+    }
+    let refused = scene.web.stats("(update_rejected|config_fail|config_conflict|upstream_cx_connect_fail)$").await;
+    assert!(refused.values().all(|&count| count == 0), "{refused:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
