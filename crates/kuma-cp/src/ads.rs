@@ -233,6 +233,7 @@ impl StreamHandler for AdsStream {
                 tracing::debug!(mesh = %self.mesh, dataplane = %self.proxy, r#type = resource_type.type_url(), ?names,
                     "the proxy asks for what it has no right to, or what does not exist yet");
             }
+            Event::Settled { accepted: true, .. } => self.subscription.accepted(Timestamp::now()),
             Event::Subscribed { .. } | Event::Unsubscribed { .. } | Event::Settled { .. } => {}
             Event::Sent { resource_type } => self.subscription.sent(resource_type, Timestamp::now()),
             Event::Acked { resource_type } => self.subscription.acked(resource_type, Timestamp::now()),

@@ -207,15 +207,26 @@ impl SubscriptionHandle {
 
     /// A response was accepted.
     pub fn acked(&self, resource_type: ResourceType, now: Timestamp) {
-        self.count(resource_type, now, |counters| counters.responses_acknowledged += 1);
+        self.count(resource_type, now, |counters| {
+            counters.responses_acknowledged += 1;
+            counters.last_acknowledged_time = Some(now.into());
+        });
     }
 
     /// A response was refused, for this reason.
     pub fn nacked(&self, resource_type: ResourceType, message: String, now: Timestamp) {
-        self.count(resource_type, now, |counters| counters.responses_rejected += 1);
+        self.count(resource_type, now, |counters| {
+            counters.responses_rejected += 1;
+            counters.last_rejected_time = Some(now.into());
+        });
         let rejection =
             Rejection { resource_type: resource_type.type_url().to_owned(), message, time: Some(now.into()) };
         self.edit(|subscription| subscription.status.last_rejection = Some(rejection));
+    }
+
+    /// The proxy holds all that it should, and has accepted it.
+    pub fn accepted(&self, now: Timestamp) {
+        self.edit(|subscription| subscription.status.accepted_time = Some(now.into()));
     }
 
     /// Where the engine says what keeps the proxy from working as its mesh says.
@@ -238,8 +249,9 @@ impl SubscriptionHandle {
                 ResourceType::Endpoint => add(&mut status.eds),
                 ResourceType::Listener => add(&mut status.lds),
                 ResourceType::Route => add(&mut status.rds),
-                // Counted in the total alone: the documents know no field for them.
-                ResourceType::Secret | ResourceType::ExtensionConfig => {}
+                // The documents know no field for these.
+                ResourceType::Secret => add(&mut status.sds),
+                ResourceType::ExtensionConfig => add(&mut status.ecds),
             }
         });
     }

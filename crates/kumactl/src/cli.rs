@@ -266,6 +266,20 @@ pub(crate) enum Uninstall {
 pub(crate) enum Inspect {
     /// Show dataplanes, whether they are connected, and what they have been sent
     Dataplanes(InspectDataplanes),
+    /// Show one dataplane: what it has been sent and has accepted, what it refused last and why, and why it is not dialled
+    Dataplane(InspectDataplane),
+}
+
+/// `inspect dataplane`
+#[derive(Debug, Args)]
+pub(crate) struct InspectDataplane {
+    /// Name of the dataplane
+    pub(crate) name: String,
+    /// Go on, and show it again whenever it has changed
+    #[arg(short, long)]
+    pub(crate) watch: bool,
+    #[command(flatten)]
+    pub(crate) output: Output,
 }
 
 /// `inspect dataplanes`

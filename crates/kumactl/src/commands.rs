@@ -18,7 +18,7 @@ use serde_json::Value;
 
 use crate::cli::{Cli, Command, Generate, Inspect, Install, Manage, Uninstall};
 use crate::failure::Failure;
-use crate::output::{Format, json_list, yaml_list};
+use crate::output::{Format, json_list, sorted, yaml, yaml_list};
 use crate::session::Session;
 
 /// Carries out a command.
@@ -43,6 +43,7 @@ pub(crate) async fn run(cli: Cli) -> Result<String, Failure> {
         Command::Get(arguments) => get::run(&session, arguments).await,
         Command::Inspect(Inspect::Dataplanes(arguments)) => inspect::dataplanes(&session, arguments).await,
         Command::Manage(Manage::Ca(command)) => manage::run(&session, command).await,
+        Command::Inspect(Inspect::Dataplane(arguments)) => inspect::dataplane(&session, arguments).await,
         Command::Version { .. }
         | Command::Completion { .. }
         | Command::Man { .. }
@@ -67,6 +68,20 @@ fn segment(name: &str) -> Result<&str, Failure> {
     }
 }
 
+/// Shows a single item as itself, so that it can be applied again; as a list where only lists have a form. `table` as in [`show`].
+fn show_one(
+    kind: &Kind,
+    item: Value,
+    format: Format,
+    table: impl FnOnce(&[Value]) -> String,
+) -> Result<String, Failure> {
+    match format {
+        Format::Json => Ok(format!("{item:#}\n")),
+        Format::Yaml => yaml(&sorted(item)).map_err(|error| Failure::new(format!("could not write YAML: {error}"))),
+        Format::Table | Format::Wide | Format::Name => show(kind, vec![item], format, table),
+    }
+}
+
 /// Shows items in the format asked for; `table` is called for the one that is not the same for all lists.
 fn show(
     kind: &Kind,
@@ -76,7 +91,7 @@ fn show(
 ) -> Result<String, Failure> {
     match format {
         Format::Name => Ok(items.iter().map(|item| format!("{}/{}\n", kind.cli_one, name_of(item))).collect()),
-        Format::Table => Ok(table(&items)),
+        Format::Table | Format::Wide => Ok(table(&items)),
         Format::Json => Ok(json_list(items)),
         Format::Yaml => yaml_list(items).map_err(|error| Failure::new(format!("could not write YAML: {error}"))),
     }

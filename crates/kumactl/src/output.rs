@@ -1,4 +1,4 @@
-//! The forms a result can have: `-o table`, `yaml` or `json`.
+//! The forms a result can have: `-o table`, `wide`, `yaml`, `json` or `name`.
 
 use clap::ValueEnum;
 use serde::Serialize;
@@ -9,6 +9,8 @@ use serde_json::{Map, Value};
 pub(crate) enum Format {
     /// For people.
     Table,
+    /// The same with more columns, where there are more.
+    Wide,
     /// As one can apply it again.
     Yaml,
     /// For programs.

@@ -29,7 +29,7 @@ pub(crate) fn table<T: AsRef<str>>(header: &[T], rows: &[Vec<String>]) -> String
 }
 
 /// A cell is one line whatever is in it, and steers no terminal.
-fn one_line(cell: &str) -> String {
+pub(crate) fn one_line(cell: &str) -> String {
     cell.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 

@@ -56,6 +56,9 @@ pub struct SubscriptionStatus {
     /// When the last response was sent or answered.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_update_time: Option<Timestamp>,
+    /// When the proxy last held, and had accepted, all that it should.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accepted_time: Option<Timestamp>,
     /// Of all types of Envoy resource.
     pub total: Counters,
     /// Clusters.
@@ -66,6 +69,12 @@ pub struct SubscriptionStatus {
     pub lds: Counters,
     /// Routes.
     pub rds: Counters,
+    /// Secrets.
+    #[serde(skip_serializing_if = "Counters::is_empty")]
+    pub sds: Counters,
+    /// Extension configurations.
+    #[serde(skip_serializing_if = "Counters::is_empty")]
+    pub ecds: Counters,
     /// What the proxy refused last, if it refused anything.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_rejection: Option<Rejection>,
@@ -102,6 +111,12 @@ pub struct Counters {
     /// Refused by it.
     #[serde(skip_serializing_if = "is_zero", serialize_with = "as_string")]
     pub responses_rejected: u64,
+    /// When it accepted one last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_acknowledged_time: Option<Timestamp>,
+    /// When it refused one last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_rejected_time: Option<Timestamp>,
 }
 
 impl DataplaneInsight {
@@ -113,6 +128,11 @@ impl DataplaneInsight {
     /// The stream that was opened last.
     pub fn latest(&self) -> Option<&Subscription> {
         self.subscriptions.iter().max_by_key(|entry| entry.connect_time)
+    }
+
+    /// What the proxy refused last, over whichever stream that was kept.
+    pub fn last_rejection(&self) -> Option<&Rejection> {
+        self.subscriptions.iter().filter_map(|entry| entry.status.last_rejection.as_ref()).max_by_key(|one| one.time)
     }
 
     /// The totals of all streams.
@@ -134,15 +154,24 @@ impl SubscriptionStatus {
         self.eds.add(&other.eds);
         self.lds.add(&other.lds);
         self.rds.add(&other.rds);
+        self.sds.add(&other.sds);
+        self.ecds.add(&other.ecds);
     }
 }
 
 impl Counters {
+    /// Whether there was nothing to count.
+    pub fn is_empty(&self) -> bool {
+        *self == Counters::default()
+    }
+
     /// Adds other counts.
     pub fn add(&mut self, other: &Counters) {
         self.responses_sent = self.responses_sent.saturating_add(other.responses_sent);
         self.responses_acknowledged = self.responses_acknowledged.saturating_add(other.responses_acknowledged);
         self.responses_rejected = self.responses_rejected.saturating_add(other.responses_rejected);
+        self.last_acknowledged_time = self.last_acknowledged_time.max(other.last_acknowledged_time);
+        self.last_rejected_time = self.last_rejected_time.max(other.last_rejected_time);
     }
 }
 
@@ -193,11 +222,14 @@ impl Decode for SubscriptionStatus {
     fn decode(value: &Value, path: &str, violations: &mut Violations) -> Option<SubscriptionStatus> {
         decode::object(value, path, violations, |fields| SubscriptionStatus {
             last_update_time: fields.opt("lastUpdateTime"),
+            accepted_time: fields.opt("acceptedTime"),
             total: fields.get("total"),
             cds: fields.get("cds"),
             eds: fields.get("eds"),
             lds: fields.get("lds"),
             rds: fields.get("rds"),
+            sds: fields.get("sds"),
+            ecds: fields.get("ecds"),
             last_rejection: fields.opt("lastRejection"),
             warnings: fields.get("warnings"),
         })
@@ -220,6 +252,8 @@ impl Decode for Counters {
             responses_sent: fields.get("responsesSent"),
             responses_acknowledged: fields.get("responsesAcknowledged"),
             responses_rejected: fields.get("responsesRejected"),
+            last_acknowledged_time: fields.opt("lastAcknowledgedTime"),
+            last_rejected_time: fields.opt("lastRejectedTime"),
         })
     }
 }

@@ -144,6 +144,15 @@ async fn a_template_that_envoy_refuses_hurts_nobody_else() {
     assert!(overview.to_string().contains("/does/not/exist"), "Envoy's reason is missing: {overview}");
     let overview = scene.cp.get("/meshes/default/dataplanes+insights/redis-1").await;
     assert_eq!(rejected(&overview), 0, "{overview}");
+    let web = inspect(&scene.cp, &["inspect", "dataplane", "web-1"]);
+    let refused = web.lines().find(|line| line.starts_with("Last refused:")).unwrap_or_else(|| panic!("{web}"));
+    assert!(refused.contains("Listener, ") && refused.contains("/does/not/exist"), "{web}");
+    let types = |name: &str| web.lines().find(|line| line.starts_with(name)).unwrap_or_default().trim_end().to_owned();
+    assert!(types("Listener").ends_with("refused") && types("Cluster ").ends_with("accepted"), "{web}");
+    let table = inspect(&scene.cp, &["inspect", "dataplanes", "-o", "wide"]);
+    let row = |name: &str| table.lines().find(|line| line.contains(name)).unwrap_or_default().to_owned();
+    assert!(row("web-1").contains("refused") && row("web-1").contains("/does/not/exist"), "{table}");
+    assert!(row("redis-1").contains("accepted") && row("redis-1").ends_with('-'), "{table}");
     assert!(long_lived.echoes().await, "an open connection was cut");
     scene.open().await;
 
@@ -169,6 +178,12 @@ fn kumactl_names_the_resource_and_the_field() {
     assert_eq!(output.status.code(), Some(1), "{errors}");
     let says = "conf.resources[1].resource: native Envoy resource is not valid: connect_timeout: expected a duration";
     assert!(errors.contains(says), "{errors}");
+}
+
+fn inspect(cp: &ControlPlane, arguments: &[&str]) -> String {
+    let output = cp.kumactl(arguments, "");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("text")
 }
 
 /// How many responses a proxy has refused.

@@ -4,11 +4,11 @@ use kuma_model::Kind;
 use serde_json::Value;
 
 use super::watch::watch;
-use super::{collection, document, segment, show};
+use super::{collection, document, segment, show, show_one};
 use crate::cli::{Get, Output};
 use crate::client::{CallError, Client};
 use crate::failure::Failure;
-use crate::output::{self, Format};
+use crate::output::Format;
 use crate::session::Session;
 use crate::table::table;
 
@@ -40,22 +40,15 @@ async fn one(client: &Client, kind: &Kind, path: &[&str], name: &str) -> Result<
     })
 }
 
-/// A single one is shown as itself, so that it can be applied again; a list as a list.
 fn print(kind: &Kind, mut items: Vec<Value>, format: Format, single: bool) -> Result<String, Failure> {
-    if single && let [item] = &mut items[..] {
-        match format {
-            Format::Json => return Ok(format!("{item:#}\n")),
-            Format::Yaml => {
-                return output::yaml(&output::sorted(item.take()))
-                    .map_err(|error| Failure::new(format!("could not write YAML: {error}")));
-            }
-            Format::Table | Format::Name => {}
-        }
-    }
-    show(kind, items, format, |items| {
+    let rows = |items: &[Value]| {
         let rows: Vec<Vec<String>> = items.iter().map(|item| kind.row(&document(kind, item))).collect();
         table(&kind.titles(), &rows)
-    })
+    };
+    match &mut items[..] {
+        [item] if single => show_one(kind, item.take(), format, rows),
+        _ => show(kind, items, format, rows),
+    }
 }
 
 /// `Mesh` gives `Meshes`, `Dataplane` gives `Dataplanes`.

@@ -1,20 +1,27 @@
 //! `kumactl inspect`: resources together with what the control plane knows about them.
 
+mod description;
+
 use jiff::Timestamp;
 use kuma_model::{Dataplane, DataplaneInsight, Kind, decode_spec};
 use serde_json::Value;
 
 use super::watch::watch;
-use super::{document, segment, show};
+use super::{document, segment, show, show_one};
 use crate::age::ago;
-use crate::cli::{InspectDataplanes, Output};
+use crate::cli::{InspectDataplane, InspectDataplanes, Output};
+use crate::client::CallError;
 use crate::failure::Failure;
+use crate::output::Format;
 use crate::session::Session;
 use crate::table::table;
 
 /// Header of the table of dataplanes.
-const DATAPLANE_COLUMNS: [&str; 8] =
+const COLUMNS: [&str; 8] =
     ["MESH", "NAME", "TAGS", "STATUS", "LAST CONNECTED AGO", "LAST UPDATED AGO", "TOTAL UPDATES", "TOTAL ERRORS"];
+
+/// And what `-o wide` adds.
+const WIDE: [&str; 4] = ["CONFIG", "LAST ACCEPTED AGO", "LAST REFUSED AGO", "REASON"];
 
 /// Lists dataplanes with their connection to the control plane.
 pub(super) async fn dataplanes(session: &Session, arguments: InspectDataplanes) -> Result<String, Failure> {
@@ -28,9 +35,31 @@ pub(super) async fn dataplanes(session: &Session, arguments: InspectDataplanes) 
     };
     let show = |overviews: Vec<Value>| {
         show(dataplanes_kind(), overviews, format, |overviews| {
-            let now = Timestamp::now();
-            let rows: Vec<Vec<String>> = overviews.iter().map(|overview| dataplane_row(overview, now)).collect();
-            table(&DATAPLANE_COLUMNS, &rows)
+            let (now, wide) = (Timestamp::now(), format == Format::Wide);
+            let columns: Vec<&str> = COLUMNS.into_iter().chain(WIDE.into_iter().filter(|_| wide)).collect();
+            table(&columns, &overviews.iter().map(|overview| row(overview, wide, now)).collect::<Vec<_>>())
+        })
+    };
+    if go_on { watch(read, show).await } else { show(read().await?) }
+}
+
+/// Shows one dataplane with all that is known of it.
+pub(super) async fn dataplane(session: &Session, arguments: InspectDataplane) -> Result<String, Failure> {
+    let InspectDataplane { name, watch: go_on, output: Output { format } } = arguments;
+    let path = ["meshes", segment(&session.mesh)?, "dataplanes+insights", segment(&name)?];
+    let client = session.api()?;
+    let read = async || {
+        let overview = client.get(&path, &[]).await;
+        overview.map_err(|error| match error {
+            CallError::Refused(refusal) if refusal.is_not_found() => {
+                Failure::new(format!("there is no Dataplane with name \"{name}\""))
+            }
+            error => Failure::from(error).context(format!("failed to get Dataplane \"{name}\"")),
+        })
+    };
+    let show = |overview: Value| {
+        show_one(dataplanes_kind(), overview, format, |overviews| {
+            overviews.iter().map(|overview| description::text(overview, Timestamp::now())).collect()
         })
     };
     if go_on { watch(read, show).await } else { show(read().await?) }
@@ -41,25 +70,46 @@ fn dataplanes_kind() -> &'static Kind {
     KIND
 }
 
-/// The cells of one overview. Both times are those of the newest connection; updates and errors are summed over all of them.
-fn dataplane_row(overview: &Value, now: Timestamp) -> Vec<String> {
-    // An overview is a Dataplane whose spec stands one level deeper, so the first cells are those of `get dataplanes`.
+/// The cells of `get dataplanes` for the Dataplane of an overview, whose spec stands one level deeper.
+fn dataplane_cells(overview: &Value) -> Vec<String> {
     let mut dataplane = overview.get("dataplane").cloned().unwrap_or_else(|| Value::Object(Default::default()));
     for field in ["mesh", "name"] {
         dataplane[field] = overview.get(field).cloned().unwrap_or_default();
     }
-    let mut row = dataplanes_kind().row(&document(dataplanes_kind(), &dataplane));
-    let insight: DataplaneInsight =
-        overview.get("dataplaneInsight").and_then(|insight| decode_spec(insight).ok()).unwrap_or_default();
-    let latest = insight.latest();
+    dataplanes_kind().row(&document(dataplanes_kind(), &dataplane))
+}
+
+/// What is known of the proxy in an overview.
+fn insight(overview: &Value) -> DataplaneInsight {
+    overview.get("dataplaneInsight").and_then(|insight| decode_spec(insight).ok()).unwrap_or_default()
+}
+
+fn status(insight: &DataplaneInsight) -> &'static str {
+    if insight.is_online() { "Online" } else { "Offline" }
+}
+
+/// The cells of one overview. Times are those of the newest connection; updates and errors are summed over all of them.
+fn row(overview: &Value, wide: bool, now: Timestamp) -> Vec<String> {
+    let mut row = dataplane_cells(overview);
+    let insight = insight(overview);
+    let latest = insight.latest().cloned().unwrap_or_default();
     let total = insight.sum();
+    let ago = |time: Option<kuma_model::Timestamp>| ago(now, time.map(Timestamp::from));
     row.extend([
-        if insight.is_online() { "Online" } else { "Offline" }.to_owned(),
-        ago(now, latest.and_then(|subscription| subscription.connect_time).map(Timestamp::from)),
-        ago(now, latest.and_then(|subscription| subscription.status.last_update_time).map(Timestamp::from)),
+        status(&insight).to_owned(),
+        ago(latest.connect_time),
+        ago(latest.status.last_update_time),
         total.responses_sent.to_string(),
         total.responses_rejected.to_string(),
     ]);
+    if wide {
+        row.extend([
+            description::config(&latest.status).to_owned(),
+            ago(latest.status.accepted_time),
+            ago(insight.last_rejection().and_then(|rejection| rejection.time)),
+            description::reason(&insight, &latest.status),
+        ]);
+    }
     row
 }
 
@@ -70,7 +120,7 @@ mod tests {
 
     fn check(overview: Value, expected: &str) {
         let now: Timestamp = "2020-01-26T12:00:00Z".parse().expect("a time");
-        assert_eq!(dataplane_row(&overview, now).join("|"), expected);
+        assert_eq!(row(&overview, false, now).join("|"), expected);
     }
 
     #[test]

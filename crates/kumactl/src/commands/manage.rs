@@ -97,7 +97,7 @@ async fn list(session: &Session, ca: Ca, arguments: ListCertificates) -> Result<
             return text.map_err(|error| Failure::new(format!("could not write YAML: {error}")));
         }
         Format::Name => return Ok(certificates.iter().map(|entry| format!("{}\n", text(entry, "id"))).collect()),
-        Format::Table => {}
+        Format::Table | Format::Wide => {}
     }
     let rows = certificates.iter().map(row).collect::<Result<Vec<_>, _>>()?;
     if certificates.len() > 1 {

@@ -3,8 +3,6 @@
 use std::io::Write as _;
 use std::time::Duration;
 
-use serde_json::Value;
-
 use crate::failure::Failure;
 
 /// Pause between two looks. The HTTP API tells nobody of changes.
@@ -12,11 +10,11 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// Reads again and again, and prints what is new, until nobody reads it any more. The first failure is one; later ones are
 /// told, since a control plane that restarts comes back.
-pub(super) async fn watch(
-    mut read: impl AsyncFnMut() -> Result<Vec<Value>, Failure>,
-    show: impl Fn(Vec<Value>) -> Result<String, Failure>,
+pub(super) async fn watch<T: Clone + PartialEq>(
+    mut read: impl AsyncFnMut() -> Result<T, Failure>,
+    show: impl Fn(T) -> Result<String, Failure>,
 ) -> Result<String, Failure> {
-    let mut shown: Option<Vec<Value>> = None;
+    let mut shown: Option<T> = None;
     let mut told = false;
     loop {
         match read().await {

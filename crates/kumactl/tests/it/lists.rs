@@ -92,6 +92,24 @@ fn dataplanes_are_inspected() {
     control_plane.answers(request, Answer::new(200, overviews(instant)));
     transcript.run("inspect dataplanes --tag service=web.default.svc:80 --tag version=v2,env=a=b -o json");
     transcript.run("inspect dataplanes -o yaml");
+    control_plane.answers(request, Answer::new(200, overviews(jiff::Timestamp::now())));
+    transcript.run("inspect dataplanes -o wide");
+    assert_snapshot!(without_ages(&transcript.text()));
+}
+
+#[test]
+fn one_dataplane_is_inspected() {
+    let control_plane = ControlPlane::start();
+    let networking = json!({"networking": {"gateway": {"tags": {"service": "gw"}}}});
+    let overview = json!({"type": "DataplaneOverview", "mesh": "default", "name": "gw-1", "dataplane": networking,
+        "dataplaneInsight": {"subscriptions": [{"id": "1", "connectTime": "2020-01-26T11:00:00Z", "status": {
+            "total": {"responsesSent": "1"}, "cds": {"responsesSent": "1"}}}]}});
+    control_plane.answers("GET /meshes/default/dataplanes+insights/gw-1", Answer::new(200, overview.to_string()));
+    let mut transcript = Transcript::new(&control_plane);
+    for line in ["", " -o json", " -o yaml", " -o name"] {
+        transcript.run(&format!("inspect dataplane gw-1{line}"));
+    }
+    transcript.run("inspect dataplane nobody").run("inspect dataplane ..").run("inspect dataplane");
     assert_snapshot!(without_ages(&transcript.text()));
 }
 

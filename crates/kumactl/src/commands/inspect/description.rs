@@ -1,0 +1,176 @@
+//! One dataplane for a person who asks what is wrong with it.
+
+use std::fmt::Write as _;
+
+use jiff::Timestamp;
+use kuma_model::{Counters, DataplaneInsight, SubscriptionStatus};
+use serde_json::Value;
+
+use super::{dataplane_cells, insight, status};
+use crate::age::ago;
+use crate::table::{one_line, table};
+
+const COLUMNS: [&str; 7] = ["TYPE", "SENT", "ACCEPTED", "REFUSED", "LAST ACCEPTED AGO", "LAST REFUSED AGO", "NOW"];
+
+/// All that is known of a dataplane: of its newest connection, if it has had any.
+pub(super) fn text(overview: &Value, now: Timestamp) -> String {
+    let insight = insight(overview);
+    let mut text = String::new();
+    let mut line = |title: &str, value: &str| {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{:15}{}", format!("{title}:"), one_line(value));
+    };
+    for (title, value) in ["Mesh", "Name", "Tags"].into_iter().zip(dataplane_cells(overview)) {
+        line(title, &value);
+    }
+    let age = |time: Option<kuma_model::Timestamp>| ago(now, time.map(Timestamp::from));
+    let Some(latest) = insight.latest() else {
+        line("Status", "Offline, has never connected");
+        if let Some(departure) = &insight.departure {
+            line("Left", &format!("{} ago: {}", age(departure.time), departure.reason));
+        }
+        return text;
+    };
+    let since = if insight.is_online() { latest.connect_time } else { latest.disconnect_time };
+    line("Status", &format!("{} for {}", status(&insight), age(since)));
+    if let Some(departure) = &insight.departure {
+        line("Left", &format!("{} ago: {}", age(departure.time), departure.reason));
+    }
+    let config = config(&latest.status);
+    match latest.status.accepted_time {
+        Some(time) => line("Config", &format!("{config}, last accepted as a whole {} ago", age(Some(time)))),
+        None => line("Config", config),
+    }
+    for warning in &latest.status.warnings {
+        line("Warning", warning);
+    }
+    if let Some(rejection) = insight.last_rejection() {
+        let what = short(&rejection.resource_type);
+        line("Last refused", &format!("{what}, {} ago: {}", age(rejection.time), rejection.message));
+    }
+    text.push('\n');
+    let rows = types(&latest.status).map(|(name, counters)| {
+        vec![
+            name.to_owned(),
+            counters.responses_sent.to_string(),
+            counters.responses_acknowledged.to_string(),
+            counters.responses_rejected.to_string(),
+            age(counters.last_acknowledged_time),
+            age(counters.last_rejected_time),
+            state(counters).to_owned(),
+        ]
+    });
+    text.push_str(&table(&COLUMNS, &rows.collect::<Vec<_>>()));
+    text
+}
+
+/// What has become of all that a proxy has been sent over a connection.
+pub(super) fn config(status: &SubscriptionStatus) -> &'static str {
+    let states: Vec<&str> = types(status).map(|(_, counters)| state(counters)).collect();
+    let any = |wanted: &str| states.contains(&wanted);
+    match () {
+        () if any(REFUSED) => REFUSED,
+        () if any(PENDING) => PENDING,
+        // One that comes back with all that it should hold is sent nothing.
+        () if any(ACCEPTED) || status.accepted_time.is_some() => ACCEPTED,
+        () => NONE,
+    }
+}
+
+/// The most important thing to know of a proxy that is not as it should be.
+pub(super) fn reason(insight: &DataplaneInsight, status: &SubscriptionStatus) -> String {
+    let refused =
+        insight.last_rejection().map(|rejection| format!("{}: {}", short(&rejection.resource_type), rejection.message));
+    let left = insight.departure.as_ref().map(|departure| departure.reason.clone());
+    left.or_else(|| status.warnings.first().cloned()).or(refused).unwrap_or_else(|| "-".to_owned())
+}
+
+const ACCEPTED: &str = "accepted";
+const REFUSED: &str = "refused";
+const PENDING: &str = "pending";
+const NONE: &str = "none";
+
+/// What has become of the last response of a type.
+fn state(counters: &Counters) -> &'static str {
+    let answered = counters.responses_acknowledged.saturating_add(counters.responses_rejected);
+    match counters {
+        Counters { responses_sent: 0, .. } => NONE,
+        Counters { responses_sent, .. } if *responses_sent > answered => PENDING,
+        Counters { last_rejected_time, last_acknowledged_time, .. } if last_rejected_time > last_acknowledged_time => {
+            REFUSED
+        }
+        _ => ACCEPTED,
+    }
+}
+
+fn types(status: &SubscriptionStatus) -> impl Iterator<Item = (&'static str, &Counters)> {
+    [
+        ("Cluster", &status.cds),
+        ("ClusterLoadAssignment", &status.eds),
+        ("Secret", &status.sds),
+        ("Listener", &status.lds),
+        ("TypedExtensionConfig", &status.ecds),
+        ("RouteConfiguration", &status.rds),
+    ]
+    .into_iter()
+}
+
+/// `Listener` of `type.googleapis.com/envoy.config.listener.v3.Listener`.
+fn short(type_url: &str) -> &str {
+    type_url.rsplit('.').next().unwrap_or(type_url)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn shown(insight: Value) -> String {
+        let now: Timestamp = "2020-01-26T12:00:00Z".parse().expect("a time");
+        let overview = json!({
+            "type": "DataplaneOverview", "mesh": "default", "name": "web-1",
+            "dataplane": {"networking": {"inbound": [{"interface": "127.0.0.1:80:8080", "tags": {"service": "web"}}]}},
+            "dataplaneInsight": insight,
+        });
+        text(&overview, now)
+    }
+
+    #[test]
+    fn one_that_has_refused_something() {
+        insta::assert_snapshot!(shown(json!({"subscriptions": [
+            {"id": "1", "connectTime": "2020-01-26T11:00:00Z", "status": {
+                "acceptedTime": "2020-01-26T11:00:01Z",
+                "total": {"responsesSent": "6", "responsesAcknowledged": "4", "responsesRejected": "1"},
+                "cds": {"responsesSent": "2", "responsesAcknowledged": "2", "lastAcknowledgedTime": "2020-01-26T11:59:00Z"},
+                "eds": {"responsesSent": "2", "responsesAcknowledged": "1", "lastAcknowledgedTime": "2020-01-26T11:58:00Z"},
+                "lds": {"responsesSent": "2", "responsesAcknowledged": "1", "responsesRejected": "1",
+                    "lastAcknowledgedTime": "2020-01-26T11:00:01Z", "lastRejectedTime": "2020-01-26T11:57:37Z"},
+                "lastRejection": {"type": "type.googleapis.com/envoy.config.listener.v3.Listener", "time": "2020-01-26T11:57:37Z",
+                    "message": "cannot bind '127.0.0.1:80': Address already in use\u{1b}[31m"},
+                "warnings": ["the proxy offers no metrics"]}},
+        ]})));
+    }
+
+    #[test]
+    fn one_that_has_left() {
+        insta::assert_snapshot!(shown(json!({
+            "departure": {"time": "2020-01-26T11:59:58Z", "reason": "its Envoy has ended: it was killed by signal 9"},
+            "subscriptions": [{"id": "1", "connectTime": "2020-01-26T11:00:00Z", "disconnectTime": "2020-01-26T11:59:57Z",
+                "status": {"lds": {"responsesSent": "1", "responsesAcknowledged": "1", "lastAcknowledgedTime": "2020-01-26T11:00:01Z"}}}],
+        })));
+    }
+
+    #[test]
+    fn one_that_has_come_back_and_was_sent_nothing() {
+        insta::assert_snapshot!(shown(json!({"subscriptions": [
+            {"id": "1", "connectTime": "2020-01-26T10:00:00Z", "disconnectTime": "2020-01-26T11:00:00Z", "status": {"lastRejection":
+                {"type": "type.googleapis.com/envoy.config.cluster.v3.Cluster", "time": "2020-01-26T10:30:00Z", "message": "no"}}},
+            {"id": "2", "connectTime": "2020-01-26T11:00:02Z", "status": {"acceptedTime": "2020-01-26T11:00:03Z"}},
+        ]})));
+    }
+
+    #[test]
+    fn one_that_has_never_connected() {
+        insta::assert_snapshot!(shown(json!({"subscriptions": []})));
+    }
+}
