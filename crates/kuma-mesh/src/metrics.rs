@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use kuma_model::{DEFAULT_METRICS_PATH, DEFAULT_METRICS_PORT};
+use kuma_model::{DEFAULT_METRICS_PATH, DEFAULT_METRICS_PORT, Dataplane, Mesh};
 
 use crate::{MeshDataplane, MeshSnapshot};
 
@@ -15,12 +15,12 @@ pub struct MetricsEndpoint {
     pub path: String,
 }
 
-impl MeshSnapshot {
+impl MetricsEndpoint {
     /// Where a proxy offers its metrics: as its mesh says, where the Dataplane says nothing else. Nowhere if the mesh does
     /// not ask for it.
-    pub fn metrics_endpoint(&self, dataplane: &MeshDataplane) -> Option<MetricsEndpoint> {
-        let of_mesh = self.mesh.as_ref()?.metrics.as_ref()?.prometheus.as_ref()?;
-        let own = dataplane.spec.metrics.as_ref().and_then(|metrics| metrics.prometheus.as_ref());
+    pub fn new(mesh: &Mesh, dataplane: &Dataplane) -> Option<MetricsEndpoint> {
+        let of_mesh = mesh.metrics.as_ref()?.prometheus.as_ref()?;
+        let own = dataplane.metrics.as_ref().and_then(|metrics| metrics.prometheus.as_ref());
         let ports = [own.map_or(0, |own| own.port), of_mesh.port, DEFAULT_METRICS_PORT];
         let paths = [own.map_or("", |own| &own.path), &of_mesh.path, DEFAULT_METRICS_PATH];
         let path = paths.into_iter().find(|path| !path.is_empty())?;
@@ -28,6 +28,13 @@ impl MeshSnapshot {
             port: u16::try_from(ports.into_iter().find(|&port| port != 0)?).ok()?,
             path: if path.starts_with('/') { path.to_owned() } else { format!("/{path}") },
         })
+    }
+}
+
+impl MeshSnapshot {
+    /// Where a proxy of the mesh offers its metrics; see [`MetricsEndpoint::new`].
+    pub fn metrics_endpoint(&self, dataplane: &MeshDataplane) -> Option<MetricsEndpoint> {
+        MetricsEndpoint::new(self.mesh.as_ref()?, &dataplane.spec)
     }
 }
 

@@ -1,0 +1,18 @@
+//! What Prometheus is told about a proxy: where its metrics are, and by which labels it is known.
+//!
+//! An [`Assignment`] is made of a Mesh and a Dataplane, and takes three forms:
+//!
+//! ```text
+//!  Mesh + Dataplane --> Assignment --> v1alpha1  protobuf, over gRPC   --> kuma-prometheus-sd --> file_sd --> Prometheus
+//!                                  --> v1        JSON, over HTTP, for Prometheus' own kuma_sd_configs
+//! ```
+//!
+//! The crate is pure: `kuma-cp` serves the first two (its module `mads`), the program `kuma-prometheus-sd` writes the third.
+
+mod assignment;
+pub mod file_sd;
+mod labels;
+pub mod v1;
+pub mod v1alpha1;
+
+pub use assignment::{Absent, Assignment};
