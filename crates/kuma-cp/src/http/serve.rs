@@ -1,11 +1,12 @@
 //! Accepts connections and answers requests on them, within bounds.
 //!
-//! HTTP/1.1 only: nothing that talks to these ports needs HTTP/2, and what is not spoken cannot be abused.
+//! HTTP/1.1 only, unless a server asks for HTTP/2: what is not needed is not spoken, and cannot be abused.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -32,6 +33,8 @@ use super::{ApiError, Connection};
 pub struct Limits {
     /// Connections open at once; more wait in the kernel's queue.
     pub connections: usize,
+    /// HTTP/2 streams that are open at once on a connection; 0: HTTP/1.1 is all that is spoken.
+    pub streams: u32,
     /// How long a client may take to send the head of a request, and may leave the connection unused.
     pub head: Duration,
     /// How long bytes that we sent may stay unacknowledged before the connection is given up.
@@ -44,6 +47,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 1024,
+            streams: 0,
             head: Duration::from_secs(10),
             unread: Duration::from_secs(30),
             stop: Duration::from_secs(5),
@@ -67,6 +71,11 @@ const TLS_HANDSHAKE: u8 = 0x16;
 
 /// Longest head of a request, in bytes; longer ones get 431.
 const MAX_HEAD: usize = 64 * 1024;
+/// How often a client that speaks HTTP/2 is asked whether it is still there, and how long it may take to answer.
+const PING_INTERVAL: Duration = Duration::from_secs(30);
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
+/// How much of one HTTP/2 stream is taken in before its handler reads it. Requests are small.
+const WINDOW: u32 = 64 * 1024;
 /// Pause after a failure to accept, such as "too many open files". It ends by itself when others close theirs.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -173,6 +182,24 @@ async fn begins_with_tls(stream: &TcpStream, security: &Security) -> std::io::Re
     }
 }
 
+fn builder(limits: Limits) -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.head).max_buf_size(MAX_HEAD);
+    if limits.streams == 0 {
+        return builder.http1_only();
+    }
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(limits.streams)
+        .max_header_list_size(MAX_HEAD as u32)
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(WINDOW)
+        .keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_TIMEOUT);
+    builder
+}
+
 /// What answers the requests of one connection.
 #[derive(Clone)]
 struct Service {
@@ -185,12 +212,27 @@ struct Service {
 impl Service {
     async fn run(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, limits: Limits, watcher: Watcher) {
         let (name, peer) = (self.name, self.ends.peer);
-        let service = hyper::service::service_fn(move |request| self.clone().answer(request));
-        let mut builder = Builder::new(TokioExecutor::new()).http1_only();
-        builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.head).max_buf_size(MAX_HEAD);
-        let served = builder.serve_connection(TokioIo::new(stream), service);
-        if let Err(error) = watcher.watch(served).await {
-            tracing::debug!(server = name, %peer, %error, "connection ended");
+        let asked = Arc::new(AtomicBool::new(false));
+        let has_asked = asked.clone();
+        let service = hyper::service::service_fn(move |request| {
+            has_asked.store(true, Ordering::Relaxed);
+            self.clone().answer(request)
+        });
+        let builder = builder(limits);
+        let served = watcher.watch(builder.serve_connection(TokioIo::new(stream), service));
+        // HTTP/1.1 sees to this itself, for every request; a client that does not even say which of the two it speaks, or
+        // that asks nothing over HTTP/2, is let go here.
+        let silence = async {
+            tokio::time::sleep(limits.head).await;
+            if limits.streams == 0 || asked.load(Ordering::Relaxed) {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            ended = served => if let Err(error) = ended {
+                tracing::debug!(server = name, %peer, %error, "connection ended");
+            },
+            () = silence => tracing::debug!(server = name, %peer, "nothing was asked in time"),
         }
     }
 

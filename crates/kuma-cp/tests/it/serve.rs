@@ -67,16 +67,22 @@ async fn a_panic_costs_one_request() {
 
 #[tokio::test]
 async fn slow_and_silent_clients_are_let_go() {
-    let (address, _stop, _task) = start(Limits { head: Duration::from_millis(200), ..Limits::default() }).await;
-    for bytes in [
-        "",
-        "GET / HTT",
-        "GET / HTTP/1.1\r\nhost: localhost\r\n",
-        "GET / HTTP/1.1\r\nhost: localhost\r\n\r\n",
-        "PRI * HTTP/2.0\r\n",
-    ] {
-        let answer = tokio::time::timeout(Duration::from_secs(20), talk(address, bytes.as_bytes())).await;
-        assert!(answer.is_ok(), "{bytes:?} holds the connection");
+    for streams in [0, 8] {
+        let limits = Limits { head: Duration::from_millis(200), streams, ..Limits::default() };
+        let (address, _stop, _task) = start(limits).await;
+        for bytes in [
+            "",
+            "P",
+            "GET / HTT",
+            "GET / HTTP/1.1\r\nhost: localhost\r\n",
+            "GET / HTTP/1.1\r\nhost: localhost\r\n\r\n",
+            "PRI * HTTP/2.0\r\n",
+            "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+            "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0",
+        ] {
+            let answer = tokio::time::timeout(Duration::from_secs(20), talk(address, bytes.as_bytes())).await;
+            assert!(answer.is_ok(), "{bytes:?} holds the connection");
+        }
     }
 }
 
