@@ -21,7 +21,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 BIN = ROOT / "target" / "release"
 ECHO_PORT, ECHO_INBOUND, WEB_APP, WEB_INBOUND, WEB_OUTBOUND = 9000, 10000, 9100, 10100, 10001
 PORTS = {
-    5677: "kuma-cp (SDS)", 5678: "kuma-cp (xDS)", 5679: "kuma-cp (admin)", 5680: "kuma-cp (diagnostics)",
+    5676: "kuma-cp (monitoring assignments)", 5677: "kuma-cp (SDS)", 5678: "kuma-cp (xDS)", 5679: "kuma-cp (admin)", 5680: "kuma-cp (diagnostics)",
     5681: "kuma-cp (HTTP API)", 5682: "kuma-cp (bootstrap)",
     ECHO_PORT: "the echo application", ECHO_INBOUND: "the dataplane of echo",
     WEB_INBOUND: "the dataplane of web", WEB_OUTBOUND: "the dataplane of web",

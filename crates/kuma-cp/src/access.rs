@@ -8,6 +8,8 @@ use http::Method;
 /// A listening port of the control plane.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Port {
+    /// 5676
+    Mads,
     /// 5677
     Sds,
     /// 5678
@@ -64,6 +66,19 @@ const fn rule(port: Port, methods: &'static [Method], path: &'static str, proof:
 
 /// Every route. `{global}` is the collection of a kind that is in no mesh, `{kind}` that of one that is.
 pub const RULES: &[Rule] = &[
+    rule(
+        Port::Mads,
+        POST,
+        "/kuma.observability.v1alpha1.MonitoringAssignmentDiscoveryService/StreamMonitoringAssignments",
+        Proof::Nothing,
+    ),
+    rule(
+        Port::Mads,
+        POST,
+        "/kuma.observability.v1alpha1.MonitoringAssignmentDiscoveryService/FetchMonitoringAssignments",
+        Proof::Nothing,
+    ),
+    rule(Port::Mads, POST, "/v3/discovery:monitoringassignments", Proof::Nothing),
     rule(Port::Sds, POST, "/envoy.service.secret.v3.SecretDiscoveryService/StreamSecrets", Proof::Token),
     rule(Port::Sds, POST, "/envoy.service.secret.v3.SecretDiscoveryService/DeltaSecrets", Proof::Token),
     rule(

@@ -17,6 +17,7 @@ pub mod identity;
 pub mod insights;
 pub mod lifecycle;
 mod listeners;
+pub mod mads;
 pub mod mesh_ca;
 pub mod metrics;
 pub mod presence;

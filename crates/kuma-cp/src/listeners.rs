@@ -10,6 +10,8 @@ use crate::config::{AdminServer, Config};
 /// Where the servers listen.
 #[derive(Clone, Copy, Debug)]
 pub struct Addresses {
+    /// Monitoring assignments for Prometheus.
+    pub mads: SocketAddr,
     /// xDS for proxies.
     pub xds: SocketAddr,
     /// SDS for Envoys that are configured by hand.
@@ -27,6 +29,7 @@ pub struct Addresses {
 }
 
 pub(crate) struct Listeners {
+    pub(crate) mads: TcpListener,
     pub(crate) xds: TcpListener,
     pub(crate) sds: TcpListener,
     pub(crate) admin: AdminListeners,
@@ -49,6 +52,11 @@ impl Listeners {
     /// Binds all ports, and writes those that the system chose back into the configuration.
     pub(crate) async fn bind(config: &mut Config) -> anyhow::Result<Listeners> {
         let listeners = Listeners {
+            mads: everywhere(
+                config.monitoring_assignment_server.grpc_port,
+                "monitoringAssignmentServer.grpcPort (KUMA_MONITORING_ASSIGNMENT_SERVER_GRPC_PORT)",
+            )
+            .await?,
             xds: everywhere(config.xds_server.grpc_port, "xdsServer.grpcPort (KUMA_XDS_SERVER_GRPC_PORT)").await?,
             sds: everywhere(config.sds_server.grpc_port, "sdsServer.grpcPort (KUMA_SDS_SERVER_GRPC_PORT)").await?,
             admin: AdminListeners::bind(&config.admin_server).await?,
@@ -62,6 +70,7 @@ impl Listeners {
                 .await?,
         };
         let addresses = listeners.addresses()?;
+        config.monitoring_assignment_server.grpc_port = addresses.mads.port();
         config.xds_server.grpc_port = addresses.xds.port();
         config.sds_server.grpc_port = addresses.sds.port();
         config.xds_server.diagnostics_port = addresses.diagnostics.port();
@@ -84,6 +93,7 @@ impl Listeners {
             AdminListeners::Apart { local, public } => (local.local_addr()?, Some(public.local_addr()?)),
         };
         Ok(Addresses {
+            mads: self.mads.local_addr()?,
             xds: self.xds.local_addr()?,
             sds: self.sds.local_addr()?,
             admin,

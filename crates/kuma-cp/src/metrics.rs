@@ -21,18 +21,24 @@ pub use store::MeteredStore;
 /// Upper bounds of the buckets of all histograms, in seconds.
 const BOUNDS: [f64; 14] = [0.000_25, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0];
 
-/// Values of the label `type`, by [`ResourceType`].
-const TYPES: [(ResourceType, &str); 6] = [
-    (ResourceType::Cluster, "cluster"),
-    (ResourceType::Endpoint, "endpoint"),
-    (ResourceType::Secret, "secret"),
-    (ResourceType::Listener, "listener"),
-    (ResourceType::ExtensionConfig, "extension_config"),
-    (ResourceType::Route, "route"),
+/// Values of the label `type`, with their places in arrays of counters.
+const TYPES: [(usize, &str); ASSIGNMENTS + 1] = [
+    (ResourceType::Cluster as usize, "cluster"),
+    (ResourceType::Endpoint as usize, "endpoint"),
+    (ResourceType::Secret as usize, "secret"),
+    (ResourceType::Listener as usize, "listener"),
+    (ResourceType::ExtensionConfig as usize, "extension_config"),
+    (ResourceType::Route as usize, "route"),
+    (ASSIGNMENTS, "monitoring_assignment"),
 ];
+/// The place of monitoring assignments, which are no resource of Envoy's.
+const ASSIGNMENTS: usize = ResourceType::COUNT;
+
+/// A counter for each type.
+type ByType = [AtomicU64; ASSIGNMENTS + 1];
 
 /// Values of the label `server` of HTTP servers.
-const SERVERS: [&str; 5] = ["api", "admin", "public admin", "bootstrap", "diagnostics"];
+const SERVERS: [&str; 6] = ["api", "admin", "public admin", "bootstrap", "diagnostics", "mads"];
 /// Values of the label `code`.
 const CODES: [&str; 4] = ["2xx", "3xx", "4xx", "5xx"];
 /// Values of the label `operation`.
@@ -49,6 +55,19 @@ pub enum Discovery {
     Xds = 0,
     /// 5677
     Sds = 1,
+    /// 5676
+    Mads = 2,
+}
+
+/// What became of a list of monitoring assignments.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Answer {
+    /// It was sent.
+    Sent,
+    /// The client accepted it.
+    Acked,
+    /// The client refused it.
+    Nacked,
 }
 
 /// A call of the store.
@@ -69,10 +88,10 @@ pub enum Operation {
 /// Everything that is counted.
 #[derive(Debug, Default)]
 pub struct Metrics {
-    streams: [AtomicI64; 2],
-    sent: [AtomicU64; 6],
-    acked: [AtomicU64; 6],
-    nacked: [AtomicU64; 6],
+    streams: [AtomicI64; 3],
+    sent: ByType,
+    acked: ByType,
+    nacked: ByType,
     change_to_ack: Histogram,
     http: [Histogram; SERVERS.len()],
     http_codes: [[AtomicU64; CODES.len()]; SERVERS.len()],
@@ -133,7 +152,7 @@ pub struct StreamMetrics {
 impl StreamMetrics {
     /// Counts an event.
     pub fn on_event(&mut self, event: &Event) {
-        let count = |of: &[AtomicU64; 6], resource_type: &ResourceType| {
+        let count = |of: &ByType, resource_type: &ResourceType| {
             of[*resource_type as usize].fetch_add(1, Ordering::Relaxed);
         };
         match event {
@@ -147,6 +166,16 @@ impl StreamMetrics {
             }
             _ => {}
         }
+    }
+
+    /// Counts a list of monitoring assignments.
+    pub fn assignments(&self, answer: Answer) {
+        let counters = match answer {
+            Answer::Sent => &self.metrics.sent,
+            Answer::Acked => &self.metrics.acked,
+            Answer::Nacked => &self.metrics.nacked,
+        };
+        counters[ASSIGNMENTS].fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -230,7 +259,7 @@ impl Metrics {
             lines(&mut out);
         };
         family("kuma_cp_xds_streams", "gauge", "Streams that are open.", &|out| {
-            for (service, streams) in ["xds", "sds"].iter().zip(&self.streams) {
+            for (service, streams) in ["xds", "sds", "mads"].iter().zip(&self.streams) {
                 let _ =
                     writeln!(out, "kuma_cp_xds_streams{{service=\"{service}\"}} {}", streams.load(Ordering::Relaxed));
             }
@@ -251,8 +280,8 @@ impl Metrics {
             ("kuma_cp_xds_nacks_total", "Responses that proxies refused.", &self.nacked),
         ] {
             family(name, "counter", help, &|out| {
-                for (resource_type, label) in TYPES {
-                    let _ = writeln!(out, "{name}{{type=\"{label}\"}} {}", load(&counters[resource_type as usize]));
+                for (at, label) in TYPES {
+                    let _ = writeln!(out, "{name}{{type=\"{label}\"}} {}", load(&counters[at]));
                 }
             });
         }

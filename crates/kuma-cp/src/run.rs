@@ -28,12 +28,13 @@ use crate::insights::Insights;
 use crate::lifecycle::Lifecycle;
 pub use crate::listeners::Addresses;
 use crate::listeners::{AdminListeners, Listeners};
+use crate::mads::{Follower, Mads};
 use crate::mesh_ca::routes::CaAdmin;
 use crate::mesh_ca::{FreshRoots, KeptRoots, MeshAuthority, rotator};
 use crate::metrics::{MeteredStore, Metrics};
 use crate::sds::Sds;
 use crate::state_folder::StateFolder;
-use crate::{admin, api, bootstrap, diagnostics, identity, lifecycle};
+use crate::{admin, api, bootstrap, diagnostics, identity, lifecycle, mads};
 
 /// Pause between two audits.
 const AUDIT_EVERY: Duration = Duration::from_secs(15 * 60);
@@ -132,8 +133,6 @@ pub async fn start_on(store: Arc<dyn Store>, mut config: Config, home: Option<&P
     };
     let departures = Departures::new(engine.clone(), insights.clone(), metrics.clone());
     let api = Api::new(store.clone(), departures.clone(), authority, &config).map_err(anyhow::Error::msg)?;
-    let touched = engine.clone();
-    let api = api.on_mesh_rewritten(move |mesh| touched.touch_mesh(mesh));
     api.cas().restore().await.context("the provided CAs of meshes cannot be read again")?;
     let mesh = config.defaults.mesh_document().map_err(anyhow::Error::msg)?;
     api.create_mesh_if_missing(mesh)
@@ -145,6 +144,12 @@ pub async fn start_on(store: Arc<dyn Store>, mut config: Config, home: Option<&P
         stored.iter().filter_map(|entry| Some((entry.document.key.clone(), decode_spec(&entry.document.spec).ok()?)));
     insights.load(stored, Timestamp::now());
     let revision = engine.load(store.as_ref()).await?;
+    let (follower, rewritten) = Follower::load(store.clone()).await?;
+    let touched = engine.clone();
+    let api = api.on_mesh_rewritten(move |mesh| {
+        touched.touch_mesh(mesh);
+        rewritten.tell(mesh);
+    });
 
     let tokens = Arc::new(TokenVerifier::new([signing_key.verifying_key()]));
     let ads = Arc::new(Ads {
@@ -182,6 +187,8 @@ pub async fn start_on(store: Arc<dyn Store>, mut config: Config, home: Option<&P
     engine.on_step(move |mesh, step| drop(due.send((mesh.clone(), step))));
     running.spawn("the rotation of CAs", rotator::run(api.cas(), steps, cancel.clone()));
     let ca = CaAdmin { cas: api.cas(), engine: engine.clone() };
+    let assignments = mads::router(Mads::new(follower.list(), metrics.clone(), cancel.clone()));
+    running.spawn("the list of monitoring assignments", follower.run(cancel.clone()));
     let engine_to_audit = engine.clone();
     running.spawn("the mesh engine", engine.follow(store.clone(), revision));
     running.spawn("the writer of insights", insights.flush(store, flush_interval, cancel.clone()));
@@ -193,9 +200,12 @@ pub async fn start_on(store: Arc<dyn Store>, mut config: Config, home: Option<&P
     running.spawn("the SDS server", sds.serve(listeners.sds, cancel.clone()));
     let xds = Server::new(ads).routes(routes).tls(tls);
     running.spawn("the xDS server", xds.serve(listeners.xds, cancel.clone()));
-    let http = |name, listener, router, security| {
-        serve_secured(name, listener, metrics.measured(name, router), Limits::default(), security, cancel.clone())
+    let bounded = |name, listener, router, limits, security| {
+        serve_secured(name, listener, metrics.measured(name, router), limits, security, cancel.clone())
     };
+    let http = |name, listener, router, security| bounded(name, listener, router, Limits::default(), security);
+    let assignments = bounded("mads", listeners.mads, assignments, mads::limits(), Security::Plain);
+    running.spawn("the monitoring assignment server", assignments);
     let api = Arc::new(api);
     running.spawn("the HTTP API", http("api", listeners.api, api::router(api.clone()), Security::Plain));
     let admin = admin::router(Arc::new(Admin { tokens: issuer, ca: Some(ca), api: Some(api) }));
@@ -219,7 +229,7 @@ pub async fn start_on(store: Arc<dyn Store>, mut config: Config, home: Option<&P
     readiness.set(true);
     tracing::info!(
         api = %addresses.api, xds = %addresses.xds, sds = %addresses.sds, admin = %addresses.admin, bootstrap = %addresses.bootstrap,
-        diagnostics = %addresses.diagnostics, "ready"
+        diagnostics = %addresses.diagnostics, mads = %addresses.mads, "ready"
     );
     Ok(running)
 }

@@ -18,6 +18,7 @@ pub struct ControlPlane {
 
 #[derive(Clone, Copy)]
 struct Ports {
+    mads: u16,
     xds: u16,
     sds: u16,
     admin: u16,
@@ -36,6 +37,7 @@ impl ControlPlane {
     pub async fn start_with(env: &[(&str, &str)]) -> ControlPlane {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let ports = Ports {
+            mads: free_port(),
             xds: free_port(),
             sds: free_port(),
             admin: free_port(),
@@ -96,6 +98,11 @@ impl ControlPlane {
     /// The port of its xDS server.
     pub fn xds_port(&self) -> u16 {
         self.ports.xds
+    }
+
+    /// The port of its monitoring assignment server.
+    pub fn mads_port(&self) -> u16 {
+        self.ports.mads
     }
 
     /// The port of its SDS server.
@@ -195,6 +202,7 @@ fn run(ports: Ports, env: &[(String, String)], folder: &Path) -> Process {
         .arg("run")
         .env("HOME", folder)
         .env("KUMA_GENERAL_WORK_DIR", folder.join("state"))
+        .env("KUMA_MONITORING_ASSIGNMENT_SERVER_GRPC_PORT", ports.mads.to_string())
         .env("KUMA_XDS_SERVER_GRPC_PORT", ports.xds.to_string())
         .env("KUMA_SDS_SERVER_GRPC_PORT", ports.sds.to_string())
         .env("KUMA_XDS_SERVER_DIAGNOSTICS_PORT", ports.diagnostics.to_string())

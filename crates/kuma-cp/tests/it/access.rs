@@ -13,11 +13,11 @@ use kuma_cp::departures::Departures;
 use kuma_cp::engine::{Engine, Settings};
 use kuma_cp::insights::Insights;
 use kuma_cp::metrics::Metrics;
-use kuma_cp::{admin, api, bootstrap, diagnostics, lifecycle, run};
+use kuma_cp::{admin, api, bootstrap, diagnostics, lifecycle, mads, run};
 use kuma_model::{KINDS, Scope};
-use kuma_xds::ResourceType;
 use kuma_xds::grpc::Code;
 use kuma_xds::server::Service;
+use kuma_xds::{DiscoveryRequest, ResourceType};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -89,6 +89,7 @@ impl World {
             Port::Diagnostics => addresses.diagnostics,
             Port::Api => addresses.api,
             Port::Bootstrap => addresses.bootstrap,
+            Port::Mads => addresses.mads,
             Port::PublicAdmin => return self.cp.admin(path),
             Port::Sds | Port::Xds => unreachable!("these are gRPC"),
         };
@@ -121,6 +122,7 @@ impl World {
         match rule.port {
             Port::Sds => self.rpc_is_let_in(rule, self.cp.running.addresses.sds.port(), credential).await,
             Port::Xds => self.rpc_is_let_in(rule, self.cp.running.addresses.xds.port(), credential).await,
+            Port::Mads if rule.path.starts_with("/kuma.") => self.assignments_are_told(rule).await,
             Port::PublicAdmin => {
                 let identity = self.certificates.iter().find(|(one, _)| *one == credential).map(|(_, leaf)| leaf);
                 self.http_is_let_in(&self.cp.client(identity), rule, method, &[]).await
@@ -162,6 +164,14 @@ impl World {
                 false
             }
         }
+    }
+
+    /// Nothing that is shown makes a difference there.
+    async fn assignments_are_told(&self, rule: &Rule) -> bool {
+        let mut grpc = Grpc::connect(self.cp.running.addresses.mads.port(), None).await;
+        let call = grpc.call(rule.path, None).await;
+        call.send(&DiscoveryRequest::default()).await;
+        call.outcome().await.is_none()
     }
 
     async fn rpc_is_let_in(&self, rule: &Rule, port: u16, credential: Credential) -> bool {
@@ -234,6 +244,7 @@ fn every_route_is_in_the_table_and_nothing_else_is() {
     let served = [
         (Port::Sds, vec![Service::SECRETS.stream, Service::SECRETS.delta]),
         (Port::Xds, xds.collect()),
+        (Port::Mads, mads::PATHS.to_vec()),
         (Port::Admin, admin::paths().collect()),
         (Port::PublicAdmin, admin::paths().chain(api::routes::TEMPLATES.iter().copied()).collect()),
         (Port::Diagnostics, diagnostics::PATHS.to_vec()),

@@ -19,7 +19,6 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use kuma_cp::lifecycle;
 use kuma_xds::grpc::{FrameDecoder, Status, frame};
 use kuma_xds::{DeltaDiscoveryRequest, DiscoveryRequest, ErrorDetail, Node, ResourceType};
-use prost::Message as _;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::net::TcpStream;
@@ -162,19 +161,24 @@ impl Call {
         .await;
     }
 
-    async fn send(&self, request: &impl prost::Message) {
+    pub(crate) async fn send(&self, request: &impl prost::Message) {
         // A server that has ended the call takes no more; its outcome tells.
         let _ = self.requests.send(frame(&request.encode_to_vec())).await;
     }
 
     /// The next response, or how the call ended.
     pub(crate) async fn receive(&mut self) -> Result<DeltaDiscoveryResponse, (u16, String)> {
+        self.receive_message().await
+    }
+
+    /// The next message of this kind, or how the call ended.
+    pub(crate) async fn receive_message<M: prost::Message + Default>(&mut self) -> Result<M, (u16, String)> {
         if let Some(outcome) = Status::from_headers(&self.headers) {
             return Err(outcome);
         }
         loop {
             if let Some(message) = self.decoder.next_message().expect("well-formed") {
-                return Ok(DeltaDiscoveryResponse::decode(message).expect("a response"));
+                return Ok(M::decode(message).expect("a response"));
             }
             let frame = patiently(self.body.frame()).await.expect("trailers come first").expect("no error");
             match frame.into_data() {

@@ -20,6 +20,8 @@ mod engine_rotation;
 mod engine_support;
 mod grpc;
 mod locality;
+mod mads;
+mod mads_documents;
 mod metrics;
 mod overviews;
 mod presence;

@@ -77,6 +77,7 @@ pub(crate) async fn start(folder: &Path, variables: &[(&str, &str)]) -> anyhow::
         ("KUMA_XDS_SERVER_GRPC_PORT", "0".into()),
         ("KUMA_XDS_SERVER_DIAGNOSTICS_PORT", "0".into()),
         ("KUMA_SDS_SERVER_GRPC_PORT", "0".into()),
+        ("KUMA_MONITORING_ASSIGNMENT_SERVER_GRPC_PORT", "0".into()),
         ("KUMA_API_SERVER_PORT", "0".into()),
         ("KUMA_BOOTSTRAP_SERVER_PORT", "0".into()),
         ("KUMA_ADMIN_SERVER_LOCAL_PORT", "0".into()),

@@ -16,6 +16,7 @@ const ADMIN: usize = 400;
 const BOOTSTRAP: usize = 400;
 const DIAGNOSTICS: usize = 150;
 const GRPC: usize = 300;
+const MADS: usize = 300;
 
 /// xorshift64*: good enough to choose by, and the same everywhere.
 struct Random(u64);
@@ -268,6 +269,11 @@ async fn hostile_input_on_every_port() {
     for _ in 0..GRPC {
         inputs.push((cp.xds_port(), frames(&mut random), true));
         inputs.push((cp.sds_port(), frames(&mut random), true));
+    }
+    for _ in 0..MADS {
+        let path = "/v3/discovery:monitoringassignments?fetch-timeout=-1s";
+        inputs.push((cp.mads_port(), request(&mut random, Some(path), ""), false));
+        inputs.push((cp.mads_port(), frames(&mut random), true));
     }
     assert!(inputs.len() >= 2000);
     let all = std::sync::Arc::new(inputs);

@@ -161,6 +161,7 @@ fn a_port_that_is_taken_is_named_by_its_variable() {
         "KUMA_ADMIN_SERVER_LOCAL_PORT",
         "KUMA_API_SERVER_PORT",
         "KUMA_BOOTSTRAP_SERVER_PORT",
+        "KUMA_MONITORING_ASSIGNMENT_SERVER_GRPC_PORT",
     ];
     for variable in variables {
         let folder = tempfile::tempdir().expect("a folder");

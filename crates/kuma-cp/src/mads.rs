@@ -1,0 +1,79 @@
+//! The monitoring assignment port (5676): tells Prometheus where the proxies of all meshes offer their metrics.
+//!
+//! It speaks two protocols: v1alpha1 over gRPC, for `kuma-prometheus-sd`, and v1 over HTTP, which Prometheus knows by itself. Both
+//! are reading only and need no proof; nothing is told but targets and tags.
+//!
+//! ```text
+//!  store --commits--> Follower (documents -> list) --watch--> each stream and each long poll
+//! ```
+//!
+//! Nothing polls: a commit that changes the list wakes whoever waits for it.
+
+mod documents;
+mod follower;
+mod grpc;
+mod http;
+mod list;
+mod session;
+
+use std::sync::Arc;
+
+use ::http::Request;
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::{IntoResponse as _, Response};
+use kuma_mads::{v1, v1alpha1};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::http::ApiError;
+use crate::http::outgoing::Outgoing;
+use crate::http::serve::Limits;
+use crate::metrics::Metrics;
+
+pub use documents::Documents;
+pub use follower::{Follower, Rewritten};
+pub use list::{Hold, List};
+
+/// The paths of the port.
+pub const PATHS: &[&str] = &[v1alpha1::STREAM_PATH, v1alpha1::FETCH_PATH, v1::PATH];
+
+/// HTTP/2 streams of a connection. Clients need one.
+const STREAMS: u32 = 8;
+
+/// What the port answers from.
+pub struct Mads {
+    list: watch::Receiver<Arc<List>>,
+    /// Tells answers of this process from those of an earlier one.
+    life: String,
+    outgoing: Outgoing,
+    metrics: Arc<Metrics>,
+    stop: CancellationToken,
+}
+
+impl Mads {
+    /// Answers from the latest list. Streams and long polls end when `stop` is cancelled.
+    pub fn new(list: watch::Receiver<Arc<List>>, metrics: Arc<Metrics>, stop: CancellationToken) -> Arc<Mads> {
+        Arc::new(Mads { list, life: uuid::Uuid::new_v4().to_string(), outgoing: Outgoing::default(), metrics, stop })
+    }
+}
+
+/// Bounds of the port: those of the HTTP servers, with HTTP/2 for gRPC.
+pub fn limits() -> Limits {
+    Limits { streams: STREAMS, ..Limits::default() }
+}
+
+/// The port as a service.
+pub fn router(mads: Arc<Mads>) -> Router {
+    Router::new().fallback(handle).with_state(mads)
+}
+
+async fn handle(State(mads): State<Arc<Mads>>, request: Request<Body>) -> Response {
+    match request.uri().path() {
+        v1::PATH => mads.poll(request).await.unwrap_or_else(ApiError::into_response),
+        v1alpha1::STREAM_PATH => mads.stream(request),
+        v1alpha1::FETCH_PATH => mads.fetch(request),
+        _ => grpc::no_such_method(&request),
+    }
+}

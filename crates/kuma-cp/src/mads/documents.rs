@@ -1,0 +1,162 @@
+//! The documents that say what is to be scraped, and the list that they make.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use kuma_mads::{Absent, Assignment};
+use kuma_model::{Dataplane, Key, Mesh, Resource, decode_spec};
+use kuma_store::Stored;
+use tokio::time::Instant;
+
+use super::list::{Assigned, Hold, List};
+
+/// A client that comes back to a control plane that has forgotten its documents keeps what it holds until that equals what
+/// the documents say, or until none has been written for this long. The same as for proxies (`engine/recovery.rs`): while
+/// those are left as they are, their metrics are to be scraped.
+const QUIET: Duration = Duration::from_secs(5);
+
+/// And at most this long, should the writes never pause.
+const RECOVERY: Duration = Duration::from_secs(60);
+
+/// Meshes and Dataplanes, by mesh.
+#[derive(Default)]
+pub struct Documents {
+    meshes: BTreeMap<Arc<str>, MeshDocuments>,
+    /// Of a store that forgets: how far it has heard its documents again.
+    recovery: Option<Recovery>,
+}
+
+#[derive(Default)]
+struct MeshDocuments {
+    mesh: Option<Mesh>,
+    dataplanes: BTreeMap<Arc<str>, Arc<Stored>>,
+    assigned: BTreeMap<Arc<str>, Arc<Assigned>>,
+}
+
+#[derive(Default)]
+struct Recovery {
+    /// Meshes that were written since the start, not just made by default.
+    written: BTreeSet<Arc<str>>,
+    /// When there first was something to go by.
+    begun: Option<Instant>,
+    last_write: Option<Instant>,
+}
+
+impl Documents {
+    /// None yet. `durable` says whether those that are read at the start are all that there are.
+    pub fn new(durable: bool) -> Documents {
+        Documents { meshes: BTreeMap::new(), recovery: (!durable).then(Recovery::default) }
+    }
+
+    /// Takes the place of all that were there before.
+    pub fn load(&mut self, documents: &[Arc<Stored>]) {
+        self.meshes.clear();
+        for stored in documents {
+            self.apply(&stored.document.key, Some(stored));
+        }
+    }
+
+    /// Applies what somebody has written. Whether it bears on the list.
+    pub fn commit(&mut self, changes: &[(Key, Option<Arc<Stored>>)], now: Instant) -> bool {
+        let mut concerned = false;
+        for (key, stored) in changes {
+            if self.apply(key, stored.as_ref()) {
+                concerned = true;
+                if key.kind == Mesh::KIND {
+                    self.mesh_written(&key.mesh);
+                }
+            }
+        }
+        if concerned {
+            self.note_write(now);
+        }
+        concerned
+    }
+
+    /// Notes that a Mesh was written again without a change.
+    pub fn touch_mesh(&mut self, mesh: &Arc<str>, now: Instant) {
+        self.mesh_written(mesh);
+        self.note_write(now);
+    }
+
+    /// What they make.
+    pub fn list(&self) -> List {
+        let all = self.meshes.values().flat_map(|mesh| mesh.assigned.values().cloned());
+        List::new(all.collect(), self.hold())
+    }
+
+    fn hold(&self) -> Hold {
+        match &self.recovery {
+            None => Hold::No,
+            Some(Recovery { begun: Some(begun), last_write: Some(last), .. }) => {
+                Hold::Until((*last + QUIET).min(*begun + RECOVERY))
+            }
+            Some(_) => Hold::Unwritten,
+        }
+    }
+
+    fn mesh_written(&mut self, mesh: &Arc<str>) {
+        if let Some(recovery) = &mut self.recovery {
+            recovery.written.insert(mesh.clone());
+        }
+    }
+
+    /// A Mesh that was made by default does not say whether its proxies have metrics, unless it says that they have.
+    fn note_write(&mut self, now: Instant) {
+        let Some(recovery) = &mut self.recovery else { return };
+        recovery.last_write = Some(now);
+        let is_known = |(name, mesh): (&Arc<str>, &MeshDocuments)| {
+            !mesh.assigned.is_empty() || !mesh.dataplanes.is_empty() && recovery.written.contains(name)
+        };
+        if recovery.begun.is_none() && self.meshes.iter().any(is_known) {
+            recovery.begun = Some(now);
+        }
+    }
+
+    /// Applies one document, or its deletion. Whether it is of a kind that counts.
+    fn apply(&mut self, key: &Key, stored: Option<&Arc<Stored>>) -> bool {
+        if key.kind != Mesh::KIND && key.kind != Dataplane::KIND {
+            return false;
+        }
+        let documents = self.meshes.entry(key.mesh.clone()).or_default();
+        if key.kind == Mesh::KIND {
+            documents.mesh = stored.and_then(|stored| decoded::<Mesh>(stored));
+            documents.assigned.clear();
+            let names: Vec<Arc<str>> = documents.dataplanes.keys().cloned().collect();
+            names.iter().for_each(|name| documents.assign(&key.mesh, name));
+        } else {
+            match stored {
+                Some(stored) => documents.dataplanes.insert(key.name.clone(), stored.clone()),
+                None => documents.dataplanes.remove(&key.name),
+            };
+            documents.assign(&key.mesh, &key.name);
+        }
+        if documents.mesh.is_none() && documents.dataplanes.is_empty() {
+            self.meshes.remove(&key.mesh);
+        }
+        true
+    }
+}
+
+impl MeshDocuments {
+    /// Makes the assignment of one Dataplane anew.
+    fn assign(&mut self, mesh_name: &str, name: &Arc<str>) {
+        self.assigned.remove(name);
+        // Read again for each change of the Mesh, which is seldom, rather than kept in memory twice.
+        let (Some(mesh), Some(stored)) = (&self.mesh, self.dataplanes.get(name)) else { return };
+        let asked = mesh.metrics.as_ref().is_some_and(|metrics| metrics.prometheus.is_some());
+        let Some(dataplane) = asked.then(|| decoded::<Dataplane>(stored)).flatten() else { return };
+        match Assignment::new(mesh_name, mesh, name, &dataplane) {
+            Ok(assignment) => drop(self.assigned.insert(name.clone(), Arc::new(Assigned::new(assignment)))),
+            Err(Absent::NotAsked) => {}
+            Err(Absent::NoAddress) => tracing::warn!(mesh = %mesh_name, dataplane = %name,
+                "Prometheus is not told of the gateway: its Dataplane has no networking.address"),
+        }
+    }
+}
+
+/// One that cannot be read is left out; the engine has said so.
+fn decoded<R: Resource>(stored: &Stored) -> Option<R> {
+    decode_spec(&stored.document.spec).ok()
+}
