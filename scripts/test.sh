@@ -3,7 +3,8 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 ENVOY_BINARY=$(scripts/get-envoy.sh)
-export ENVOY_BINARY
+PROMETHEUS_BINARY=$(scripts/get-prometheus.sh)
+export ENVOY_BINARY PROMETHEUS_BINARY
 scripts/get-firewall.sh
 # Tests of one program start the others: build them all first.
 cargo build --locked --workspace --bins

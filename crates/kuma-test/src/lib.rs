@@ -10,6 +10,7 @@ pub mod load;
 pub mod machine;
 pub mod ports;
 pub mod process;
+pub mod prometheus;
 pub mod wait;
 pub mod wire;
 
@@ -17,4 +18,5 @@ pub use control_plane::ControlPlane;
 pub use dataplane::Dataplane;
 pub use load::Load;
 pub use process::{Process, envoy_binary, program};
+pub use prometheus::Prometheus;
 pub use wait::eventually;

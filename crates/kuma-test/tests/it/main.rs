@@ -9,6 +9,7 @@ mod hostile;
 mod identity;
 mod instances;
 mod lifecycle;
+mod mads;
 mod meshes;
 mod metrics;
 mod permissions;
