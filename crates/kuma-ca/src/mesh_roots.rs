@@ -8,12 +8,13 @@
 //!
 //! When a step is due is for the caller to say, who knows the proxies.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::digest::{Context, SHA256};
 
 use crate::authority::fingerprint_of_pem;
-use crate::{CaError, Root};
+use crate::{CaError, Root, renewal};
 
 /// The roots of one mesh.
 #[derive(Debug)]
@@ -96,6 +97,14 @@ impl MeshRoots {
     /// The root that signs.
     pub fn signing(&self) -> &Root {
         &self.signing
+    }
+
+    /// The root that has signed before, while it is still trusted.
+    pub fn old(&self) -> Option<&OldRoot> {
+        match &self.change.as_ref()?.other {
+            Other::Old(old) => Some(old),
+            Other::Next(_) => None,
+        }
     }
 
     /// The change that is under way.
@@ -204,6 +213,11 @@ impl OldRoot {
     /// Its id: see [`Root::id`].
     pub fn id(&self) -> String {
         certificate_id(&self.fingerprint)
+    }
+
+    /// See [`Root::identity_inputs`].
+    pub fn identity_inputs(&self, mesh: &str, services: &BTreeSet<&str>) -> u64 {
+        renewal::identity_inputs(&self.fingerprint, mesh, services)
     }
 }
 

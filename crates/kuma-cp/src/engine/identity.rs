@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use kuma_ca::{IdentityVersion, LeafRequest, Root};
+use kuma_ca::{IdentityVersion, LeafRequest, OldRoot, Root};
 use kuma_envoy::names::IDENTITY_CERT;
 use kuma_mesh::MeshDataplane;
 use kuma_xds::Resource;
@@ -14,6 +14,8 @@ pub(super) struct Identity {
     pub(super) resource: Arc<Resource>,
     /// A hash of what it was made of: the root, the mesh and the services.
     inputs: u64,
+    /// Whether the root that signs now has signed it; else one that is still trusted.
+    pub(super) current: bool,
     /// When the next one is due.
     pub(super) renew_at: SystemTime,
 }
@@ -32,6 +34,10 @@ fn services(dataplane: &MeshDataplane) -> BTreeSet<&str> {
 /// What a certificate is made of.
 pub(super) struct Issuing<'a> {
     pub(super) root: &'a Root,
+    /// The root that has signed before, and is still trusted.
+    pub(super) old: Option<&'a OldRoot>,
+    /// Over how long those are replaced that the old root has signed: all at once, nothing else would be done meanwhile.
+    pub(super) spread: Duration,
     pub(super) mesh: &'a str,
     pub(super) validity: Duration,
     pub(super) now: SystemTime,
@@ -52,21 +58,27 @@ impl Issuing<'_> {
     ) -> Result<Identity, kuma_ca::CaError> {
         let services = services(dataplane);
         let inputs = self.root.identity_inputs(self.mesh, &services);
+        let old = self.old.map(|old| old.identity_inputs(self.mesh, &services));
         if let Some(current) = current
-            && current.inputs == inputs
+            && (current.inputs == inputs || Some(current.inputs) == old)
             && self.now < current.renew_at
         {
-            return Ok(current);
+            return Ok(self.kept(current, inputs));
         }
         if let Some(version) = reported.and_then(|text| text.parse::<IdentityVersion>().ok())
-            && version.still_good(inputs, self.validity, self.now)
+            && let Some(inputs_of_it) = [Some(inputs), old]
+                .into_iter()
+                .flatten()
+                .find(|inputs| version.still_good(*inputs, self.validity, self.now))
         {
             let not_after = version.not_after();
-            return Ok(Identity {
+            let identity = Identity {
                 resource: Arc::new(Resource::held(envoy_api::ResourceType::Secret, IDENTITY_CERT, version.to_string())),
-                inputs,
+                inputs: inputs_of_it,
+                current: true,
                 renew_at: kuma_ca::renewal_time(not_after - self.validity, not_after, self.jitter),
-            });
+            };
+            return Ok(self.kept(identity, inputs));
         }
         let leaf = self.root.issue(&LeafRequest {
             mesh: self.mesh,
@@ -78,6 +90,16 @@ impl Issuing<'_> {
         let encoded = kuma_envoy::identity_secret(IDENTITY_CERT, &leaf.chain_pem, leaf.key_pem.expose());
         let resource =
             Resource::with_version(envoy_api::ResourceType::Secret, IDENTITY_CERT, version.to_string(), &encoded.value);
-        Ok(Identity { resource: Arc::new(resource), inputs, renew_at: leaf.renewal_time(self.jitter) })
+        let renew_at = leaf.renewal_time(self.jitter);
+        Ok(Identity { resource: Arc::new(resource), inputs, current: true, renew_at })
+    }
+
+    /// A certificate that will do, for as long as it will.
+    fn kept(&self, mut identity: Identity, inputs: u64) -> Identity {
+        identity.current = identity.inputs == inputs;
+        if !identity.current {
+            identity.renew_at = identity.renew_at.min(self.now + self.spread.mul_f64(self.jitter));
+        }
+        identity
     }
 }

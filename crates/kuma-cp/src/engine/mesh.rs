@@ -29,6 +29,13 @@ use crate::metrics::moment;
 /// What is said of a proxy that was connected without a token, or in plain text, before mTLS was switched on.
 const NO_IDENTITY: &str = "mTLS is on and the proxy has no dataplane token, or no TLS to the control plane: it gets no certificate, and its inbounds are closed";
 
+/// Over how long the certificates of an old root are replaced, for each stream. To make one takes less, unless the root's key is a large
+/// RSA key.
+const SPREAD: Duration = Duration::from_millis(1);
+
+/// How many streams are looked at before others have their turn.
+const AT_ONCE: usize = 32;
+
 /// Identifies a stream for the life of the process.
 pub type StreamId = u64;
 
@@ -314,11 +321,11 @@ impl MeshEngine {
         [stream, self.rotation.look_at].into_iter().flatten().min()
     }
 
-    /// Renews the certificates that are due, and answers the proxies whose grace is over.
+    /// Renews the certificates that are due, and answers the proxies whose grace is over; some of them, if there are many. The rest is
+    /// due still.
     pub fn on_deadline(&mut self, now: SystemTime) {
-        while let Some(&(time, id)) = self.deadlines.first()
-            && time <= now
-        {
+        for _ in 0..AT_ONCE {
+            let Some(&(time, id)) = self.deadlines.first().filter(|(time, _)| *time <= now) else { return };
             self.deadlines.remove(&(time, id));
             self.publish_stream(id, now);
         }
@@ -531,7 +538,7 @@ impl MeshEngine {
         }
         let wanted = stream.wants_identity || stream.reported_identity.is_some() || stream.identity.is_some();
         let identity = if wanted { self.issue(id, now) } else { None };
-        let mark = self.streams.get(&id).map_or(0, |stream| self.mark(stream, identity.is_some()));
+        let mark = self.streams.get(&id).map_or(0, |stream| self.mark(stream));
         if identity.is_none() && mark == 0 {
             return StreamState::Serve(config);
         }
@@ -563,6 +570,7 @@ impl MeshEngine {
 
     /// The certificate that a stream's proxy is to hold; `None` if there is no CA to make one.
     fn issue(&mut self, id: StreamId, now: SystemTime) -> Option<Arc<Resource>> {
+        let streams = self.streams.len();
         let stream = self.streams.get_mut(&id)?;
         let dataplane = self.documents.snapshot.dataplane(&stream.proxy)?;
         let Some(ca) = self.documents.ca() else {
@@ -574,6 +582,8 @@ impl MeshEngine {
         }
         let issuing = Issuing {
             root: ca.signing(),
+            old: ca.old(),
+            spread: SPREAD * u32::try_from(streams).unwrap_or(u32::MAX),
             mesh: &self.documents.snapshot.name,
             validity: self.settings.leaf_validity,
             now,

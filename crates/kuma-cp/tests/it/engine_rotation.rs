@@ -105,8 +105,15 @@ fn each_step_waits_for_every_proxy() {
     world.mesh.pass(Duration::from_secs(1));
 
     world.advance();
+    assert_eq!(versions(&web), (both.clone(), leaf.clone()), "not all at the same moment");
+    for stream in [&web, &redis] {
+        world.mesh.accept(stream);
+    }
+    world.mesh.pass(Duration::from_secs(1));
     let (still_both, new_leaf) = versions(&web);
     assert!(still_both == both && new_leaf != leaf, "then it signs");
+    world.mesh.pass(MINUTE);
+    world.nothing_is_due();
     world.mesh.accept(&redis);
     world.mesh.pass(MINUTE);
     world.nothing_is_due();
@@ -136,6 +143,7 @@ fn who_is_away_is_waited_for_as_long_as_its_certificate_may_last_or_as_the_user_
         world.advance();
         // Back again in the second step, and all is well at once.
         let redis = world.mesh.open_with_identity("redis-1");
+        world.mesh.pass(Duration::from_secs(1));
         world.mesh.accept(&web);
         world.mesh.pass(LINGER);
         world.nothing_is_due();
@@ -158,6 +166,7 @@ fn who_is_connected_is_waited_for_until_its_certificate_has_ended() {
     assert_eq!(world.waiting().0, names(&["redis-1"]));
     world.mesh.pass(MINUTE + LINGER);
     world.advance();
+    world.mesh.pass(Duration::from_secs(1));
     assert_ne!(versions(&redis).1, versions(&web).1);
 }
 

@@ -194,8 +194,11 @@ impl MeshEngine {
 
     /// The mark of a snapshot for this stream: the roots that it holds, and a certificate of the one that signs if it has any use
     /// for one. 0 as long as it does not hold all of that: a proxy has clusters before it asks for its first secret.
-    pub(super) fn mark(&self, stream: &Stream, has_identity: bool) -> u64 {
-        let complete = has_identity || (stream.only_secrets && !stream.wants_identity);
+    pub(super) fn mark(&self, stream: &Stream) -> u64 {
+        let complete = match &stream.identity {
+            Some(identity) => identity.current,
+            None => stream.only_secrets && !stream.wants_identity,
+        };
         match self.documents.ca() {
             Some(_) if complete => self.documents.generation_of(self.documents.kind()),
             _ => 0,
