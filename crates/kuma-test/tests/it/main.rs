@@ -2,6 +2,7 @@
 
 mod access_logs;
 mod bad_input;
+mod ca;
 mod fleet;
 mod health_checks;
 mod hitless;
