@@ -6,6 +6,8 @@ use rcgen::{
     date_time_ymd,
 };
 
+use proptest::prelude::*;
+
 use crate::now;
 
 const SELF_SIGNED: &str = "cert: certificate must be self-signed (intermediate CAs are not allowed)";
@@ -163,4 +165,27 @@ fn nobody_would_accept_what_a_root_out_of_its_time_signs() {
     assert_eq!(refused(&cert, &key), ["cert: certificate must be valid: it ended at Jan  1 00:00:00 2020 +00:00"]);
     let (cert, key) = self_signed(|params| params.not_before = date_time_ymd(2021, 1, 1));
     assert_eq!(refused(&cert, &key), ["cert: certificate must be valid: it begins at Jan  1 00:00:00 2021 +00:00"]);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    /// Whatever is sent, the answer is a root or reasons, and the reasons hold nothing of the key.
+    #[test]
+    fn garbage_is_refused(cert in ".{0,200}", key in ".{0,200}", at in 0..2000usize, byte in 0..128u8) {
+        prop_assert!(check(&cert, &key).is_err());
+        let (good_cert, good_key) = self_signed(|_| {});
+        let damaged = |text: &str| {
+            let mut bytes = text.as_bytes().to_vec();
+            let at = at % bytes.len();
+            bytes[at] = byte;
+            String::from_utf8(bytes).expect("ASCII")
+        };
+        for (cert, key) in [(damaged(&good_cert), good_key.clone()), (good_cert, damaged(&good_key)), (cert, good_key.clone())] {
+            if let Err(reasons) = check(&cert, &key) {
+                let body = good_key.lines().nth(1).expect("a key");
+                prop_assert!(!reasons.is_empty() && !reasons.join(" ").contains(body));
+            }
+        }
+    }
 }

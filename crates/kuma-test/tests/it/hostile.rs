@@ -259,6 +259,7 @@ async fn hostile_input_on_every_port() {
     }
     for _ in 0..ADMIN {
         inputs.push((admin, request(&mut random, Some("/tokens"), "x-forwarded-for: 192.0.2.1\r\n"), true));
+        inputs.push((admin, request(&mut random, Some("/meshes/default/ca/provided/certificates"), ""), false));
     }
     for _ in 0..BOOTSTRAP {
         inputs.push((bootstrap, request(&mut random, Some("/bootstrap"), ""), true));
@@ -303,6 +304,7 @@ async fn hostile_input_on_every_port() {
     for (list, before) in lists.iter().zip(&before) {
         assert_eq!(cp.get(list).await, *before, "{list} has changed");
     }
+    assert!(!cp.folder().join("state/providedca.default").exists(), "a CA was stored");
     assert!(cp.process().is_running());
     let log = cp.process().output();
     assert!(!log.contains("panic"), "{log}");

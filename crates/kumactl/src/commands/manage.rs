@@ -69,7 +69,12 @@ async fn rotate(session: &Session, ca: Ca, pair: Option<KeyPairFiles>, arguments
     if let Some(wait) = arguments.wait {
         body["wait"] = wait.into();
     }
-    let answer = client(session).await?.post(&path(session, ca, &["rotation"])?, &body).await?;
+    let answer = client(session).await?.post(&path(session, ca, &["rotation"])?, &body).await;
+    let answer = answer.map_err(|error| match error {
+        CallError::Refused(refusal) if refusal.is_not_found() && ca == Ca::Provided => Failure::from(refusal)
+            .hint("there is no certificate yet: `kumactl manage ca provided certificates add` adds one"),
+        error => error.into(),
+    })?;
     Ok(format!("added certificate \"{}\", which signs once every proxy trusts it\n", id(&answer)?))
 }
 

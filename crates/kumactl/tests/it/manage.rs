@@ -92,6 +92,9 @@ fn why_a_ca_is_not_changed() {
     let in_use = error("Could not delete signing cert", in_use, json!([]));
     control_plane.answers(&format!("DELETE {PROVIDED}/certificates/1234"), Answer::new(400, in_use));
     transcript.run("manage ca provided certificates delete --id=1234");
+    let none = error("Could not rotate the CA", "Not found", json!([]));
+    control_plane.answers(&format!("POST {PROVIDED}/rotation"), Answer::new(404, none));
+    transcript.run(&format!("manage ca provided certificates rotate {PAIR}"));
     transcript.run("manage ca provided certificates delete --id=..");
     transcript.run("manage ca provided certificates add --key-file=none --cert-file=ca.pem");
     transcript.run("manage ca provided certificates add --key-file=ca.key");

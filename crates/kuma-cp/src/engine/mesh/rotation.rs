@@ -126,15 +126,18 @@ impl MeshEngine {
         if !self.is_at_work(step.ca) {
             return Some(now);
         }
+        // All proxies are looked at twice, not at each of their events: once to see that nobody holds it up, and when it is due.
+        let ready = self.rotation.ready.filter(|(generation, _)| *generation == step.generation);
+        if let Some((_, since)) = ready
+            && now < since + LINGER
+        {
+            return Some(since + LINGER);
+        }
         if let Some((witness, until)) = self.held_up_until(step, now) {
             self.rotation.witness = Some(witness);
             return Some(until);
         }
-        let since = match self.rotation.ready {
-            Some((generation, since)) if generation == step.generation => since,
-            _ => now,
-        };
-        self.rotation.ready = Some((step.generation, since));
+        let (_, since) = *self.rotation.ready.insert(ready.unwrap_or((step.generation, now)));
         Some(since + LINGER)
     }
 
