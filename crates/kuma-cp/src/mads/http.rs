@@ -40,13 +40,13 @@ impl Mads {
         tracing::debug!(client = asked.client, version = asked.version, "a monitoring client polls");
         let held = Some(asked.version.as_str()).filter(|version| !version.is_empty());
         // A first poll holds nothing; a version that we gave comes back together with our nonce.
-        let foreign = held.is_some() && asked.nonce != self.life;
+        let mut foreign = held.is_some() && asked.nonce != self.life;
         let end = Instant::now() + wait;
         let mut latest = self.list.clone();
         loop {
             let list = latest.borrow_and_update().clone();
             let now = Instant::now();
-            let due = list.due(held, foreign, now);
+            let due = list.due(held, &mut foreign, now);
             if due.is_some_and(|due| due <= now) {
                 let nonce = self.life.clone();
                 return self.outgoing.respond(TITLE, move || list.v1(&nonce)).await;

@@ -84,14 +84,15 @@ impl List {
     }
 
     /// When a client that holds this version is to be told: `None` while there is nothing to tell it. `foreign` says that
-    /// it did not get its version from this process.
-    pub fn due(&self, held: Option<&str>, foreign: bool, now: Instant) -> Option<Instant> {
+    /// it did not get its version from this process, which makes no difference any more once both hold the same.
+    pub fn due(&self, held: Option<&str>, foreign: &mut bool, now: Instant) -> Option<Instant> {
         if held == Some(&self.version) {
+            *foreign = false;
             return None;
         }
         match self.hold {
-            Hold::Until(moment) if foreign => Some(moment),
-            Hold::Unwritten if foreign => None,
+            Hold::Until(moment) if *foreign => Some(moment),
+            Hold::Unwritten if *foreign => None,
             Hold::No | Hold::Until(_) | Hold::Unwritten => Some(now),
         }
     }

@@ -79,11 +79,11 @@ impl Session {
     }
 
     /// When the list is to be sent; `None`: not as things are.
-    pub(super) fn due(&self, list: &List, now: Instant) -> Option<Instant> {
+    pub(super) fn due(&mut self, list: &List, now: Instant) -> Option<Instant> {
         if !self.asked || self.in_flight {
             return None;
         }
-        let due = list.due(self.held.as_deref(), self.foreign, now)?;
+        let due = list.due(self.held.as_deref(), &mut self.foreign, now)?;
         Some(self.not_before.map_or(due, |moment| due.max(moment)))
     }
 
@@ -100,8 +100,12 @@ impl Session {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+    use envoy_api::envoy::service::discovery::v3::DiscoveryResponse;
     use kuma_mads::Assignment;
     use kuma_xds::ErrorDetail;
+    use kuma_xds::grpc::FrameDecoder;
+    use prost::Message as _;
 
     use super::*;
     use crate::mads::Hold;
@@ -178,6 +182,17 @@ mod tests {
     }
 
     #[test]
+    fn who_agrees_once_is_told_of_every_change() {
+        let now = Instant::now();
+        let hold = Hold::Until(now + Duration::from_secs(5));
+        let (one, two) = (list(&["a"], hold), list(&["a", "b"], hold));
+        let mut session = Session::default();
+        hear(&mut session, question(&one.version));
+        assert_eq!(session.due(&one, now), None);
+        assert_eq!(session.due(&two, now), Some(now));
+    }
+
+    #[test]
     fn names_choose() {
         let now = Instant::now();
         let list = list(&["a", "b"], Hold::No);
@@ -205,8 +220,13 @@ mod tests {
         let mut session = Session::default();
         hear(&mut session, question(""));
         let mut message = session.send(&list(&names, Hold::No), now);
-        let pieces: usize = std::iter::from_fn(|| message.next_piece()).map(|piece| piece.len()).sum();
-        assert_eq!(pieces, message.length + kuma_xds::grpc::PREFIX_LENGTH);
+        let pieces: Vec<Bytes> = std::iter::from_fn(|| message.next_piece()).collect();
+        assert!(pieces.len() > 100, "it is not put together at once");
+        let mut decoder = FrameDecoder::new(64 << 20);
+        decoder.push(pieces.concat().into());
+        let response = decoder.next_message().expect("a frame").expect("all of it");
+        assert_eq!(DiscoveryResponse::decode(response).expect("a response").resources.len(), names.len());
+        assert!(!decoder.is_partial());
         hear(&mut session, answer("1"));
         let due = session.due(&list(&["a"], Hold::No), now).expect("later");
         assert_eq!((due - now).as_millis(), (message.length * 1000 / RATE) as u128);
