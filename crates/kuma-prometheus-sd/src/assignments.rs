@@ -200,3 +200,31 @@ async fn send(requests: &mpsc::Sender<Bytes>, request: &DiscoveryRequest) {
     // A stream that takes no more has ended, which shows when the next list is waited for.
     let _ = requests.send(frame(&request.encode_to_vec())).await;
 }
+
+#[cfg(test)]
+mod tests {
+    use envoy_api::Any;
+
+    use super::*;
+
+    #[test]
+    fn a_list_with_something_else_in_it_is_refused_as_a_whole() {
+        let response = |resources| DiscoveryResponse {
+            version_info: "7".into(),
+            nonce: "n".into(),
+            resources,
+            ..DiscoveryResponse::default()
+        };
+        let assignment = MonitoringAssignment { name: "a".into(), ..MonitoringAssignment::default() };
+        let good = Any { type_url: TYPE_URL.into(), value: assignment.encode_to_vec().into() };
+        let Ok((nonce, version, list)) = read(response(vec![good.clone()])) else { panic!("a good one is refused") };
+        assert_eq!((nonce.as_str(), version.as_str(), list), ("n", "7", vec![assignment]));
+        for bad in [
+            Any { type_url: "other".into(), ..good.clone() },
+            Any { value: Bytes::from_static(&[0x0a, 0xff]), ..good.clone() },
+        ] {
+            let read = read(response(vec![good.clone(), bad]));
+            assert!(matches!(read, Err(Refused { nonce, .. }) if nonce == "n"));
+        }
+    }
+}

@@ -1,7 +1,10 @@
 //! From Mesh to Prometheus: a real one finds the proxies of all meshes, and scrapes them.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use kuma_test::documents::dataplane;
@@ -30,17 +33,17 @@ struct Adapter {
 }
 
 impl Adapter {
-    fn start(cp: &ControlPlane) -> Adapter {
+    async fn start(cp: &ControlPlane) -> Adapter {
         let file = cp.folder().join("sd/kuma.file_sd.json");
         let mut command = Command::new(program("kuma-prometheus-sd"));
         command.args(["run", "--log-level=debug", "--cp-address", &cp.api_url(), "--output-file"]).arg(&file);
-        Adapter { process: Process::start("kuma-prometheus-sd", &mut command, cp.folder()), file }
+        let process = Process::start("kuma-prometheus-sd", &mut command, cp.folder());
+        eventually("the file is there", async || file.exists().then_some(())).await;
+        Adapter { process, file }
     }
 
     fn targets(&self) -> Vec<String> {
-        let Ok(text) = std::fs::read_to_string(&self.file) else { return vec!["no file".to_owned()] };
-        let entries: Vec<Value> = serde_json::from_str(&text).expect("never half a file");
-        entries.iter().map(|entry| entry["targets"][0].as_str().expect("an address").to_owned()).collect()
+        targets(&self.file)
     }
 
     async fn lists(&self, ports: &[u16]) {
@@ -53,6 +56,12 @@ impl Adapter {
         })
         .await;
     }
+}
+
+fn targets(file: &Path) -> Vec<String> {
+    let text = std::fs::read_to_string(file).expect("it is always there");
+    let entries: Vec<Value> = serde_json::from_str(&text).expect("never half a file");
+    entries.iter().map(|entry| entry["targets"][0].as_str().expect("an address").to_owned()).collect()
 }
 
 /// The configuration of Prometheus that docs/metrics.md shows, for this file, and a shorter interval.
@@ -68,7 +77,7 @@ fn documented_configuration(file: &Path) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn prometheus_finds_and_scrapes_the_proxies_of_all_meshes() {
     let cp = ControlPlane::start().await;
-    let mut adapter = Adapter::start(&cp);
+    let mut adapter = Adapter::start(&cp).await;
     adapter.lists(&[]).await;
     let prometheus = Prometheus::start(&documented_configuration(&adapter.file), cp.folder());
 
@@ -171,7 +180,7 @@ async fn a_control_plane_that_comes_back_takes_no_target_away() {
     for document in &documents {
         cp.apply(document).await;
     }
-    let adapter = Adapter::start(&cp);
+    let adapter = Adapter::start(&cp).await;
     adapter.lists(&[one, two]).await;
     let written = || std::fs::metadata(&adapter.file).and_then(|file| file.modified()).expect("it is there");
     let before = written();
@@ -211,7 +220,7 @@ async fn a_control_plane_that_comes_back_takes_no_target_away() {
 async fn the_adapter_may_start_first() {
     let mut cp = ControlPlane::start().await;
     cp.kill();
-    let mut adapter = Adapter::start(&cp);
+    let mut adapter = Adapter::start(&cp).await;
     adapter.lists(&[]).await;
     adapter.process.prints("unable to retrieve Catalog of Kuma APIs").await;
     cp.restart().await;
@@ -220,4 +229,29 @@ async fn the_adapter_may_start_first() {
     cp.apply(&dataplane("default", "web-1", "web", (free_port(), free_port()), &[])).await;
     adapter.lists(&[port]).await;
     assert!(adapter.process.is_running());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_reads_the_file_while_it_changes_reads_all_of_it() {
+    let cp = ControlPlane::start().await;
+    let adapter = Adapter::start(&cp).await;
+    let (file, stop) = (adapter.file.clone(), Arc::new(AtomicBool::new(false)));
+    let stopped = stop.clone();
+    let reader = std::thread::spawn(move || {
+        let mut seen = BTreeSet::new();
+        while !stopped.load(Ordering::Relaxed) {
+            seen.insert(targets(&file).len());
+        }
+        seen
+    });
+    cp.apply(&mesh("default", Some(json!({})))).await;
+    for at in 0..60 {
+        cp.apply(&web("default", &format!("web-{at}"), 5670 + at)).await;
+    }
+    adapter.lists(&(5670..5730).collect::<Vec<u16>>()).await;
+    stop.store(true, Ordering::Relaxed);
+    let seen = reader.join().expect("it was always there, and whole");
+    assert!(seen.len() > 2, "it has read while it changed: {seen:?}");
+    let folder = adapter.file.parent().expect("a folder");
+    assert_eq!(std::fs::read_dir(folder).expect("a folder").count(), 1, "nothing is left beside it");
 }
