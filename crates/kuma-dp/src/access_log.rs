@@ -10,7 +10,9 @@ mod receiver;
 mod sender;
 
 use std::collections::HashMap;
+use std::fs::Permissions;
 use std::io;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -37,6 +39,8 @@ impl AccessLogs {
     /// The socket could not be made.
     pub(crate) fn start(socket: &Path) -> io::Result<AccessLogs> {
         let listener = UnixListener::bind(socket)?;
+        // Its folder keeps others out already.
+        std::fs::set_permissions(socket, Permissions::from_mode(0o600))?;
         let collectors = Arc::new(Collectors::default());
         let receiving = tokio::spawn(receiver::receive(listener, collectors.clone()));
         Ok(AccessLogs { collectors, receiving })
