@@ -7,6 +7,7 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use kuma_test::machine::Machine;
+use kuma_test::ports::free_port;
 use kuma_test::{Process, eventually, program};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -20,12 +21,13 @@ const USER: u32 = 1001;
 struct Host {
     machine: Machine,
     folder: tempfile::TempDir,
+    /// Ports of this machine that it dials.
+    dialled: [u16; 2],
     _servers: Vec<Process>,
 }
 
 impl Host {
     const PORTS: [u16; 3] = [8080, 8081, 2222];
-    const DIALLED: [u16; 2] = [7070, 7071];
 
     async fn start() -> Host {
         let machine = Machine::start();
@@ -39,7 +41,8 @@ impl Host {
                 folder.path(),
             ));
         }
-        for port in Host::DIALLED {
+        let dialled = [free_port(), free_port()];
+        for port in dialled {
             let mut command = Command::new(program("kuma-tcp-echo"));
             servers.push(Process::start(
                 &format!("outside-{port}"),
@@ -47,11 +50,11 @@ impl Host {
                 folder.path(),
             ));
         }
-        let host = Host { machine, folder, _servers: servers };
+        let host = Host { machine, folder, dialled, _servers: servers };
         for port in Host::PORTS {
             eventually("the servers are there", async || host.enters(port).then_some(())).await;
         }
-        for port in Host::DIALLED {
+        for port in dialled {
             eventually("the others are there", async || host.leaves(USER, port).then_some(())).await;
         }
         host
@@ -117,28 +120,29 @@ fn succeeds(command: &mut Command) -> bool {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_redirected_and_what_is_not() {
     let host = Host::start().await;
+    let [one, other] = host.dialled;
     let ssh = ["--exclude-inbound-ports 2222", "--exclude-inbound-ports 2000-3000,9"];
     for flags in ssh {
         host.install(flags);
         assert!(!host.enters(8080) && !host.enters(8081), "inbound connections are redirected");
         assert!(host.enters(2222), "{flags}");
-        assert!(!host.leaves(USER, 7070) && !host.leaves(0, 7071), "outbound connections are redirected");
-        assert!(host.leaves(PROXY, 7070), "the proxy's own are not");
+        assert!(!host.leaves(USER, one) && !host.leaves(0, other), "outbound connections are redirected");
+        assert!(host.leaves(PROXY, one), "the proxy's own are not");
         assert!(host.dials(USER, "http://127.0.0.1:8080/"), "loopback is left alone");
         assert!(host.dials(USER, &format!("http://{}:8080/", host.machine.there)), "and the machine's own address");
     }
     // Each replaces the one before.
-    host.install("--exclude-outbound-ports 7071 --redirect-inbound=false");
+    host.install(&format!("--exclude-outbound-ports {other} --redirect-inbound=false"));
     assert!(host.enters(8080));
-    assert!(!host.leaves(USER, 7070) && host.leaves(USER, 7071));
+    assert!(!host.leaves(USER, one) && host.leaves(USER, other));
     host.install("--include-inbound-ports 8080");
     assert!(!host.enters(8080) && host.enters(8081));
-    assert!(!host.leaves(USER, 7071));
+    assert!(!host.leaves(USER, other));
     let here = host.machine.here;
     host.install(&format!("--exclude-outbound-ips 192.0.2.0/24,{here}"));
-    assert!(host.leaves(USER, 7070) && !host.enters(8080));
+    assert!(host.leaves(USER, one) && !host.enters(8080));
     host.uninstall();
-    assert!(host.enters(8080) && host.leaves(USER, 7070));
+    assert!(host.enters(8080) && host.leaves(USER, one));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -190,10 +194,11 @@ async fn the_rules_of_others_stay_to_the_byte() {
 #[tokio::test(flavor = "multi_thread")]
 async fn rules_that_nobody_confirms_go_by_themselves() {
     let host = Host::start().await;
+    let [one, _] = host.dialled;
     host.install("--revert-after 4s");
     // Nothing of kumactl runs any more: it is the kernel that counts.
-    assert!(!host.leaves(USER, 7070) && !host.enters(8080));
-    eventually("it is as before", async || (host.leaves(USER, 7070) && host.enters(8080)).then_some(())).await;
+    assert!(!host.leaves(USER, one) && !host.enters(8080));
+    eventually("it is as before", async || (host.leaves(USER, one) && host.enters(8080)).then_some(())).await;
     let late = host.kumactl("install transparent-proxy --confirm");
     assert_eq!(late.status.code(), Some(1));
     let said = String::from_utf8_lossy(&late.stderr).into_owned();
@@ -204,7 +209,7 @@ async fn rules_that_nobody_confirms_go_by_themselves() {
     let confirmed = host.kumactl("install transparent-proxy --confirm");
     assert!(confirmed.status.success(), "{}", String::from_utf8_lossy(&confirmed.stderr));
     tokio::time::sleep(Duration::from_secs(6)).await;
-    assert!(!host.leaves(USER, 7070) && !host.enters(8080), "they stay");
+    assert!(!host.leaves(USER, one) && !host.enters(8080), "they stay");
     // One that is set up again without a timer has none either.
     host.install("--revert-after 4s");
     host.install("");
