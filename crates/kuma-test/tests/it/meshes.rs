@@ -42,6 +42,42 @@ impl InMesh {
     }
 }
 
+/// A ProxyTemplate of mesh one that leads web's ports to others, with web's certificate and without a look at theirs.
+fn forcing(ways: [(u16, u16); 2]) -> serde_json::Value {
+    let mut resources = Vec::new();
+    for (from, to) in ways {
+        let address = |port: u16| json!({"socket_address": {"address": "127.0.0.1", "port_value": port}});
+        let sds = json!({"name": "identity_cert", "sds_config": {"ads": {}, "resource_api_version": "V3"}});
+        let endpoint = json!({"endpoint": {"address": address(to)}});
+        resources.push(json!({
+            "@type": "type.googleapis.com/envoy.config.cluster.v3.Cluster",
+            "name": format!("to-{to}"), "type": "STATIC", "connect_timeout": "5s",
+            "load_assignment": {"cluster_name": format!("to-{to}"), "endpoints": [{"lb_endpoints": [endpoint]}]},
+            "transport_socket": {"name": "envoy.transport_sockets.tls", "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
+                "common_tls_context": {"tls_certificate_sds_secret_configs": [sds]},
+            }},
+        }));
+        let proxy = json!({
+            "@type": "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
+            "stat_prefix": "forced", "cluster": format!("to-{to}"),
+        });
+        resources.push(json!({
+            "@type": "type.googleapis.com/envoy.config.listener.v3.Listener",
+            "name": format!("from-{from}"), "address": address(from),
+            "filter_chains": [{"filters": [{"name": "envoy.filters.network.tcp_proxy", "typed_config": proxy}]}],
+        }));
+    }
+    let resources = resources.iter().enumerate().map(
+        |(index, resource)| json!({"name": format!("r{index}"), "version": "1", "resource": resource.to_string()}),
+    );
+    json!({
+        "type": "ProxyTemplate", "mesh": "one", "name": "forcing",
+        "selectors": [{"match": {"service": "web"}}],
+        "conf": {"imports": ["default-proxy"], "resources": resources.collect::<Vec<_>>()},
+    })
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn meshes_with_the_same_names_have_nothing_in_common() {
     let mut cp = ControlPlane::start().await;
@@ -63,6 +99,18 @@ async fn meshes_with_the_same_names_have_nothing_in_common() {
     }
     assert_eq!(two.redis.accepted(), dialled, "the application of mesh two was dialled");
     Client::connect(two.outbound).await.expect("two is well");
+
+    // That was web's own doing, who saw that it had not reached `stolen` of its mesh. One that trusts anybody, and shows the
+    // certificate that it has, is refused by redis of two, and admitted by that of one.
+    let forced = [(free_port(), &two), (free_port(), &one)];
+    cp.apply(&forcing(forced.map(|(port, target)| (port, target.inbound)))).await;
+    let [(to_two, _), (to_one, _)] = forced;
+    eventually("one's redis admits it", || Client::connect(to_one)).await;
+    let dialled = two.redis.accepted();
+    for _ in 0..10 {
+        assert!(Client::connect(to_two).await.is_none(), "a certificate of mesh one opened a door of mesh two");
+    }
+    assert_eq!(two.redis.accepted(), dialled, "the application of mesh two was dialled");
 
     // Nor does a token of one open a stream in two.
     let token = cp.token_file("one", "web-1");
@@ -135,6 +183,35 @@ async fn a_proxy_of_two_services_is_both() {
         eventually(&format!("it is {source}"), || Client::connect(outbound)).await;
         scene.cp.apply(&permission("default", "it", "konga", "redis")).await;
         refused(outbound, "it is not konga").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_dial_one_inbound_may_not_dial_the_next() {
+    let scene = Scene::start().await;
+    let (public, admin) = (free_port(), free_port());
+    let (to_public, to_admin) = (free_port(), free_port());
+    let inbound = |port: u16, service: &str| json!({"interface": format!("127.0.0.1:{port}:{}", scene.redis.port), "tags": {"service": service}});
+    scene
+        .cp
+        .apply(&json!({
+            "type": "Dataplane", "mesh": "default", "name": "kong-1",
+            "networking": {"inbound": [inbound(public, "kong"), inbound(admin, "kong-admin")]},
+        }))
+        .await;
+    let [_, mut web] = scene.documents();
+    for (port, service) in [(to_public, "kong"), (to_admin, "kong-admin")] {
+        let outbounds = web["networking"]["outbound"].as_array_mut().expect("a list");
+        outbounds.push(json!({"interface": format!(":{port}"), "service": service}));
+    }
+    scene.cp.apply(&web).await;
+    scene.cp.apply(&mesh("default", true)).await;
+    let proxy = Dataplane::start(&scene.cp, "default", "kong-1");
+    proxy.live().await;
+    for (permitted, open, closed) in [("kong", to_public, to_admin), ("kong-admin", to_admin, to_public)] {
+        scene.cp.apply(&permission("default", "it", "web", permitted)).await;
+        eventually(&format!("web reaches {permitted}"), || Client::connect(open)).await;
+        refused(closed, "the other one is closed").await;
     }
 }
 
