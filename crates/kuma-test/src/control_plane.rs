@@ -11,6 +11,7 @@ use crate::{Process, eventually, ports::free_port, program};
 pub struct ControlPlane {
     ports: Ports,
     env: Vec<(String, String)>,
+    log_level: &'static str,
     process: Process,
     http: reqwest::Client,
     folder: tempfile::TempDir,
@@ -35,6 +36,15 @@ impl ControlPlane {
 
     /// Starts one with further variables in its environment.
     pub async fn start_with(env: &[(&str, &str)]) -> ControlPlane {
+        ControlPlane::start_at("info", env).await
+    }
+
+    /// The same, and it logs all it can.
+    pub async fn start_logging_all(env: &[(&str, &str)]) -> ControlPlane {
+        ControlPlane::start_at("debug", env).await
+    }
+
+    async fn start_at(log_level: &'static str, env: &[(&str, &str)]) -> ControlPlane {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let ports = Ports {
             mads: free_port(),
@@ -47,9 +57,9 @@ impl ControlPlane {
         };
         let env: Vec<(String, String)> =
             env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        let process = run(ports, &env, folder.path());
+        let process = run(ports, log_level, &env, folder.path());
         let http = reqwest::Client::builder().no_proxy().build().expect("an HTTP client");
-        let cp = ControlPlane { ports, env, process, http, folder };
+        let cp = ControlPlane { ports, env, log_level, process, http, folder };
         cp.ready().await;
         cp
     }
@@ -61,7 +71,7 @@ impl ControlPlane {
 
     /// Starts it again after [`ControlPlane::kill`], on the same ports and with the same state folder.
     pub async fn restart(&mut self) {
-        self.process = run(self.ports, &self.env, self.folder.path());
+        self.process = run(self.ports, self.log_level, &self.env, self.folder.path());
         self.ready().await;
     }
 
@@ -196,10 +206,10 @@ impl ControlPlane {
     }
 }
 
-fn run(ports: Ports, env: &[(String, String)], folder: &Path) -> Process {
+fn run(ports: Ports, log_level: &str, env: &[(String, String)], folder: &Path) -> Process {
     let mut command = Command::new(program("kuma-cp"));
     command
-        .arg("run")
+        .args(["run", "--log-level", log_level])
         .env("HOME", folder)
         .env("KUMA_GENERAL_WORK_DIR", folder.join("state"))
         .env("KUMA_MONITORING_ASSIGNMENT_SERVER_GRPC_PORT", ports.mads.to_string())

@@ -93,6 +93,12 @@ impl Dataplane {
         response.text().await.expect("text")
     }
 
+    /// What a page of Envoy's admin server shows.
+    pub async fn admin_page(&self, path: &str) -> String {
+        let response = self.http.get(self.url(path)).send().await.expect("Envoy's admin answers");
+        response.text().await.expect("text")
+    }
+
     fn url(&self, path: &str) -> String {
         format!("http://127.0.0.1:{}{path}", self.admin)
     }

@@ -19,6 +19,7 @@ mod restart;
 mod routes;
 mod scene;
 mod sds;
+mod secrets;
 mod templates;
 mod transparent;
 mod transparent_rules;
