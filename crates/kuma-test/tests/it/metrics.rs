@@ -83,3 +83,21 @@ async fn a_port_that_is_taken_is_said_and_hurts_nothing() {
     assert!(cp.process().output().contains(&clash), "{}", cp.process().output());
     assert!(proxy.process().is_running());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_port_that_another_program_has_is_said_as_envoy_says_it() {
+    let cp = ControlPlane::start().await;
+    let app = kuma_test::apps::Greeter::start().await;
+    let (inbound, port) = (free_port(), free_port());
+    let other = std::net::TcpListener::bind(("0.0.0.0", port)).expect("a port");
+    cp.apply(&mesh(&json!({"port": port}))).await;
+    cp.apply(&dataplane("default", "web-1", "web", (inbound, app.port), &[])).await;
+    let _proxy = Dataplane::start(&cp, "default", "web-1");
+    eventually("the insight says what is wrong", async || {
+        let overview = cp.get("/meshes/default/dataplanes+insights/web-1").await.to_string();
+        (overview.contains("kuma:metrics:prometheus") && overview.contains("Address already in use")).then_some(())
+    })
+    .await;
+    eventually("the inbound works", || kuma_test::apps::Client::connect(inbound)).await;
+    drop(other);
+}
