@@ -8,6 +8,7 @@ pub mod error;
 pub mod json;
 pub mod locality;
 pub mod outgoing;
+mod room;
 pub mod serve;
 
 pub use client_certs::ClientCertificate;

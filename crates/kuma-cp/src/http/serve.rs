@@ -3,7 +3,6 @@
 //! HTTP/1.1 only, unless a server asks for HTTP/2: what is not needed is not spoken, and cannot be abused.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,18 +19,18 @@ use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tower::Service as _;
 
 use super::client_certs::{ClientCertificate, MutualTls};
+use super::room::{Place, Room};
 use super::{ApiError, Connection};
 
 /// Bounds of one server.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Connections open at once; more wait in the kernel's queue.
+    /// Connections open at once; for one more, the one that has got nowhere for longest is closed.
     pub connections: usize,
     /// HTTP/2 streams that are open at once on a connection; 0: HTTP/1.1 is all that is spoken.
     pub streams: u32,
@@ -94,28 +93,30 @@ pub async fn serve_secured(
     security: Security,
     stop: CancellationToken,
 ) {
-    let permits = Arc::new(Semaphore::new(limits.connections));
+    let room = Room::new(limits.connections);
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
     let mut failing = false;
     loop {
-        let accept = async {
-            let permit = permits.clone().acquire_owned().await;
-            (permit, listener.accept().await)
-        };
-        let (permit, accepted) = tokio::select! {
+        let accepted = tokio::select! {
             () = stop.cancelled() => break,
-            accepted = accept => accepted,
+            accepted = listener.accept() => accepted,
             // Finished connections are let go at once, so that the set holds only live ones.
             Some(_) = connections.join_next() => continue,
         };
         match accepted {
             Ok((stream, peer)) => {
                 failing = false;
-                let (router, watcher, security) = (router.clone(), graceful.watcher(), security.clone());
+                let Ok(local) = stream.local_addr() else { continue };
+                let place = Arc::new(room.enter());
+                let leave = place.leave.clone();
+                let service =
+                    Service { name, router: router.clone(), ends: Connection { peer, local }, client: None, place };
+                let served = connection(stream, service, limits, security.clone(), graceful.watcher());
                 connections.spawn(async move {
-                    let _permit = permit;
-                    connection(name, stream, peer, router, limits, security, watcher).await;
+                    if leave.run_until_cancelled(served).await.is_none() {
+                        tracing::debug!(server = name, %peer, "a connection was closed to make place for another");
+                    }
                 });
             }
             Err(error) => {
@@ -134,23 +135,12 @@ pub async fn serve_secured(
     connections.shutdown().await;
 }
 
-async fn connection(
-    name: &'static str,
-    stream: TcpStream,
-    peer: SocketAddr,
-    router: Router,
-    limits: Limits,
-    security: Security,
-    watcher: Watcher,
-) {
-    let Ok(local) = stream.local_addr() else {
-        return;
-    };
+async fn connection(stream: TcpStream, service: Service, limits: Limits, security: Security, watcher: Watcher) {
     // Answers are small and complete: waiting for more to send would only delay them.
     let _ = stream.set_nodelay(true);
     let unread = u32::try_from(limits.unread.as_millis()).unwrap_or(u32::MAX);
     let _ = rustix::net::sockopt::set_tcp_user_timeout(&stream, unread);
-    let service = Service { name, router, ends: Connection { peer, local }, client: None };
+    let (name, peer) = (service.name, service.ends.peer);
     let tls = match tokio::time::timeout(limits.head, begins_with_tls(&stream, &security)).await {
         Ok(Ok(tls)) => tls,
         // Nothing came.
@@ -207,6 +197,7 @@ struct Service {
     router: Router,
     ends: Connection,
     client: Option<(Arc<MutualTls>, ClientCertificate)>,
+    place: Arc<Place>,
 }
 
 impl Service {
@@ -246,7 +237,9 @@ impl Service {
             }
             request.extensions_mut().insert(client);
         }
-        answer(self.name, self.router, request).await
+        let answered = answer(self.name, self.router, request).await;
+        self.place.progress();
+        answered
     }
 }
 

@@ -87,12 +87,21 @@ async fn slow_and_silent_clients_are_let_go() {
 }
 
 #[tokio::test]
-async fn connections_over_the_limit_wait() {
-    let (address, _stop, _task) =
-        start(Limits { connections: 1, head: Duration::from_millis(300), ..Limits::default() }).await;
-    let _idle = TcpStream::connect(address).await.expect("connects");
-    let answer = tokio::time::timeout(Duration::from_secs(20), ask(address, "/")).await.expect("its turn comes");
-    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+async fn idle_connections_make_place_for_others() {
+    let (address, _stop, _task) = start(Limits { connections: 2, ..Limits::default() }).await;
+    let mut idle = TcpStream::connect(address).await.expect("connects");
+    let mut trickling = TcpStream::connect(address).await.expect("connects");
+    trickling.write_all(b"GET / HTTP/1.1\r\nhos").await.expect("sends");
+    // Both are let go long before their time of 10 s, one for each that comes, and none of these has to wait.
+    let mut others = Vec::new();
+    for stream in [&mut idle, &mut trickling] {
+        let answer = ask(address, "/").await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        let read = tokio::time::timeout(Duration::from_secs(5), stream.read(&mut [0; 64])).await;
+        assert!(matches!(read, Ok(Ok(0) | Err(_))), "{read:?}");
+        // Takes the place that has become free.
+        others.push(TcpStream::connect(address).await.expect("connects"));
+    }
 }
 
 #[tokio::test]
