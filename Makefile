@@ -25,7 +25,7 @@ test: ## Run the whole suite, real Envoy included
 .PHONY: bench
 bench: ## Measure kuma-cp with 1,000 simulated proxies (docs/performance.md); 7 minutes
 	cargo build --release --locked -p kuma-cp -p xdsload
-	target/release/xdsload run connect policy-mesh policy-service join leave endpoint new-service churn10 churn100 slow hostile restart \
+	target/release/xdsload run connect policy-mesh policy-service join leave endpoint new-service churn10 churn100 slow hostile restart rotation \
 	  memory --repeats 10 --seconds 30 > target/bench.jsonl
 	target/release/xdsload run idle --seconds 60 >> target/bench.jsonl
 	target/release/xdsload run documents -n 10000 -s 2000 >> target/bench.jsonl
@@ -36,7 +36,7 @@ bench-growth: ## Measure meshes of 100 to 15,000 proxies and the largest one, an
 	cargo build --release --locked -p kuma-cp -p xdsload
 	target/release/xdsload growth > target/growth.jsonl
 	target/release/xdsload plot target/growth.jsonl --folder docs/performance
-	target/release/xdsload run largest -n 8000 --repeats 5 --node-extensions 516 > target/largest.jsonl
+	target/release/xdsload run largest -n 8000 --repeats 5 > target/largest.jsonl
 	@echo "One line of JSON per mesh: target/growth.jsonl, target/largest.jsonl; curves: docs/performance/"
 
 .PHONY: microbench

@@ -10,7 +10,7 @@ use crate::names::Id;
 use crate::report::{distribution, rounded, rounded_or_null};
 
 /// How long a change may take to reach the last whom it concerns.
-const LIMIT: Duration = Duration::from_secs(10);
+const LIMIT: Duration = Duration::from_secs(30);
 
 /// How long to watch on for those who see it and should not.
 const AFTERWARDS: Duration = Duration::from_millis(20);

@@ -129,6 +129,9 @@ struct Growth {
     most: u32,
 }
 
+/// How many proxies connect at a time there: a storm of more is a scenario of its own (`run connect -n 15000`).
+const GROWTH_AT_ONCE: usize = 5000;
+
 /// Proxies, outbounds and instances of the meshes that growth is measured in.
 const SIZES: [(u32, u32, u32); 9] = [
     (100, 20, 5),
@@ -196,7 +199,7 @@ async fn growth(arguments: Growth, threads: usize) -> anyhow::Result<()> {
         variant: Variant::Delta,
         tls: true,
         node_extensions: node::EXTENSIONS,
-        at_once: usize::MAX,
+        at_once: GROWTH_AT_ONCE,
         settle: false,
         repeats: arguments.repeats,
         hostile: 0,

@@ -177,6 +177,28 @@ impl Api {
         Ok(())
     }
 
+    /// Begins to rotate the builtin CA.
+    pub(crate) async fn rotate(&self) -> anyhow::Result<Duration> {
+        let began = Instant::now();
+        let response = self.http.post(self.rotation()).send().await?;
+        let took = began.elapsed();
+        let status = response.status();
+        if !status.is_success() {
+            bail!("{status} for a rotation: {}", response.text().await.unwrap_or_default());
+        }
+        Ok(took)
+    }
+
+    /// Whether a rotation is under way.
+    pub(crate) async fn rotates(&self) -> anyhow::Result<bool> {
+        let status: Value = self.http.get(self.rotation()).send().await?.error_for_status()?.json().await?;
+        Ok(status["phase"] != "none")
+    }
+
+    fn rotation(&self) -> String {
+        format!("{}/meshes/{MESH}/ca/builtin/rotation", self.admin)
+    }
+
     /// A dataplane token for each of the first Dataplanes.
     pub(crate) async fn tokens(&self, count: u32) -> anyhow::Result<Vec<HeaderValue>> {
         let requests = (0..count).map(|number| {

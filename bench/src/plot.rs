@@ -1,4 +1,4 @@
-//! Draws the growth curves out of the lines that the scenario `growth` printed.
+//! Draws the growth curves out of the lines that the scenario `growth` printed, and prints them as a table.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -72,10 +72,10 @@ const PANELS: [Panel; 6] = [
         ],
     },
     Panel {
-        title: "all connect at once: CPU of kuma-cp, ms per proxy",
+        title: "all connect, 5,000 at a time: CPU of kuma-cp, ms per proxy",
         curves: &[("connect", "/connect/cpu_us_per_proxy", 1e-3)],
     },
-    Panel { title: "all connect at once: s to the last", curves: &[("connect", "/connect/s_to_last", 1.0)] },
+    Panel { title: "all connect, 5,000 at a time: s to the last", curves: &[("connect", "/connect/s_to_last", 1.0)] },
     Panel { title: "memory of kuma-cp, KB per proxy", curves: &[("memory", "/memory/rss_per_proxy", 1e-3)] },
 ];
 
@@ -100,6 +100,7 @@ pub(crate) fn run(arguments: &Plot) -> anyhow::Result<()> {
             }
         }
     }
+    print!("{}", table(&runs));
     std::fs::create_dir_all(&arguments.folder).with_context(|| arguments.folder.display().to_string())?;
     for axis in &AXES {
         let points = points(&runs, axis);
@@ -108,6 +109,34 @@ pub(crate) fn run(arguments: &Plot) -> anyhow::Result<()> {
         draw(&path, axis, &points).map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;
     }
     Ok(())
+}
+
+/// The figures as Markdown, for docs/performance.md.
+fn table(runs: &[Value]) -> String {
+    const COLUMNS: [(&str, &str, f64); 12] = [
+        ("proxies", "/proxies", 1.0),
+        ("outbounds", "/outbounds", 1.0),
+        ("instances", "/instances", 1.0),
+        ("endpoint: p99, ms", "/endpoint/p99_ms", 1.0),
+        ("CPU, ms", "/endpoint/cpu_ms", 1.0),
+        ("policy of one service: p99, ms", "/policy_service/p99_ms", 1.0),
+        ("CPU, ms", "/policy_service/cpu_ms", 1.0),
+        ("policy of all: p99, ms", "/policy_mesh/p99_ms", 1.0),
+        ("CPU, ms", "/policy_mesh/cpu_ms", 1.0),
+        ("all connect: last, s", "/connect/s_to_last", 1.0),
+        ("CPU, ms per proxy", "/connect/cpu_us_per_proxy", 1e-3),
+        ("memory, KB per proxy", "/memory/rss_per_proxy", 1e-3),
+    ];
+    let titles = COLUMNS.map(|(title, ..)| title).join(" | ");
+    let mut text = format!("| {titles} |\n|{}\n", " --- |".repeat(COLUMNS.len()));
+    for run in runs {
+        let cell = |(_, place, factor): (&str, &str, f64)| match run.pointer(place) {
+            Some(Value::Number(value)) if value.is_u64() && factor == 1.0 => value.to_string(),
+            value => value.and_then(Value::as_f64).map_or_else(|| "?".to_owned(), |value| number(value * factor)),
+        };
+        text += &format!("| {} |\n", COLUMNS.map(cell).join(" | "));
+    }
+    text
 }
 
 /// The runs in which nothing but the axis differs from the base, by size; the last counts.

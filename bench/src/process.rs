@@ -146,9 +146,13 @@ impl Drop for ControlPlane {
 
 impl Ports {
     fn free() -> anyhow::Result<Ports> {
-        // All at once, so that they differ.
-        let listeners: Vec<TcpListener> =
-            (0..7).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<std::io::Result<_>>()?;
+        // Below those that the system gives to connections, of which there may be many thousand. Held until all are found,
+        // so that they differ.
+        let mut listeners: Vec<TcpListener> = Vec::new();
+        while listeners.len() < 7 {
+            let port = rand::random_range(10_000..30_000);
+            listeners.extend(TcpListener::bind(("127.0.0.1", port)));
+        }
         let ports: Vec<u16> =
             listeners.iter().map(|listener| Ok(listener.local_addr()?.port())).collect::<std::io::Result<_>>()?;
         let [xds, sds, admin, diagnostics, api, bootstrap, monitoring] = ports[..] else { bail!("not seven ports") };

@@ -8,6 +8,7 @@ mod hostile;
 mod largest;
 mod load;
 mod restart;
+mod rotation;
 
 use std::time::Duration;
 
@@ -48,6 +49,8 @@ pub(crate) enum Scenario {
     Hostile,
     /// kuma-cp is killed and started again.
     Restart,
+    /// The builtin CA of the mesh is rotated: everyone has to trust the new root, then to get a new certificate.
+    Rotation,
     /// Memory per proxy.
     Memory,
     /// Documents are written, and everything follows from them; nobody is connected before.
@@ -105,6 +108,7 @@ impl Scenario {
             Scenario::Slow => load::slow(&lab).await?,
             Scenario::Hostile => hostile::hostile(&lab).await?,
             Scenario::Restart => restart::restart(&mut lab).await?,
+            Scenario::Rotation => rotation::rotation(&lab).await?,
             Scenario::Documents => documents::documents(&mut lab).await?,
             Scenario::Growth => growth::growth(&mut lab).await?,
             Scenario::Largest => unreachable!("made above"),
