@@ -1,5 +1,5 @@
 //! The settings as a list, for `kuma-cp run -h` and for the documents. It is made of the defaults, of [`ENV`] and of
-//! [`ABOUT`], so a new setting is in it at once.
+//! the table `about::ABOUT`, so a new setting is in it at once.
 
 use std::fmt::Write as _;
 
