@@ -161,9 +161,10 @@ pub(crate) struct Accepted {
 }
 
 impl Accepted {
-    /// The mark that the client holds from this event on, if it is another one than before.
+    /// The mark that the client holds from this event on, if that may be another one than was last said.
     pub(crate) fn by(&mut self, event: &Event) -> Option<u64> {
         match event {
+            Event::Sent { resource_type: ResourceType::Secret } => self.mark = 0,
             Event::Acked { resource_type: ResourceType::Secret } => self.refused = false,
             Event::Nacked { resource_type: ResourceType::Secret, .. } => self.refused = true,
             Event::Settled { mark, .. } if !self.refused && *mark != self.mark => {

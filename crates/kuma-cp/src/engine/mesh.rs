@@ -478,7 +478,11 @@ impl MeshEngine {
     /// Gives a stream what it is to get now.
     fn publish_stream(&mut self, id: StreamId, now: SystemTime) {
         let state = self.stream_state(id, now);
-        let Some(stream) = self.streams.get(&id) else { return };
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        // What it held before may be on its way to be replaced.
+        if !matches!(&state, StreamState::Serve(snapshot) if snapshot.mark() == stream.holds) {
+            stream.holds = 0;
+        }
         stream.state.send_if_modified(|current| {
             let same = match (&*current, &state) {
                 (StreamState::Hold, StreamState::Hold) => true,

@@ -252,6 +252,31 @@ fn without_mtls_nobody_is_waited_for() {
     world.nothing_is_due();
 }
 
+/// What was accepted in a rotation that was given up counts for nothing in the next one, even to the same root.
+#[test]
+fn what_was_accepted_before_a_rotation_was_given_up_does_not_count() {
+    let mut world = World::new(true);
+    let (web, redis) = (world.mesh.open_with_identity("web-1"), world.mesh.open_with_identity("redis-1"));
+    let (next, now) = (root(), world.mesh.now);
+    let copy = || kuma_ca::Root::from_pem(next.cert_pem(), next.key_pem()).expect("reads");
+    let begin = |roots: MeshRoots| roots.introduce(copy(), now, None).expect("introduces");
+    world.change(begin);
+    for stream in [&web, &redis] {
+        world.mesh.accept(stream);
+    }
+    world.change(|roots| roots.without(&next.id()).expect("gives up"));
+    world.mesh.accept(&web);
+    world.change(begin);
+    assert_eq!(world.waiting().0, names(&["redis-1", "web-1"]));
+    world.mesh.accept(&web);
+    world.mesh.pass(MINUTE);
+    world.nothing_is_due();
+    world.mesh.accept(&redis);
+    world.nothing_is_due();
+    world.mesh.pass(LINGER);
+    world.advance();
+}
+
 /// Given up and begun anew, to the same root: the step is due again.
 #[test]
 fn a_rotation_that_was_given_up_can_be_repeated() {

@@ -85,8 +85,7 @@ impl MeshEngine {
             }
         }
         if self.rotating(Ca::Builtin).is_none() && self.rotating(Ca::Provided).is_none() {
-            self.rotation.asked = None;
-            self.rotation.witness = None;
+            self.rotation = Rotation::default();
         }
         None
     }
