@@ -184,6 +184,28 @@ fn a_proxy_that_has_not_asked_for_its_secrets_yet_holds_nothing() {
     world.advance();
 }
 
+/// An Envoy that somebody has configured by hand, with a stream for each secret.
+#[test]
+fn streams_for_secrets_alone_are_waited_for() {
+    let mut world = World::new(true);
+    world.rotate(Some(Duration::ZERO));
+    let (roots, identity) = (world.mesh.open_for_secrets("web-1"), world.mesh.open_for_secrets("web-1"));
+    world.mesh.engine.wants_identity(identity.id, world.mesh.now);
+    world.mesh.accept(&identity);
+    world.mesh.pass(MINUTE);
+    world.nothing_is_due();
+    world.mesh.accept(&roots);
+    world.mesh.pass(LINGER);
+    world.advance();
+    world.mesh.pass(Duration::from_secs(1));
+    world.mesh.accept(&roots);
+    world.mesh.pass(MINUTE);
+    world.nothing_is_due();
+    world.mesh.accept(&identity);
+    world.mesh.pass(LINGER);
+    world.advance();
+}
+
 #[test]
 fn who_needs_no_certificate_is_not_waited_for() {
     let mut world = World::new(true);

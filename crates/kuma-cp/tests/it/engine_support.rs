@@ -111,6 +111,15 @@ impl Mesh {
     }
 
     pub(crate) fn open_as(&mut self, proxy: &str, returning: bool, authenticated: bool) -> Stream {
+        self.open_stream(proxy, returning, authenticated, false)
+    }
+
+    /// A stream of the secret discovery service.
+    pub(crate) fn open_for_secrets(&mut self, proxy: &str) -> Stream {
+        self.open_stream(proxy, false, true, true)
+    }
+
+    fn open_stream(&mut self, proxy: &str, returning: bool, authenticated: bool, only_secrets: bool) -> Stream {
         let (state, receiver) = watch::channel(StreamState::Hold);
         let id = self.next_stream;
         self.next_stream += 1;
@@ -124,7 +133,7 @@ impl Mesh {
             address: [127, 0, 0, 1].into(),
             admin_port: Some(30001),
             returning,
-            only_secrets: false,
+            only_secrets,
             state,
             warnings: Box::new(move |warnings| *noted.lock().expect("nothing panics while it is held") = warnings),
         };
