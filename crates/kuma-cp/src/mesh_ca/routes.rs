@@ -153,13 +153,16 @@ impl CaAdmin {
             status[role] = id.into();
             status["since"] = timestamp(change.since);
         }
-        let RotationStatus { connected, waiting, away, until } = self.engine.rotation(mesh, ca).await;
+        let RotationStatus { connected, waiting, away, until, waits_for_mesh } = self.engine.rotation(mesh, ca).await;
         let some = |names: &[Arc<str>]| names.iter().take(NAMED).map(|name| Value::from(&**name)).collect::<Vec<_>>();
         status["proxies"] = json!({
             "connected": connected,
             "waiting": waiting.len(), "waitingFor": some(&waiting),
             "away": away.len(), "awayNames": some(&away),
         });
+        if waits_for_mesh && roots.change().is_some() {
+            status["waitsForMesh"] = true.into();
+        }
         if let Some(until) = until {
             status["until"] = timestamp(until);
         }

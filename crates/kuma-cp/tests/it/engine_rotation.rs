@@ -237,6 +237,7 @@ fn after_a_start_proxies_are_given_time_to_come_back() {
             // What a start makes by default says nothing about who trusts what.
             life.pass(2 * DAY);
             assert_eq!(life.steps, []);
+            assert!(life.engine.rotation_status(Ca::Builtin).waits_for_mesh);
             // This one is back, its Dataplane not.
             life.delete(&Key::new(Dataplane::KIND, "default", "web-1"));
             life.write(&[&mesh(true)]);

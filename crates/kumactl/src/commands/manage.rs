@@ -125,6 +125,11 @@ fn note(status: &Value) -> String {
         names.into_iter().flatten().filter_map(Value::as_str).take(NAMED).collect::<Vec<_>>().join(", ")
     };
     let mut note = format!("rotating: {waits}");
+    if status.get("waitsForMesh").and_then(Value::as_bool) == Some(true) {
+        return format!(
+            "{note}; it goes on when the Mesh is applied: the control plane was started anew and does not know whether mTLS is on"
+        );
+    }
     if count("waiting") > 0 {
         note = format!("{note}; {} connected, such as {}, not yet", count("waiting"), names("waitingFor"));
     }

@@ -60,6 +60,9 @@ fn rotations() {
             {"connected": 7, "waiting": 0, "waitingFor": [], "away": 0, "awayNames": []}});
         control_plane.answers(&format!("GET {path}/rotation"), Answer::new(200, status.to_string()));
         transcript.run(&format!("manage ca {ca} certificates list"));
+        let status = json!({"phase": "replacing", "signing": "5678", "old": "1234", "waitsForMesh": true});
+        control_plane.answers(&format!("GET {path}/rotation"), Answer::new(200, status.to_string()));
+        transcript.run(&format!("manage ca {ca} certificates list"));
         control_plane.answers(&format!("DELETE {path}/certificates/1234"), Answer::new(200, ""));
         transcript.run(&format!("manage ca {ca} certificates delete --id=1234 --force"));
     }

@@ -45,6 +45,8 @@ pub struct RotationStatus {
     pub away: Vec<Arc<str>>,
     /// When those that are away are waited for no more.
     pub until: Option<SystemTime>,
+    /// Whether nothing goes on before the Mesh is written again: whether it has mTLS is forgotten.
+    pub waits_for_mesh: bool,
 }
 
 /// What a mesh remembers of its rotation.
@@ -92,7 +94,8 @@ impl MeshEngine {
 
     /// Who holds up the rotation of a CA, or would if there were one.
     pub fn rotation_status(&self, ca: Ca) -> RotationStatus {
-        let mut status = RotationStatus { connected: self.proxies.len(), ..RotationStatus::default() };
+        let waits_for_mesh = self.has_forgotten_mesh();
+        let mut status = RotationStatus { connected: self.proxies.len(), waits_for_mesh, ..RotationStatus::default() };
         let Some(roots) = self.documents.roots_of(ca).filter(|_| self.is_at_work(ca)) else { return status };
         let generation = self.documents.generation_of(ca);
         status.waiting = self.proxies.keys().filter(|name| self.waits(name, generation)).cloned().collect();
@@ -112,10 +115,14 @@ impl MeshEngine {
         self.documents.snapshot.mtls_enabled() && self.documents.kind() == ca
     }
 
+    /// Where documents are forgotten, mTLS may be on though nothing says so any more.
+    fn has_forgotten_mesh(&self) -> bool {
+        !self.settings.durable && !self.documents.mesh_written
+    }
+
     /// When to take the step, as far as is known now; `None` if something has to happen before.
     fn due_at(&mut self, step: DueStep, now: SystemTime) -> Option<SystemTime> {
-        // Where documents are forgotten, mTLS may be on though nothing says so any more.
-        if !self.settings.durable && !self.documents.mesh_written {
+        if self.has_forgotten_mesh() {
             return None;
         }
         let settled = self.settings.started + SETTLE;
