@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use envoy_api::envoy::config::cluster::v3::cluster::CommonLbConfig;
 use envoy_api::envoy::config::cluster::v3::{Cluster, OutlierDetection};
-use envoy_api::envoy::config::core::v3::HealthCheck;
-use envoy_api::envoy::config::core::v3::health_check::{HealthChecker, TcpHealthCheck};
-use envoy_api::envoy::r#type::v3::Percent;
+use envoy_api::envoy::config::core::v3::health_check::{HealthChecker, HttpHealthCheck, TcpHealthCheck};
+use envoy_api::envoy::config::core::v3::{HeaderValue, HeaderValueOption, HealthCheck};
+use envoy_api::envoy::r#type::v3::{Int64Range, Percent};
 
-use crate::key::{ActiveCheck, Health, PassiveCheck};
+use crate::key::{ActiveCheck, Health, HttpCheck, PassiveCheck};
 
 /// The shortest time that Envoy counts with; it would take a shorter one for none at all and never rest.
 const SHORTEST: Duration = Duration::from_millis(1);
@@ -41,9 +41,28 @@ fn active(check: &ActiveCheck) -> HealthCheck {
         timeout: Some(duration(check.timeout)),
         unhealthy_threshold: Some(check.unhealthy_threshold),
         healthy_threshold: Some(check.healthy_threshold),
-        // It connects, no more: what the application speaks is not known.
-        health_checker: Some(HealthChecker::TcpHealthCheck(TcpHealthCheck::default())),
+        health_checker: Some(match &check.http {
+            Some(http) => HealthChecker::HttpHealthCheck(request(http)),
+            // It connects, no more: what the application speaks is not known.
+            None => HealthChecker::TcpHealthCheck(TcpHealthCheck::default()),
+        }),
         ..HealthCheck::default()
+    }
+}
+
+fn request(check: &HttpCheck) -> HttpHealthCheck {
+    let statuses = check.statuses.iter().map(|&status| i64::from(status));
+    HttpHealthCheck {
+        // It would be the name of the cluster, which is that of no host where it has tags.
+        host: check.host.to_string(),
+        path: check.path.to_string(),
+        expected_statuses: statuses.map(|status| Int64Range { start: status, end: status + 1 }).collect(),
+        // Nobody wants to see checks among the traces.
+        request_headers_to_add: vec![HeaderValueOption {
+            header: Some(HeaderValue { key: "x-b3-sampled".into(), value: "0".into(), ..HeaderValue::default() }),
+            ..HeaderValueOption::default()
+        }],
+        ..HttpHealthCheck::default()
     }
 }
 

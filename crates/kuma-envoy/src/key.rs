@@ -227,7 +227,7 @@ pub struct Health {
     pub passive: Option<PassiveCheck>,
 }
 
-/// Checks by connecting.
+/// Checks by connecting, or by a request.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct ActiveCheck {
     /// Time between two checks of an endpoint.
@@ -238,6 +238,19 @@ pub struct ActiveCheck {
     pub unhealthy_threshold: u32,
     /// So many successes in a row make it healthy again.
     pub healthy_threshold: u32,
+    /// What is asked; without, it connects and no more.
+    pub http: Option<HttpCheck>,
+}
+
+/// A request that tells whether an endpoint is healthy.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct HttpCheck {
+    /// The host that is asked for: the service.
+    pub host: Arc<str>,
+    /// The path, with its query.
+    pub path: Arc<str>,
+    /// Status codes of good answers; 200 alone if there are none.
+    pub statuses: Arc<[u16]>,
 }
 
 /// Checks by watching.

@@ -9,7 +9,9 @@ use std::sync::Arc;
 use kuma_mesh::{Destination, Inbound, MeshDataplane, MeshSnapshot};
 use kuma_model::{HealthCheckConf, spiffe_id, spiffe_prefix};
 
-use crate::key::{ActiveCheck, Flow, Health, PassiveCheck, Peer, Policy, ResourceKey, Tracing, WeightedCluster};
+use crate::key::{
+    ActiveCheck, Flow, Health, HttpCheck, PassiveCheck, Peer, Policy, ResourceKey, Tracing, WeightedCluster,
+};
 use crate::{log_line, names, raw, tracing, transparent};
 
 /// Every resource of a proxy. Of two of one type and name the later counts: a raw one of a ProxyTemplate replaces the
@@ -241,22 +243,29 @@ impl<'a> Plan<'a> {
             return;
         }
         let tls = self.snapshot.mtls_enabled().then(|| spiffe_id(&self.snapshot.name, &destination.service).into());
-        let check = self.snapshot.health_check(dataplane, &destination.service);
-        let health = check.and_then(|check| check.conf.as_ref()).and_then(health);
         let http = self.snapshot.is_http(&destination.service);
+        let check = self.snapshot.health_check(dataplane, &destination.service);
+        let conf = check.and_then(|check| check.conf.as_ref());
+        let health = conf.and_then(|conf| health(conf, http.then_some(&destination.service)));
         self.keys.push(ResourceKey::ServiceCluster { name: name.clone(), tls, health, http });
         self.keys.push(endpoints(self.snapshot, destination, name));
     }
 }
 
-/// The checks of a HealthCheck. One that lacks a setting is left out: validation refused it when it was written.
-fn health(conf: &HealthCheckConf) -> Option<Health> {
+/// The checks of a HealthCheck, by requests for a service that speaks HTTP. One that lacks a setting is left out: validation
+/// refused it when it was written.
+fn health(conf: &HealthCheckConf, http: Option<&Arc<str>>) -> Option<Health> {
     let active = conf.active().and_then(|checks| {
         Some(ActiveCheck {
             interval: checks.interval?.to_std()?,
             timeout: checks.timeout?.to_std()?,
             unhealthy_threshold: checks.unhealthy_threshold,
             healthy_threshold: checks.healthy_threshold,
+            http: http.zip(checks.http.as_ref()).map(|(service, http)| HttpCheck {
+                host: service.clone(),
+                path: http.path.as_str().into(),
+                statuses: http.expected_statuses.iter().filter_map(|&status| u16::try_from(status).ok()).collect(),
+            }),
         })
     });
     let passive = conf.passive().and_then(|checks| {

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kuma_envoy::key::{
-    AccessLog, ActiveCheck, Flow, Health, PassiveCheck, Peer, Policy, ResourceKey, Spans, Tracing, WeightedCluster,
+    AccessLog, ActiveCheck, Flow, Health, HttpCheck, PassiveCheck, Peer, Policy, ResourceKey, Spans, Tracing,
+    WeightedCluster,
 };
 use kuma_envoy::names;
 use kuma_mesh::{Endpoint, Endpoints};
@@ -53,6 +54,7 @@ pub(crate) fn all(site: &Site) -> Vec<(&'static str, Vec<ResourceKey>)> {
         ("http", http(site, without_mtls(site), None)),
         ("http_permitted", http(site, with_mtls(site, Flow::Permitted, web()), None)),
         ("http_nobody_permitted", http(site, with_mtls(site, Flow::Denied, Vec::new()), None)),
+        ("http_checked", http(site, checked(site, requests()), None)),
         ("http_split", http(site, weighted(site), None)),
         ("http_nowhere", http(site, nowhere(site), None)),
         ("http_logged_with_everything", http(site, logged(site, file(&everything())), None)),
@@ -138,9 +140,20 @@ fn checks() -> Health {
             timeout: Duration::from_secs(1),
             unhealthy_threshold: 3,
             healthy_threshold: 2,
+            http: None,
         }),
         passive: Some(PassiveCheck { failures: 4, penalty: Duration::from_nanos(1) }),
     }
+}
+
+/// Checks by requests.
+fn requests() -> Health {
+    let mut health = checks();
+    if let Some(active) = &mut health.active {
+        active.http =
+            Some(HttpCheck { host: "redis".into(), path: "/health?deep=1".into(), statuses: [200, 204].into() });
+    }
+    health
 }
 
 fn checked(site: &Site, checks: Health) -> Vec<ResourceKey> {

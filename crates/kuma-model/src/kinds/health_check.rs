@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::decode::{self, Decode, Fields};
+use crate::decode::{self, Decode, Fields, element};
 use crate::duration::Duration;
 use crate::omit;
 use crate::resource::Resource;
@@ -51,6 +51,20 @@ pub struct ActiveChecks {
     /// So many successes in a row make it healthy again.
     #[serde(skip_serializing_if = "omit::is_zero")]
     pub healthy_threshold: u32,
+    /// By a request instead of a connection, where a service speaks HTTP.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub http: Option<HttpChecks>,
+}
+
+/// What is asked of an endpoint that speaks HTTP, and which answers are good ones.
+#[derive(Clone, Default, PartialEq, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HttpChecks {
+    /// What is asked for: a path, with a query if it likes.
+    pub path: String,
+    /// The status codes of good answers; 200 alone if there are none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub expected_statuses: Vec<u32>,
 }
 
 /// Checks by watching.
@@ -73,6 +87,7 @@ impl HealthCheckConf {
             durations.into_iter().flatten().any(|time| time != Duration::default())
                 || checks.unhealthy_threshold > 0
                 || checks.healthy_threshold > 0
+                || checks.http.is_some()
         };
         self.active_checks.as_ref().filter(set)
     }
@@ -126,6 +141,22 @@ impl Resource for HealthCheck {
             positive("passiveChecks.unhealthyThreshold", checks.unhealthy_threshold > 0);
             positive("passiveChecks.penaltyInterval", lasts(checks.penalty_interval));
         }
+        if let Some(http) = active.and_then(|checks| checks.http.as_ref()) {
+            http.validate("conf.activeChecks.http", violations);
+        }
+    }
+}
+
+impl HttpChecks {
+    fn validate(&self, path: &str, violations: &mut Violations) {
+        if !self.path.starts_with('/') || !self.path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
+            violations.add(format!("{path}.path"), "has to be a path that begins with a slash");
+        }
+        for (index, status) in self.expected_statuses.iter().enumerate() {
+            if !(100..=599).contains(status) {
+                violations.add(element(&format!("{path}.expectedStatuses"), index), "has to be in [100, 599] range");
+            }
+        }
     }
 }
 
@@ -145,6 +176,16 @@ impl Decode for ActiveChecks {
             timeout: fields.opt("timeout"),
             unhealthy_threshold: fields.get("unhealthyThreshold"),
             healthy_threshold: fields.get("healthyThreshold"),
+            http: fields.opt("http"),
+        })
+    }
+}
+
+impl Decode for HttpChecks {
+    fn decode(value: &Value, path: &str, violations: &mut Violations) -> Option<HttpChecks> {
+        decode::object(value, path, violations, |fields| HttpChecks {
+            path: fields.get("path"),
+            expected_statuses: fields.get("expectedStatuses"),
         })
     }
 }
@@ -237,6 +278,40 @@ mod tests {
             r#"
             destinations[0].match: must consist of exactly one tag "service"
             destinations[0].match["region"]: tag "region" is not allowed"#,
+        );
+    }
+
+    #[test]
+    fn a_check_by_request_names_a_path_and_good_answers() {
+        let with = |http: &str| {
+            format!(
+                "sources: [{{match: {{service: '*'}}}}]\ndestinations: [{{match: {{service: '*'}}}}]\nconf: {{activeChecks: {{interval: 1s, timeout: 1s, unhealthyThreshold: 1, healthyThreshold: 1, http: {http}}}}}"
+            )
+        };
+        for (http, kept) in [
+            ("{path: /}", r#"{"path":"/"}"#),
+            ("{path: '/a?b=c', expectedStatuses: [200, 204]}", r#"{"path":"/a?b=c","expectedStatuses":[200,204]}"#),
+        ] {
+            let stored = stored::<HealthCheck>(&with(http));
+            assert!(stored.ends_with(&format!(r#""http":{kept}}}}}}}"#)), "{stored}");
+        }
+        let path = "conf.activeChecks.http.path: has to be a path that begins with a slash";
+        for http in ["{}", "{path: health}", "{path: '/a b'}", "{path: '/a#b'}", "{path: /ä}"] {
+            refused::<HealthCheck>(&with(http), path);
+        }
+        refused::<HealthCheck>(
+            &with("{path: /, expectedStatuses: [200, 99, 600]}"),
+            "
+            conf.activeChecks.http.expectedStatuses[1]: has to be in [100, 599] range
+            conf.activeChecks.http.expectedStatuses[2]: has to be in [100, 599] range",
+        );
+        refused::<HealthCheck>(
+            "sources: [{match: {service: '*'}}]\ndestinations: [{match: {service: '*'}}]\nconf: {activeChecks: {http: {path: /}}}",
+            "
+            conf.activeChecks.interval: must have a positive value
+            conf.activeChecks.timeout: must have a positive value
+            conf.activeChecks.unhealthyThreshold: must have a positive value
+            conf.activeChecks.healthyThreshold: must have a positive value",
         );
     }
 }
