@@ -30,6 +30,10 @@ pub(crate) const NEVER: Duration = Duration { seconds: 0, nanos: 0 };
 /// Envoy's default of an hour. Were they equal, a request would now and then meet a connection that is just being closed.
 const INBOUND_IDLE: Duration = Duration { seconds: 2 * 3600, nanos: 0 };
 
+/// How long an inbound takes further requests from one connection: proxies keep theirs to one another for as long as there are
+/// requests, and a connection traces as it did when it was opened. A request that is under way is not cut.
+const INBOUND_LIFE: Duration = Duration { seconds: 60, nanos: 0 };
+
 /// What an inbound does with requests: those that are permitted go to the application.
 pub(crate) fn inbound(inbound: &str, service: &str, port: u16, tracing: Option<&Tracing>) -> HttpConnectionManager {
     let cluster = names::local_cluster(port);
@@ -38,8 +42,11 @@ pub(crate) fn inbound(inbound: &str, service: &str, port: u16, tracing: Option<&
         http_filters: vec![ads::http_filter::<Rbac>(names::http_rbac(inbound)), router()],
         common_http_protocol_options: Some(HttpProtocolOptions {
             idle_timeout: Some(INBOUND_IDLE),
+            max_connection_duration: Some(INBOUND_LIFE),
             ..HttpProtocolOptions::default()
         }),
+        // The last answer says that it is the last. Without this the connection would be closed under a request.
+        http1_safe_max_connection_duration: true,
         ..manager(service, RouteSpecifier::RouteConfig(routes::to_application(service, cluster)), None, tracing)
     }
 }

@@ -63,7 +63,8 @@ pub(crate) fn collector(name: &str, host: &str, port: u16) -> Cluster {
         load_assignment: Some(cluster::one_endpoint(name, host, port)),
         // Nothing waits for its address to be found: traces are never worth that.
         wait_for_warm_on_init: Some(false),
-        dns_lookup_family: DnsLookupFamily::All as i32,
+        // Each address would be an endpoint of its own, and a collector often listens on one of them alone.
+        dns_lookup_family: DnsLookupFamily::V4Preferred as i32,
         ..cluster::named(name.to_owned())
     }
 }
