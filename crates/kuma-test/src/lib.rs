@@ -6,6 +6,8 @@ pub mod apps;
 pub mod control_plane;
 pub mod dataplane;
 pub mod documents;
+pub mod http_app;
+pub mod http_client;
 pub mod load;
 pub mod machine;
 pub mod ports;
@@ -16,6 +18,8 @@ pub mod wire;
 
 pub use control_plane::ControlPlane;
 pub use dataplane::Dataplane;
+pub use http_app::HttpApp;
+pub use http_client::HttpClient;
 pub use load::Load;
 pub use process::{Process, envoy_binary, program};
 pub use prometheus::Prometheus;

@@ -15,8 +15,8 @@ use tokio::task::JoinHandle;
 use crate::scene::Scene;
 
 /// A server that takes lines.
-struct Collector {
-    port: u16,
+pub(crate) struct Collector {
+    pub(crate) port: u16,
     lines: Arc<Mutex<Vec<String>>>,
     /// Whether a record came without its end.
     torn: Arc<AtomicBool>,
@@ -25,11 +25,11 @@ struct Collector {
 
 impl Collector {
     /// One that does not listen yet.
-    fn new() -> Collector {
+    pub(crate) fn new() -> Collector {
         Collector { port: free_port(), lines: Arc::default(), torn: Arc::default(), task: None }
     }
 
-    async fn listen(&mut self) {
+    pub(crate) async fn listen(&mut self) {
         let listener = TcpListener::bind(("127.0.0.1", self.port)).await.expect("the port is free");
         let (lines, torn) = (self.lines.clone(), self.torn.clone());
         self.task = Some(tokio::spawn(async move {
@@ -62,12 +62,12 @@ impl Collector {
         self.lines.lock().expect("no panic").len()
     }
 
-    fn lines(&self) -> Vec<String> {
+    pub(crate) fn lines(&self) -> Vec<String> {
         self.lines.lock().expect("no panic").clone()
     }
 
     /// Waits for so many records, and sees that no more come.
-    async fn has(&self, count: usize) {
+    pub(crate) async fn has(&self, count: usize) {
         eventually(&format!("{count} records have arrived"), || async { (self.count() >= count).then_some(()) }).await;
         // Envoy hands over what it has within a second.
         tokio::time::sleep(Duration::from_millis(1500)).await;
