@@ -36,6 +36,10 @@ const SPREAD: Duration = Duration::from_millis(1);
 /// How many streams are looked at before others have their turn.
 const AT_ONCE: usize = 32;
 
+/// What is said of a proxy that has no certificate and can get none.
+const NO_CA: &str =
+    "mTLS is on and the CA of the mesh cannot be used: the proxy gets no certificate, and its inbounds are closed";
+
 /// Identifies a stream for the life of the process.
 pub type StreamId = u64;
 
@@ -84,8 +88,10 @@ struct Stream {
     address: IpAddr,
     state: watch::Sender<StreamState>,
     warnings: Warnings,
-    /// Whether it has been said that it gets no certificate.
-    without_identity: bool,
+    /// Why it gets no certificate though the mesh has mTLS, as it has been said.
+    problem: Option<&'static str>,
+    /// Whether it came with configuration from an earlier life of this process, of which nothing is known yet.
+    is_unknown: bool,
     /// What the client holds from an earlier life, until it has been brought to what holds in this one.
     recovery: Option<Recovery>,
     wants_identity: bool,
@@ -93,6 +99,24 @@ struct Stream {
     identity: Option<Identity>,
     /// The secrets that it was last given with its identity: without it, the identity, with it.
     secrets: Option<(ResourceList, Arc<Resource>, ResourceList)>,
+}
+
+impl Stream {
+    /// Why it gets no certificate, if the mesh has mTLS and it gets none. One that may have a certificate keeps it, and its
+    /// inbounds with it, also while the CA cannot be used.
+    fn identity_problem(&self, documents: &Documents) -> Option<&'static str> {
+        if !documents.snapshot.mtls_enabled() {
+            return None;
+        }
+        let may_hold_one = self.identity.is_some() || self.reported_identity.is_some() || self.is_unknown;
+        if !(self.authenticated && self.encrypted) {
+            Some(NO_IDENTITY)
+        } else if documents.ca().is_none() && !may_hold_one {
+            Some(NO_CA)
+        } else {
+            None
+        }
+    }
 }
 
 /// A connected proxy. Streams of one proxy share everything but the identity.
@@ -212,7 +236,8 @@ impl MeshEngine {
                 address,
                 state,
                 warnings,
-                without_identity: false,
+                problem: None,
+                is_unknown: returning,
                 recovery: (returning && !self.settings.durable).then(|| Recovery::new(now)),
                 wants_identity: false,
                 reported_identity: None,
@@ -520,13 +545,17 @@ impl MeshEngine {
             }
             stream.recovery = None;
         }
-        let without_identity = self.documents.snapshot.mtls_enabled() && !(stream.authenticated && stream.encrypted);
-        if stream.without_identity != without_identity {
-            stream.without_identity = without_identity;
-            if without_identity {
-                tracing::warn!(mesh = %self.documents.snapshot.name, dataplane = %stream.proxy, "{NO_IDENTITY}");
+        if !self.documents.snapshot.mtls_enabled() {
+            // Its inbounds are open; when mTLS is switched on they must not stay that.
+            stream.is_unknown = false;
+        }
+        let problem = stream.identity_problem(&self.documents);
+        if stream.problem != problem {
+            stream.problem = problem;
+            if let Some(problem) = problem {
+                tracing::warn!(mesh = %self.documents.snapshot.name, dataplane = %stream.proxy, "{problem}");
             }
-            (stream.warnings)(without_identity.then(|| NO_IDENTITY.to_owned()).into_iter().collect());
+            (stream.warnings)(problem.map(str::to_owned).into_iter().collect());
         }
         if !self.documents.snapshot.mtls_enabled() {
             if let Some(identity) = stream.identity.take() {
@@ -537,7 +566,7 @@ impl MeshEngine {
             let trusted = stream.authenticated && stream.encrypted;
             return StreamState::Serve(if secrets && !trusted { without_secrets(&config) } else { config });
         }
-        if without_identity {
+        if problem.is_some() {
             return StreamState::Serve(closed(&config));
         }
         let wanted = stream.wants_identity || stream.reported_identity.is_some() || stream.identity.is_some();
@@ -610,7 +639,7 @@ impl MeshEngine {
     }
 }
 
-/// What a proxy may have that has to prove itself and does not: no secret, and no inbound either. Listeners that demand TLS
+/// What a proxy may have that has to prove itself and cannot: no secret, and no inbound either. Listeners that demand TLS
 /// and never get a secret would not shut the door at once: Envoy goes on with those before, in plain text, for the 15 s that
 /// it waits for secrets, and then dials the application for whoever comes before it sends them away.
 fn closed(config: &Snapshot) -> Arc<Snapshot> {

@@ -227,6 +227,24 @@ fn without_a_ca_nothing_is_issued_and_without_a_token_nothing_secret_is_sent() {
     let stream = life.open("web-1", false);
     life.engine.wants_identity(stream.id, life.now);
     assert_eq!(stream.served().expect("served").list(ResourceType::Secret).len(), 0);
+    // Without a certificate its listeners would wait for one, and Envoy would go on in plain text meanwhile.
+    let inbound = |stream: &Stream| {
+        stream.served().expect("served").get(ResourceType::Listener, "inbound:10.0.0.1:8000").is_some()
+    };
+    assert!(
+        !inbound(&stream) && stream.warnings()[0].contains("CA of the mesh cannot be used"),
+        "{:?}",
+        stream.warnings()
+    );
+    life.write(&[&ca()]);
+    assert!(inbound(&stream) && stream.warnings().is_empty(), "{:?}", stream.warnings());
+    life.delete(&ca().document.key);
+    assert!(inbound(&stream), "it has a certificate");
+    let returning = life.open("web-1", true);
+    assert!(inbound(&returning), "it may have one");
+    life.write(&[&mesh(false)]);
+    life.write(&[&mesh(true)]);
+    assert!(!inbound(&stream) && !inbound(&returning), "plain text would go on");
 
     let refused = life.open_as("web-1", false, false);
     assert!(refused.closed().expect("refused").contains("token"));

@@ -186,7 +186,7 @@ impl MeshEngine {
     }
 
     fn needs_secrets(&self, stream: &Stream) -> bool {
-        if stream.without_identity {
+        if stream.problem.is_some() {
             return false;
         }
         match self.documents.snapshot.dataplane(&stream.proxy) {
