@@ -33,7 +33,7 @@ use crate::mesh_ca::routes::CaAdmin;
 use crate::mesh_ca::{FreshRoots, KeptRoots, MeshAuthority, rotator};
 use crate::metrics::{MeteredStore, Metrics};
 use crate::sds::Sds;
-use crate::state_folder::StateFolder;
+use crate::state_folder::{FolderLock, LockError, StateFolder};
 use crate::{admin, api, bootstrap, diagnostics, identity, lifecycle, mads};
 
 /// Pause between two audits.
@@ -50,6 +50,7 @@ pub struct Running {
     engine: Arc<Engine>,
     readiness: Readiness,
     cancel: CancellationToken,
+    _folder_lock: Option<FolderLock>,
 }
 
 impl Running {
@@ -112,6 +113,7 @@ pub async fn start_on(store: Arc<dyn Store>, mut config: Config, home: Option<&P
     let addresses = listeners.addresses()?;
 
     let folder = state_folder(&config, home)?;
+    let folder_lock = folder.as_deref().map(lock).transpose()?.flatten();
     let keys = folder.clone();
     let signing_key = tokio::task::spawn_blocking(move || identity::signing_key(keys.as_deref())).await??;
     let signing_key = Arc::new(signing_key);
@@ -180,6 +182,7 @@ pub async fn start_on(store: Arc<dyn Store>, mut config: Config, home: Option<&P
         engine: engine.clone(),
         readiness: readiness.clone(),
         cancel: cancel.clone(),
+        _folder_lock: folder_lock,
     };
 
     let (due, steps) = mpsc::unbounded_channel();
@@ -296,6 +299,20 @@ fn state_folder(config: &Config, home: Option<&Path>) -> anyhow::Result<Option<A
             tracing::warn!(
                 "the state folder cannot be used: {error:#}. Keys are kept in memory alone: after a restart running proxies will not come back, and tokens have to be generated again"
             );
+            Ok(None)
+        }
+    }
+}
+
+/// Keeps other control planes out of the state folder; where that is impossible goes on with a warning.
+fn lock(folder: &StateFolder) -> anyhow::Result<Option<FolderLock>> {
+    match folder.lock() {
+        Ok(lock) => Ok(Some(lock)),
+        Err(error @ LockError::Taken { .. }) => Err(error).with_context(|| {
+            format!("cannot use the state folder {} (KUMA_GENERAL_WORK_DIR)", folder.path().display())
+        }),
+        Err(LockError::Impossible(error)) => {
+            tracing::warn!(%error, folder = %folder.path().display(), "the state folder cannot be locked: see to it that no other kuma-cp uses it");
             Ok(None)
         }
     }

@@ -3,6 +3,8 @@
 //! The folder is ours alone (0700), its files too (0600). A file is written whole or not at all, links are not followed,
 //! and what others could have read or changed is not used.
 
+mod lock;
+
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::OwnedFd;
@@ -11,6 +13,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 use zeroize::Zeroizing;
+
+pub use lock::{FolderLock, LockError};
 
 /// Largest file that is read; a key is a few kilobytes.
 const MAX_BYTES: u64 = 1 << 20;
