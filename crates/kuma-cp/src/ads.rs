@@ -1,6 +1,5 @@
 //! xDS streams of proxies: who may open one, and what becomes of their answers.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::HeaderMap;
@@ -114,26 +113,35 @@ impl Authority for Ads {
         let (mesh, proxy): (Arc<str>, Arc<str>) = (Arc::from(mesh), Arc::from(name));
         let (state, receiver) = watch::channel(StreamState::Hold);
         let id = self.engine.next_stream();
-        let address: IpAddr = peer.address.ip();
         let subscription = self.insights.connected(&mesh, &proxy, Timestamp::now());
         let stream = OpenStream {
             id,
             proxy: proxy.clone(),
             authenticated: claims.is_some(),
             encrypted: peer.tls,
-            address,
+            address: peer.address.ip(),
             admin_port: admin_port(node),
             returning: false,
             only_secrets: false,
             state,
             warnings: subscription.warnings(),
         };
-        tracing::info!(%mesh, dataplane = %proxy, peer = %peer.address, "proxy connected");
         let engine = self.engine.clone();
         let metrics = self.metrics.stream(Discovery::Xds);
         let attendance = self.departures.envoy(&(mesh.clone(), proxy.clone()), peer, claims.is_some());
-        let (opening, start, accepted) = (Some(stream), Start::Configuring, Accepted::default());
-        let stream = AdsStream { id, mesh, proxy, opening, engine, start, accepted, subscription, metrics, attendance };
+        let stream = AdsStream {
+            id,
+            mesh,
+            proxy,
+            opening: Some(stream),
+            engine,
+            start: Start::Configuring,
+            accepted: Accepted::default(),
+            state: receiver.clone(),
+            subscription,
+            metrics,
+            attendance,
+        };
         Ok((stream, receiver))
     }
 }
@@ -148,6 +156,7 @@ pub struct AdsStream {
     engine: Arc<Engine>,
     start: Start,
     accepted: Accepted,
+    state: watch::Receiver<StreamState>,
     subscription: SubscriptionHandle,
     metrics: StreamMetrics,
     attendance: Attendance,
@@ -249,7 +258,10 @@ impl StreamHandler for AdsStream {
 
 impl Drop for AdsStream {
     fn drop(&mut self) {
-        tracing::info!(mesh = %self.mesh, dataplane = %self.proxy, "proxy disconnected");
+        // One that was refused has not been connected; why is told already.
+        if !matches!(*self.state.borrow(), StreamState::Close(_)) {
+            tracing::info!(mesh = %self.mesh, dataplane = %self.proxy, "proxy disconnected");
+        }
         self.engine.close(&self.mesh, self.id);
     }
 }

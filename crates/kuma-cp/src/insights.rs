@@ -66,6 +66,8 @@ impl Insights {
         let handle = SubscriptionHandle { insights: self.clone(), proxy: (mesh.clone(), name.clone()), id: id.clone() };
         let mut books = self.books();
         let insight = books.insights.entry(handle.proxy.clone()).or_default();
+        // One that is refused tries again and again. The last attempt tells, and the others are not to displace what was.
+        insight.subscriptions.pop_if(|last| was_refused(last));
         insight.subscriptions.push(Subscription {
             id,
             control_plane_instance_id: self.instance.clone(),
@@ -268,6 +270,12 @@ impl Drop for SubscriptionHandle {
     }
 }
 
+/// Whether a stream was ended before anything was sent over it, with the reason among its warnings.
+fn was_refused(subscription: &Subscription) -> bool {
+    let Subscription { disconnect_time, status, .. } = subscription;
+    disconnect_time.is_some() && status.total.is_empty() && !status.warnings.is_empty()
+}
+
 fn prune(insight: &mut DataplaneInsight) {
     while insight.subscriptions.len() > HISTORY {
         let Some(oldest_ended) = insight.subscriptions.iter().position(|entry| entry.disconnect_time.is_some()) else {
@@ -345,6 +353,24 @@ mod tests {
         drop(handle);
         insights.write(&store).await;
         assert!(insights.get("default", "web-1").is_none());
+    }
+
+    #[test]
+    fn attempts_that_are_refused_do_not_displace_what_was() {
+        let insights = insights();
+        let served = connect(&insights, "web-1");
+        served.sent(ResourceType::Cluster, Timestamp::now());
+        drop(served);
+        for attempt in 0..20 {
+            let refused = connect(&insights, "web-1");
+            refused.warnings()(vec![format!("refused {attempt}")]);
+        }
+        let subscriptions = insights.get("default", "web-1").expect("known").subscriptions;
+        let [served, refused] = &subscriptions[..] else { panic!("{subscriptions:?}") };
+        assert_eq!(
+            (served.status.total.responses_sent, &*refused.status.warnings),
+            (1, &["refused 19".to_owned()][..])
+        );
     }
 
     #[test]

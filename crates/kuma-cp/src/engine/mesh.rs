@@ -225,6 +225,9 @@ impl MeshEngine {
             state.send_replace(StreamState::Close(refusal));
             return;
         }
+        if !only_secrets {
+            tracing::info!(mesh = %self.documents.snapshot.name, dataplane = %proxy, peer = %address, "proxy connected");
+        }
         self.streams.insert(
             id,
             Stream {
