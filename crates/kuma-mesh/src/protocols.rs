@@ -8,7 +8,7 @@ use crate::{Destination, MeshDataplane, MeshSnapshot};
 impl MeshSnapshot {
     /// Whether every inbound of a service speaks HTTP, and there is one.
     pub fn is_http(&self, service: &str) -> bool {
-        self.protocol(service) == Protocol::Http
+        self.http_services > 0 && self.protocol(service) == Protocol::Http
     }
 
     /// Whether the connections of a proxy to a service carry HTTP, wherever a route leads them.
@@ -19,6 +19,7 @@ impl MeshSnapshot {
     /// The same for destinations that are known: none of them speaks anything else. Those that nobody offers do not count;
     /// where a route stops the traffic, the service itself does.
     pub fn are_http(&self, service: &str, destinations: &[Destination]) -> bool {
+        // Most meshes have none: nothing is looked up for them.
         if self.http_services == 0 {
             return false;
         }
