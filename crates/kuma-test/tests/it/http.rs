@@ -13,6 +13,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::http_load::HttpLoad;
+use crate::restart::{connected, updates};
 
 /// `web`, which dials `api`: two versions of it behind proxies of their own.
 pub(crate) struct Scene {
@@ -23,20 +24,24 @@ pub(crate) struct Scene {
     pub(crate) api: [Dataplane; 2],
     /// Where web dials api.
     pub(crate) outbound: u16,
-    documents: [Value; 2],
+    /// The Dataplanes: the two of api, and that of web.
+    documents: [Value; 3],
 }
 
 impl Scene {
     pub(crate) async fn start(mtls: bool) -> Scene {
         let cp = ControlPlane::start().await;
         let (one, two, outbound) = (HttpApp::start("one").await, HttpApp::start("two").await, free_port());
-        let documents = [instance("api-1", "1.0", one.port), instance("api-2", "2.0", two.port)];
+        let documents = [
+            instance("api-1", "1.0", one.port),
+            instance("api-2", "2.0", two.port),
+            dataplane("default", "web-1", "web", (free_port(), one.port), &[(outbound, "api")]),
+        ];
         cp.apply(&mesh("default", mtls)).await;
         cp.apply(&permission("default", "web-to-api", "web", "api")).await;
         for document in &documents {
             cp.apply(document).await;
         }
-        cp.apply(&dataplane("default", "web-1", "web", (free_port(), one.port), &[(outbound, "api")])).await;
         let start = async |name: &str| {
             let proxy = Dataplane::start(&cp, "default", name);
             proxy.live().await;
@@ -329,8 +334,7 @@ async fn a_service_may_change_what_it_speaks_under_traffic() {
 
     let requests = || scene.web.stat("http.api.downstream_rq_total");
     for round in 0..3 {
-        let mut documents = scene.documents.clone();
-        for document in &mut documents {
+        for document in &mut scene.documents[..2].to_vec() {
             document["networking"]["inbound"][0]["tags"]["protocol"] = json!("tcp");
             scene.cp.apply(document).await;
             // Halfway, nobody takes it for HTTP any more.
@@ -345,7 +349,7 @@ async fn a_service_may_change_what_it_speaks_under_traffic() {
             (requests().await == before).then_some(())
         })
         .await;
-        for document in &scene.documents {
+        for document in &scene.documents[..2] {
             scene.cp.apply(document).await;
         }
         eventually("requests are seen again", || async {
@@ -366,4 +370,34 @@ async fn a_service_may_change_what_it_speaks_under_traffic() {
         let refused = proxy.stats("(update_rejected|config_fail|config_conflict|envoy_bug_failures)$").await;
         assert!(refused.values().all(|&count| count == 0), "{refused:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_of_the_control_plane_costs_no_request_and_sends_nothing_again() {
+    let mut scene = Scene::start(true).await;
+    scene.route_to("1.0").await;
+    until(&mut scene.open().await, "the route has arrived", |answer| answer.instance() == "one").await;
+    let load = HttpLoad::start(scene.outbound);
+    let mut before = Vec::new();
+    for proxy in [&scene.web, &scene.api[0], &scene.api[1]] {
+        before.push(updates(proxy).await);
+    }
+    scene.cp.kill();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    scene.cp.restart().await;
+    for proxy in [&scene.web, &scene.api[0], &scene.api[1]] {
+        connected(proxy).await;
+    }
+    // The client's Dataplane first, when nobody has said yet what the service speaks.
+    for document in scene.documents.iter().rev() {
+        scene.cp.apply(document).await;
+    }
+    scene.cp.apply(&mesh("default", true)).await;
+    scene.route_to("1.0").await;
+    scene.cp.apply(&permission("default", "web-to-api", "web", "api")).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    for (proxy, before) in [&scene.web, &scene.api[0], &scene.api[1]].into_iter().zip(before) {
+        assert_eq!(updates(proxy).await, before, "a proxy was sent what it had");
+    }
+    assert!(load.end().await > 100);
 }

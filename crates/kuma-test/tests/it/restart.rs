@@ -53,7 +53,7 @@ async fn traffic_outlives_the_control_plane_and_nothing_is_sent_again() {
 }
 
 /// How often Envoy has taken new configuration, by what it was, and how often it was sent any.
-async fn updates(proxy: &Dataplane) -> BTreeMap<String, u64> {
+pub(crate) async fn updates(proxy: &Dataplane) -> BTreeMap<String, u64> {
     let pattern = concat!(
         r"^cluster_manager\.cluster_(added|modified|removed)$",
         r"|^listener_manager\.listener_(added|modified|in_place_updated|removed)$",
@@ -66,7 +66,7 @@ async fn updates(proxy: &Dataplane) -> BTreeMap<String, u64> {
     counters
 }
 
-async fn connected(proxy: &Dataplane) {
+pub(crate) async fn connected(proxy: &Dataplane) {
     eventually("Envoy is connected to the control plane", || async {
         (proxy.stat("control_plane.connected_state").await == 1).then_some(())
     })
