@@ -166,7 +166,10 @@ impl Supervisor<'_> {
 
     fn reload_token(&self) {
         match self.token.as_deref().map(TokenFile::refresh) {
-            Some(Ok(_)) => tracing::info!("SIGHUP: read the token file again"),
+            Some(Ok(_)) => tracing::warn!(
+                "SIGHUP: read the token file again. Envoy goes on with the token that it was started with (seen on 1.40); \
+                 if that one is not valid any more, start kuma-dp again"
+            ),
             Some(Err(error)) => tracing::warn!("SIGHUP: keeping the token as it was: {error:#}"),
             None => tracing::info!("SIGHUP: there is no token file to read again"),
         }
