@@ -93,19 +93,19 @@ pub fn check_claims(claims: Option<&Claims>, mesh: &str, name: &str) -> Result<(
 
 impl Authority for Ads {
     type Stream = AdsStream;
+    type Proof = Option<Claims>;
 
-    fn admit(&self, peer: &Peer, headers: &HeaderMap) -> Result<(), Status> {
-        self.claims(peer, headers).map(drop)
+    fn admit(&self, peer: &Peer, headers: &HeaderMap) -> Result<Option<Claims>, Status> {
+        self.claims(peer, headers)
     }
 
     fn open(
         &self,
         peer: &Peer,
-        headers: &HeaderMap,
+        claims: Option<Claims>,
         node: &Node,
         _: Variant,
     ) -> Result<(AdsStream, watch::Receiver<StreamState>), Status> {
-        let claims = self.claims(peer, headers)?;
         let Some((mesh, name)) = parse_node_id(&node.id) else {
             return Err(Status::new(Code::InvalidArgument, "node.id has to be <mesh>.<name of the Dataplane>"));
         };

@@ -32,19 +32,19 @@ impl Sds {
 
 impl Authority for Sds {
     type Stream = SdsStream;
+    type Proof = Claims;
 
-    fn admit(&self, peer: &Peer, headers: &HeaderMap) -> Result<(), Status> {
-        self.claims(peer, headers).map(drop)
+    fn admit(&self, peer: &Peer, headers: &HeaderMap) -> Result<Claims, Status> {
+        self.claims(peer, headers)
     }
 
     fn open(
         &self,
         peer: &Peer,
-        headers: &HeaderMap,
+        claims: Claims,
         node: &Node,
         _: Variant,
     ) -> Result<(SdsStream, watch::Receiver<StreamState>), Status> {
-        let claims = self.claims(peer, headers)?;
         let Some((mesh, name)) = parse_node_id(&node.id) else {
             return Err(Status::new(Code::InvalidArgument, "node.id has to be <mesh>.<name of the Dataplane>"));
         };

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::Stream;
-use http::HeaderMap;
 use http_body::{Body, Frame};
 use hyper::body::Incoming;
 use tokio::sync::watch;
@@ -45,16 +44,16 @@ enum Phase<A: Authority> {
     Ended,
 }
 
-struct Waiting<A> {
+struct Waiting<A: Authority> {
     opening: Opening<A>,
     session: Session,
 }
 
 /// What is needed until the first message came.
-pub(super) struct Opening<A> {
-    pub(super) authority: Arc<A>,
-    pub(super) peer: Peer,
-    pub(super) headers: HeaderMap,
+pub(super) struct Opening<A: Authority> {
+    authority: Arc<A>,
+    peer: Peer,
+    proof: A::Proof,
     deadline: Pin<Box<Sleep>>,
 }
 
@@ -64,10 +63,10 @@ struct Open<S> {
     handler: S,
 }
 
-impl<A> Opening<A> {
-    pub(super) fn new(authority: Arc<A>, peer: Peer, headers: HeaderMap) -> Opening<A> {
+impl<A: Authority> Opening<A> {
+    pub(super) fn new(authority: Arc<A>, peer: Peer, proof: A::Proof) -> Opening<A> {
         let deadline = Box::pin(tokio::time::sleep(FIRST_MESSAGE_TIMEOUT));
-        Opening { authority, peer, headers, deadline }
+        Opening { authority, peer, proof, deadline }
     }
 }
 
@@ -149,11 +148,14 @@ impl<A: Authority> AdsBody<A> {
 
     fn on_message(&mut self, message: &Bytes) -> Result<(), Status> {
         let request = Request::decode(self.variant, message)?;
-        if let Phase::Opening(waiting) = &mut self.phase {
-            let (handler, states) = waiting.opening.open(self.variant, &request)?;
-            let session = std::mem::replace(&mut waiting.session, Session::new(self.variant));
-            self.phase = Phase::Open(Open { session, states: WatchStream::new(states), handler });
-        }
+        self.phase = match std::mem::replace(&mut self.phase, Phase::Ended) {
+            Phase::Opening(waiting) => {
+                let Waiting { opening, session } = *waiting;
+                let (handler, states) = opening.open(self.variant, &request)?;
+                Phase::Open(Open { session, states: WatchStream::new(states), handler })
+            }
+            phase => phase,
+        };
         if let Phase::Open(open) = &mut self.phase {
             let mut events = Vec::new();
             let taken = open.session.on_request(request, &mut events);
@@ -168,12 +170,12 @@ impl<A: Authority> AdsBody<A> {
 }
 
 impl<A: Authority> Opening<A> {
-    fn open(&self, variant: Variant, request: &Request) -> Result<(A::Stream, watch::Receiver<StreamState>), Status> {
+    fn open(self, variant: Variant, request: &Request) -> Result<(A::Stream, watch::Receiver<StreamState>), Status> {
         let node = request
             .node()
             .filter(|node| !node.id.is_empty())
             .ok_or_else(|| Status::new(Code::InvalidArgument, "the first request must name its node"))?;
-        self.authority.open(&self.peer, &self.headers, node, variant)
+        self.authority.open(&self.peer, self.proof, node, variant)
     }
 }
 

@@ -149,11 +149,12 @@ async fn respond<A: Authority>(
     };
     let admitted = check_call(request.method(), request.headers())
         .and_then(|()| context.authority.admit(&peer, request.headers()));
-    if let Err(status) = admitted {
-        return Ok(status.into_response().map(ResponseBody::Other));
-    }
-    let (parts, requests) = request.into_parts();
-    let opening = Opening::new(context.authority.clone(), peer, parts.headers);
+    let proof = match admitted {
+        Ok(proof) => proof,
+        Err(status) => return Ok(status.into_response().map(ResponseBody::Other)),
+    };
+    let requests = request.into_body();
+    let opening = Opening::new(context.authority.clone(), peer, proof);
     let session = context.service.session(variant);
     let body = AdsBody::new(variant, session, requests, opening, context.shutdown.clone());
     let mut response = Response::new(ResponseBody::Ads(Box::new(body)));

@@ -96,15 +96,18 @@ pub trait Authority: Send + Sync + 'static {
     /// What belongs to one stream; dropped when the stream ends.
     type Stream: StreamHandler;
 
-    /// Looks at a stream before its first message: cheap, and only to turn away at once who shows a bad token.
-    fn admit(&self, peer: &Peer, headers: &HeaderMap) -> Result<(), Status>;
+    /// What a stream has proved before its first message.
+    type Proof: Send + 'static;
+
+    /// Looks at a stream before its first message, and turns away at once who shows a bad token.
+    fn admit(&self, peer: &Peer, headers: &HeaderMap) -> Result<Self::Proof, Status>;
 
     /// Opens a stream, at its first message. An error ends it with this status. The latest state of the receiver counts,
     /// and dropping its sender ends the stream with UNAVAILABLE.
     fn open(
         &self,
         peer: &Peer,
-        headers: &HeaderMap,
+        proof: Self::Proof,
         node: &Node,
         variant: Variant,
     ) -> Result<(Self::Stream, watch::Receiver<StreamState>), Status>;

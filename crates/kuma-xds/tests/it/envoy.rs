@@ -43,18 +43,13 @@ struct Visitor(mpsc::UnboundedSender<Event>);
 
 impl Authority for Door {
     type Stream = Visitor;
+    type Proof = ();
 
     fn admit(&self, _: &Peer, _: &HeaderMap) -> Result<(), Status> {
         Ok(())
     }
 
-    fn open(
-        &self,
-        _: &Peer,
-        _: &HeaderMap,
-        _: &Node,
-        _: Variant,
-    ) -> Result<(Visitor, watch::Receiver<StreamState>), Status> {
+    fn open(&self, _: &Peer, (): (), _: &Node, _: Variant) -> Result<(Visitor, watch::Receiver<StreamState>), Status> {
         Ok((Visitor(self.events.clone()), self.states.clone()))
     }
 }

@@ -87,10 +87,13 @@ struct Visitor {
 
 impl Authority for Door {
     type Stream = Visitor;
+    /// Whether there was a token.
+    type Proof = bool;
 
-    fn admit(&self, _: &Peer, headers: &HeaderMap) -> Result<(), Status> {
+    fn admit(&self, _: &Peer, headers: &HeaderMap) -> Result<bool, Status> {
         match headers.get("authorization").map(|token| token.as_bytes()) {
-            None | Some(b"good") => Ok(()),
+            None => Ok(false),
+            Some(b"good") => Ok(true),
             Some(_) => Err(Status::new(Code::Unauthenticated, "a bad token")),
         }
     }
@@ -98,14 +101,13 @@ impl Authority for Door {
     fn open(
         &self,
         peer: &Peer,
-        headers: &HeaderMap,
+        token: bool,
         node: &Node,
         variant: Variant,
     ) -> Result<(Visitor, watch::Receiver<StreamState>), Status> {
         if node.id == "stranger" {
             return Err(Status::new(Code::PermissionDenied, "not for 100% of nodes"));
         }
-        let token = headers.contains_key("authorization");
         let _ = self.log.send(format!("open {} {variant:?} tls={} token={token}", node.id, peer.tls));
         let visitor = Visitor { node: node.id.clone(), far_end: peer.far_end.clone(), log: self.log.clone() };
         Ok((visitor, self.states.clone()))
