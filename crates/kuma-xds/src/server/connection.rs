@@ -1,10 +1,12 @@
 //! One connection: what it speaks, and what its requests get.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use http::header::CONTENT_TYPE;
@@ -13,15 +15,13 @@ use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 
 use super::ads::{AdsBody, Opening};
 use super::body::ResponseBody;
-use super::far_end::Watched;
+use super::transport::{Shared, Transport};
 use super::{Authority, Context, FarEnd, Peer};
 use crate::grpc::{CONTENT_TYPE_GRPC, Code, Status};
 
@@ -69,35 +69,30 @@ async fn serve<A: Authority>(
     address: SocketAddr,
 ) -> Result<(), crate::grpc::BoxError> {
     socket.set_nodelay(true)?;
-    let mut first = [0];
-    let shutdown = context.shutdown.cancelled();
-    tokio::select! {
-        peeked = timeout(HANDSHAKE_TIMEOUT, socket.peek(&mut first)) => { peeked??; }
-        () = shutdown => return Ok(()),
-    }
     let far_end = FarEnd::default();
-    let socket = Watched { socket, far_end: far_end.clone() };
-    match (first[0], &context.tls) {
+    let mut transport = Transport::new(socket, far_end.clone());
+    let shutdown = context.shutdown.cancelled();
+    let first = tokio::select! {
+        first = timeout(HANDSHAKE_TIMEOUT, transport.first_byte()) => first??,
+        () = shutdown => return Ok(()),
+    };
+    let tls = match (first, &context.tls) {
         (TLS_HANDSHAKE, Some(config)) => {
             let config = config.borrow().clone();
-            let accept = TlsAcceptor::from(config).accept(socket);
-            let stream = timeout(HANDSHAKE_TIMEOUT, accept).await??;
-            let peer = Peer { address, tls: true, far_end };
-            // Boxed: its state is larger than all that is needed before, and lives for as long as the connection.
-            Box::pin(serve_http2(context, stream, peer)).await
+            timeout(HANDSHAKE_TIMEOUT, transport.accept_tls(config)).await??;
+            true
         }
-        (HTTP2_PREFACE, _) => {
-            let peer = Peer { address, tls: false, far_end };
-            Box::pin(serve_http2(context, socket, peer)).await
-        }
-        (TLS_HANDSHAKE, None) => Err("the peer speaks TLS, which is not set up".into()),
-        _ => Err("the peer speaks neither TLS nor HTTP/2".into()),
-    }
+        (HTTP2_PREFACE, _) => false,
+        (TLS_HANDSHAKE, None) => return Err("the peer speaks TLS, which is not set up".into()),
+        _ => return Err("the peer speaks neither TLS nor HTTP/2".into()),
+    };
+    // Boxed: its state is larger than all that is needed before, and lives for as long as the connection.
+    Box::pin(serve_http2(context, transport.share(), Peer { address, tls, far_end })).await
 }
 
 async fn serve_http2<A: Authority>(
     context: &Arc<Context<A>>,
-    io: impl AsyncRead + AsyncWrite + Unpin,
+    transport: Shared,
     peer: Peer,
 ) -> Result<(), crate::grpc::BoxError> {
     let has_request = Arc::new(AtomicBool::new(false));
@@ -114,11 +109,11 @@ async fn serve_http2<A: Authority>(
         .max_header_list_size(MAX_HEADERS)
         .keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIMEOUT)
-        .serve_connection(TokioIo::new(io), service);
+        .serve_connection(TokioIo::new(transport.clone()), service);
     let mut connection = pin!(connection);
 
     tokio::select! {
-        ended = connection.as_mut() => return Ok(ended?),
+        ended = drive(connection.as_mut(), &transport) => return ended,
         () = tokio::time::sleep(FIRST_REQUEST_TIMEOUT) => {}
         () = context.shutdown.cancelled() => {}
     }
@@ -126,12 +121,28 @@ async fn serve_http2<A: Authority>(
         return Err("the first request did not come in time".into());
     }
     tokio::select! {
-        ended = connection.as_mut() => return Ok(ended?),
+        ended = drive(connection.as_mut(), &transport) => return ended,
         () = context.shutdown.cancelled() => {}
     }
     // Streams end by themselves; hyper ends the connection after the last.
     connection.as_mut().graceful_shutdown();
-    Ok(connection.await?)
+    drive(connection, &transport).await
+}
+
+/// Runs HTTP/2, and sends at once what it writes each time.
+async fn drive(
+    mut connection: Pin<&mut impl Future<Output = hyper::Result<()>>>,
+    transport: &Shared,
+) -> Result<(), crate::grpc::BoxError> {
+    poll_fn(|cx| {
+        let ended = connection.as_mut().poll(cx);
+        // Pending only means that the rest has to wait.
+        if let Poll::Ready(sent) = transport.poll_send(cx) {
+            sent?;
+        }
+        ended.map_err(Into::into)
+    })
+    .await
 }
 
 async fn respond<A: Authority>(

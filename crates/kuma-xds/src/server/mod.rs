@@ -8,7 +8,9 @@
 mod ads;
 mod body;
 mod connection;
+mod cut;
 mod far_end;
+mod transport;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
