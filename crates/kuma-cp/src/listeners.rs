@@ -7,6 +7,10 @@ use tokio::net::TcpListener;
 
 use crate::config::{AdminServer, Config};
 
+/// Proxies whose connections may wait to be accepted, after a restart or a failure of the network. The kernel has a limit
+/// of its own (net.core.somaxconn, 4096 since Linux 5.4), and tokio's default is a quarter of that.
+const WAITING_PROXIES: i32 = 4096;
+
 /// Where the servers listen.
 #[derive(Clone, Copy, Debug)]
 pub struct Addresses {
@@ -69,6 +73,8 @@ impl Listeners {
             bootstrap: everywhere(config.bootstrap_server.port, "bootstrapServer.port (KUMA_BOOTSTRAP_SERVER_PORT)")
                 .await?,
         };
+        // Listening once more does nothing but replace the length of the queue.
+        rustix::net::listen(&listeners.xds, WAITING_PROXIES).context("cannot listen for many proxies")?;
         let addresses = listeners.addresses()?;
         config.monitoring_assignment_server.grpc_port = addresses.mads.port();
         config.xds_server.grpc_port = addresses.xds.port();

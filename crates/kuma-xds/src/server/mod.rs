@@ -214,26 +214,32 @@ impl<A: Authority> Server<A> {
             shutdown,
             abort: CancellationToken::new(),
         });
-        loop {
-            tokio::select! {
-                () = context.shutdown.cancelled() => break,
-                accepted = listener.accept() => match accepted {
-                    Ok((socket, address)) => {
-                        let task = connection::run(context.clone(), socket, address);
-                        context.tasks.spawn(task);
-                    }
-                    Err(error) => {
-                        tracing::warn!(%error, "cannot accept an xDS connection");
-                        tokio::time::sleep(ACCEPT_PAUSE).await;
-                    }
-                },
-            }
-        }
-        drop(listener);
+        // Unconstrained: it takes all connections that wait whenever it has a turn. When thousands come at once turns are
+        // rare, and what overflows the kernel's queue meanwhile comes back after one, three, seven and fifteen seconds.
+        tokio::task::unconstrained(accept(&context, listener)).await;
         context.tasks.close();
         if tokio::time::timeout(GRACE, context.tasks.wait()).await.is_err() {
             context.abort.cancel();
             context.tasks.wait().await;
+        }
+    }
+}
+
+/// Accepts connections, each into a task of its own, until the server is to shut down.
+async fn accept<A: Authority>(context: &Arc<Context<A>>, listener: TcpListener) {
+    loop {
+        tokio::select! {
+            () = context.shutdown.cancelled() => return,
+            accepted = listener.accept() => match accepted {
+                Ok((socket, address)) => {
+                    let task = connection::run(context.clone(), socket, address);
+                    context.tasks.spawn(task);
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept an xDS connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
         }
     }
 }
