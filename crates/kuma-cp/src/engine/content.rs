@@ -12,12 +12,15 @@ use rustc_hash::FxHashMap;
 #[derive(Default)]
 pub(super) struct Content {
     resources: FxHashMap<ResourceKey, Arc<Resource>>,
-    /// Size at which those that no proxy holds any more are dropped.
-    sweep_at: usize,
+    /// How many, at most, are held by no proxy any more: each that came since the last sweep may have replaced one.
+    released: usize,
 }
 
-/// Below this many resources nothing is swept.
-const SWEEP_FROM: usize = 1024;
+/// Fewer than this many resources that nobody holds are not worth a sweep.
+const SWEEP_FROM: usize = 256;
+
+/// The part of the table that must have been released: a sweep looks at all of it, so at eight for each that is released.
+const SWEEP_PART: usize = 8;
 
 impl Content {
     /// The resource of a key, encoded if it is new.
@@ -26,12 +29,28 @@ impl Content {
             return resource.clone();
         }
         let resource = Arc::new(encode(&key));
-        if self.resources.len() >= self.sweep_at.max(SWEEP_FROM) {
-            self.resources.retain(|_, resource| Arc::strong_count(resource) > 1);
-            self.sweep_at = 2 * self.resources.len();
-        }
         self.resources.insert(key, resource.clone());
+        self.released += 1;
         resource
+    }
+
+    /// Notes that a proxy has gone which had this.
+    pub(super) fn release(&mut self, config: &Snapshot) {
+        self.released += ResourceType::ALL.iter().map(|&kind| config.list(kind).len()).sum::<usize>();
+    }
+
+    /// Whether enough has been released for a sweep.
+    pub(super) fn is_worth_a_sweep(&self) -> bool {
+        self.released >= SWEEP_FROM.max(self.resources.len() / SWEEP_PART)
+    }
+
+    /// Drops what no proxy holds any more.
+    pub(super) fn sweep(&mut self) {
+        self.resources.retain(|_, resource| Arc::strong_count(resource) > 1);
+        if self.resources.len() < self.resources.capacity() / 4 {
+            self.resources.shrink_to_fit();
+        }
+        self.released = 0;
     }
 }
 

@@ -318,6 +318,9 @@ impl MeshEngine {
         if let Some(proxy) = self.proxies.get_mut(&stream.proxy) {
             proxy.streams.remove(&id);
             if proxy.streams.is_empty() {
+                if let Some(config) = &proxy.config {
+                    self.content.release(config);
+                }
                 self.proxies.remove(&stream.proxy);
             }
         }
@@ -347,6 +350,17 @@ impl MeshEngine {
     pub fn next_deadline(&self) -> Option<SystemTime> {
         let stream = self.deadlines.first().map(|(time, _)| *time);
         [stream, self.rotation.look_at].into_iter().flatten().min()
+    }
+
+    /// Whether there may be so much that no proxy holds any more that a [`MeshEngine::sweep`] is due, once the clients have
+    /// taken what replaced it.
+    pub fn is_worth_a_sweep(&self) -> bool {
+        self.content.is_worth_a_sweep()
+    }
+
+    /// Drops what no proxy holds any more.
+    pub fn sweep(&mut self) {
+        self.content.sweep();
     }
 
     /// Renews the certificates that are due, and answers the proxies whose grace is over; some of them, if there are many. The rest is

@@ -8,12 +8,17 @@ use kuma_model::{Ca, Key};
 use kuma_store::Stored;
 use kuma_xds::ResourceType;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{Engine, MeshEngine, OpenStream, RotationStatus, StreamId};
 
 /// The longest sleep: certificates go by the wall clock, which may be set while we sleep.
 const LONGEST_SLEEP: Duration = Duration::from_secs(600);
+
+/// How long clients have to take a change before what it replaced is dropped. What a slow one still holds then stays until
+/// the next sweep.
+const SWEEP_AFTER: Duration = Duration::from_secs(2);
 
 /// How many proxies of a mesh an audit looks at: some milliseconds of work.
 const AUDITED: usize = 64;
@@ -68,11 +73,19 @@ pub(super) async fn run(
     mut events: mpsc::UnboundedReceiver<Event>,
     cancel: CancellationToken,
 ) {
+    let mut sweep_at = None;
     loop {
         let deadline = mesh.next_deadline();
+        if sweep_at.is_none() && mesh.is_worth_a_sweep() {
+            sweep_at = Some(Instant::now() + SWEEP_AFTER);
+        }
         tokio::select! {
             biased;
             () = cancel.cancelled() => return,
+            () = tokio::time::sleep_until(sweep_at.unwrap_or_else(Instant::now)), if sweep_at.is_some() => {
+                mesh.sweep();
+                sweep_at = None;
+            }
             event = events.recv() => match event {
                 Some(event) => handle(&mut mesh, event),
                 None => return,
