@@ -12,6 +12,7 @@ pub mod config;
 pub mod departures;
 pub mod diagnostics;
 pub mod engine;
+pub mod file_limit;
 pub mod http;
 pub mod identity;
 pub mod insights;

@@ -89,6 +89,7 @@ fn run(args: &RunArgs) -> anyhow::Result<()> {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
+    kuma_cp::file_limit::raise();
     let home = std::env::var_os("HOME").map(PathBuf::from);
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
