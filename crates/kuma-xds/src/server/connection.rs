@@ -3,12 +3,16 @@
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt as _, StreamExt as _};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Method, Request, Response};
 use hyper::body::Incoming;
@@ -17,7 +21,6 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_util::task::TaskTracker;
 
 use super::ads::{AdsBody, Opening};
 use super::body::ResponseBody;
@@ -100,7 +103,8 @@ async fn serve_http2<A: Authority>(
         has_request.store(true, Ordering::Relaxed);
         respond(context.clone(), peer.clone(), request)
     });
-    let connection = http2::Builder::new(Tasks(context.tasks.clone()))
+    let bodies = Bodies::default();
+    let http2 = http2::Builder::new(bodies.clone())
         .timer(TokioTimer::new())
         .initial_stream_window_size(WINDOW)
         .initial_connection_window_size(WINDOW)
@@ -110,10 +114,10 @@ async fn serve_http2<A: Authority>(
         .keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIMEOUT)
         .serve_connection(TokioIo::new(transport.clone()), service);
-    let mut connection = pin!(connection);
+    let mut connection = Connection { http2: pin!(http2), bodies, running: FuturesUnordered::new(), transport };
 
     tokio::select! {
-        ended = drive(connection.as_mut(), &transport) => return ended,
+        ended = connection.run() => return ended,
         () = tokio::time::sleep(FIRST_REQUEST_TIMEOUT) => {}
         () = context.shutdown.cancelled() => {}
     }
@@ -121,28 +125,72 @@ async fn serve_http2<A: Authority>(
         return Err("the first request did not come in time".into());
     }
     tokio::select! {
-        ended = drive(connection.as_mut(), &transport) => return ended,
+        ended = connection.run() => return ended,
         () = context.shutdown.cancelled() => {}
     }
     // Streams end by themselves; hyper ends the connection after the last.
-    connection.as_mut().graceful_shutdown();
-    drive(connection, &transport).await
+    connection.http2.as_mut().graceful_shutdown();
+    connection.run().await
 }
 
-/// Runs HTTP/2, and sends at once what it writes each time.
-async fn drive(
-    mut connection: Pin<&mut impl Future<Output = hyper::Result<()>>>,
-    transport: &Shared,
-) -> Result<(), crate::grpc::BoxError> {
-    poll_fn(|cx| {
-        let ended = connection.as_mut().poll(cx);
-        // Pending only means that the rest has to wait.
-        if let Poll::Ready(sent) = transport.poll_send(cx) {
-            sent?;
-        }
-        ended.map_err(Into::into)
-    })
-    .await
+/// HTTP/2 and the streams on it, all in one task: what a request brings about goes out in the same turn, and in one piece.
+struct Connection<'a, H> {
+    http2: Pin<&'a mut H>,
+    bodies: Bodies,
+    running: FuturesUnordered<BoxFuture<'static, ()>>,
+    transport: Shared,
+}
+
+impl<H: Future<Output = hyper::Result<()>>> Connection<'_, H> {
+    /// Runs until the connection ends.
+    async fn run(&mut self) -> Result<(), crate::grpc::BoxError> {
+        poll_fn(|cx| {
+            let mut ended = self.http2.as_mut().poll(cx);
+            loop {
+                self.running.extend(self.bodies.take());
+                while let Poll::Ready(Some(())) = self.running.poll_next_unpin(cx) {}
+                self.transport.resume();
+                // Takes up what they have written, and may bring new streams.
+                if ended.is_pending() {
+                    ended = self.http2.as_mut().poll(cx);
+                }
+                if ended.is_ready() || !(self.transport.is_paused() || self.bodies.are_some()) {
+                    break;
+                }
+            }
+            // Pending only means that the rest has to wait.
+            if let Poll::Ready(sent) = self.transport.poll_send(cx) {
+                sent?;
+            }
+            ended.map_err(Into::into)
+        })
+        .await
+    }
+}
+
+/// The streams that hyper has begun, on their way into the task of their connection.
+#[derive(Clone, Default)]
+struct Bodies(Arc<Mutex<Vec<BoxFuture<'static, ()>>>>);
+
+impl Bodies {
+    fn take(&self) -> Vec<BoxFuture<'static, ()>> {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn are_some(&self) -> bool {
+        !self.0.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+}
+
+impl<F> hyper::rt::Executor<F> for Bodies
+where
+    F: Future + Send + 'static,
+{
+    fn execute(&self, body: F) {
+        // A panic ends the stream, and hurts no other.
+        let body = AssertUnwindSafe(body).catch_unwind().map(drop);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(Box::pin(body));
+    }
 }
 
 async fn respond<A: Authority>(
@@ -180,20 +228,4 @@ fn check_call(method: &Method, headers: &HeaderMap) -> Result<(), Status> {
         return Err(Status::new(Code::Unimplemented, "this is a gRPC method"));
     }
     Ok(())
-}
-
-/// Lets hyper start the tasks that drive the bodies of responses, and the server wait for them.
-#[derive(Clone)]
-struct Tasks(TaskTracker);
-
-impl<F> hyper::rt::Executor<F> for Tasks
-where
-    F: Future + Send + 'static,
-    F::Output: Send,
-{
-    fn execute(&self, future: F) {
-        self.0.spawn(async move {
-            future.await;
-        });
-    }
 }

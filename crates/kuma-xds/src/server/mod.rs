@@ -3,7 +3,7 @@
 //! Everything here is HTTP/2. The first byte of a connection tells TLS from the plain preface, so one port takes both;
 //! what a plain stream may have is up to the [`Authority`]. An ADS stream is nothing but the body of its response: when
 //! HTTP/2 has room for more, the body reads requests, looks at the stream's state and says what to send. While nothing
-//! happens it is not run, holds no buffer and has no task of its own beside the one that hyper gives each body.
+//! happens it is not run and holds no buffer, and it has no task of its own beside its connection's.
 
 mod ads;
 mod body;
@@ -250,7 +250,7 @@ struct Context<A> {
     service: Service,
     routes: Routes,
     tls: Option<watch::Receiver<Arc<rustls::ServerConfig>>>,
-    /// Connections and the bodies that hyper drives for them.
+    /// One for each connection.
     tasks: TaskTracker,
     shutdown: CancellationToken,
     /// Ends what has not ended by itself.

@@ -26,6 +26,10 @@ use super::far_end::Watched;
 /// Plain text that is gathered before it is sent. A whole configuration has some 30 KB.
 const GATHERED: usize = 32 << 10;
 
+/// Plain text that HTTP/2 is handed in one turn, before the streams take theirs: it keeps memory for the most that ever
+/// waited there.
+const HANDED: usize = 16 << 10;
+
 /// The scratch buffer: enough for what is gathered once it is encrypted, and for several records of 16 KB that come.
 const SCRATCH: usize = 64 << 10;
 
@@ -56,6 +60,8 @@ pub(super) struct Transport {
     received: Vec<u8>,
     /// How much of `received` has been taken.
     taken: usize,
+    /// How much more HTTP/2 is handed in this turn.
+    allowance: usize,
     /// The peer sends nothing more.
     ended: bool,
     /// To be sent, in plain text.
@@ -76,6 +82,7 @@ impl Transport {
             incomplete: Vec::new(),
             received: Vec::new(),
             taken: 0,
+            allowance: HANDED,
             ended: false,
             gathered: Vec::new(),
             sealed: Vec::new(),
@@ -224,7 +231,14 @@ impl Transport {
     fn poll_read(&mut self, cx: &mut Context<'_>, output: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = output.filled().len();
         loop {
-            self.taken += self.cutter.pass(&self.received[self.taken..], output);
+            if self.allowance == 0 {
+                // Nobody wakes us: whoever runs HTTP/2 looks at `Shared::is_paused`.
+                return Poll::Pending;
+            }
+            let end = self.received.len().min(self.taken + self.allowance);
+            let taken = self.cutter.pass(&self.received[self.taken..end], output);
+            self.taken += taken;
+            self.allowance -= taken;
             if self.taken == self.received.len() {
                 self.received = Vec::new();
                 self.taken = 0;
@@ -232,7 +246,9 @@ impl Transport {
             if output.filled().len() > before || output.remaining() == 0 || self.ended {
                 return Poll::Ready(Ok(()));
             }
-            ready!(self.poll_receive(cx))?;
+            if self.received.is_empty() {
+                ready!(self.poll_receive(cx))?;
+            }
         }
     }
 
@@ -268,6 +284,16 @@ impl Shared {
     /// Sends all that HTTP/2 has written; to be called when the connection's task has nothing more to do.
     pub(super) fn poll_send(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.transport().poll_send(cx)
+    }
+
+    /// Whether HTTP/2 was handed all that it is handed in one turn, and waits for the next.
+    pub(super) fn is_paused(&self) -> bool {
+        self.transport().allowance == 0
+    }
+
+    /// Begins a turn.
+    pub(super) fn resume(&self) {
+        self.transport().allowance = HANDED;
     }
 
     fn transport(&self) -> MutexGuard<'_, Transport> {
