@@ -14,8 +14,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use rustls::ServerConfig;
-use rustls::server::UnbufferedServerConnection;
-use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus};
+use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
+use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -52,9 +52,9 @@ pub(super) struct Shared(Arc<Mutex<Transport>>);
 /// A connection; see the module.
 pub(super) struct Transport {
     socket: Watched<TcpStream>,
-    tls: Option<Box<UnbufferedServerConnection>>,
+    layer: Layer,
     cutter: Cutter,
-    /// Came, and is the beginning of a TLS record.
+    /// Came, and is the beginning of a TLS record or message. rustls remembers where in it it is.
     incomplete: Vec<u8>,
     /// Came and is decrypted, but not taken yet.
     received: Vec<u8>,
@@ -72,12 +72,20 @@ pub(super) struct Transport {
     closing: bool,
 }
 
+/// What is between the socket and HTTP/2.
+enum Layer {
+    Plain,
+    Tls(Box<UnbufferedServerConnection>),
+    /// TLS that has failed: rustls is not asked again, and nothing more is said, least of all in plain text.
+    Failed,
+}
+
 impl Transport {
     /// A connection on which nothing has been said.
     pub(super) fn new(socket: TcpStream, far_end: FarEnd) -> Transport {
         Transport {
             socket: Watched { socket, far_end },
-            tls: None,
+            layer: Layer::Plain,
             cutter: Cutter::new(),
             incomplete: Vec::new(),
             received: Vec::new(),
@@ -103,7 +111,7 @@ impl Transport {
 
     /// Goes over to TLS, with what has come as the beginning of the handshake.
     pub(super) async fn accept_tls(&mut self, config: Arc<ServerConfig>) -> io::Result<()> {
-        self.tls = Some(Box::new(UnbufferedServerConnection::new(config).map_err(io::Error::other)?));
+        self.layer = Layer::Tls(Box::new(UnbufferedServerConnection::new(config).map_err(io::Error::other)?));
         let mut hello = std::mem::take(&mut self.received);
         let mut opened = self.open(&mut hello);
         std::future::poll_fn(|cx| {
@@ -112,7 +120,7 @@ impl Transport {
                 let sent = ready!(self.poll_send(cx));
                 std::mem::replace(&mut opened, Ok(()))?;
                 sent?;
-                if self.tls.as_ref().is_none_or(|tls| !tls.is_handshaking()) {
+                if !matches!(&self.layer, Layer::Tls(tls) if tls.is_handshaking()) {
                     return Poll::Ready(Ok(()));
                 }
                 if self.ended {
@@ -150,12 +158,15 @@ impl Transport {
 
     /// Decrypts what came, and keeps what is not whole.
     fn open(&mut self, bytes: &mut [u8]) -> io::Result<()> {
-        let Some(tls) = &mut self.tls else {
-            self.received.extend_from_slice(bytes);
-            return Ok(());
+        let tls = match &mut self.layer {
+            Layer::Tls(tls) => tls,
+            Layer::Plain => {
+                self.received.extend_from_slice(bytes);
+                return Ok(());
+            }
+            Layer::Failed => return Err(io::ErrorKind::BrokenPipe.into()),
         };
         let mut used = 0;
-        let mut failed = None;
         loop {
             let UnbufferedStatus { mut discard, state } = tls.process_tls_records(&mut bytes[used..]);
             let mut goes_on = true;
@@ -167,12 +178,7 @@ impl Transport {
                         self.received.extend_from_slice(record.payload);
                     }
                 }
-                Ok(ConnectionState::EncodeTlsData(mut data)) => {
-                    append(&mut self.sealed, |room| match data.encode(room) {
-                        Err(EncodeError::InsufficientSize(size)) => Err(size.required_size),
-                        encoded => Ok(encoded.unwrap_or_default()),
-                    });
-                }
+                Ok(ConnectionState::EncodeTlsData(data)) => encode(data, &mut self.sealed),
                 // It is under way: what is in `sealed` goes before all else.
                 Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
                 Ok(ConnectionState::BlockedHandshake | ConnectionState::WriteTraffic(_)) => goes_on = false,
@@ -181,8 +187,14 @@ impl Transport {
                     goes_on = false;
                 }
                 Ok(_) => return Err(invalid("TLS early data, which was not offered")),
-                // Once more, for the alert that tells the peer.
-                Err(error) => goes_on = failed.replace(error).is_none(),
+                Err(error) => {
+                    let rest = &mut bytes[used + discard..];
+                    if let Ok(ConnectionState::EncodeTlsData(alert)) = tls.process_tls_records(rest).state {
+                        encode(alert, &mut self.sealed);
+                    }
+                    self.layer = Layer::Failed;
+                    return Err(invalid(error));
+                }
             }
             used += discard;
             if !goes_on {
@@ -190,7 +202,7 @@ impl Transport {
             }
         }
         self.incomplete = bytes[used..].to_vec();
-        failed.map_or(Ok(()), |error| Err(invalid(error)))
+        Ok(())
     }
 
     /// Sends all that was written. Ready when the socket has taken all of it.
@@ -208,16 +220,21 @@ impl Transport {
                 return Poll::Ready(Ok(()));
             }
             let gathered = std::mem::take(&mut self.gathered);
-            let Some(tls) = &mut self.tls else {
-                self.sealed = gathered;
-                continue;
+            let tls = match &mut self.layer {
+                Layer::Tls(tls) => tls,
+                Layer::Plain => {
+                    self.sealed = gathered;
+                    continue;
+                }
+                Layer::Failed => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
             };
             self.sealed = BUFFER.with_borrow_mut(|buffer| -> io::Result<Vec<u8>> {
-                let UnbufferedStatus { state, .. } = tls.process_tls_records(&mut []);
+                let UnbufferedStatus { discard, state } = tls.process_tls_records(&mut self.incomplete);
                 let Ok(ConnectionState::WriteTraffic(mut traffic)) = state else {
                     return Err(io::ErrorKind::BrokenPipe.into());
                 };
                 let length = traffic.encrypt(&gathered, buffer).map_err(io::Error::other)?;
+                self.incomplete.drain(..discard);
                 // What the socket takes at once, which is all of it unless the peer is slow, is never copied.
                 let sent = match Pin::new(&mut self.socket).poll_write(cx, &buffer[..length]) {
                     Poll::Ready(sent) => sent?,
@@ -267,8 +284,8 @@ impl Transport {
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_send(cx))?;
         if !std::mem::replace(&mut self.closing, true)
-            && let Some(tls) = &mut self.tls
-            && let Ok(ConnectionState::WriteTraffic(mut traffic)) = tls.process_tls_records(&mut []).state
+            && let Layer::Tls(tls) = &mut self.layer
+            && let Ok(ConnectionState::WriteTraffic(mut traffic)) = tls.process_tls_records(&mut self.incomplete).state
         {
             append(&mut self.sealed, |room| match traffic.queue_close_notify(room) {
                 Err(EncryptError::InsufficientSize(size)) => Err(size.required_size),
@@ -332,6 +349,13 @@ impl AsyncWrite for Shared {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.transport().poll_close(cx)
     }
+}
+
+fn encode(mut data: EncodeTlsData<'_, ServerConnectionData>, sealed: &mut Vec<u8>) {
+    append(sealed, |room| match data.encode(room) {
+        Err(EncodeError::InsufficientSize(size)) => Err(size.required_size),
+        encoded => Ok(encoded.unwrap_or_default()),
+    });
 }
 
 /// Lets `write` write behind what is there, with as much room as it says it needs.

@@ -528,3 +528,28 @@ async fn what_speaks_something_else_is_cut_off() {
         let _ = patiently(socket.read_to_end(&mut rest)).await;
     }
 }
+
+#[tokio::test]
+async fn what_breaks_tls_is_told_so_and_cut_off() {
+    /// The content type of an alert record.
+    const ALERT: u8 = 0x15;
+    let (server, client) = tls();
+    let (_configs, receiver) = watch::channel(server);
+    let world = World::start_with(|server| server.tls(receiver)).await;
+    let strange = [0x16, 3, 1, 0, 8, 99, 0, 0, 4, 1, 2, 3, 4];
+    let too_long = [0x16, 3, 1, 0xff, 0xff, 0, 0];
+    for nonsense in [&strange[..], &too_long, &[strange, strange].concat()] {
+        let mut socket = TcpStream::connect(world.address).await.expect("connects");
+        socket.write_all(nonsense).await.expect("writes");
+        let mut answer = Vec::new();
+        let _ = patiently(socket.read_to_end(&mut answer)).await;
+        assert_eq!(answer.first(), Some(&ALERT), "after {nonsense:x?}");
+    }
+    let socket = TcpStream::connect(world.address).await.expect("connects");
+    let name = ServerName::try_from("localhost").expect("a name");
+    let mut stream = tokio_rustls::TlsConnector::from(client).connect(name, socket).await.expect("a handshake");
+    let forged = [&[0x17, 3, 3, 0, 40][..], &[0; 40]].concat();
+    let socket = stream.get_mut().0;
+    socket.write_all(&[forged.clone(), forged].concat()).await.expect("writes");
+    let _ = patiently(socket.read_to_end(&mut Vec::new())).await;
+}
