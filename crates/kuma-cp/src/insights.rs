@@ -68,6 +68,8 @@ impl Insights {
         let insight = books.insights.entry(handle.proxy.clone()).or_default();
         // One that is refused tries again and again. The last attempt tells, and the others are not to displace what was.
         insight.subscriptions.pop_if(|last| was_refused(last));
+        // Most proxies have one, and a vector that grows by itself begins with room for four.
+        insight.subscriptions.reserve_exact(1);
         insight.subscriptions.push(Subscription {
             id,
             control_plane_instance_id: self.instance.clone(),
