@@ -12,7 +12,7 @@ use anyhow::{Context as _, ensure};
 use kuma_test::apps::{Client, Greeter};
 use kuma_test::documents::{dataplane, mesh, permission};
 use kuma_test::ports::free_port;
-use kuma_test::{ControlPlane, Dataplane};
+use kuma_test::{ControlPlane, Dataplane, program};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -81,11 +81,13 @@ async fn main() -> anyhow::Result<()> {
     tokio::time::sleep(REST).await;
     let used = memory(web.process().id())?;
     let envoy = memory(web.envoy().await)?;
+    let folder = program("kuma-dp").parent().and_then(|folder| Some(folder.file_name()?.to_owned()));
+    let build = folder.map(|name| name.to_string_lossy().into_owned());
     let anonymous = used["anonymous_kb"].as_u64().unwrap_or(u64::MAX);
     println!(
         "{}",
         json!({
-            "build": if cfg!(debug_assertions) { "debug" } else { "release" }, "starts": STARTS,
+            "build": build, "starts": STARTS,
             "ms_to_envoy": distribution(started), "ms_to_first_byte": distribution(first_bytes),
             "kuma_dp_idle": idle, "kuma_dp_after_connections": used, "connections": CONNECTIONS, "envoy": envoy,
             "budget_kb": BUDGET_KB, "within_budget": anonymous <= BUDGET_KB,
