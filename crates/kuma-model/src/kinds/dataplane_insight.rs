@@ -309,14 +309,14 @@ subscriptions:
             - id: 1
               connectTime: yesterday
               disconnectTime: 5
-              status: {total: {responsesSent: '18446744073709551616', responsesRejected: x}, sds: {}}",
+              status: {total: {responsesSent: '18446744073709551616', responsesRejected: x}, totals: {}}",
             r#"
             subscriptions[0].id: must be a string, not a number: put it in quotes
             subscriptions[0].connectTime: must be a time such as "2020-01-31T15:04:05Z"
             subscriptions[0].disconnectTime: must be a string, not a number
             subscriptions[0].status.total.responsesSent: must be a whole number from 0 to 18446744073709551615
             subscriptions[0].status.total.responsesRejected: must be a whole number from 0 to 18446744073709551615
-            subscriptions[0].status.sds: unknown field; did you mean "cds"?"#,
+            subscriptions[0].status.totals: unknown field; did you mean "total"?"#,
         );
     }
 
