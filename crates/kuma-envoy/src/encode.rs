@@ -39,9 +39,8 @@ pub fn encode(key: &ResourceKey) -> Encoded {
         ResourceKey::AdminCluster { port } => {
             resource(ResourceType::Cluster, names::ADMIN_CLUSTER.into(), &cluster::admin(*port))
         }
-        ResourceKey::MetricsListener { port, path, transparent } => {
-            listener(metrics::listener(*port, path), *transparent)
-        }
+        // The port is the proxy's own, and Prometheus may run on this machine, where nothing redirects its connections.
+        ResourceKey::MetricsListener { port, path } => listener(metrics::listener(*port, path), false),
         ResourceKey::ServiceCluster { name, tls, health, http } => {
             let cluster = cluster::service(name, tls.as_deref(), health.as_ref(), *http);
             Encoded {

@@ -30,8 +30,6 @@ pub enum ResourceKey {
         port: u16,
         /// The one path at which they are.
         path: Arc<str>,
-        /// Whether connections come by [`ResourceKey::CatchAllListener`], so that it binds no port of its own.
-        transparent: bool,
     },
     /// The endpoints of one destination, found by EDS.
     ServiceCluster {

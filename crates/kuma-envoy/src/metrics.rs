@@ -44,11 +44,10 @@ pub fn plan_metrics(snapshot: &MeshSnapshot, dataplane: &MeshDataplane, admin_po
     if let Some(user) = used.or_else(|| dataplane.user_of_port(endpoint.port)) {
         return problem(format!("port {} is in use by {user}", endpoint.port));
     }
-    let transparent = crate::plan::redirect_port(dataplane).is_some();
     MetricsPlan {
         keys: vec![
             ResourceKey::AdminCluster { port: admin },
-            ResourceKey::MetricsListener { port: endpoint.port, path: Arc::from(endpoint.path), transparent },
+            ResourceKey::MetricsListener { port: endpoint.port, path: Arc::from(endpoint.path) },
         ],
         problem: None,
     }
@@ -132,7 +131,7 @@ mod tests {
 
     #[test]
     fn metrics_are_offered_where_the_mesh_asks_for_them() {
-        let listener = |port| ResourceKey::MetricsListener { port, path: "/metrics".into(), transparent: false };
+        let listener = |port| ResourceKey::MetricsListener { port, path: "/metrics".into() };
         let admin = ResourceKey::AdminCluster { port: 30001 };
         let offered = plan("metrics: {prometheus: {port: 1234}}", Some(30001));
         assert_eq!((offered.keys, offered.problem), (vec![admin, listener(1234)], None));

@@ -169,7 +169,7 @@ fn checked(site: &Site, checks: Health) -> Vec<ResourceKey> {
 fn metrics(site: &Site) -> Vec<ResourceKey> {
     vec![
         ResourceKey::AdminCluster { port: 30001 },
-        ResourceKey::MetricsListener { port: site.redirect, path: "/metrics".into(), transparent: false },
+        ResourceKey::MetricsListener { port: site.redirect, path: "/metrics".into() },
     ]
 }
 

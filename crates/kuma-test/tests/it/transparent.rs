@@ -39,7 +39,9 @@ impl Scene {
         let (web_address, redis_address) = web.join(&redis);
         web.add_ipv6("fd00::1");
         let cp = ControlPlane::start_with(&[("KUMA_GENERAL_ADVERTISED_HOSTNAME", web.here.to_string().as_str())]).await;
-        cp.apply(&mesh("default", true)).await;
+        let mut mesh = mesh("default", true);
+        mesh["metrics"] = json!({"prometheus": {}});
+        cp.apply(&mesh).await;
         cp.apply(&permission("default", "web-to-redis", "web", "redis")).await;
         cp.apply(&dataplane("redis-1", &[("redis", format!("{redis_address}:{REDIS_PORT}:{REDIS_PORT}"))], &[])).await;
         let inbounds = [
@@ -202,6 +204,10 @@ async fn what_is_not_of_the_mesh_passes_through_or_by() {
     let passed = scene.passed_through(&scene.redis);
     enters(OTHER_PORT).expect("it is reached through the proxy");
     assert_eq!(scene.passed_through(&scene.redis) - passed, 1);
+
+    // Prometheus finds the metrics of redis, be it here or on that machine.
+    assert!(answer(Command::new("curl"), &format!("http://{}:5670/metrics", scene.redis.there)).is_some());
+    assert!(scene.get(&scene.redis, USER, "http://127.0.0.1:5670/metrics").is_some());
 
     scene.install(&format!("--exclude-outbound-ports {} --exclude-inbound-ports {OTHER_PORT}", scene.outside));
     let passed = (scene.passed_through(&scene.web), scene.passed_through(&scene.redis));
