@@ -43,6 +43,10 @@ bench-growth: ## Measure meshes of 100 to 15,000 proxies and the largest one, an
 microbench: ## Time and count the allocations of matching, generation, encoding and sessions; a minute
 	cargo bench --locked --quiet -p kuma-mesh --bench matching -p kuma-envoy --bench generation -p kuma-xds --bench session -p kuma-cp --bench engine
 
+.PHONY: fuzz
+fuzz: ## Fuzz what reads strangers' input, a minute per target (docs/fuzzing.md)
+	@scripts/fuzz.sh 60
+
 .PHONY: lint
 lint: ## Formatting, clippy, documentation, licences and bans
 	cargo fmt --all --check
