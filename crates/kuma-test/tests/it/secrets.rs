@@ -14,13 +14,13 @@ use kuma_test::{ControlPlane, Dataplane, eventually};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, KeyUsagePurpose};
 use serde_json::json;
 
-const PASSWORD: &str = "canary-password-of-postgres";
-
 /// A system in use, with a secret of every kind in it.
 struct World {
     cp: ControlPlane,
     /// Of the user: keys and certificates.
     folder: tempfile::TempDir,
+    /// Of Postgres. Another one in each world, since all processes of the machine are looked at.
+    password: String,
     /// Name and text of each secret.
     secrets: Vec<(String, String)>,
     proxies: [Dataplane; 2],
@@ -32,10 +32,11 @@ impl World {
         let folder = tempfile::tempdir().expect("a folder");
         let files = folder.path().to_owned();
         let path = |name: &str| files.join(name).display().to_string();
+        let password = format!("canary-password{}", folder.path().file_name().expect("a name").display());
         let certificates = path("clients");
         fs::create_dir(&certificates).expect("a folder");
         let cp_settings = [
-            ("KUMA_STORE_POSTGRES_PASSWORD", PASSWORD.to_owned()),
+            ("KUMA_STORE_POSTGRES_PASSWORD", password.clone()),
             ("KUMA_ADMIN_SERVER_PUBLIC_ENABLED", "true".to_owned()),
             ("KUMA_ADMIN_SERVER_PUBLIC_INTERFACE", "127.0.0.1".to_owned()),
             ("KUMA_ADMIN_SERVER_PUBLIC_PORT", free_port().to_string()),
@@ -69,7 +70,7 @@ impl World {
         });
         eventually("web reaches redis", || Client::connect(outbound)).await;
 
-        let mut world = World { cp, folder, secrets: Vec::new(), proxies, _app: app };
+        let mut world = World { cp, folder, password, secrets: Vec::new(), proxies, _app: app };
         world
             .cp
             .apply(&json!({"type": "Mesh", "name": "other", "mtls": {"enabled": false, "ca": {"builtin": {}}}}))
@@ -83,7 +84,7 @@ impl World {
             .apply(&json!({"type": "Mesh", "name": "other", "mtls": {"enabled": true, "ca": {"provided": {}}}}))
             .await;
 
-        world.note("Postgres' password", PASSWORD);
+        world.note("Postgres' password", &world.password.clone());
         for name in ["redis-1", "web-1"] {
             let token = fs::read_to_string(world.cp.folder().join(format!("default.{name}.token"))).expect("a token");
             // Whoever has the last part can put the rest together.
@@ -327,8 +328,8 @@ async fn a_secret_shows_nowhere() {
             let mut text = String::from_utf8_lossy(&bytes).into_owned();
             if process.path().ends_with(own.to_string()) && file == "environ" {
                 // Where the user has put it.
-                assert!(text.contains(PASSWORD), "nothing is planted");
-                text = text.replace(PASSWORD, "");
+                assert!(text.contains(&world.password), "nothing is planted");
+                text = text.replace(&world.password, "");
             }
             seen.push((process.path().join(file).display().to_string(), text));
         }
