@@ -23,7 +23,7 @@ test: ## Run the whole suite, real Envoy included
 	@scripts/test.sh
 
 .PHONY: bench
-bench: ## Measure kuma-cp with 1,000 simulated proxies (docs/performance.md); 7 minutes
+bench: ## Measure kuma-cp with 1,000 simulated proxies (docs/performance.md)
 	cargo build --release --locked -p kuma-cp -p xdsload
 	target/release/xdsload run connect policy-mesh policy-service join leave endpoint new-service churn10 churn100 slow hostile restart rotation \
 	  memory --repeats 10 --seconds 30 > target/bench.jsonl
@@ -32,7 +32,7 @@ bench: ## Measure kuma-cp with 1,000 simulated proxies (docs/performance.md); 7 
 	@echo "One line of JSON per scenario: target/bench.jsonl"
 
 .PHONY: bench-growth
-bench-growth: ## Measure meshes of 100 to 15,000 proxies and the largest one, and draw the curves; 12 minutes
+bench-growth: ## Measure meshes of 100 to 15,000 proxies and the largest one, and draw the curves
 	cargo build --release --locked -p kuma-cp -p xdsload
 	target/release/xdsload growth > target/growth.jsonl
 	target/release/xdsload plot target/growth.jsonl --folder docs/performance
@@ -40,7 +40,7 @@ bench-growth: ## Measure meshes of 100 to 15,000 proxies and the largest one, an
 	@echo "One line of JSON per mesh: target/growth.jsonl, target/largest.jsonl; curves: docs/performance/"
 
 .PHONY: microbench
-microbench: ## Time and count the allocations of matching, generation, encoding and sessions; a minute
+microbench: ## Time and count the allocations of matching, generation, encoding and sessions
 	cargo bench --locked --quiet -p kuma-mesh --bench matching -p kuma-envoy --bench generation -p kuma-xds --bench session -p kuma-cp --bench engine
 
 .PHONY: fuzz
