@@ -1,0 +1,3 @@
+//! What other implementations of HTTP/2 say to ours.
+
+mod hpack;
