@@ -28,7 +28,7 @@ fn main() {
 type Change = (Key, Option<Arc<Stored>>);
 
 fn stored(document: Document) -> Arc<Stored> {
-    Arc::new(Stored { document, version: 1, created: Timestamp::UNIX_EPOCH, modified: Timestamp::UNIX_EPOCH })
+    Arc::new(Stored::new(document, Timestamp::UNIX_EPOCH))
 }
 
 fn written(document: Document) -> Vec<Change> {

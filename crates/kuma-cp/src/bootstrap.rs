@@ -13,7 +13,7 @@ use axum::response::{IntoResponse as _, Response};
 use http::header::CONTENT_TYPE;
 use http::{Method, Request, StatusCode};
 use kuma_envoy::BootstrapParams;
-use kuma_model::{Dataplane, Key, Resource as _, Violation, decode_spec};
+use kuma_model::{Dataplane, Key, Resource as _, Violation};
 use kuma_store::Store;
 use serde_json::{Map, Value};
 
@@ -83,8 +83,7 @@ impl BootstrapServer {
             let details = format!("There is no {key}. Did you first apply a Dataplane resource?");
             return Err(ApiError::new(StatusCode::NOT_FOUND, TITLE, details));
         };
-        let dataplane: Dataplane =
-            decode_spec(&stored.document.spec).map_err(|violations| ApiError::internal(TITLE, &violations))?;
+        let dataplane: Dataplane = stored.decode().map_err(|violations| ApiError::internal(TITLE, &violations))?;
         let yaml = serde_saphyr::to_string(&self.bootstrap(&wanted, &dataplane))
             .map_err(|error| ApiError::internal(TITLE, &error))?;
         Ok(([(CONTENT_TYPE, "text/x-yaml")], yaml).into_response())

@@ -85,7 +85,7 @@ impl Engine {
             by_mesh.insert(mesh.clone(), Vec::new());
         }
         for stored in documents {
-            by_mesh.entry(mesh_of(&stored.document.key)).or_default().push(stored);
+            by_mesh.entry(mesh_of(&stored.key)).or_default().push(stored);
         }
         for (mesh, documents) in by_mesh {
             self.send_known(&mesh, Event::Load(documents));

@@ -321,7 +321,7 @@ mod tests {
 
     async fn stored(store: &MemoryStore) -> Vec<String> {
         let list = store.list(DataplaneInsight::KIND, None).await.expect("a list");
-        list.iter().map(|stored| stored.document.key.name.to_string()).collect()
+        list.iter().map(|stored| stored.key.name.to_string()).collect()
     }
 
     #[tokio::test]

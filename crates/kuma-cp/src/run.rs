@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context as _, bail};
 use jiff::Timestamp;
 use kuma_ca::{TokenVerifier, XdsCa};
-use kuma_model::{DataplaneInsight, Resource as _, decode_spec};
+use kuma_model::{DataplaneInsight, Resource as _};
 use kuma_store::{MemoryStore, Store};
 use kuma_xds::server::{Routes, Server, Service};
 use tokio::sync::{mpsc, watch};
@@ -142,8 +142,7 @@ pub async fn start_on(store: Arc<dyn Store>, mut config: Config, home: Option<&P
         .map_err(|error| anyhow::anyhow!("cannot create the default mesh: {} (the log says why)", error.details))?;
 
     let stored = store.list(DataplaneInsight::KIND, None).await?;
-    let stored =
-        stored.iter().filter_map(|entry| Some((entry.document.key.clone(), decode_spec(&entry.document.spec).ok()?)));
+    let stored = stored.iter().filter_map(|entry| Some((entry.key.clone(), entry.decode().ok()?)));
     insights.load(stored, Timestamp::now());
     let revision = engine.load(store.as_ref()).await?;
     let (follower, rewritten) = Follower::load(store.clone()).await?;

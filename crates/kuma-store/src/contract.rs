@@ -114,14 +114,14 @@ async fn get(store: &dyn Store, key: &Key) -> Option<Arc<Stored>> {
 
 async fn names(store: &dyn Store, kind: &'static str, mesh: Option<&str>) -> Vec<String> {
     let found = store.list(kind, mesh).await.expect("an answer");
-    found.iter().map(|stored| format!("{}/{}", stored.document.key.mesh, stored.document.key.name)).collect()
+    found.iter().map(|stored| format!("{}/{}", stored.key.mesh, stored.key.name)).collect()
 }
 
 async fn read_all(store: &dyn Store) -> (Revision, State) {
     let (revision, all) = store.read_all().await.expect("an answer");
-    let keys: Vec<_> = all.iter().map(|stored| stored.document.key.clone()).collect();
+    let keys: Vec<_> = all.iter().map(|stored| stored.key.clone()).collect();
     assert!(keys.is_sorted(), "read_all is ordered by key: {keys:?}");
-    (revision, all.into_iter().map(|stored| (stored.document.key.clone(), stored)).collect())
+    (revision, all.into_iter().map(|stored| (stored.key.clone(), stored)).collect())
 }
 
 /// What a reader knows.
@@ -152,9 +152,5 @@ async fn next_commit(changes: &mut BoxStream<'static, Change>) -> Arc<Commit> {
 
 /// Keys and texts of a commit; a document that is gone has no text.
 fn texts(commit: &Commit) -> Vec<(Key, Option<Value>)> {
-    commit
-        .changes
-        .iter()
-        .map(|(key, stored)| (key.clone(), stored.as_ref().map(|stored| stored.document.spec.clone())))
-        .collect()
+    commit.changes.iter().map(|(key, stored)| (key.clone(), stored.as_ref().map(|stored| stored.spec()))).collect()
 }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use jiff::Timestamp;
-use kuma_model::{Document, Key};
+use kuma_model::{Document, Key, Resource, Violations, decode_spec};
+use serde_json::Value;
 
 use crate::StoreError;
 
@@ -19,17 +20,58 @@ pub type StoreFuture<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
 /// A document and what it is now; `None` when it is gone.
 pub type DocumentChange = (Key, Option<Arc<Stored>>);
 
-/// A document as it is stored.
+/// A document as it is stored. Its spec is kept as JSON text: as a tree of values it takes five times the memory, and most
+/// documents are seldom looked at.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Stored {
-    /// The document.
-    pub document: Document,
+    /// What it is.
+    pub key: Key,
+    spec: Box<str>,
     /// 1 when created, and one more with each change.
     pub version: u64,
     /// When it was created.
     pub created: Timestamp,
     /// When this version was written.
     pub modified: Timestamp,
+}
+
+impl Stored {
+    /// A document in its first version.
+    pub fn new(document: Document, now: Timestamp) -> Stored {
+        let Document { key, spec } = document;
+        Stored { key, spec: spec.to_string().into(), version: 1, created: now, modified: now }
+    }
+
+    /// What it becomes with another spec, or `None` if it says that already, in whatever order.
+    pub fn replaced(&self, spec: &Value, now: Timestamp) -> Option<Stored> {
+        let text = spec.to_string();
+        (*text != *self.spec && self.spec() != *spec).then(|| Stored {
+            key: self.key.clone(),
+            spec: text.into(),
+            version: self.version + 1,
+            created: self.created,
+            modified: now,
+        })
+    }
+
+    /// The part that depends on the kind, read anew each time.
+    pub fn spec(&self) -> Value {
+        // It was written by `to_string`. A null is no spec of any kind, and is reported as that.
+        serde_json::from_str(&self.spec).unwrap_or_default()
+    }
+
+    /// The document, read anew each time.
+    pub fn document(&self) -> Document {
+        Document { key: self.key.clone(), spec: self.spec() }
+    }
+
+    /// The spec as its type; see [`decode_spec`].
+    ///
+    /// # Errors
+    /// It is not one of that type.
+    pub fn decode<R: Resource>(&self) -> Result<R, Violations> {
+        decode_spec(&self.spec())
+    }
 }
 
 /// One step of a commit.

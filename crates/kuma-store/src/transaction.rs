@@ -91,22 +91,21 @@ impl<'a> Transaction<'a> {
     }
 
     fn create(&mut self, document: Document) -> Outcome {
-        self.set(document, 1, self.now);
+        self.set(Stored::new(document, self.now));
         Outcome::Created
     }
 
     fn replace(&mut self, document: Document, stored: &Stored) -> Outcome {
-        if document.spec == stored.document.spec {
+        let Some(replaced) = stored.replaced(&document.spec, self.now) else {
             return Outcome::Unchanged { version: stored.version };
-        }
-        let version = stored.version + 1;
-        self.set(document, version, stored.created);
+        };
+        let version = replaced.version;
+        self.set(replaced);
         Outcome::Updated { version }
     }
 
-    fn set(&mut self, document: Document, version: u64, created: Timestamp) {
-        let key = document.key.clone();
-        self.written.insert(key, Some(Arc::new(Stored { document, version, created, modified: self.now })));
+    fn set(&mut self, stored: Stored) {
+        self.written.insert(stored.key.clone(), Some(Arc::new(stored)));
     }
 
     fn delete(&mut self, key: Key, version: Option<u64>) -> Result<Outcome, StoreError> {

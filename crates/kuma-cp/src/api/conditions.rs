@@ -6,7 +6,7 @@ use std::hash::Hasher as _;
 
 use http::header::{IF_MATCH, IF_NONE_MATCH};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use kuma_model::Document;
+use kuma_store::Stored;
 use rustc_hash::FxHasher;
 
 use crate::http::{ApiError, json};
@@ -64,11 +64,11 @@ impl Conditions {
     }
 
     /// Refuses a write of a document that is not as its writer thinks.
-    pub(super) fn check(&self, stored: Option<&Document>, title: &str) -> Result<(), ApiError> {
+    pub(super) fn check(&self, stored: Option<&Stored>, title: &str) -> Result<(), ApiError> {
         if self.is_empty() {
             return Ok(());
         }
-        let tag = stored.map(|document| tag(&json::pretty(&document.to_json())));
+        let tag = stored.map(|stored| tag(&json::pretty(&stored.document().to_json())));
         let wrong = self.if_match.as_ref().is_some_and(|tags| !tags.names(tag.as_ref()))
             || self.if_none_match.as_ref().is_some_and(|tags| tags.names(tag.as_ref()));
         if wrong { Err(failed(title)) } else { Ok(()) }

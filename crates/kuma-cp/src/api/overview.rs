@@ -32,10 +32,10 @@ impl Api {
             Some(insight) => serde_json::to_value(insight).ok(),
             None => {
                 let key = kuma_model::Key::new(DataplaneInsight::KIND, mesh, name);
-                self.store.get(&key).await.map_err(failed)?.map(|stored| stored.document.spec.clone())
+                self.store.get(&key).await.map_err(failed)?.map(|stored| stored.spec())
             }
         };
-        Ok(body::respond(&overview(&dataplane.document, Some(insight.unwrap_or_else(|| json!({}))))))
+        Ok(body::respond(&overview(dataplane.document(), Some(insight.unwrap_or_else(|| json!({}))))))
     }
 
     /// The overviews of a mesh, of those Dataplanes that have one inbound, or a gateway, with all tags of the query.
@@ -49,16 +49,15 @@ impl Api {
         let make = move || {
             let mut items = Vec::new();
             for dataplane in
-                dataplanes.iter().map(|stored| &stored.document).filter(|document| has_tags(document, &wanted))
+                dataplanes.iter().map(|stored| stored.document()).filter(|document| has_tags(document, &wanted))
             {
                 let name = &dataplane.key.name;
                 let insight = match live.get(&mesh, name) {
                     Some(insight) => serde_json::to_value(insight).ok(),
                     // Both lists are ordered by name.
-                    None => insights
-                        .binary_search_by(|stored| stored.document.key.name.cmp(name))
-                        .ok()
-                        .map(|at| insights[at].document.spec.clone()),
+                    None => {
+                        insights.binary_search_by(|stored| stored.key.name.cmp(name)).ok().map(|at| insights[at].spec())
+                    }
                 };
                 items.push(overview(dataplane, insight));
             }
@@ -79,12 +78,12 @@ fn has_tags(document: &Document, wanted: &Selector) -> bool {
             .is_ok_and(|dataplane| dataplane.tag_sets().iter().any(|tags| wanted.matches(tags)))
 }
 
-fn overview(dataplane: &Document, insight: Option<Value>) -> Value {
+fn overview(dataplane: Document, insight: Option<Value>) -> Value {
     let mut fields = Map::new();
     fields.insert("type".into(), "DataplaneOverview".into());
     fields.insert("mesh".into(), (*dataplane.key.mesh).into());
     fields.insert("name".into(), (*dataplane.key.name).into());
-    fields.insert("dataplane".into(), dataplane.spec.clone());
+    fields.insert("dataplane".into(), dataplane.spec);
     if let Some(insight) = insight {
         fields.insert("dataplaneInsight".into(), insight);
     }

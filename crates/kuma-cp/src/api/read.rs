@@ -4,6 +4,7 @@ use axum::response::{IntoResponse as _, Response};
 use http::header::{CONTENT_TYPE, ETAG};
 use http::{HeaderValue, StatusCode};
 use kuma_model::{DataplaneInsight, Document, Kind, Resource as _};
+use kuma_store::Stored;
 use serde_json::Value;
 
 use super::conditions::{self, Conditions};
@@ -27,7 +28,7 @@ impl Api {
         let not_found = || ApiError::new(StatusCode::NOT_FOUND, ITEM, "Not found");
         let key = routes::key(kind, mesh, name).ok_or_else(not_found)?;
         let stored = self.store.get(&key).await.map_err(|error| ApiError::store(ITEM, &error))?;
-        let stored = stored.map(|stored| current(self.live.as_ref(), &stored.document));
+        let stored = stored.map(|stored| current(self.live.as_ref(), &stored));
         let text = body::pretty(&stored.ok_or_else(not_found)?);
         let tag = conditions::tag(&text);
         if conditions.has_already(&tag) {
@@ -48,7 +49,7 @@ impl Api {
         let all = self.store.list(kind.name, mesh).await.map_err(|error| ApiError::store(LIST, &error))?;
         let (live, path, query) = (self.live.clone(), path.to_owned(), query.to_owned());
         let make = move || {
-            let items: Vec<Value> = all.iter().map(|stored| current(live.as_ref(), &stored.document)).collect();
+            let items: Vec<Value> = all.iter().map(|stored| current(live.as_ref(), stored)).collect();
             body::pretty(&page.body(items, &path, &query))
         };
         self.outgoing.respond(LIST, make).await
@@ -56,13 +57,13 @@ impl Api {
 }
 
 /// The document as it is now: what a connected proxy reports is younger than what is stored.
-fn current(live: &dyn LiveInsights, document: &Document) -> Value {
-    let live = match document.key.kind {
-        DataplaneInsight::KIND => live.get(&document.key.mesh, &document.key.name),
+fn current(live: &dyn LiveInsights, stored: &Stored) -> Value {
+    let live = match stored.key.kind {
+        DataplaneInsight::KIND => live.get(&stored.key.mesh, &stored.key.name),
         _ => None,
     };
     match live.and_then(|insight| serde_json::to_value(insight).ok()) {
-        Some(spec) => Document { key: document.key.clone(), spec }.to_json(),
-        None => document.to_json(),
+        Some(spec) => Document { key: stored.key.clone(), spec }.to_json(),
+        None => stored.document().to_json(),
     }
 }

@@ -74,7 +74,7 @@ impl Api {
     ) -> Result<StatusCode, Failed> {
         let stored = self.stored(key).await?;
         let title = title(stored.is_some());
-        conditions.check(stored.as_ref().map(|stored| &stored.document), title)?;
+        conditions.check(stored.as_deref(), title)?;
         let spec = spec(kind, fields, title)?;
         templates::check(kind, &spec, title).await?;
         let document = Document { key: key.clone(), spec };
@@ -126,7 +126,7 @@ impl Api {
         let mut version = None;
         if !conditions.is_empty() {
             let stored = self.store.get(&key).await.map_err(|error| ApiError::store(DELETE, &error))?;
-            conditions.check(stored.as_ref().map(|stored| &stored.document), DELETE)?;
+            conditions.check(stored.as_deref(), DELETE)?;
             version = stored.map(|stored| stored.version);
         }
         let mut writes = vec![Write::Delete { key: key.clone(), version }];

@@ -42,7 +42,7 @@ impl Api {
         let _one_at_a_time = self.cas.lock().await;
         let stored = self.stored(key).await?;
         let title = write::title(stored.is_some());
-        conditions.check(stored.as_ref().map(|stored| &stored.document), title)?;
+        conditions.check(stored.as_deref(), title)?;
         let spec = write::spec(kind, fields, title)?;
         self.write_mesh(Document { key: key.clone(), spec }, stored.as_deref()).await
     }
@@ -54,13 +54,13 @@ impl Api {
         let internal = |reason: &dyn std::fmt::Display| Failed::from(ApiError::internal(title, reason));
         let new: Mesh = decode_spec(&document.spec).map_err(|violations| internal(&violations))?;
         // A stored Mesh that cannot be read says nothing about its CA: it counts as builtin, so that no key is made anew.
-        let old = stored.map(|stored| decode_spec::<Mesh>(&stored.document.spec).unwrap_or_default());
+        let old = stored.map(|stored| stored.decode::<Mesh>().unwrap_or_default());
         let provided = self.stored(&mesh_ca::key(Ca::Provided, &mesh)).await?;
         let kept = KeptCas {
             builtin: self.stored(&mesh_ca::key(Ca::Builtin, &mesh)).await?.is_some(),
-            provided: provided.is_some_and(|ca| has_certificate(&ca.document.spec)),
+            provided: provided.is_some_and(|ca| has_certificate(&ca.spec())),
         };
-        let unchanged = stored.is_some_and(|stored| stored.document.spec == document.spec);
+        let unchanged = stored.is_some_and(|stored| stored.spec() == document.spec);
         let mut writes = vec![match stored {
             Some(stored) => Write::Update { document, version: stored.version },
             None => Write::Create(document),
@@ -94,7 +94,7 @@ impl Api {
         let _one_at_a_time = self.cas.lock().await;
         if !conditions.is_empty() {
             let stored = self.store.get(key).await.map_err(|error| ApiError::store(title, &error))?;
-            conditions.check(stored.as_ref().map(|stored| &stored.document), title)?;
+            conditions.check(stored.as_deref(), title)?;
         }
         let dataplanes =
             self.store.list(Dataplane::KIND, Some(&key.name)).await.map_err(|error| ApiError::store(title, &error))?;
@@ -106,7 +106,7 @@ impl Api {
         let not_found = || ApiError::new(StatusCode::NOT_FOUND, title, "Not found");
         self.store.commit(writes).await.map_err(|error| write::deletion(error, not_found))?;
         for dataplane in dataplanes {
-            self.live.forget(&key.name, &dataplane.document.key.name);
+            self.live.forget(&key.name, &dataplane.key.name);
         }
         let mesh = key.name.clone();
         if let Err(error) = self.cas.blocking(move |authority| authority.forget(&mesh)).await {

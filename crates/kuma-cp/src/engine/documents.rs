@@ -8,7 +8,7 @@ use kuma_ca::MeshRoots;
 use kuma_mesh::{Affected, MeshSnapshot};
 use kuma_model::{
     Ca, Dataplane, HealthCheck, Key, Mesh, ProxyTemplate, Resource as _, TrafficLog, TrafficPermission, TrafficRoute,
-    TrafficTrace, decode_spec,
+    TrafficTrace,
 };
 use kuma_store::Stored;
 
@@ -117,14 +117,14 @@ impl Documents {
 
     /// Takes the place of all that were there before.
     pub(super) fn load(&mut self, documents: &[Arc<Stored>]) -> Affected {
-        let present: BTreeSet<&Key> = documents.iter().map(|stored| &stored.document.key).collect();
+        let present: BTreeSet<&Key> = documents.iter().map(|stored| &stored.key).collect();
         let vanished: Vec<Key> = self.keys.iter().filter(|key| !present.contains(key)).cloned().collect();
         let mut affected = Affected::none();
         for key in vanished {
             affected.merge(self.apply(&key, None));
         }
         for stored in documents {
-            affected.merge(self.apply(&stored.document.key, Some(stored)));
+            affected.merge(self.apply(&stored.key, Some(stored)));
         }
         affected
     }
@@ -149,13 +149,12 @@ impl Documents {
         } else {
             self.keys.remove(key);
         }
-        let spec = stored.map(|stored| &stored.document.spec);
         match key.kind {
             Mesh::KIND => {
                 if stored.is_none() {
                     self.mesh_written = false;
                 }
-                let affected = self.snapshot.set_mesh(spec.and_then(|spec| decoded::<Mesh>(key, spec)).map(Arc::new));
+                let affected = self.snapshot.set_mesh(stored.and_then(|stored| decoded::<Mesh>(stored)).map(Arc::new));
                 self.trust();
                 affected
             }
@@ -165,23 +164,23 @@ impl Documents {
                 } else {
                     self.deleted.remove(&key.name);
                 }
-                let dataplane = spec.and_then(|spec| decoded::<Dataplane>(key, spec));
+                let dataplane = stored.and_then(|stored| decoded::<Dataplane>(stored));
                 self.snapshot.set_dataplane(&key.name, dataplane)
             }
             TrafficPermission::KIND => {
-                let policy = spec.and_then(|spec| decoded::<TrafficPermission>(key, spec));
+                let policy = stored.and_then(|stored| decoded::<TrafficPermission>(stored));
                 self.snapshot.set_permission(&key.name, policy.map(Arc::new))
             }
             TrafficRoute::KIND => {
-                let policy = spec.and_then(|spec| decoded::<TrafficRoute>(key, spec));
+                let policy = stored.and_then(|stored| decoded::<TrafficRoute>(stored));
                 self.snapshot.set_route(&key.name, policy.map(Arc::new))
             }
             HealthCheck::KIND => {
-                let policy = spec.and_then(|spec| decoded::<HealthCheck>(key, spec));
+                let policy = stored.and_then(|stored| decoded::<HealthCheck>(stored));
                 self.snapshot.set_health_check(&key.name, policy.map(Arc::new))
             }
             TrafficLog::KIND => {
-                let policy = spec.and_then(|spec| decoded::<TrafficLog>(key, spec));
+                let policy = stored.and_then(|stored| decoded::<TrafficLog>(stored));
                 if let Some(log) = policy.as_ref().filter(|log| self.snapshot.backend_of(log).is_none()) {
                     let backend = log.conf.as_ref().map(|conf| conf.backend.as_str()).unwrap_or_default();
                     tracing::warn!(%key, backend, "the mesh has no such log backend, or no default one: nothing is logged");
@@ -189,7 +188,7 @@ impl Documents {
                 self.snapshot.set_log(&key.name, policy.map(Arc::new))
             }
             TrafficTrace::KIND => {
-                let policy = spec.and_then(|spec| decoded::<TrafficTrace>(key, spec));
+                let policy = stored.and_then(|stored| decoded::<TrafficTrace>(stored));
                 if let Some(trace) = policy.as_ref().filter(|trace| self.snapshot.trace_backend_of(trace).is_none()) {
                     let backend = trace.conf.as_ref().map(|conf| conf.backend.as_str()).unwrap_or_default();
                     tracing::warn!(%key, backend, "the mesh has no such trace backend, or no default one: nothing is traced");
@@ -197,7 +196,7 @@ impl Documents {
                 self.snapshot.set_trace(&key.name, policy.map(Arc::new))
             }
             ProxyTemplate::KIND => {
-                let template = spec.and_then(|spec| decoded::<ProxyTemplate>(key, spec));
+                let template = stored.and_then(|stored| decoded::<ProxyTemplate>(stored));
                 let template = template.map(|spec| {
                     let (template, violations) = kuma_envoy::raw::template(&spec);
                     if !violations.is_empty() {
@@ -208,7 +207,7 @@ impl Documents {
                 self.snapshot.set_template(&key.name, template)
             }
             kuma_model::SECRET_KIND => match mesh_ca::kind(key) {
-                Some(ca) => self.set_ca(ca, spec),
+                Some(ca) => self.set_ca(ca, stored.map(|stored| stored.spec()).as_ref()),
                 None => Affected::none(),
             },
             _ => Affected::none(),
@@ -216,11 +215,11 @@ impl Documents {
     }
 }
 
-fn decoded<R: kuma_model::Resource>(key: &Key, spec: &serde_json::Value) -> Option<R> {
-    match decode_spec(spec) {
+fn decoded<R: kuma_model::Resource>(stored: &Stored) -> Option<R> {
+    match stored.decode() {
         Ok(value) => Some(value),
         Err(violations) => {
-            tracing::error!(%key, %violations, "a stored document cannot be read and is left out");
+            tracing::error!(key = %stored.key, %violations, "a stored document cannot be read and is left out");
             None
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kuma_mads::{Absent, Assignment};
-use kuma_model::{Dataplane, Key, Mesh, Resource, decode_spec};
+use kuma_model::{Dataplane, Key, Mesh, Resource};
 use kuma_store::Stored;
 use tokio::time::Instant;
 
@@ -53,7 +53,7 @@ impl Documents {
     pub fn load(&mut self, documents: &[Arc<Stored>]) {
         self.meshes.clear();
         for stored in documents {
-            self.apply(&stored.document.key, Some(stored));
+            self.apply(&stored.key, Some(stored));
         }
     }
 
@@ -158,5 +158,5 @@ impl MeshDocuments {
 
 /// One that cannot be read is left out; the engine has said so.
 fn decoded<R: Resource>(stored: &Stored) -> Option<R> {
-    decode_spec(&stored.document.spec).ok()
+    stored.decode().ok()
 }

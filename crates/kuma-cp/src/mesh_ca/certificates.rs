@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use kuma_ca::{ChangeError, MeshRoots, Root, RootState, id_of_pem};
-use kuma_model::{Ca, Key, Mesh, decode_spec};
+use kuma_model::{Ca, Key, Mesh};
 use kuma_store::{Store, StoreError, Stored, Write};
 use tokio::sync::{Mutex, MutexGuard};
 
@@ -204,12 +204,12 @@ impl MeshCas {
         let stored = self.store.get(&Key::mesh(mesh)).await?;
         // One that cannot be read may be at work.
         let is_at_work = |mesh: Mesh| mesh.mtls_enabled() && mesh.ca() == ca;
-        Ok(stored.is_some_and(|stored| decode_spec(&stored.document.spec).map_or(true, is_at_work)))
+        Ok(stored.is_some_and(|stored| stored.decode().map_or(true, is_at_work)))
     }
 
     async fn kept(&self, ca: Ca, mesh: &str) -> Result<Option<Kept>, ChangeRefused> {
         let Some(stored) = self.store.get(&key(ca, mesh)).await? else { return Ok(None) };
-        let roots = read(ca, &stored.document.spec)?;
+        let roots = read(ca, &stored.spec())?;
         Ok(Some(Kept { stored, roots }))
     }
 
@@ -230,7 +230,7 @@ impl MeshCas {
         };
         let Err(error) = self.store.commit(vec![write]).await else { return Ok(()) };
         if let Some(before) = before {
-            let before = before.document.clone();
+            let before = before.document();
             if let Err(error) = self.blocking(move |authority| authority.keep(&before)).await {
                 tracing::error!(mesh, %error, "a CA was kept that could not be stored");
             }

@@ -24,7 +24,7 @@ async fn a_mesh_is_born_with_its_ca() {
     );
     let ca = api.store.get(&mesh_ca::key(Ca::Builtin, "demo")).await.expect("a store").expect("a CA");
     let bundle = |ca: &Stored| {
-        let roots = mesh_ca::read(Ca::Builtin, &ca.document.spec).expect("a usable CA");
+        let roots = mesh_ca::read(Ca::Builtin, &ca.spec()).expect("a usable CA");
         roots.expect("it has a root").bundle_pem()
     };
     let root = bundle(&ca);

@@ -166,7 +166,7 @@ fn a_service_nobody_has_offered_yet_is_not_sent_as_empty() {
     life.write(&[&redis()]);
     let endpoints = stream.served().expect("served");
     assert!(!endpoints.get(ResourceType::Endpoint, "redis").expect("endpoints").is_placeholder());
-    life.delete(&redis().document.key);
+    life.delete(&redis().key);
     let endpoints = stream.served().expect("served");
     let empty = endpoints.get(ResourceType::Endpoint, "redis").expect("endpoints");
     assert!(!empty.is_placeholder(), "that it is empty is known now");
@@ -238,7 +238,7 @@ fn without_a_ca_nothing_is_issued_and_without_a_token_nothing_secret_is_sent() {
     );
     life.write(&[&ca()]);
     assert!(inbound(&stream) && stream.warnings().is_empty(), "{:?}", stream.warnings());
-    life.delete(&ca().document.key);
+    life.delete(&ca().key);
     assert!(inbound(&stream), "it has a certificate");
     let returning = life.open("web-1", true);
     assert!(inbound(&returning), "it may have one");

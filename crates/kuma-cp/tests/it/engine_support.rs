@@ -19,7 +19,7 @@ pub(crate) fn stored(yaml: &str) -> Arc<Stored> {
 }
 
 pub(crate) fn store(document: Document) -> Arc<Stored> {
-    Arc::new(Stored { document, version: 1, created: Timestamp::UNIX_EPOCH, modified: Timestamp::UNIX_EPOCH })
+    Arc::new(Stored::new(document, Timestamp::UNIX_EPOCH))
 }
 
 pub(crate) fn mesh(mtls: bool) -> Arc<Stored> {
@@ -83,8 +83,7 @@ impl Mesh {
     }
 
     pub(crate) fn write(&mut self, documents: &[&Arc<Stored>]) {
-        let changes: Vec<_> =
-            documents.iter().map(|stored| (stored.document.key.clone(), Some((*stored).clone()))).collect();
+        let changes: Vec<_> = documents.iter().map(|stored| (stored.key.clone(), Some((*stored).clone()))).collect();
         self.engine.commit(&changes, self.now);
     }
 

@@ -24,11 +24,11 @@ fn dataplane(mesh: &str, name: &str, service: &str) -> Arc<Stored> {
 }
 
 fn write(documents: &mut Documents, stored: &Arc<Stored>, now: Instant) -> bool {
-    documents.commit(&[(stored.document.key.clone(), Some(stored.clone()))], now)
+    documents.commit(&[(stored.key.clone(), Some(stored.clone()))], now)
 }
 
 fn delete(documents: &mut Documents, stored: &Arc<Stored>, now: Instant) -> bool {
-    documents.commit(&[(stored.document.key.clone(), None)], now)
+    documents.commit(&[(stored.key.clone(), None)], now)
 }
 
 #[test]
@@ -104,10 +104,10 @@ proptest! {
         let mut all: BTreeMap<Key, Arc<Stored>> = BTreeMap::new();
         for (stored, there) in steps {
             if there {
-                all.insert(stored.document.key.clone(), stored.clone());
+                all.insert(stored.key.clone(), stored.clone());
                 write(&mut documents, &stored, Instant::now());
             } else {
-                all.remove(&stored.document.key);
+                all.remove(&stored.key);
                 delete(&mut documents, &stored, Instant::now());
             }
             let mut whole = Documents::new(true);

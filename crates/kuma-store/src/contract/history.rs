@@ -154,7 +154,7 @@ async fn nothing_missed(store: Arc<dyn Store>) {
                     let last = (0..WRITERS).flat_map(|writer| (ROUNDS - 5..ROUNDS).map(move |round| (writer, round)));
                     last.into_iter().all(|(writer, round)| {
                         let expected = document("default", &format!("{writer}-{}", round % 5), &round.to_string());
-                        state.get(&expected.key).is_some_and(|stored| stored.document == expected)
+                        state.get(&expected.key).is_some_and(|stored| stored.document() == expected)
                     })
                 };
                 while !done(&state) {
@@ -192,8 +192,7 @@ async fn no_half_commits(store: Arc<dyn Store>) {
             }
         })
     };
-    let equal =
-        |left: &Stored, right: &Stored| assert_eq!(left.document.spec, right.document.spec, "one commit wrote both");
+    let equal = |left: &Stored, right: &Stored| assert_eq!(left.spec(), right.spec(), "one commit wrote both");
     while !writer.is_finished() {
         let (_, state) = read_all(&*store).await;
         equal(&state[&key("default", "left")], &state[&key("default", "right")]);

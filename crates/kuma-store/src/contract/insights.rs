@@ -16,13 +16,13 @@ async fn insights(store: Arc<dyn Store>) {
 
     store.put_insights(vec![insight("default", "web", "2"), insight("default", "db", "1")]).await.unwrap();
     let web = get(&*store, &insight_key("default", "web")).await.unwrap();
-    assert_eq!((&web.document, web.version), (&insight("default", "web", "2"), 2));
+    assert_eq!((web.document(), web.version), (insight("default", "web", "2"), 2));
     assert_eq!(get(&*store, &insight_key("default", "db")).await.unwrap().version, 1);
 
     let other = document("default", "web", "a");
     let error = store.put_insights(vec![insight("default", "web", "3"), other.clone()]).await;
     assert_eq!(error, Err(StoreError::NotAnInsight(other.key)));
-    assert_eq!(get(&*store, &insight_key("default", "web")).await.unwrap().document, insight("default", "web", "2"));
+    assert_eq!(get(&*store, &insight_key("default", "web")).await.unwrap().document(), insight("default", "web", "2"));
 
     let outcome = commit(
         &*store,

@@ -73,7 +73,7 @@ async fn no_mesh(store: Arc<dyn Store>) {
     commit(&*store, [Write::Create(own.clone())]).await;
     commit(&*store, [Write::Create(mesh("default")), Write::Create(secret("default", "ca"))]).await;
     commit(&*store, [Write::DeleteMesh { mesh: "default".into() }]).await;
-    assert_eq!(get(&*store, &own.key).await.map(|stored| stored.document.clone()), Some(own.clone()));
+    assert_eq!(get(&*store, &own.key).await.map(|stored| stored.document()), Some(own.clone()));
     assert_eq!(names(&*store, SECRET_KIND, None).await, ["/dataplane-token-signing-key"]);
     assert_eq!(names(&*store, SECRET_KIND, Some(NO_MESH)).await, ["/dataplane-token-signing-key"]);
     commit(&*store, [Write::Delete { key: own.key, version: Some(1) }]).await;

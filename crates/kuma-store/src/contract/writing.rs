@@ -32,7 +32,7 @@ async fn read_back(store: Arc<dyn Store>) {
     let written = Document { key: key("default", "web-1_a"), spec };
     commit(&*store, [Write::Create(mesh("default")), Write::Create(written.clone())]).await;
     let stored = get(&*store, &written.key).await.expect("the document");
-    assert_eq!(stored.document, written);
+    assert_eq!(stored.document(), written);
     assert_eq!(stored.version, 1);
     assert_eq!(stored.created, stored.modified);
     assert_eq!(store.list(KIND, Some("default")).await.unwrap(), vec![stored.clone()]);
@@ -60,7 +60,7 @@ async fn update(store: Arc<dyn Store>) {
     let created = get(&*store, &web).await.unwrap();
     assert_eq!(commit(&*store, update("b", 1)).await.outcomes, [Outcome::Updated { version: 2 }]);
     let updated = get(&*store, &web).await.unwrap();
-    assert_eq!((&updated.document, updated.version), (&document("default", "web", "b"), 2));
+    assert_eq!((updated.document(), updated.version), (document("default", "web", "b"), 2));
     assert_eq!(updated.created, created.created);
     assert!(updated.modified >= created.modified);
 
@@ -81,7 +81,7 @@ async fn put(store: Arc<dyn Store>) {
     assert_eq!(commit(&*store, [Write::Put(mesh("default"))]).await.outcomes, [Outcome::Created]);
     assert_eq!(commit(&*store, put("a")).await.outcomes, [Outcome::Created]);
     assert_eq!(commit(&*store, put("b")).await.outcomes, [Outcome::Updated { version: 2 }]);
-    assert_eq!(get(&*store, &key("default", "web")).await.unwrap().document, document("default", "web", "b"));
+    assert_eq!(get(&*store, &key("default", "web")).await.unwrap().document(), document("default", "web", "b"));
 }
 
 async fn delete(store: Arc<dyn Store>) {

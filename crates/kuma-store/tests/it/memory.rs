@@ -99,3 +99,13 @@ async fn streams_end_with_the_store() {
     let end = tokio::time::timeout(Duration::from_secs(30), changes.next()).await;
     assert_eq!(end.expect("an end in time"), None);
 }
+
+/// Specs are kept as text: what is read is what was written, to the order of the fields.
+#[test]
+fn a_spec_comes_back_as_it_was() {
+    let spec = json!({"b": [1, -2, 0.1, 1e-7, u64::MAX, null, true], "a": {"text": "\u{0}\"ü\u{2028}"}, "": {}});
+    let now = jiff::Timestamp::UNIX_EPOCH;
+    let stored = kuma_store::Stored::new(Document { key: Key::mesh("default"), spec: spec.clone() }, now);
+    assert_eq!((stored.spec(), stored.spec().to_string()), (spec.clone(), spec.to_string()));
+    assert_eq!(stored.replaced(&spec, now), None);
+}

@@ -125,10 +125,7 @@ async fn check(commits: Vec<Vec<Write>>, history: usize) {
 
         let (read, all) = store.read_all().await.unwrap();
         assert_eq!(read, revision);
-        let all: Model = all
-            .iter()
-            .map(|stored| (stored.document.key.clone(), (stored.document.spec.clone(), stored.version)))
-            .collect();
+        let all: Model = all.iter().map(|stored| (stored.key.clone(), (stored.spec(), stored.version))).collect();
         assert_eq!(all, without_insights(&model));
 
         if index % 5 == 4 {
@@ -137,9 +134,7 @@ async fn check(commits: Vec<Vec<Write>>, history: usize) {
                     Change::Commit(commit) => {
                         for (key, stored) in &commit.changes {
                             match stored {
-                                Some(stored) => {
-                                    known.insert(key.clone(), (stored.document.spec.clone(), stored.version))
-                                }
+                                Some(stored) => known.insert(key.clone(), (stored.spec(), stored.version)),
                                 None => known.remove(key),
                             };
                         }
@@ -154,8 +149,7 @@ async fn check(commits: Vec<Vec<Write>>, history: usize) {
         }
     }
     for kind in ["Mesh", "Dataplane", "DataplaneInsight", "Secret"] {
-        let listed: Vec<_> =
-            store.list(kind, None).await.unwrap().iter().map(|stored| stored.document.key.clone()).collect();
+        let listed: Vec<_> = store.list(kind, None).await.unwrap().iter().map(|stored| stored.key.clone()).collect();
         let expected: Vec<_> = model.keys().filter(|key| key.kind == kind).cloned().collect();
         assert_eq!(listed, expected);
     }
