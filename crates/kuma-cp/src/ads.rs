@@ -133,7 +133,7 @@ impl Authority for Ads {
             id,
             mesh,
             proxy,
-            opening: Some(stream),
+            opening: Some(Box::new(stream)),
             engine,
             start: Start::Configuring,
             accepted: Accepted::default(),
@@ -152,7 +152,7 @@ pub struct AdsStream {
     mesh: Arc<str>,
     proxy: Arc<str>,
     /// What the engine is told with the first event, which says whether the client comes back with configuration.
-    opening: Option<OpenStream>,
+    opening: Option<Box<OpenStream>>,
     engine: Arc<Engine>,
     start: Start,
     accepted: Accepted,
@@ -221,7 +221,7 @@ impl StreamHandler for AdsStream {
     fn on_event(&mut self, event: Event) {
         if let Some(mut stream) = self.opening.take() {
             stream.returning = matches!(event, Event::Reported { .. });
-            self.engine.open(&self.mesh, stream);
+            self.engine.open(&self.mesh, *stream);
         }
         self.metrics.on_event(&event);
         if let Some(mark) = self.accepted.by(&event) {

@@ -65,7 +65,8 @@ pub struct Lapsed {
 /// All proxies that there is something to be known of.
 #[derive(Debug, Default)]
 pub struct Presence {
-    proxies: HashMap<Proxy, Entry>,
+    /// Boxed: a table of them has room for up to twice as many.
+    proxies: HashMap<Proxy, Box<Entry>>,
     absent: BTreeSet<(Instant, Proxy)>,
     /// Who vanished when, for the guard.
     vanished: VecDeque<(Instant, Proxy)>,
@@ -244,9 +245,9 @@ impl Presence {
     fn keep_all(&mut self, now: Instant) -> Lapsed {
         let mut lapsed = Lapsed::default();
         lapsed.kept.extend(std::mem::take(&mut self.absent).into_iter().map(|(_, proxy)| proxy));
-        let recently =
-            |(_, entry): &(&Proxy, &Entry)| matches!(entry.state, State::Vanished { at } if now - at <= WINDOW);
-        lapsed.back.extend(self.proxies.iter().filter(recently).map(|(proxy, _)| proxy.clone()));
+        let recently = |entry: &Entry| matches!(entry.state, State::Vanished { at } if now - at <= WINDOW);
+        let back = self.proxies.iter().filter(|(_, entry)| recently(entry));
+        lapsed.back.extend(back.map(|(proxy, _)| proxy.clone()));
         for proxy in lapsed.kept.iter().chain(&lapsed.back) {
             if let Some(entry) = self.proxies.get_mut(proxy) {
                 entry.state = State::Here;
@@ -305,7 +306,7 @@ impl Presence {
     /// Lets go of a proxy of which there is nothing left to know.
     fn tidy(&mut self, proxy: &Proxy) {
         let is_over = |entry: &Entry| entry.state == State::Here && entry.envoy.open == 0 && entry.kuma_dp.open == 0;
-        if self.proxies.get(proxy).is_some_and(is_over) {
+        if self.proxies.get(proxy).is_some_and(|entry| is_over(entry)) {
             self.proxies.remove(proxy);
         }
     }

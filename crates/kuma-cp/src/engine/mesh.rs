@@ -155,7 +155,8 @@ pub struct MeshEngine {
     last_write: SystemTime,
     content: Content,
     proxies: BTreeMap<Arc<str>, Proxy>,
-    streams: HashMap<StreamId, Stream>,
+    /// Boxed: a table of them has room for up to twice as many.
+    streams: HashMap<StreamId, Box<Stream>>,
     /// When a stream is looked at again: a renewal, or the end of its grace.
     deadlines: BTreeSet<(SystemTime, StreamId)>,
     rotation: rotation::Rotation,
@@ -230,7 +231,7 @@ impl MeshEngine {
         }
         self.streams.insert(
             id,
-            Stream {
+            Box::new(Stream {
                 proxy: proxy.clone(),
                 authenticated,
                 encrypted,
@@ -246,7 +247,7 @@ impl MeshEngine {
                 reported_identity: None,
                 identity: None,
                 secrets: None,
-            },
+            }),
         );
         let entry = self.proxies.entry(proxy.clone()).or_default();
         entry.streams.insert(id);

@@ -48,8 +48,8 @@ pub(super) struct TypeState {
     pub(super) dirty: bool,
     /// Whether `view` has clusters or endpoints to be taken away.
     pub(super) doomed: bool,
-    /// What the client has not answered yet.
-    pub(super) flight: Option<Flight>,
+    /// What the client has not answered yet. Boxed: most of the time there is nothing.
+    pub(super) flight: Option<Box<Flight>>,
     /// Whether the client refused (a part of) the last response.
     pub(super) nacked: bool,
     /// SotW: the nonce of the last response, 0 before the first.
@@ -167,7 +167,7 @@ impl TypeState {
             }
             None => {
                 self.nacked = false;
-                self.flight = Some(Flight { first: nonce, last: nonce, answered: 0, warms, cursor });
+                self.flight = Some(Box::new(Flight { first: nonce, last: nonce, answered: 0, warms, cursor }));
             }
         }
     }
@@ -196,7 +196,7 @@ impl TypeState {
 
     fn land(&mut self) {
         let has_landed = |flight: &Flight| flight.cursor.is_none() && flight.answered >= flight.last;
-        if self.flight.as_ref().is_some_and(has_landed) {
+        if self.flight.as_deref().is_some_and(has_landed) {
             self.flight = None;
         }
     }
