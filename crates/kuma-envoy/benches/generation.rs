@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use divan::{AllocProfiler, Bencher, black_box};
-use kuma_envoy::{ResourceKey, encode, plan, plan_endpoints, plan_permissions};
+use kuma_envoy::{ResourceKey, encode, plan, plan_admission, plan_endpoints, plan_flows};
 
 use mesh::{BASE, Shape, dataplane};
 
@@ -39,12 +39,20 @@ fn plan_one_service(bencher: Bencher<'_, '_>) {
     bencher.bench_local(|| plan_endpoints(&snapshot, &proxy, &services));
 }
 
-/// What changes of a proxy when a permission of all services does.
+/// What changes of a proxy when a permission does that has it as a destination.
 #[divan::bench]
-fn plan_who_is_permitted(bencher: Bencher<'_, '_>) {
+fn plan_who_is_admitted(bencher: Bencher<'_, '_>) {
     let snapshot = BASE.snapshot();
     let (proxy, roots) = (dataplane(&snapshot, 7), roots());
-    bencher.bench_local(|| plan_permissions(&snapshot, &proxy, Some(&roots)));
+    bencher.bench_local(|| plan_admission(&snapshot, &proxy, Some(&roots)));
+}
+
+/// What changes of a proxy when a permission does that has it as a source.
+#[divan::bench]
+fn plan_which_flows(bencher: Bencher<'_, '_>) {
+    let snapshot = BASE.snapshot();
+    let proxy = dataplane(&snapshot, 7);
+    bencher.bench_local(|| plan_flows(&snapshot, &proxy));
 }
 
 /// All resources of a proxy into bytes; most are shared, so this is paid once for many proxies.

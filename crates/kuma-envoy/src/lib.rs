@@ -48,5 +48,5 @@ pub use bootstrap::{BootstrapParams, bootstrap};
 pub use encode::{Encoded, encode};
 pub use key::ResourceKey;
 pub use metrics::{MetricsPlan, plan_metrics};
-pub use plan::{plan, plan_endpoints, plan_permissions};
+pub use plan::{plan, plan_admission, plan_endpoints, plan_flows};
 pub use secret::identity_secret;

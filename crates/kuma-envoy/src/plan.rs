@@ -65,9 +65,9 @@ pub fn plan_endpoints(
     Some(keys)
 }
 
-/// Those of a proxy's resources that say who is permitted where: all of [`plan`] that changes when nothing but permissions
-/// do. `None` where only the whole plan tells.
-pub fn plan_permissions(
+/// Those of a proxy's resources that say who is admitted at its inbounds: with [`plan_flows`], all of [`plan`] that changes when
+/// nothing but permissions do. `None` where only the whole plan tells.
+pub fn plan_admission(
     snapshot: &MeshSnapshot,
     dataplane: &MeshDataplane,
     roots: Option<&Arc<str>>,
@@ -81,6 +81,15 @@ pub fn plan_permissions(
             plan.permissions(inbound, Arc::from(names::inbound_listener(inbound.address, inbound.port)));
         }
     }
+    Some(plan.keys)
+}
+
+/// Those of a proxy's resources that say whether what its outbounds carry is permitted. `None` where only the whole plan tells.
+pub fn plan_flows(snapshot: &MeshSnapshot, dataplane: &MeshDataplane) -> Option<Vec<ResourceKey>> {
+    if snapshot.template(dataplane).is_some() {
+        return None;
+    }
+    let mut plan = Plan::new(snapshot, dataplane, None);
     for outbound in &dataplane.outbounds {
         plan.outbound_listener(dataplane, outbound, snapshot.is_http_outbound(dataplane, &outbound.service));
     }

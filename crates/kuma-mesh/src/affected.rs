@@ -13,8 +13,10 @@ pub enum Affected {
     Proxies {
         /// These, in any way.
         whole: BTreeSet<Arc<str>>,
-        /// These in nothing but who is permitted where.
-        permissions: BTreeSet<Arc<str>>,
+        /// These in nothing but who is admitted at their inbounds.
+        admission: BTreeSet<Arc<str>>,
+        /// These in nothing but whether what their outbounds carry is permitted.
+        flows: BTreeSet<Arc<str>>,
         /// These in nothing but the endpoints of the services below.
         endpoints: BTreeSet<Arc<str>>,
         /// Services whose endpoints changed, and nothing else of them.
@@ -30,15 +32,21 @@ impl Affected {
 
     /// These, in any way.
     pub const fn proxies(whole: BTreeSet<Arc<str>>) -> Affected {
-        Affected::Proxies { whole, permissions: BTreeSet::new(), endpoints: BTreeSet::new(), services: BTreeSet::new() }
+        Affected::Proxies {
+            whole,
+            admission: BTreeSet::new(),
+            flows: BTreeSet::new(),
+            endpoints: BTreeSet::new(),
+            services: BTreeSet::new(),
+        }
     }
 
     /// Whether nobody is concerned.
     pub fn is_none(&self) -> bool {
         match self {
             Affected::All => false,
-            Affected::Proxies { whole, permissions, endpoints, .. } => {
-                whole.is_empty() && permissions.is_empty() && endpoints.is_empty()
+            Affected::Proxies { whole, admission, flows, endpoints, services: _ } => {
+                [whole, admission, flows, endpoints].iter().all(|names| names.is_empty())
             }
         }
     }
@@ -49,11 +57,12 @@ impl Affected {
             (Affected::All, _) => {}
             (_, Affected::All) => *self = Affected::All,
             (
-                Affected::Proxies { whole, permissions, endpoints, services },
-                Affected::Proxies { whole: w, permissions: p, endpoints: e, services: s },
+                Affected::Proxies { whole, admission, flows, endpoints, services },
+                Affected::Proxies { whole: w, admission: a, flows: f, endpoints: e, services: s },
             ) => {
                 whole.extend(w);
-                permissions.extend(p);
+                admission.extend(a);
+                flows.extend(f);
                 endpoints.extend(e);
                 services.extend(s);
             }
@@ -64,8 +73,8 @@ impl Affected {
     pub fn contains(&self, proxy: &str) -> bool {
         match self {
             Affected::All => true,
-            Affected::Proxies { whole, permissions, endpoints, .. } => {
-                whole.contains(proxy) || permissions.contains(proxy) || endpoints.contains(proxy)
+            Affected::Proxies { whole, admission, flows, endpoints, services: _ } => {
+                [whole, admission, flows, endpoints].iter().any(|names| names.contains(proxy))
             }
         }
     }

@@ -91,12 +91,18 @@ impl MeshSnapshot {
         if before == policy || !self.mtls_enabled() {
             return Affected::none();
         }
-        let mut permissions = BTreeSet::new();
+        let (mut admission, mut flows) = (BTreeSet::new(), BTreeSet::new());
         for policy in before.iter().chain(&policy) {
-            self.add_sources(policy.as_ref(), &mut permissions);
-            self.add_destinations(policy.as_ref(), &mut permissions);
+            self.add_sources(policy.as_ref(), &mut flows);
+            self.add_destinations(policy.as_ref(), &mut admission);
         }
-        Affected::Proxies { whole: BTreeSet::new(), permissions, endpoints: BTreeSet::new(), services: BTreeSet::new() }
+        Affected::Proxies {
+            whole: BTreeSet::new(),
+            admission,
+            flows,
+            endpoints: BTreeSet::new(),
+            services: BTreeSet::new(),
+        }
     }
 
     /// Puts or deletes a TrafficRoute.
@@ -192,7 +198,7 @@ impl MeshSnapshot {
                 self.services.remove(&service);
             }
         }
-        Affected::Proxies { whole, permissions: BTreeSet::new(), endpoints, services }
+        Affected::Proxies { whole, admission: BTreeSet::new(), flows: BTreeSet::new(), endpoints, services }
     }
 
     /// The proxies that dial a service: by an outbound of its name, or of one that a route sends there.

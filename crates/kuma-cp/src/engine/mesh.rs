@@ -119,6 +119,16 @@ impl Stream {
     }
 }
 
+/// What of a configuration is made anew.
+struct Parts<'a> {
+    /// Who is admitted at the inbounds.
+    admission: bool,
+    /// Whether what the outbounds carry is permitted.
+    flows: bool,
+    /// The endpoints of these services.
+    endpoints: Option<&'a BTreeSet<Arc<str>>>,
+}
+
 /// A connected proxy. Streams of one proxy share everything but the identity.
 #[derive(Default)]
 struct Proxy {
@@ -411,7 +421,7 @@ impl MeshEngine {
                     self.publish_proxy(&name, now);
                 }
             }
-            Affected::Proxies { whole, permissions, endpoints, services } => {
+            Affected::Proxies { whole, admission, flows, endpoints, services } => {
                 for name in whole.iter().filter(|name| self.proxies.contains_key(*name)).cloned().collect::<Vec<_>>() {
                     if self.plan(&name)
                         || self.documents.snapshot.dataplane(&name).is_none()
@@ -420,13 +430,17 @@ impl MeshEngine {
                         self.publish_proxy(&name, now);
                     }
                 }
-                for name in permissions.union(endpoints).filter(|name| !whole.contains(*name)) {
+                let in_parts = admission.iter().chain(flows).chain(endpoints).filter(|name| !whole.contains(*name));
+                for name in in_parts.collect::<BTreeSet<_>>() {
                     if !self.proxies.contains_key(name) {
                         continue;
                     }
-                    let permissions = permissions.contains(name);
-                    let services = if endpoints.contains(name) { services } else { &BTreeSet::new() };
-                    if self.plan_parts(name, permissions, services) {
+                    let parts = Parts {
+                        admission: admission.contains(name),
+                        flows: flows.contains(name),
+                        endpoints: endpoints.contains(name).then_some(services),
+                    };
+                    if self.plan_parts(name, parts) {
                         self.publish_proxy(name, now);
                     }
                 }
@@ -485,17 +499,20 @@ impl MeshEngine {
         proxy.replace(builder)
     }
 
-    /// Makes parts of the configuration of a connected proxy anew, and leaves the rest of it as it is: who is permitted, and
-    /// the endpoints of some services. Returns whether it changed.
-    fn plan_parts(&mut self, name: &Arc<str>, permissions: bool, services: &BTreeSet<Arc<str>>) -> bool {
-        let planned = self.documents.snapshot.dataplane(name).and_then(|dataplane| {
+    /// Makes parts of the configuration of a connected proxy anew, and leaves the rest of it as it is. Returns whether it
+    /// changed.
+    fn plan_parts(&mut self, name: &Arc<str>, parts: Parts<'_>) -> bool {
+        let Documents { snapshot, roots, .. } = &self.documents;
+        let planned = snapshot.dataplane(name).and_then(|dataplane| {
             let mut keys = Vec::new();
-            if permissions {
-                keys =
-                    kuma_envoy::plan_permissions(&self.documents.snapshot, dataplane, self.documents.roots.as_ref())?;
+            if parts.admission {
+                keys.extend(kuma_envoy::plan_admission(snapshot, dataplane, roots.as_ref())?);
             }
-            if !services.is_empty() {
-                keys.extend(kuma_envoy::plan_endpoints(&self.documents.snapshot, dataplane, services)?);
+            if parts.flows {
+                keys.extend(kuma_envoy::plan_flows(snapshot, dataplane)?);
+            }
+            if let Some(services) = parts.endpoints {
+                keys.extend(kuma_envoy::plan_endpoints(snapshot, dataplane, services)?);
             }
             Some(keys)
         });

@@ -163,6 +163,13 @@ struct View {
     trace: Option<TracingBackend>,
 }
 
+impl View {
+    /// Whether what each outbound carries is permitted.
+    fn permitted(&self) -> Vec<bool> {
+        self.outbounds.iter().map(|outbound| outbound.permitted).collect()
+    }
+}
+
 fn views(mesh: &MeshSnapshot) -> BTreeMap<String, View> {
     let view = |name: &Arc<str>| {
         let dataplane = mesh.dataplane(name)?;
@@ -208,6 +215,17 @@ proptest! {
             let after = views(&mesh);
             for name in NAMES.iter().filter(|name| !affected.contains(name)) {
                 prop_assert_eq!(before.get(*name), after.get(*name), "{} is not named by {:?}", name, edit);
+            }
+            if let Affected::Proxies { whole, admission, flows, .. } = &affected {
+                for name in NAMES.iter().filter(|name| !whole.contains(**name)) {
+                    let (Some(before), Some(after)) = (before.get(*name), after.get(*name)) else { continue };
+                    if !admission.contains(*name) {
+                        prop_assert_eq!(&before.admitted, &after.admitted, "{} by {:?}", name, edit);
+                    }
+                    if !flows.contains(*name) {
+                        prop_assert_eq!(before.permitted(), after.permitted(), "{} by {:?}", name, edit);
+                    }
+                }
             }
             before = after;
         }
