@@ -1,6 +1,6 @@
 //! The policies of one kind, by name and by the service that they are about.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kuma_model::{ANY, SERVICE_TAG, Selector};
@@ -13,7 +13,7 @@ use crate::ConnectionPolicy;
 #[derive(Clone, Debug)]
 pub struct Policies<P> {
     by_name: BTreeMap<Arc<str>, Arc<P>>,
-    by_destination: FxHashMap<Arc<str>, BTreeSet<Arc<str>>>,
+    by_destination: FxHashMap<Arc<str>, BTreeMap<Arc<str>, Arc<P>>>,
 }
 
 impl<P> Default for Policies<P> {
@@ -31,9 +31,9 @@ impl<P: ConnectionPolicy> Policies<P> {
         };
         if let Some(before) = &before {
             for service in destination_services(before.as_ref()) {
-                if let Some(names) = self.by_destination.get_mut(service) {
-                    names.remove(name);
-                    if names.is_empty() {
+                if let Some(policies) = self.by_destination.get_mut(service) {
+                    policies.remove(name);
+                    if policies.is_empty() {
                         self.by_destination.remove(service);
                     }
                 }
@@ -41,7 +41,7 @@ impl<P: ConnectionPolicy> Policies<P> {
         }
         if let Some(policy) = &policy {
             for service in destination_services(policy.as_ref()) {
-                self.by_destination.entry(Arc::from(service)).or_default().insert(name.clone());
+                self.by_destination.entry(Arc::from(service)).or_default().insert(name.clone(), policy.clone());
             }
         }
         before
@@ -57,16 +57,15 @@ impl<P: ConnectionPolicy> Policies<P> {
         // Both are sorted, so the smaller of the two firsts is the next.
         let mut named = self.by_destination.get(service).into_iter().flatten().peekable();
         let mut any = self.by_destination.get(ANY).into_iter().flatten().peekable();
-        let names = std::iter::from_fn(move || match (named.peek(), any.peek()) {
-            (Some(a), Some(b)) if a == b => {
+        std::iter::from_fn(move || match (named.peek(), any.peek()) {
+            (Some((a, _)), Some((b, _))) if a == b => {
                 any.next();
                 named.next()
             }
-            (Some(a), Some(b)) if a > b => any.next(),
+            (Some((a, _)), Some((b, _))) if a > b => any.next(),
             (Some(_), _) => named.next(),
             (None, _) => any.next(),
-        });
-        names.filter_map(|name| self.by_name.get_key_value(name))
+        })
     }
 }
 
