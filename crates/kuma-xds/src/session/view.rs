@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use crate::Resource;
-use crate::snapshot::find;
 
 /// Whether a resource is to be sent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -50,7 +49,21 @@ pub(super) fn targets<'a>(
     list: &'a [Arc<Resource>],
 ) -> impl Iterator<Item = &'a Arc<Resource>> {
     let (all, named) = if wildcard { (list, &[][..]) } else { (&[][..], names) };
-    all.iter().chain(named.iter().filter_map(|name| find(list, name)))
+    let mut rest = list;
+    let named = named.iter().filter_map(move |name| {
+        // Most clients want all that there is, so most often it is the next one.
+        let at = match rest.first() {
+            Some(next) if next.name() == name => Ok(0),
+            _ => rest.binary_search_by(|resource| resource.name().cmp(name)),
+        };
+        let (found, behind) = match at {
+            Ok(at) => (rest.get(at), at + 1),
+            Err(behind) => (None, behind),
+        };
+        rest = &rest[behind..];
+        found
+    });
+    all.iter().chain(named)
 }
 
 /// Whether a sorted list has a name.
