@@ -646,6 +646,10 @@ impl MeshEngine {
             return None;
         };
         if let Some(identity) = &stream.identity {
+            let mesh = &self.documents.snapshot.name;
+            if identity.current && now < identity.renew_at && identity.fits(ca.signing(), mesh, dataplane) {
+                return Some(identity.resource.clone());
+            }
             self.deadlines.remove(&(identity.renew_at, id));
         }
         let issuing = Issuing {
