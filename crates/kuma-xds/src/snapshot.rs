@@ -121,6 +121,7 @@ impl SnapshotBuilder {
         let SnapshotBuilder { revision, mark, lists } = self;
         let lists = lists.map(|part| match part {
             Part::Shared(list) => list,
+            Part::Own(resources) if resources.is_empty() => ResourceList::default(),
             Part::Own(resources) => sorted(resources).into(),
         });
         Snapshot { revision, mark, lists }
