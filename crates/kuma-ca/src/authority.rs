@@ -12,7 +12,7 @@ use x509_parser::pem::Pem;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::CaError;
-use crate::key::PrivateKey;
+use crate::key::{LeafKey, PrivateKey};
 use crate::time::{Validity, unix_seconds};
 
 /// How long a CA made here is valid. Ten years is what the original gives its builtin CA.
@@ -37,7 +37,7 @@ struct LookUp {
 /// A certificate that an [`Authority`] signed, and its key.
 pub(crate) struct Signed {
     pub(crate) cert_pem: String,
-    pub(crate) key: PrivateKey,
+    pub(crate) key: LeafKey,
     pub(crate) validity: Validity,
 }
 
@@ -140,7 +140,7 @@ impl Authority {
         params.serial_number = Some(random_serial()?);
         params.is_ca = IsCa::ExplicitNoCa;
         params.use_authority_key_identifier_extension = true;
-        let key = PrivateKey::generate_p256()?;
+        let key = LeafKey::generate()?;
         let cert = params.signed_by(&key, &self.issuer).map_err(CaError::crypto("sign a certificate"))?;
         Ok(Signed { cert_pem: cert.pem(), key, validity })
     }

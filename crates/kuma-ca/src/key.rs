@@ -1,5 +1,8 @@
-//! A private key that can sign, whatever its type.
+//! A private key that can sign, whatever its type; and one for somebody else, of which only the text is needed.
 
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use rcgen::{PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ECDSA_P521_SHA512, PKCS_RSA_SHA256};
 use rcgen::{PublicKeyData, SignatureAlgorithm};
 use zeroize::Zeroize;
@@ -51,6 +54,49 @@ impl PrivateKey {
     }
 }
 
+/// A new ECDSA P-256 key of which nobody here makes use: to put it into a certificate takes its public half. A
+/// [`PrivateKey`] would be parsed and checked for it, which costs as much as to make one.
+pub(crate) struct LeafKey {
+    public: Vec<u8>,
+    pem: Secret,
+}
+
+impl LeafKey {
+    pub(crate) fn generate() -> Result<LeafKey, CaError> {
+        let unspecified = |_| CaError::crypto("make an ECDSA key")(rcgen::Error::RemoteKeyError);
+        let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).map_err(unspecified)?;
+        let pkcs8 = pair.to_pkcs8v1().map_err(unspecified)?;
+        Ok(LeafKey { public: pair.public_key().as_ref().to_vec(), pem: Secret::new(private_key_pem(pkcs8.as_ref())) })
+    }
+
+    /// The key in PEM: PKCS#8.
+    pub(crate) fn pem(&self) -> &Secret {
+        &self.pem
+    }
+}
+
+impl PublicKeyData for LeafKey {
+    fn der_bytes(&self) -> &[u8] {
+        &self.public
+    }
+
+    fn algorithm(&self) -> &'static SignatureAlgorithm {
+        &PKCS_ECDSA_P256_SHA256
+    }
+}
+
+fn private_key_pem(pkcs8: &[u8]) -> String {
+    // With room for all of it, so that no other copy is left behind by growing.
+    let mut pem = String::with_capacity(64 + pkcs8.len() * 2);
+    pem.push_str("-----BEGIN PRIVATE KEY-----\n");
+    for line in pkcs8.chunks(48) {
+        STANDARD.encode_string(line, &mut pem);
+        pem.push('\n');
+    }
+    pem.push_str("-----END PRIVATE KEY-----\n");
+    pem
+}
+
 impl Drop for PrivateKey {
     fn drop(&mut self) {
         self.pair.zeroize();
@@ -70,5 +116,18 @@ impl PublicKeyData for PrivateKey {
 impl rcgen::SigningKey for PrivateKey {
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
         self.pair.sign(message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_of_a_leaf_key_is_that_of_its_certificate() {
+        let leaf = LeafKey::generate().expect("a key");
+        let read = PrivateKey::from_pem(leaf.pem().expose()).expect("what was written");
+        assert_eq!(read.subject_public_key_info(), leaf.subject_public_key_info());
+        assert_eq!(read.pair.serialize_pem(), leaf.pem().expose(), "as the library writes it");
     }
 }
