@@ -3,7 +3,7 @@
 //! Kept in memory while a stream is open and written to the store in batches, off the path of configuration: a change of
 //! an insight wakes no engine. While nothing changes nothing runs.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -32,11 +32,19 @@ pub struct Insights {
 
 #[derive(Default)]
 struct Books {
-    insights: BTreeMap<Proxy, DataplaneInsight>,
-    dirty: BTreeSet<Proxy>,
-    /// Those whose Dataplane was found in the store. Where no token is needed anybody may open a stream by any name; what
+    entries: HashMap<Proxy, Entry>,
+    /// Those that are to be written: all that have changed, and maybe others.
+    dirty: Vec<Proxy>,
+}
+
+#[derive(Default)]
+struct Entry {
+    insight: DataplaneInsight,
+    /// Whether it has changed since it was last written.
+    changed: bool,
+    /// Whether its Dataplane was found in the store. Where no token is needed anybody may open a stream by any name; what
     /// is noted of names that no Dataplane has is neither stored, nor kept when the stream ends.
-    confirmed: BTreeSet<Proxy>,
+    confirmed: bool,
 }
 
 impl Insights {
@@ -56,7 +64,7 @@ impl Insights {
             }
             // Whoever left in an earlier life is an endpoint in this one, until it is known better.
             insight.departure = None;
-            self.books().insights.insert((key.mesh, key.name), insight);
+            self.books().entries.insert((key.mesh, key.name), Entry { insight, ..Entry::default() });
         }
     }
 
@@ -64,8 +72,9 @@ impl Insights {
     pub fn connected(self: &Arc<Self>, mesh: &Arc<str>, name: &Arc<str>, now: Timestamp) -> SubscriptionHandle {
         let id = uuid::Uuid::new_v4().to_string();
         let handle = SubscriptionHandle { insights: self.clone(), proxy: (mesh.clone(), name.clone()), id: id.clone() };
-        let mut books = self.books();
-        let insight = books.insights.entry(handle.proxy.clone()).or_default();
+        let Books { entries, dirty } = &mut *self.books();
+        let entry = entries.entry(handle.proxy.clone()).or_default();
+        let insight = &mut entry.insight;
         // One that is refused tries again and again. The last attempt tells, and the others are not to displace what was.
         insight.subscriptions.pop_if(|last| was_refused(last));
         // Most proxies have one, and a vector that grows by itself begins with room for four.
@@ -77,10 +86,7 @@ impl Insights {
             ..Subscription::default()
         });
         prune(insight);
-        if books.dirty.insert(handle.proxy.clone()) {
-            self.dirty.notify_one();
-        }
-        drop(books);
+        self.has_changed(entry, dirty, &handle.proxy);
         handle
     }
 
@@ -103,9 +109,14 @@ impl Insights {
     async fn write(&self, store: &dyn Store) {
         self.confirm(store).await;
         let batch: Vec<Document> = {
-            let Books { insights, dirty, confirmed } = &mut *self.books();
-            let due: Vec<Proxy> = dirty.extract_if(.., |proxy| confirmed.contains(proxy)).collect();
-            due.iter().filter_map(|proxy| document(proxy, insights.get(proxy)?)).collect()
+            let Books { entries, dirty } = &mut *self.books();
+            let waits = |entry: &Entry| entry.changed && !entry.confirmed;
+            let due: Vec<Proxy> = dirty.extract_if(.., |proxy| !entries.get(proxy).is_some_and(waits)).collect();
+            let written = |proxy: &Proxy| {
+                let entry = entries.get_mut(proxy)?;
+                std::mem::take(&mut entry.changed).then(|| document(proxy, &entry.insight))?
+            };
+            due.iter().filter_map(written).collect()
         };
         if batch.is_empty() {
             return;
@@ -113,27 +124,33 @@ impl Insights {
         let keys: Vec<Proxy> = batch.iter().map(|doc| (doc.key.mesh.clone(), doc.key.name.clone())).collect();
         if let Err(error) = store.put_insights(batch).await {
             tracing::warn!(%error, "cannot write the insights of dataplanes; the next flush tries again");
-            self.books().dirty.extend(keys);
-            self.dirty.notify_one();
+            let Books { entries, dirty } = &mut *self.books();
+            for proxy in keys {
+                if let Some(entry) = entries.get_mut(&proxy) {
+                    self.has_changed(entry, dirty, &proxy);
+                }
+            }
         }
     }
 
     /// Looks for the Dataplanes of insights that are to be written for the first time, and lets go of those that have none.
     async fn confirm(&self, store: &dyn Store) {
         let unconfirmed: Vec<Proxy> = {
-            let books = self.books();
-            books.dirty.difference(&books.confirmed).cloned().collect()
+            let Books { entries, dirty } = &*self.books();
+            let waits = |proxy: &&Proxy| entries.get(*proxy).is_some_and(|entry| entry.changed && !entry.confirmed);
+            dirty.iter().filter(waits).cloned().collect()
         };
         for proxy in unconfirmed {
             let found = store.get(&Key::new(Dataplane::KIND, &proxy.0, &proxy.1)).await;
             let books = &mut *self.books();
+            let Some(entry) = books.entries.get_mut(&proxy) else { continue };
             match found {
-                Ok(Some(_)) => drop(books.confirmed.insert(proxy)),
+                Ok(Some(_)) => entry.confirmed = true,
                 Ok(None) => {
                     // While the stream is open the insight is shown, should the Dataplane come; the next change looks again.
-                    books.dirty.remove(&proxy);
-                    if books.insights.get(&proxy).is_some_and(|insight| !insight.is_online()) {
-                        books.insights.remove(&proxy);
+                    entry.changed = false;
+                    if !entry.insight.is_online() {
+                        books.entries.remove(&proxy);
                     }
                 }
                 Err(error) => {
@@ -147,21 +164,26 @@ impl Insights {
 
     /// A proxy has left, for this reason, or it is back.
     pub fn departed(&self, proxy: &Proxy, why: Option<String>, now: Timestamp) {
-        let mut books = self.books();
-        let insight = books.insights.entry(proxy.clone()).or_default();
-        insight.departure = why.map(|reason| Departure { time: Some(now.into()), reason });
-        if books.dirty.insert(proxy.clone()) {
-            self.dirty.notify_one();
-        }
+        let Books { entries, dirty } = &mut *self.books();
+        let entry = entries.entry(proxy.clone()).or_default();
+        entry.insight.departure = why.map(|reason| Departure { time: Some(now.into()), reason });
+        self.has_changed(entry, dirty, proxy);
     }
 
     /// Changes a subscription, if it is not forgotten.
     fn edit_subscription(&self, proxy: &Proxy, id: &str, change: impl FnOnce(&mut Subscription)) {
-        let books = &mut *self.books();
-        let Some(insight) = books.insights.get_mut(proxy) else { return };
-        let Some(subscription) = insight.subscriptions.iter_mut().rev().find(|entry| entry.id == id) else { return };
+        let Books { entries, dirty } = &mut *self.books();
+        let Some(entry) = entries.get_mut(proxy) else { return };
+        let mut subscriptions = entry.insight.subscriptions.iter_mut().rev();
+        let Some(subscription) = subscriptions.find(|subscription| subscription.id == id) else { return };
         change(subscription);
-        if books.dirty.insert(proxy.clone()) {
+        self.has_changed(entry, dirty, proxy);
+    }
+
+    /// Sees to it that an insight is written.
+    fn has_changed(&self, entry: &mut Entry, dirty: &mut Vec<Proxy>, proxy: &Proxy) {
+        if !std::mem::replace(&mut entry.changed, true) {
+            dirty.push(proxy.clone());
             self.dirty.notify_one();
         }
     }
@@ -174,20 +196,19 @@ impl Insights {
 
 impl LiveInsights for Insights {
     fn get(&self, mesh: &str, name: &str) -> Option<DataplaneInsight> {
-        self.books().insights.get(&(Arc::from(mesh), Arc::from(name))).cloned()
+        self.books().entries.get(&(Arc::from(mesh), Arc::from(name))).map(|entry| entry.insight.clone())
     }
 
     fn forget(&self, mesh: &str, name: &str) {
         let mut books = self.books();
         let proxy = (Arc::from(mesh), Arc::from(name));
-        books.dirty.remove(&proxy);
-        books.confirmed.remove(&proxy);
-        if let Some(insight) = books.insights.get_mut(&proxy) {
+        if let Some(entry) = books.entries.get_mut(&proxy) {
+            (entry.changed, entry.confirmed) = (false, false);
             // Streams that are open go on, and are shown again should the Dataplane come back under them.
-            insight.subscriptions.retain(|subscription| subscription.disconnect_time.is_none());
-            insight.departure = None;
-            if insight.subscriptions.is_empty() {
-                books.insights.remove(&proxy);
+            entry.insight.subscriptions.retain(|subscription| subscription.disconnect_time.is_none());
+            entry.insight.departure = None;
+            if entry.insight.subscriptions.is_empty() {
+                books.entries.remove(&proxy);
             }
         }
     }
