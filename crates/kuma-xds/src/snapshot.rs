@@ -71,6 +71,8 @@ pub struct SnapshotBuilder {
 #[derive(Debug)]
 enum Part {
     Shared(ResourceList),
+    /// A list that was shared, with something else in it: sorted by name and distinct.
+    Edited(Vec<Arc<Resource>>),
     /// In the order in which they came: of two of one name the later counts.
     Own(Vec<Arc<Resource>>),
 }
@@ -92,7 +94,18 @@ impl SnapshotBuilder {
 
     /// Adds a resource, or replaces the one of its type and name: no response ever names a resource twice.
     pub fn insert(&mut self, resource: Arc<Resource>) -> &mut SnapshotBuilder {
-        self.own(resource.resource_type()).push(resource);
+        let part = &mut self.lists[resource.resource_type() as usize];
+        match part {
+            Part::Shared(list) if holds(list, &resource) => {}
+            Part::Own(resources) => resources.push(resource),
+            Part::Shared(_) | Part::Edited(_) => {
+                let list = part.edit();
+                match list.binary_search_by(|held| held.name().cmp(resource.name())) {
+                    Ok(at) => list[at] = resource,
+                    Err(at) => list.insert(at, resource),
+                }
+            }
+        }
         self
     }
 
@@ -105,7 +118,7 @@ impl SnapshotBuilder {
 
     /// Takes a resource out.
     pub fn remove(&mut self, resource_type: ResourceType, name: &str) -> &mut SnapshotBuilder {
-        self.own(resource_type).retain(|resource| **resource.name() != *name);
+        self.lists[resource_type as usize].edit().retain(|resource| **resource.name() != *name);
         self
     }
 
@@ -121,6 +134,7 @@ impl SnapshotBuilder {
         let SnapshotBuilder { revision, mark, lists } = self;
         let lists = lists.map(|part| match part {
             Part::Shared(list) => list,
+            Part::Edited(resources) => resources.into(),
             Part::Own(resources) if resources.is_empty() => ResourceList::default(),
             Part::Own(resources) => sorted(resources).into(),
         });
@@ -138,14 +152,15 @@ impl SnapshotBuilder {
         }
         snapshot
     }
+}
 
-    fn own(&mut self, resource_type: ResourceType) -> &mut Vec<Arc<Resource>> {
-        let part = &mut self.lists[resource_type as usize];
-        if let Part::Shared(list) = part {
-            *part = Part::Own(list.to_vec());
+impl Part {
+    fn edit(&mut self) -> &mut Vec<Arc<Resource>> {
+        if let Part::Shared(list) = self {
+            *self = Part::Edited(list.to_vec());
         }
-        match part {
-            Part::Own(resources) => resources,
+        match self {
+            Part::Edited(resources) | Part::Own(resources) => resources,
             Part::Shared(_) => unreachable!("made our own just above"),
         }
     }
@@ -177,6 +192,11 @@ fn interchangeable(a: &Arc<Resource>, b: &Arc<Resource>) -> bool {
             && a.has_body() == b.has_body()
             && a.is_placeholder() == b.is_placeholder()
             && a.requires() == b.requires())
+}
+
+/// Whether a list sorted by name has this very resource.
+fn holds(list: &[Arc<Resource>], resource: &Arc<Resource>) -> bool {
+    find(list, resource.name()).is_some_and(|held| Arc::ptr_eq(held, resource))
 }
 
 /// Finds a name in a list sorted by name.
@@ -211,6 +231,8 @@ mod tests {
         let first = Snapshot::builder().with(cluster("a", "1")).with(listener).build();
         let mut edit = first.to_builder();
         edit.insert(cluster("a", "2"));
+        // What it has already changes nothing, also not when it comes back to it.
+        edit.insert(first.list(ResourceType::Listener)[0].clone());
         let second = edit.build();
         assert!(Arc::ptr_eq(first.list(ResourceType::Listener), second.list(ResourceType::Listener)));
         assert!(!Arc::ptr_eq(first.list(ResourceType::Cluster), second.list(ResourceType::Cluster)));
