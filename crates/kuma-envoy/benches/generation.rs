@@ -9,6 +9,7 @@ use std::sync::Arc;
 use divan::{AllocProfiler, Bencher, black_box};
 use kuma_envoy::{ResourceKey, encode, plan, plan_admission, plan_endpoints, plan_flows};
 
+use kuma_mesh::KnownCallers;
 use mesh::{BASE, Shape, dataplane};
 
 #[global_allocator]
@@ -51,8 +52,8 @@ fn plan_who_is_admitted(bencher: Bencher<'_, '_>) {
 #[divan::bench]
 fn plan_which_flows(bencher: Bencher<'_, '_>) {
     let snapshot = BASE.snapshot();
-    let proxy = dataplane(&snapshot, 7);
-    bencher.bench_local(|| plan_flows(&snapshot, &proxy));
+    let (proxy, mut callers) = (dataplane(&snapshot, 7), KnownCallers::default());
+    bencher.bench_local(|| plan_flows(&snapshot, &proxy, &mut callers));
 }
 
 /// All resources of a proxy into bytes; most are shared, so this is paid once for many proxies.

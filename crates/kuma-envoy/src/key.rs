@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use envoy_api::ResourceType;
+pub use kuma_mesh::Peer;
 use kuma_mesh::{Endpoints, RawResource};
 
 /// One resource of Envoy, before it is encoded.
@@ -174,15 +175,6 @@ pub enum ResourceKey {
         /// Its name and its bytes.
         resource: Arc<RawResource>,
     },
-}
-
-/// A peer that is permitted, by its SPIFFE id.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub enum Peer {
-    /// The one with this id: `spiffe://<mesh>/<service>`.
-    Service(Arc<str>),
-    /// Each whose id starts with this: `spiffe://<mesh>/`. The last slash is what keeps out the mesh `<mesh>-2`.
-    Mesh(Arc<str>),
 }
 
 /// What one permission says of an inbound.

@@ -6,8 +6,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use kuma_mesh::{Destination, Inbound, MeshDataplane, MeshSnapshot};
-use kuma_model::{HealthCheckConf, spiffe_id, spiffe_prefix};
+use kuma_mesh::{Admitted, Destination, Inbound, KnownCallers, MeshDataplane, MeshSnapshot};
+use kuma_model::{HealthCheckConf, spiffe_id};
 
 use crate::key::{
     ActiveCheck, Flow, Health, HttpCheck, PassiveCheck, Peer, Policy, ResourceKey, Tracing, WeightedCluster,
@@ -85,13 +85,19 @@ pub fn plan_admission(
 }
 
 /// Those of a proxy's resources that say whether what its outbounds carry is permitted. `None` where only the whole plan tells.
-pub fn plan_flows(snapshot: &MeshSnapshot, dataplane: &MeshDataplane) -> Option<Vec<ResourceKey>> {
+/// `callers` are for as long as the snapshot stays as it is.
+pub fn plan_flows(
+    snapshot: &MeshSnapshot,
+    dataplane: &MeshDataplane,
+    callers: &mut KnownCallers,
+) -> Option<Vec<ResourceKey>> {
     if snapshot.template(dataplane).is_some() {
         return None;
     }
     let mut plan = Plan::new(snapshot, dataplane, None);
     for outbound in &dataplane.outbounds {
-        plan.outbound_listener(dataplane, outbound, snapshot.is_http_outbound(dataplane, &outbound.service));
+        let is_permitted = || callers.is_flow_permitted(snapshot, dataplane, &outbound.service);
+        plan.outbound_listener(outbound, snapshot.is_http_outbound(dataplane, &outbound.service), is_permitted);
     }
     Some(plan.keys)
 }
@@ -177,43 +183,28 @@ impl<'a> Plan<'a> {
     /// Who is admitted at an inbound, twice: by the validation of certificates, so that a stranger fails the handshake, and
     /// by RBAC, for its statistics. For each request once more: a connection may be older than what the permissions say.
     fn permissions(&mut self, inbound: &Inbound, name: Arc<str>) {
-        let mut admitted = BTreeSet::new();
-        let mut policies = Vec::new();
-        for permission in self.snapshot.admitted(inbound) {
-            let peers: Vec<Peer> = permission.peers.iter().map(|peer| self.peer(peer)).collect();
-            admitted.extend(peers.iter().cloned());
-            policies.push(Policy { name: permission.permission, peers: peers.into() });
-        }
+        let policy = |Admitted { permission: name, peers }| Policy { name, peers };
+        let policies: Arc<[Policy]> = self.snapshot.admitted(inbound).into_iter().map(policy).collect();
         if let Some(roots) = self.roots {
+            let peers: BTreeSet<&Peer> = policies.iter().flat_map(|policy| policy.peers.iter()).collect();
             self.keys.push(ResourceKey::AllowedPeers {
                 inbound: name.clone(),
                 roots: roots.clone(),
-                peers: admitted.into_iter().collect(),
+                peers: peers.into_iter().cloned().collect(),
             });
         }
-        let policies: Arc<[Policy]> = policies.into();
         if inbound.tags.speaks_http() {
             self.keys.push(ResourceKey::HttpRbac { inbound: name.clone(), policies: Some(policies.clone()) });
         }
         self.keys.push(ResourceKey::Rbac { inbound: name, policies });
     }
 
-    fn peer(&self, peer: &kuma_mesh::Peer) -> Peer {
-        let mesh = &self.snapshot.name;
-        match peer {
-            kuma_mesh::Peer::Service(service) => Peer::Service(spiffe_id(mesh, service).into()),
-            kuma_mesh::Peer::Any => Peer::Mesh(spiffe_prefix(mesh).into()),
-        }
-    }
-
-    fn outbound_listener(&mut self, dataplane: &MeshDataplane, outbound: &kuma_mesh::Outbound, http: bool) {
-        let kuma_mesh::Outbound { address, port, ref service } = *outbound;
-        let flow = if !self.snapshot.mtls_enabled() {
-            Flow::Open
-        } else if self.snapshot.is_flow_permitted(dataplane, service) {
-            Flow::Permitted
-        } else {
-            Flow::Denied
+    fn outbound_listener(&mut self, outbound: &kuma_mesh::Outbound, http: bool, is_permitted: impl FnOnce() -> bool) {
+        let kuma_mesh::Outbound { address, port, .. } = *outbound;
+        let flow = match self.snapshot.mtls_enabled() {
+            false => Flow::Open,
+            true if is_permitted() => Flow::Permitted,
+            true => Flow::Denied,
         };
         // Nothing redirects a connection to loopback.
         let transparent = self.transparent && !address.is_loopback();
@@ -224,7 +215,8 @@ impl<'a> Plan<'a> {
         let kuma_mesh::Outbound { address, port, ref service } = *outbound;
         let destinations = self.snapshot.destinations(dataplane, service);
         let http = self.snapshot.are_http(service, &destinations);
-        self.outbound_listener(dataplane, outbound, http);
+        let snapshot = self.snapshot;
+        self.outbound_listener(outbound, http, || snapshot.is_flow_permitted(dataplane, service));
         let mut clusters: Vec<WeightedCluster> = Vec::new();
         for destination in destinations {
             let name = cluster_name(&destination);

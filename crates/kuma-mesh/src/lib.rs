@@ -30,7 +30,7 @@ pub use dataplane::{Inbound, MeshDataplane, Outbound};
 pub use endpoints::{Endpoint, Endpoints};
 pub use matching::{ConnectionPolicy, ProxyPolicy, best_for_proxy, best_policy};
 pub use metrics::MetricsEndpoint;
-pub use permissions::{Admitted, Peer};
+pub use permissions::{Admitted, KnownCallers, Peer};
 pub use policies::Policies;
 pub use routes::Destination;
 pub use snapshot::MeshSnapshot;

@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use kuma_model::{
-    HealthCheck, Rank, SERVICE_TAG, Selector, Tags, TrafficLog, TrafficPermission, TrafficRoute, TrafficTrace,
-};
+use kuma_model::{HealthCheck, Rank, SERVICE_TAG, Selector, Tags, TrafficLog, TrafficRoute, TrafficTrace};
 
 use crate::{MeshDataplane, Policies};
 
@@ -15,15 +13,6 @@ pub trait ConnectionPolicy {
     fn sources(&self) -> &[Selector];
     /// To what.
     fn destinations(&self) -> &[Selector];
-}
-
-impl ConnectionPolicy for TrafficPermission {
-    fn sources(&self) -> &[Selector] {
-        &self.sources
-    }
-    fn destinations(&self) -> &[Selector] {
-        &self.destinations
-    }
 }
 
 impl ConnectionPolicy for TrafficRoute {

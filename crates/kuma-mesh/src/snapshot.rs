@@ -6,6 +6,7 @@ use std::sync::Arc;
 use kuma_model::{Dataplane, HealthCheck, Mesh, TrafficLog, TrafficPermission, TrafficRoute};
 use rustc_hash::FxHashMap;
 
+use crate::permissions::Permission;
 use crate::policies::{exact_service, may_be_service};
 use crate::services::{Protocol, Refreshed, Service};
 use crate::templates::Templates;
@@ -27,7 +28,7 @@ pub struct MeshSnapshot {
     pub forgetful: bool,
     pub(crate) dataplanes: BTreeMap<Arc<str>, Arc<MeshDataplane>>,
     pub(crate) services: FxHashMap<Arc<str>, Service>,
-    pub(crate) permissions: Policies<TrafficPermission>,
+    pub(crate) permissions: Policies<Permission>,
     pub(crate) routes: Policies<TrafficRoute>,
     pub(crate) health_checks: Policies<HealthCheck>,
     pub(crate) logs: Policies<TrafficLog>,
@@ -87,6 +88,7 @@ impl MeshSnapshot {
 
     /// Puts or deletes a TrafficPermission.
     pub fn set_permission(&mut self, name: &Arc<str>, policy: Option<Arc<TrafficPermission>>) -> Affected {
+        let policy = policy.map(|policy| Arc::new(Permission::new(&self.name, policy)));
         let before = self.permissions.set(name, policy.clone());
         if before == policy || !self.mtls_enabled() {
             return Affected::none();

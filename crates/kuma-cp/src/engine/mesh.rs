@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use kuma_envoy::names::{self, IDENTITY_CERT};
-use kuma_mesh::Affected;
+use kuma_mesh::{Affected, KnownCallers};
 use kuma_model::Key;
 use kuma_store::Stored;
 use kuma_xds::grpc::{Code, Status};
@@ -431,6 +431,7 @@ impl MeshEngine {
                     }
                 }
                 let in_parts = admission.iter().chain(flows).chain(endpoints).filter(|name| !whole.contains(*name));
+                let mut callers = KnownCallers::default();
                 for name in in_parts.collect::<BTreeSet<_>>() {
                     if !self.proxies.contains_key(name) {
                         continue;
@@ -440,7 +441,7 @@ impl MeshEngine {
                         flows: flows.contains(name),
                         endpoints: endpoints.contains(name).then_some(services),
                     };
-                    if self.plan_parts(name, parts) {
+                    if self.plan_parts(name, parts, &mut callers) {
                         self.publish_proxy(name, now);
                     }
                 }
@@ -501,7 +502,7 @@ impl MeshEngine {
 
     /// Makes parts of the configuration of a connected proxy anew, and leaves the rest of it as it is. Returns whether it
     /// changed.
-    fn plan_parts(&mut self, name: &Arc<str>, parts: Parts<'_>) -> bool {
+    fn plan_parts(&mut self, name: &Arc<str>, parts: Parts<'_>, callers: &mut KnownCallers) -> bool {
         let Documents { snapshot, roots, .. } = &self.documents;
         let planned = snapshot.dataplane(name).and_then(|dataplane| {
             let mut keys = Vec::new();
@@ -509,7 +510,7 @@ impl MeshEngine {
                 keys.extend(kuma_envoy::plan_admission(snapshot, dataplane, roots.as_ref())?);
             }
             if parts.flows {
-                keys.extend(kuma_envoy::plan_flows(snapshot, dataplane)?);
+                keys.extend(kuma_envoy::plan_flows(snapshot, dataplane, callers)?);
             }
             if let Some(services) = parts.endpoints {
                 keys.extend(kuma_envoy::plan_endpoints(snapshot, dataplane, services)?);

@@ -125,8 +125,11 @@ proptest! {
                 .into_iter()
                 .map(|admitted| {
                     let mut peers: Vec<String> = admitted.peers.iter().map(|peer| match peer {
-                        Peer::Service(service) => service.to_string(),
-                        Peer::Any => "*".to_owned(),
+                        Peer::Service(id) => id.strip_prefix("spiffe://default/").expect("of the mesh").to_owned(),
+                        Peer::Mesh(prefix) => {
+                            assert_eq!(&**prefix, "spiffe://default/");
+                            "*".to_owned()
+                        }
                     }).collect();
                     peers.sort_unstable();
                     (admitted.permission.to_string(), peers)
