@@ -11,7 +11,8 @@ use h2::{RecvStream, SendStream};
 use http::{HeaderName, HeaderValue, Method, Request};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{DigitallySignedStruct, SignatureScheme};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpSocket;
@@ -30,6 +31,8 @@ const CONNECTIONS_PER_SOURCE: u32 = 10_000;
 #[derive(Clone)]
 pub(crate) struct Target {
     pub(crate) address: SocketAddr,
+    /// What the requests call it.
+    pub(crate) authority: String,
     pub(crate) tls: Option<(TlsConnector, ServerName<'static>)>,
     pub(crate) path: &'static str,
     /// In their values `{i}` stands for the number of the client.
@@ -70,7 +73,7 @@ pub(crate) async fn open(target: &Target, client: u32, token: Option<&HeaderValu
     let scheme = if target.tls.is_some() { "https" } else { "http" };
     let mut request = Request::builder()
         .method(Method::POST)
-        .uri(format!("{scheme}://{}{}", target.address, target.path))
+        .uri(format!("{scheme}://{}{}", target.authority, target.path))
         .header("content-type", "application/grpc")
         .header("te", "trailers");
     for (name, value) in &target.headers {
@@ -158,20 +161,32 @@ pub(crate) fn status(headers: &http::HeaderMap) -> String {
     format!("grpc-status {}: {}", text("grpc-status"), text("grpc-message"))
 }
 
+/// A certificate chain of ours and its key, each a PEM text.
+pub(crate) struct Identity {
+    pub(crate) chain: String,
+    pub(crate) key: String,
+}
+
 /// TLS that trusts the CAs of a PEM text.
-pub(crate) fn tls(ca_pem: &str) -> anyhow::Result<TlsConnector> {
-    use rustls_pki_types::pem::PemObject as _;
+pub(crate) fn tls(ca_pem: &str, identity: Option<&Identity>) -> anyhow::Result<TlsConnector> {
     let mut roots = rustls::RootCertStore::empty();
-    for certificate in rustls_pki_types::CertificateDer::pem_slice_iter(ca_pem.as_bytes()) {
-        roots.add(certificate.context("the CA is not PEM")?)?;
+    for certificate in certificates(ca_pem).context("the CA")? {
+        roots.add(certificate)?;
     }
-    Ok(connector(client()?.with_root_certificates(roots).with_no_client_auth()))
+    connector(client()?.with_root_certificates(roots), identity)
 }
 
 /// TLS that trusts everybody: only to load what listens there.
-pub(crate) fn tls_with_anybody() -> anyhow::Result<TlsConnector> {
+pub(crate) fn tls_with_anybody(identity: Option<&Identity>) -> anyhow::Result<TlsConnector> {
     let verifier = Arc::new(Anybody(provider()));
-    Ok(connector(client()?.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth()))
+    connector(client()?.dangerous().with_custom_certificate_verifier(verifier), identity)
+}
+
+fn certificates(pem: &str) -> anyhow::Result<Vec<CertificateDer<'static>>> {
+    let certificates: Vec<_> =
+        CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<_, _>>().context("no PEM")?;
+    anyhow::ensure!(!certificates.is_empty(), "no certificate in PEM");
+    Ok(certificates)
 }
 
 fn provider() -> rustls::crypto::CryptoProvider {
@@ -182,11 +197,22 @@ fn client() -> anyhow::Result<rustls::ConfigBuilder<rustls::ClientConfig, rustls
     Ok(rustls::ClientConfig::builder_with_provider(Arc::new(provider())).with_safe_default_protocol_versions()?)
 }
 
-fn connector(mut config: rustls::ClientConfig) -> TlsConnector {
+fn connector(
+    builder: rustls::ConfigBuilder<rustls::ClientConfig, rustls::client::WantsClientCert>,
+    identity: Option<&Identity>,
+) -> anyhow::Result<TlsConnector> {
+    let mut config = match identity {
+        Some(Identity { chain, key }) => {
+            let chain = certificates(chain).context("our certificate")?;
+            let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).context("our key")?;
+            builder.with_client_auth_cert(chain, key).context("our certificate and key")?
+        }
+        None => builder.with_no_client_auth(),
+    };
     config.alpn_protocols = vec![b"h2".to_vec()];
     // Envoy does not resume.
     config.resumption = rustls::client::Resumption::disabled();
-    TlsConnector::from(Arc::new(config))
+    Ok(TlsConnector::from(Arc::new(config)))
 }
 
 /// Takes every certificate; that its owner has the key is still checked.

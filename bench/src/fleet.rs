@@ -15,19 +15,26 @@ use tokio::task::JoinHandle;
 use crate::connection::{self, Messages, Stream, Target};
 use crate::markers::Markers;
 use crate::names::Id;
-use crate::node::Pattern;
-use crate::session::{Session, Shared, Variant};
-use crate::types::Type;
+use crate::node::{Pattern, numbered};
+use crate::session::{Form, Session, Shared, Variant};
+use crate::types::{ApiVersion, Type};
 
 /// How long a client waits before it connects again: at random up to the first, doubled at each failure up to the last.
 /// Envoy's defaults are 500 ms and 30 s.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+
+/// Names that are shown of those that a client waits for.
+const SHOWN: usize = 5;
+
+/// Streams that have failed, for each client, after which nobody is waited for if none has ever got everything.
+const HOPELESS: usize = 3;
 
 /// What all clients of a fleet are like.
 #[derive(Clone)]
 pub(crate) struct Settings {
     pub(crate) target: Target,
     pub(crate) variant: Variant,
+    pub(crate) api: ApiVersion,
     pub(crate) node: Pattern,
     /// How many may be on their way to their first complete configuration at a time.
     pub(crate) at_once: usize,
@@ -112,7 +119,7 @@ impl Fleet {
         clients: Vec<(u32, Option<HeaderValue>)>,
     ) -> anyhow::Result<Arc<Fleet>> {
         let clients = clients.into_iter().map(|(number, token)| {
-            let session = Session::new(settings.variant, settings.node.node(number)?, shared.clone());
+            let session = Session::new(settings.variant, settings.api, settings.node.node(number)?, shared.clone());
             anyhow::Ok(Arc::new(Client {
                 number,
                 token,
@@ -189,13 +196,22 @@ impl Fleet {
             }
             if Instant::now() > deadline {
                 let laggard = self.clients.iter().find(|client| !client.settled.load(Relaxed));
-                let missing = laggard.map(|client| (client.number, client.session().missing()));
+                let waits = laggard.map_or_else(String::new, |client| {
+                    let missing = client.session().missing();
+                    let shown = missing.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
+                    format!("; client {} waits for {} answers: {shown}", client.number, missing.len())
+                });
                 anyhow::bail!(
-                    "after {limit:?} only {settled} of {} clients are complete, {} connected; one of them waits for {missing:?}; {:?}",
+                    "after {limit:?} only {settled} of {} clients are complete, {} connected{waits}{}",
                     self.len(),
                     self.connected(),
-                    self.errors()
+                    failures(&self.errors())
                 );
+            }
+            let errors = self.errors();
+            let failed = errors.values().sum::<u64>() as usize;
+            if failed >= HOPELESS * self.len() && self.clients.iter().all(|client| client.complete_at.get().is_none()) {
+                anyhow::bail!("nobody gets everything{}", failures(&errors));
             }
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
@@ -227,7 +243,7 @@ impl Fleet {
     }
 
     /// What each client holds, by its number.
-    pub(crate) fn holds(&self) -> BTreeMap<u32, FxHashMap<(Type, Id), Id>> {
+    pub(crate) fn holds(&self) -> BTreeMap<u32, FxHashMap<(Type, Id), Form>> {
         self.clients.iter().map(|client| (client.number, client.session().holds())).collect()
     }
 
@@ -340,11 +356,21 @@ impl Fleet {
         Ok(messages.outcome().await)
     }
 
+    /// The id of a client's node.
+    pub(crate) fn node_id(&self, number: u32) -> String {
+        numbered(&self.settings.node.id, number)
+    }
+
     /// What all clients are like, and the numbers and tokens of each.
     pub(crate) fn like(&self) -> (Settings, Vec<(u32, Option<HeaderValue>)>) {
         let clients = self.clients.iter().map(|client| (client.number, client.token.clone())).collect();
         (self.settings.clone(), clients)
     }
+}
+
+/// Why streams have ended, and how often, as the end of a sentence.
+pub(crate) fn failures(errors: &BTreeMap<String, u64>) -> String {
+    errors.iter().map(|(reason, count)| format!("; {count} times: {reason}")).collect()
 }
 
 /// Counts an open stream for as long as it lives.

@@ -12,6 +12,7 @@ use tokio::net::{TcpSocket, TcpStream};
 
 use crate::process::Ports;
 use crate::session::Variant;
+use crate::types::ApiVersion;
 use crate::wire::put_bytes;
 
 /// Where they come from: an address that no proxy has.
@@ -192,7 +193,7 @@ async fn pour(mut stream: TcpStream, deeds: &Deeds) -> anyhow::Result<()> {
 /// An ADS stream over plain HTTP/2 that sends this once, and again whenever there is room.
 async fn open_stream(stream: TcpStream, message: &[u8], deeds: &Deeds) -> anyhow::Result<()> {
     let (mut sender, connection) = h2::client::handshake(stream).await?;
-    let request = http::Request::post(format!("http://localhost{}", Variant::Delta.path()))
+    let request = http::Request::post(format!("http://localhost{}", Variant::Delta.path(ApiVersion::V3)))
         .header("content-type", "application/grpc")
         .header("te", "trailers")
         .body(())?;

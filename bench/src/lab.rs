@@ -18,12 +18,13 @@ use crate::names::Id;
 use crate::node::Pattern;
 use crate::process::{ControlPlane, Launch};
 use crate::session::{Shared, Variant};
+use crate::types::ApiVersion;
 
 /// How long anything may take before the run has failed, beside [`LIMIT_PER_PROXY`].
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
 /// See [`LIMIT`].
-const LIMIT_PER_PROXY: Duration = Duration::from_millis(10);
+pub(crate) const LIMIT_PER_PROXY: Duration = Duration::from_millis(10);
 
 /// How a scenario is to be run.
 #[derive(Clone, Debug)]
@@ -99,13 +100,15 @@ impl Lab {
     pub(crate) async fn connect_only(&self, count: u32) -> anyhow::Result<Arc<Fleet>> {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.control_plane.ports.xds));
         let tls = match self.plan.tls {
-            true => Some((tls(&self.api.ca().await?)?, ServerName::try_from("localhost")?)),
+            true => Some((tls(&self.api.ca().await?, None)?, ServerName::try_from("localhost")?)),
             false => None,
         };
-        let path = self.plan.variant.path();
+        let api = ApiVersion::V3;
+        let (authority, path) = (address.to_string(), self.plan.variant.path(api));
         let settings = Settings {
-            target: Target { address, tls, path, headers: Vec::new(), sources: Vec::new() },
+            target: Target { address, authority, tls, path, headers: Vec::new(), sources: Vec::new() },
             variant: self.plan.variant,
+            api,
             node: Pattern::new(&format!("{MESH}.dp-{{i}}"), self.plan.node_extensions),
             at_once: self.plan.at_once,
         };

@@ -20,6 +20,8 @@ mod references;
 mod report;
 mod scenarios;
 mod session;
+#[cfg(test)]
+mod stranger;
 mod types;
 mod verify;
 mod wire;

@@ -21,8 +21,13 @@ const NAME_PREFIX: &str = "xdsload-marker-";
 pub(crate) struct Fresh(AtomicU32);
 
 impl Fresh {
+    /// Begins anywhere: what the last run against the same control plane has left there is none of this run's.
+    pub(crate) fn anywhere() -> Fresh {
+        Fresh(AtomicU32::new(rand::random()))
+    }
+
     fn next(&self) -> u32 {
-        self.0.fetch_add(1, Relaxed) + 1
+        self.0.fetch_add(1, Relaxed).wrapping_add(1)
     }
 
     /// As an IPv4 address.

@@ -7,6 +7,9 @@ use serde_json::Value;
 
 use crate::wire::{put_bytes, put_double, put_number};
 
+/// The version that nodes say they are.
+const ENVOY: [u64; 3] = [1, 40, 0];
+
 /// Extensions that Envoy 1.40 lists; with them a node has 61 KB.
 pub(crate) const EXTENSIONS: usize = 516;
 
@@ -33,6 +36,14 @@ impl Pattern {
     pub(crate) fn new(id: &str, extensions: usize) -> Pattern {
         let mut shared = Vec::new();
         put_bytes(&mut shared, 6, b"envoy");
+        // Some control planes serve only versions of Envoy that they know.
+        let mut version = Vec::new();
+        for (number, part) in (1..).zip(ENVOY) {
+            put_number(&mut version, number, part);
+        }
+        let mut build = Vec::new();
+        put_bytes(&mut build, 1, &version);
+        put_bytes(&mut shared, 8, &build);
         for index in 0..extensions {
             let mut extension = Vec::new();
             put_bytes(&mut extension, 1, format!("envoy.filters.of.some.kind.{index:06}").as_bytes());

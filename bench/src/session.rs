@@ -9,7 +9,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::names::{Id, Names};
 use crate::node::Node;
 use crate::references::{ReferenceCache, References};
-use crate::types::Type;
+use crate::types::{ApiVersion, Type};
 use crate::wire::{Fields, Malformed, Value, bytes_field, put_bytes, text_field};
 
 /// Bytes in front of a gRPC message.
@@ -23,10 +23,20 @@ pub(crate) enum Variant {
 }
 
 impl Variant {
-    pub(crate) const fn path(self) -> &'static str {
-        match self {
-            Variant::Delta => "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources",
-            Variant::Sotw => "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources",
+    pub(crate) const fn path(self, api: ApiVersion) -> &'static str {
+        match (api, self) {
+            (ApiVersion::V2, Variant::Delta) => {
+                "/envoy.service.discovery.v2.AggregatedDiscoveryService/DeltaAggregatedResources"
+            }
+            (ApiVersion::V2, Variant::Sotw) => {
+                "/envoy.service.discovery.v2.AggregatedDiscoveryService/StreamAggregatedResources"
+            }
+            (ApiVersion::V3, Variant::Delta) => {
+                "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
+            }
+            (ApiVersion::V3, Variant::Sotw) => {
+                "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources"
+            }
         }
     }
 }
@@ -42,15 +52,25 @@ pub(crate) struct Shared {
 #[derive(Default, Debug, PartialEq, Eq)]
 pub(crate) struct Received {
     pub(crate) resources: u64,
-    /// Of these, how many the client held in the very same version.
+    /// Of these, how many the client held already, byte for byte.
     pub(crate) resent: u64,
     pub(crate) resent_bytes: u64,
     pub(crate) removed: u64,
     pub(crate) names: Vec<Id>,
 }
 
+/// In what form a client holds a resource.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Form {
+    /// What the control plane calls it. Some number their versions anew with everything they do, some leave them out, and
+    /// SotW has none: whether two are the same is up to the content, as it is for Envoy.
+    pub(crate) version: Id,
+    /// The hash of its bytes.
+    pub(crate) content: u64,
+}
+
 struct Held {
-    version: Id,
+    form: Form,
     references: References,
 }
 
@@ -72,6 +92,7 @@ struct TypeState {
 /// The state of one client. It survives its streams, as Envoy's does.
 pub(crate) struct Session {
     variant: Variant,
+    api: ApiVersion,
     node: Node,
     shared: Arc<Shared>,
     types: [TypeState; Type::ALL.len()],
@@ -79,8 +100,8 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    pub(crate) fn new(variant: Variant, node: Node, shared: Arc<Shared>) -> Session {
-        Session { variant, node, shared, types: Default::default(), sent_node: false }
+    pub(crate) fn new(variant: Variant, api: ApiVersion, node: Node, shared: Arc<Shared>) -> Session {
+        Session { variant, api, node, shared, types: Default::default(), sent_node: false }
     }
 
     /// Begins a stream: its first requests, framed for gRPC.
@@ -102,7 +123,7 @@ impl Session {
     pub(crate) fn on_response(&mut self, message: &[u8], requests: &mut Vec<Vec<u8>>) -> Result<Received, Malformed> {
         // The same numbers in both variants.
         let (type_url, nonce) = (text_field(message, 4), text_field(message, 5));
-        let Some(resource_type) = Type::from_url(type_url) else { return Ok(Received::default()) };
+        let Some(resource_type) = Type::from_url(type_url, self.api) else { return Ok(Received::default()) };
         let mut changed_references = false;
         let mut received = Received::default();
         let mut present = BTreeSet::new();
@@ -117,7 +138,7 @@ impl Session {
                 (Variant::Sotw, (2, Value::Bytes(any))) => {
                     let value = bytes_field(any, 2);
                     let name = self.shared.names.id(text_field(value, 1));
-                    let version = self.shared.names.id(&format!("{:016x}", xxh3_64(value)));
+                    let version = self.shared.names.id("");
                     present.insert(name);
                     changed_references |= self.hold(resource_type, name, version, value, any.len(), &mut received);
                 }
@@ -162,20 +183,25 @@ impl Session {
         answered(Type::Cluster) && answered(Type::Listener) && self.types.iter().all(|state| state.awaited.is_empty())
     }
 
-    /// Names that were asked for and have not come, for a report.
+    /// What was asked for and has not come, for a report.
     pub(crate) fn missing(&self) -> Vec<String> {
         let of = |resource_type: Type| {
-            let names = &self.types[resource_type as usize].awaited;
-            names.iter().map(move |&name| format!("{resource_type:?} {}", self.shared.names.text(name)))
+            let state = &self.types[resource_type as usize];
+            let nothing = state.asked && resource_type.is_wildcard() && !state.answered;
+            let nothing = nothing.then(|| format!("any {resource_type:?}"));
+            let names = state.awaited.iter();
+            nothing
+                .into_iter()
+                .chain(names.map(move |&name| format!("{resource_type:?} {}", self.shared.names.text(name))))
         };
         Type::ALL.into_iter().flat_map(of).collect()
     }
 
-    /// Everything that the client holds: type and name, with the version.
-    pub(crate) fn holds(&self) -> FxHashMap<(Type, Id), Id> {
+    /// Everything that the client holds, and in what form.
+    pub(crate) fn holds(&self) -> FxHashMap<(Type, Id), Form> {
         let of = |resource_type: Type| {
             let held = &self.types[resource_type as usize].held;
-            held.iter().map(move |(&name, held)| ((resource_type, name), held.version))
+            held.iter().map(move |(&name, held)| ((resource_type, name), held.form))
         };
         Type::ALL.into_iter().flat_map(of).collect()
     }
@@ -194,14 +220,16 @@ impl Session {
         received.names.push(name);
         let state = &mut self.types[resource_type as usize];
         state.awaited.remove(&name);
-        let before = state.held.get(&name);
-        if before.is_some_and(|before| before.version == version) {
+        let content = xxh3_64(value);
+        if let Some(before) = state.held.get_mut(&name).filter(|before| before.form.content == content) {
+            before.form.version = version;
             received.resent += 1;
             received.resent_bytes += size as u64;
             return false;
         }
+        let before = state.held.get(&name);
         let changes = before.is_some();
-        let references = self.shared.references.of(resource_type, value, &self.shared.names);
+        let references = self.shared.references.of(resource_type, value, content, &self.shared.names);
         let changed = before.map_or(!references.is_empty(), |before| *before.references != *references);
         if changes && resource_type == Type::Cluster {
             // Envoy warms a changed cluster and waits for its endpoints to come again.
@@ -209,7 +237,7 @@ impl Session {
                 self.types[wanted as usize].awaited.insert(name);
             }
         }
-        self.types[resource_type as usize].held.insert(name, Held { version, references });
+        self.types[resource_type as usize].held.insert(name, Held { form: Form { version, content }, references });
         changed
     }
 
@@ -244,7 +272,7 @@ impl Session {
         let names = &self.shared.names;
         match self.variant {
             Variant::Delta => {
-                put_bytes(&mut request, 2, resource_type.url().as_bytes());
+                put_bytes(&mut request, 2, resource_type.url(self.api).as_bytes());
                 for &name in more {
                     put_bytes(&mut request, 3, names.text(name).as_bytes());
                 }
@@ -255,12 +283,12 @@ impl Session {
                     for (&name, held) in &state.held {
                         let mut entry = Vec::new();
                         put_bytes(&mut entry, 1, names.text(name).as_bytes());
-                        put_bytes(&mut entry, 2, names.text(held.version).as_bytes());
+                        put_bytes(&mut entry, 2, names.text(held.form.version).as_bytes());
                         put_bytes(&mut request, 5, &entry);
                     }
                 }
             }
-            Variant::Sotw => sotw_request(&mut request, resource_type, state, names),
+            Variant::Sotw => sotw_request(&mut request, resource_type.url(self.api), state, names),
         }
         state.asked = true;
         framed(request)
@@ -271,10 +299,10 @@ impl Session {
         let state = &self.types[resource_type as usize];
         match self.variant {
             Variant::Delta => {
-                put_bytes(&mut request, 2, resource_type.url().as_bytes());
+                put_bytes(&mut request, 2, resource_type.url(self.api).as_bytes());
                 put_bytes(&mut request, 6, state.nonce.as_bytes());
             }
-            Variant::Sotw => sotw_request(&mut request, resource_type, state, &self.shared.names),
+            Variant::Sotw => sotw_request(&mut request, resource_type.url(self.api), state, &self.shared.names),
         }
         framed(request)
     }
@@ -293,14 +321,14 @@ impl Session {
     }
 }
 
-fn sotw_request(request: &mut Vec<u8>, resource_type: Type, state: &TypeState, names: &Names) {
+fn sotw_request(request: &mut Vec<u8>, type_url: &str, state: &TypeState, names: &Names) {
     if !state.version.is_empty() {
         put_bytes(request, 1, state.version.as_bytes());
     }
     for &name in &state.names {
         put_bytes(request, 3, names.text(name).as_bytes());
     }
-    put_bytes(request, 4, resource_type.url().as_bytes());
+    put_bytes(request, 4, type_url.as_bytes());
     if !state.nonce.is_empty() {
         put_bytes(request, 5, state.nonce.as_bytes());
     }
@@ -320,7 +348,7 @@ mod tests {
         let mut message = Vec::new();
         for (name, version, value) in resources {
             let mut any = Vec::new();
-            put_bytes(&mut any, 1, resource_type.url().as_bytes());
+            put_bytes(&mut any, 1, resource_type.url(ApiVersion::V3).as_bytes());
             put_bytes(&mut any, 2, value);
             let mut resource = Vec::new();
             put_bytes(&mut resource, 3, name.as_bytes());
@@ -328,7 +356,7 @@ mod tests {
             put_bytes(&mut resource, 2, &any);
             put_bytes(&mut message, 2, &resource);
         }
-        put_bytes(&mut message, 4, resource_type.url().as_bytes());
+        put_bytes(&mut message, 4, resource_type.url(ApiVersion::V3).as_bytes());
         put_bytes(&mut message, 5, nonce.as_bytes());
         message
     }
@@ -340,13 +368,14 @@ mod tests {
     fn eds_cluster(name: &str) -> Vec<u8> {
         let mut cluster = Vec::new();
         put_bytes(&mut cluster, 1, name.as_bytes());
-        cluster.extend_from_slice(&[0x10, 3]);
+        // EDS, over ADS.
+        cluster.extend_from_slice(&[0x10, 3, 0x1a, 4, 0x0a, 2, 0x1a, 0]);
         cluster
     }
 
     #[test]
     fn asks_for_clusters_then_endpoints_then_listeners() {
-        let mut session = Session::new(Variant::Delta, node(), Arc::default());
+        let mut session = Session::new(Variant::Delta, ApiVersion::V3, node(), Arc::default());
         let mut requests = Vec::new();
         session.start(&mut requests);
         let asked = |requests: &mut Vec<Vec<u8>>| -> Vec<(String, String, String)> {
@@ -378,7 +407,10 @@ mod tests {
 
         let again = session.on_response(&clusters, &mut requests).expect("a response");
         assert_eq!((again.resources, again.resent), (1, 1));
-        let changed = response(Type::Cluster, "4", &[("web", "v2", &eds_cluster("web"))]);
+        let renamed = response(Type::Cluster, "4", &[("web", "v1.1", &eds_cluster("web"))]);
+        session.on_response(&renamed, &mut requests).expect("a response");
+        assert!(session.is_complete(), "the same bytes in another version are no change");
+        let changed = response(Type::Cluster, "5", &[("web", "v2", &[eds_cluster("web"), vec![0x20, 5]].concat())]);
         session.on_response(&changed, &mut requests).expect("a response");
         assert!(!session.is_complete(), "a changed cluster waits for its endpoints");
         requests.clear();

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::Outcome;
 use crate::arrivals::Expected;
+use crate::fleet::failures;
 use crate::lab::Lab;
 use crate::mesh::permission;
 use crate::report::rounded;
@@ -26,7 +27,7 @@ pub(super) async fn restart(lab: &mut Lab) -> anyhow::Result<Outcome> {
     lab.api.make(&lab.plan.shape).await?;
     let written = killed.elapsed();
     while fleet.connects().0 < 2 || fleet.connected() < fleet.len() {
-        anyhow::ensure!(killed.elapsed() < lab.limit(), "not all have come back: {:?}", fleet.errors());
+        anyhow::ensure!(killed.elapsed() < lab.limit(), "not all have come back{}", failures(&fleet.errors()));
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
     let back = killed.elapsed();
