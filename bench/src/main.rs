@@ -126,26 +126,22 @@ struct Growth {
     /// How often each change is made.
     #[arg(long, default_value_t = 10)]
     repeats: u32,
-    /// Leave out meshes with more proxies.
-    #[arg(long, default_value_t = 15_000)]
-    most: u32,
+    /// Numbers of proxies, with 20 outbounds and 5 instances each.
+    #[arg(short = 'n', long, value_delimiter = ',', num_args = 0.., default_values_t = [100, 1000, 5000, 15_000])]
+    proxies: Vec<u32>,
+    /// Numbers of outbounds, with 1,000 proxies; none if no number follows.
+    #[arg(short = 'k', long, value_delimiter = ',', num_args = 0.., default_values_t = [5, 100, 200])]
+    outbounds: Vec<u32>,
+    /// Numbers of instances of each service, with 1,000 proxies; none if no number follows.
+    #[arg(short = 'r', long, value_delimiter = ',', num_args = 0.., default_values_t = [1, 50])]
+    instances: Vec<u32>,
 }
 
 /// How many proxies connect at a time there: a storm of more is a scenario of its own (`run connect -n 15000`).
-const GROWTH_AT_ONCE: usize = 5000;
+const GROWTH_AT_ONCE: usize = 1000;
 
-/// Proxies, outbounds and instances of the meshes that growth is measured in.
-const SIZES: [(u32, u32, u32); 9] = [
-    (100, 20, 5),
-    (1000, 20, 5),
-    (5000, 20, 5),
-    (15_000, 20, 5),
-    (1000, 5, 5),
-    (1000, 100, 5),
-    (1000, 200, 5),
-    (1000, 20, 1),
-    (1000, 20, 50),
-];
+/// Proxies, outbounds and instances of the mesh in which growth varies one of them at a time.
+const BASE: [u32; 3] = [1000, 20, 5];
 
 fn main() -> anyhow::Result<()> {
     let cli = Cli::parse();
@@ -188,7 +184,7 @@ async fn run(arguments: Run, threads: usize) -> anyhow::Result<()> {
 }
 
 async fn growth(arguments: Growth, threads: usize) -> anyhow::Result<()> {
-    let plan = |(proxies, outbounds, instances): (u32, u32, u32)| Plan {
+    let plan = |[proxies, outbounds, instances]: [u32; 3]| Plan {
         launch: Launch { program: arguments.kuma_cp.clone(), log_level: "info".to_owned(), cpus: None },
         shape: Shape {
             dataplanes: proxies,
@@ -208,8 +204,23 @@ async fn growth(arguments: Growth, threads: usize) -> anyhow::Result<()> {
         seconds: 0,
         threads,
     };
-    let sizes = SIZES.into_iter().filter(|(proxies, ..)| *proxies <= arguments.most);
-    all(sizes.map(|size| (Scenario::Growth, plan(size))).collect()).await
+    let sizes = sizes([&arguments.proxies, &arguments.outbounds, &arguments.instances]);
+    all(sizes.into_iter().map(|size| (Scenario::Growth, plan(size))).collect()).await
+}
+
+/// The meshes in which one of the three varies, and the others are as in [`BASE`]; each once.
+fn sizes(axes: [&[u32]; 3]) -> Vec<[u32; 3]> {
+    let mut sizes = Vec::new();
+    for (axis, values) in axes.into_iter().enumerate() {
+        for &value in values {
+            let mut size = BASE;
+            size[axis] = value;
+            if !sizes.contains(&size) {
+                sizes.push(size);
+            }
+        }
+    }
+    sizes
 }
 
 /// Runs scenarios one after the other; a line for each. One whose result does not count does not keep the others from
@@ -234,4 +245,21 @@ async fn all(runs: Vec<(Scenario, Plan)>) -> anyhow::Result<()> {
     }
     anyhow::ensure!(failed.is_empty(), "these do not count: {}", failed.join(", "));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn growth_varies_one_at_a_time() {
+        let of = |arguments: &[&str]| {
+            let command = Cli::try_parse_from([&["xdsload", "growth"], arguments].concat()).expect("arguments").command;
+            let Command::Growth(growth) = command else { panic!("another command") };
+            sizes([&growth.proxies, &growth.outbounds, &growth.instances])
+        };
+        assert_eq!(of(&["-n", "100,1000", "-k", "5,20", "-r"]), [[100, 20, 5], [1000, 20, 5], [1000, 5, 5]]);
+        assert_eq!(of(&["-n", "100", "-k", "-r", "50"]), [[100, 20, 5], [1000, 20, 50]]);
+        assert_eq!(of(&[]).len(), 9);
+    }
 }
