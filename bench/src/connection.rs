@@ -157,8 +157,9 @@ impl Messages {
 
 /// The gRPC status in headers or trailers.
 pub(crate) fn status(headers: &http::HeaderMap) -> String {
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("?").to_owned();
-    format!("grpc-status {}: {}", text("grpc-status"), text("grpc-message"))
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let message = text("grpc-message").map_or_else(String::new, |message| format!(": {message}"));
+    format!("grpc-status {}{message}", text("grpc-status").unwrap_or("?"))
 }
 
 /// A certificate chain of ours and its key, each a PEM text.

@@ -48,7 +48,7 @@ impl Pattern {
             let mut extension = Vec::new();
             put_bytes(&mut extension, 1, format!("envoy.filters.of.some.kind.{index:06}").as_bytes());
             put_bytes(&mut extension, 2, b"envoy.filters.of.some.category");
-            put_bytes(&mut extension, 5, b"envoy.extensions.filters.of.some.kind.v3.Config_");
+            put_bytes(&mut extension, 6, b"envoy.extensions.filters.of.some.kind.v3.Config_");
             put_bytes(&mut shared, 9, &extension);
         }
         Pattern { id: id.to_owned(), cluster: "xdsload".to_owned(), metadata: String::new(), extensions: shared.into() }
@@ -119,7 +119,7 @@ fn encoded_value(value: &Value) -> anyhow::Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::{bytes_field, text_field};
+    use crate::wire::{Fields, bytes_field, text_field};
 
     #[test]
     fn every_client_has_a_node_of_its_own() {
@@ -132,6 +132,9 @@ mod tests {
         let entry = bytes_field(bytes_field(&node, 3), 1);
         assert_eq!((text_field(entry, 1), text_field(bytes_field(entry, 2), 3)), ("CLUSTER", "c-7"));
         assert!((58_000..64_000).contains(&node.len()), "{}", node.len());
+        // Name, category and type URLs; a control plane that decodes them refuses a field of another kind.
+        let numbers: Vec<u64> = Fields(bytes_field(&node, 9)).filter_map(|field| Some(field.ok()?.0)).collect();
+        assert_eq!(numbers, [1, 2, 6]);
         assert!(Pattern { metadata: "[]".to_owned(), ..pattern }.node(7).is_err());
     }
 }
