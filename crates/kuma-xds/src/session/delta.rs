@@ -12,7 +12,7 @@ use super::{Event, Subscription, Variant};
 use crate::grpc::{Code, Status};
 use crate::snapshot::find;
 use crate::wire::DeltaDiscoveryRequest;
-use crate::{Resource, Response};
+use crate::{Resource, ResourceList, Response};
 
 pub(super) fn on_request(
     core: &mut Core,
@@ -140,7 +140,7 @@ fn add_subscriptions(state: &mut TypeState, resource_type: ResourceType, asked: 
 pub(super) fn update(
     core: &mut Core,
     resource_type: ResourceType,
-    list: &[Arc<Resource>],
+    list: &ResourceList,
     events: &mut Vec<Event>,
 ) -> Option<Response> {
     let state = &mut core.types[resource_type as usize];
@@ -186,14 +186,14 @@ pub(super) fn update(
     let next = (!is_whole).then(|| last.or(cursor).unwrap_or_else(|| Arc::from("")));
     core.owe_requirements(&scan.due);
     let resources = scan.due.into_iter().map(|(resource, _)| resource).collect();
-    Some(send(core, resource_type, resources, removed, next, events))
+    Some(send(core, resource_type, resources, removed, next, list, events))
 }
 
 /// Takes clusters or endpoints away, as many as fit into one response.
 pub(super) fn take_away(
     core: &mut Core,
     resource_type: ResourceType,
-    list: &[Arc<Resource>],
+    list: &ResourceList,
     events: &mut Vec<Event>,
 ) -> Option<Response> {
     let state = &mut core.types[resource_type as usize];
@@ -207,7 +207,7 @@ pub(super) fn take_away(
     doomed.truncate(doomed.iter().take_while(fits).count());
     state.doomed = doomed.len() < all;
     let is_due = !doomed.is_empty();
-    is_due.then(|| send(core, resource_type, Vec::new(), doomed, None, events))
+    is_due.then(|| send(core, resource_type, Vec::new(), doomed, None, list, events))
 }
 
 fn send(
@@ -216,6 +216,7 @@ fn send(
     resources: Vec<Arc<Resource>>,
     removed: Vec<Arc<str>>,
     cursor: Option<Arc<str>>,
+    list: &ResourceList,
     events: &mut Vec<Event>,
 ) -> Response {
     let nonce = core.next_nonce();
@@ -227,9 +228,10 @@ fn send(
     }
     state.depart(nonce, &resources, cursor);
     if !resources.is_empty() {
-        state.view = merge(&state.view, &resources);
+        state.view = merge(&state.view, &resources).into();
     }
     remove_resources(&mut state.view, &removed);
+    state.share(list);
     events.push(Event::Sent { resource_type });
     Response { variant: Variant::Delta, resource_type, nonce, version: String::new(), resources, removed }
 }

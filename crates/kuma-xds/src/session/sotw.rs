@@ -11,7 +11,7 @@ use super::{Event, Subscription, Variant};
 use crate::grpc::Status;
 use crate::snapshot::find;
 use crate::wire::DiscoveryRequest;
-use crate::{Resource, Response};
+use crate::{Resource, ResourceList, Response};
 
 /// Whether a response holds all of its type. For clusters and listeners the protocol says so (S2). For secrets and
 /// extension configs Envoy does: a subscription that finds nothing in a response is an error to it. Of endpoints and
@@ -91,7 +91,7 @@ pub(super) fn on_request(
 pub(super) fn update(
     core: &mut Core,
     resource_type: ResourceType,
-    list: &[Arc<Resource>],
+    list: &ResourceList,
     events: &mut Vec<Event>,
 ) -> Option<Response> {
     let state = &mut core.types[resource_type as usize];
@@ -101,7 +101,7 @@ pub(super) fn update(
         && state.names.is_empty()
         && *version == *version_of(list)
     {
-        state.view = list.to_vec(); // S5
+        state.view = list.clone(); // S5
         state.owes_answer = false;
     }
 
@@ -140,14 +140,14 @@ pub(super) fn update(
         scan.due.iter().map(|(resource, _)| resource.clone()).collect()
     };
     core.owe_requirements(&scan.due);
-    Some(send(core, resource_type, resources, events))
+    Some(send(core, resource_type, resources, list, events))
 }
 
 /// Takes clusters away.
 pub(super) fn take_away(
     core: &mut Core,
     resource_type: ResourceType,
-    list: &[Arc<Resource>],
+    list: &ResourceList,
     events: &mut Vec<Event>,
 ) -> Option<Response> {
     let state = &mut core.types[resource_type as usize];
@@ -156,7 +156,7 @@ pub(super) fn take_away(
         return None;
     }
     let resources = wanted(core, resource_type, list);
-    Some(send(core, resource_type, resources, events))
+    Some(send(core, resource_type, resources, list, events))
 }
 
 fn wanted(core: &Core, resource_type: ResourceType, list: &[Arc<Resource>]) -> Vec<Arc<Resource>> {
@@ -168,6 +168,7 @@ fn send(
     core: &mut Core,
     resource_type: ResourceType,
     resources: Vec<Arc<Resource>>,
+    list: &ResourceList,
     events: &mut Vec<Event>,
 ) -> Response {
     let nonce = core.next_nonce();
@@ -177,9 +178,10 @@ fn send(
     state.owed.shrink_to_fit();
     state.depart(nonce, &resources, None);
     state.view = match is_sent_whole(resource_type) {
-        true => resources.clone(),
-        false => merge(&state.view, &resources),
+        true => resources.as_slice().into(),
+        false => merge(&state.view, &resources).into(),
     };
+    state.share(list);
     let version = version_of(&state.view);
     events.push(Event::Sent { resource_type });
     Response { variant: Variant::Sotw, resource_type, nonce, version, resources, removed: Vec::new() }

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use envoy_api::ResourceType;
 
-use super::view::{Due, Scan, due, find_name, targets};
-use crate::Resource;
+use super::view::{Due, Scan, due, find_name, retain, targets};
 use crate::snapshot::find;
+use crate::{Resource, ResourceList};
 
 /// What `*` stands for, in names.
 pub(super) const WILDCARD: &str = "*";
@@ -37,8 +37,9 @@ pub(super) struct TypeState {
     pub(super) wildcard: bool,
     /// Subscribed to by name; sorted, distinct.
     pub(super) names: Vec<Arc<str>>,
-    /// What the client holds as far as we know, refused or not: sent last, or reported (then without a body). Sorted.
-    pub(super) view: Vec<Arc<Resource>>,
+    /// What the client holds as far as we know, refused or not: sent last, or reported (then without a body). Sorted. The
+    /// very list of the snapshot if that is what it holds, which most clients do most of the time.
+    pub(super) view: ResourceList,
     /// Names to be answered although the client may hold them: asked for, or required by something that was sent. Sorted,
     /// distinct. May hold names that are not subscribed to only until the type is first asked for.
     pub(super) owed: Vec<Arc<str>>,
@@ -93,7 +94,7 @@ impl TypeState {
     /// What is owed and not in the list any more is due as the client holds it, if the type `outlives` the list: a
     /// cluster that warms needs the endpoints that it is still to have until they are taken away, and waiting for their
     /// end could be to wait for itself. Only what was reported cannot be sent; Envoy helps itself after 15 s then.
-    pub(super) fn scan(&mut self, list: &[Arc<Resource>], after: Option<&str>, outlives: bool) -> Scan {
+    pub(super) fn scan(&mut self, list: &ResourceList, after: Option<&str>, outlives: bool) -> Scan {
         let mut scan = Scan::default();
         let is_behind = |name: &str| after.is_none_or(|after| name > after);
         let owed = &self.owed;
@@ -115,12 +116,13 @@ impl TypeState {
                 doom(held, &mut scan);
                 at += 1;
             }
-            let held = self.view.get_mut(at).filter(|held| held.name() == target.name());
-            let due = due(target, held.as_deref(), owed);
+            let held = self.view.get(at).filter(|held| held.name() == target.name());
+            let due = due(target, held, owed);
             if let Some(held) = held {
-                if due != Due::Changed && target.has_body() && held.same_as(target) {
+                let is_new = due != Due::Changed && target.has_body() && !Arc::ptr_eq(held, target);
+                if is_new && held.same_as(target) {
                     // The same in new memory: hold on to the new, so that the old can go.
-                    *held = target.clone();
+                    Arc::make_mut(&mut self.view)[at] = target.clone();
                 }
                 at += 1;
             }
@@ -134,7 +136,16 @@ impl TypeState {
         let view = &self.view;
         let is_missing = |name: &&Arc<str>| find(list, name).is_none() && find(view, name).is_none();
         scan.missing.extend(owed.iter().filter(is_missing).cloned());
+        self.share(list);
         scan
+    }
+
+    /// Holds on to the list itself if it is what the client holds, and lets go of the copy.
+    pub(super) fn share(&mut self, list: &ResourceList) {
+        let same = |(held, target): (&Arc<Resource>, &Arc<Resource>)| Arc::ptr_eq(held, target);
+        if self.view.len() == list.len() && self.view.iter().zip(list.iter()).all(same) {
+            self.view = list.clone();
+        }
     }
 
     /// Whether something is due of which the client holds nothing yet.
@@ -147,7 +158,7 @@ impl TypeState {
     pub(super) fn forget_unwanted(&mut self) {
         if !self.wildcard {
             let names = &self.names;
-            self.view.retain(|held| find_name(names, held.name()));
+            retain(&mut self.view, |held| find_name(names, held.name()));
             self.owed.retain(|name| find_name(names, name));
         }
     }

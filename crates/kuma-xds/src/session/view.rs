@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::Resource;
+use crate::{Resource, ResourceList};
 
 /// Whether a resource is to be sent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -91,10 +91,16 @@ pub(super) fn remove_names(names: &mut Vec<Arc<str>>, sorted: &[Arc<str>]) {
 }
 
 /// Takes the resources of these names out of a view.
-pub(super) fn remove_resources(view: &mut Vec<Arc<Resource>>, sorted: &[Arc<str>]) {
-    if !sorted.is_empty() && !view.is_empty() {
-        view.retain(|held| !find_name(sorted, held.name()));
-        view.shrink_to_fit();
+pub(super) fn remove_resources(view: &mut ResourceList, sorted: &[Arc<str>]) {
+    if !sorted.is_empty() {
+        retain(view, |held| !find_name(sorted, held.name()));
+    }
+}
+
+/// Keeps those of a view that are to stay.
+pub(super) fn retain(view: &mut ResourceList, stays: impl Fn(&Arc<Resource>) -> bool) {
+    if !view.iter().all(&stays) {
+        *view = view.iter().filter(|held| stays(held)).cloned().collect();
     }
 }
 
@@ -110,7 +116,6 @@ pub(super) fn merge(older: &[Arc<Resource>], newer: &[Arc<Resource>]) -> Vec<Arc
         merged.push(resource.clone());
     }
     merged.extend(older.cloned());
-    merged.shrink_to_fit();
     merged
 }
 
