@@ -129,10 +129,39 @@ impl Session {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Resource;
+    use crate::wire::DeltaDiscoveryRequest;
 
-    /// There is one per stream, and most streams are idle. Beside this it holds a pointer for each name and resource.
+    /// There is one per stream, and most streams are idle. Beside this it holds a pointer for each name.
     #[test]
     fn a_session_is_small() {
-        assert!(size_of::<Session>() <= 1800, "{}", size_of::<Session>());
+        assert!(size_of::<Session>() <= 900, "{}", size_of::<Session>());
+    }
+
+    /// What a client holds costs nothing while it is what it should hold, also when others got the change before.
+    #[test]
+    fn what_a_client_holds_is_the_list_of_the_snapshot() {
+        let cluster = |name: &str, value: &[u8]| Arc::new(Resource::new(ResourceType::Cluster, name, value));
+        let (first, other) = (cluster("a", b"1"), cluster("b", b"1"));
+        let before = Arc::new(Snapshot::builder().with(first).with(other.clone()).build());
+        let after = Arc::new(Snapshot::builder().with(cluster("a", b"2")).with(other).build());
+        let again = Arc::new(Snapshot::builder().with(cluster("a", b"2")).with(cluster("b", b"1")).build());
+
+        let node = Some(crate::Node { id: "default.web".to_owned(), ..Default::default() });
+        let type_url = ResourceType::Cluster.type_url().to_owned();
+        let request = DeltaDiscoveryRequest { node, type_url, ..DeltaDiscoveryRequest::default() };
+        let (mut session, mut events) = (Session::new(Variant::Delta), Vec::new());
+        session.on_request(Request::Delta(request.clone()), &mut events).expect("a request");
+        for (snapshot, is_sent) in [(before, true), (after, true), (again, false)] {
+            session.on_state(StreamState::Serve(snapshot.clone()));
+            let response = session.poll(&mut events);
+            assert_eq!(response.is_some(), is_sent);
+            let held = &session.core.types[ResourceType::Cluster as usize].view;
+            assert!(Arc::ptr_eq(held, snapshot.list(ResourceType::Cluster)));
+            if let Some(response) = response {
+                let request = DeltaDiscoveryRequest { response_nonce: response.nonce(), ..request.clone() };
+                session.on_request(Request::Delta(request), &mut events).expect("an ACK");
+            }
+        }
     }
 }
