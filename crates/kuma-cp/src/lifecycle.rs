@@ -9,10 +9,10 @@ use futures_util::future::BoxFuture;
 use http::header::CONTENT_TYPE;
 use http::{Request, Response};
 use http_body_util::{BodyExt, StreamBody};
-use hyper::body::{Frame, Incoming};
+use hyper::body::Frame;
 use kuma_ca::Claims;
 use kuma_xds::grpc::{BoxBody, CONTENT_TYPE_GRPC, Code, FrameDecoder, Status};
-use kuma_xds::server::Peer;
+use kuma_xds::server::{Peer, RequestBody};
 use prost::Message as _;
 
 use crate::ads::{Ads, check_claims};
@@ -74,7 +74,7 @@ impl Lifecycle {
     }
 
     /// Answers one stream of reports: at once, so that kuma-dp knows that it is heard, and with an outcome at its end.
-    pub fn report(self: Arc<Self>, peer: Peer, request: Request<Incoming>) -> BoxFuture<'static, Response<BoxBody>> {
+    pub fn report(self: Arc<Self>, peer: Peer, request: Request<RequestBody>) -> BoxFuture<'static, Response<BoxBody>> {
         Box::pin(async move {
             let (head, body) = request.into_parts();
             let claims = match self.ads.claims(&peer, &head.headers) {
@@ -91,12 +91,11 @@ impl Lifecycle {
         })
     }
 
-    async fn listen(&self, peer: &Peer, claims: Option<&Claims>, mut body: Incoming) -> Result<(), Status> {
+    async fn listen(&self, peer: &Peer, claims: Option<&Claims>, mut body: RequestBody) -> Result<(), Status> {
         let mut decoder = FrameDecoder::new(MAX_REPORT);
         let mut attending: Option<Attendance> = None;
         while let Some(frame) = body.frame().await {
-            let Ok(frame) = frame else { return Ok(()) };
-            if let Ok(data) = frame.into_data() {
+            if let Ok(Ok(data)) = frame.map(Frame::into_data) {
                 decoder.push(data);
             }
             while let Some(message) = decoder.next_message()? {

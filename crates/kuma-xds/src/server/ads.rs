@@ -1,4 +1,4 @@
-//! An ADS stream, as the body of its response.
+//! An ADS stream.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -7,12 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::Stream;
-use http_body::{Body, Frame};
-use hyper::body::Incoming;
-use tokio::sync::watch;
 use tokio::time::Sleep;
 use tokio_stream::wrappers::WatchStream;
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::{Authority, Peer, StreamHandler};
 use crate::grpc::{Code, FrameDecoder, Status};
@@ -27,21 +23,17 @@ const MAX_REQUEST: usize = 16 << 20;
 /// How long a stream may stay without a first message. Envoy sends it together with the headers.
 const FIRST_MESSAGE_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Pieces of the request body that are read before responses get a turn.
-const READS_AT_ONCE: usize = 64;
-
-pub(super) struct AdsBody<A: Authority> {
+/// One stream: takes its client's requests as they come, and says what to send when there is room for it.
+pub(super) struct AdsStream<A: Authority> {
     variant: Variant,
-    requests: Incoming,
     decoder: FrameDecoder,
-    shutdown: Pin<Box<WaitForCancellationFutureOwned>>,
     phase: Phase<A>,
 }
 
 enum Phase<A: Authority> {
     Opening(Box<Waiting<A>>),
     Open(Open<A::Stream>),
-    Ended,
+    Ended(Status),
 }
 
 struct Waiting<A: Authority> {
@@ -70,46 +62,36 @@ impl<A: Authority> Opening<A> {
     }
 }
 
-impl<A: Authority> AdsBody<A> {
-    pub(super) fn new(
-        variant: Variant,
-        session: Session,
-        requests: Incoming,
-        opening: Opening<A>,
-        shutdown: CancellationToken,
-    ) -> AdsBody<A> {
-        AdsBody {
-            variant,
-            requests,
-            decoder: FrameDecoder::new(MAX_REQUEST),
-            shutdown: Box::pin(shutdown.cancelled_owned()),
-            phase: Phase::Opening(Box::new(Waiting { opening, session })),
+impl<A: Authority> AdsStream<A> {
+    pub(super) fn new(variant: Variant, session: Session, opening: Opening<A>) -> AdsStream<A> {
+        let phase = Phase::Opening(Box::new(Waiting { opening, session }));
+        AdsStream { variant, decoder: FrameDecoder::new(MAX_REQUEST), phase }
+    }
+
+    /// Takes a piece of the request body. All that has come is taken before anything is sent, so that after a reconnect,
+    /// when the client asks for all types at once, all are known before one is answered.
+    pub(super) fn receive(&mut self, data: Bytes, end: bool) {
+        if matches!(self.phase, Phase::Ended(_)) {
+            return;
+        }
+        self.decoder.push(data);
+        match self.read() {
+            Err(outcome) => self.phase = Phase::Ended(outcome),
+            Ok(()) if end => self.phase = Phase::Ended(Status::ok()),
+            Ok(()) => {}
         }
     }
 
-    /// Called only when HTTP/2 has room for more, so nothing is made before it can be sent. A client that does not read is
-    /// not read from either, and costs no more than its state.
-    pub(super) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Frame<Message>>> {
-        if matches!(self.phase, Phase::Ended) {
-            return Poll::Ready(None);
+    /// Lets the stream end with this outcome, unless it has one.
+    pub(super) fn end(&mut self, outcome: Status) {
+        if !matches!(self.phase, Phase::Ended(_)) {
+            self.phase = Phase::Ended(outcome);
         }
-        let frame = match ready!(self.poll_message(cx)) {
-            Ok(message) => Frame::data(message),
-            Err(outcome) => {
-                self.phase = Phase::Ended;
-                Frame::trailers(outcome.trailers())
-            }
-        };
-        Poll::Ready(Some(frame))
     }
 
-    /// The next message to send, or the outcome of the stream.
-    fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<Message, Status>> {
-        if self.shutdown.as_mut().poll(cx).is_ready() {
-            let message = "the control plane is shutting down";
-            return Poll::Ready(Err(Status::new(Code::Unavailable, message)));
-        }
-        self.read(cx)?;
+    /// The next message to send, or the outcome of the stream. Called only when there is room for more, so nothing is made
+    /// before it can be sent: a client that does not read costs no more than its state.
+    pub(super) fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<Message, Status>> {
         match &mut self.phase {
             Phase::Opening(waiting) => {
                 ready!(waiting.opening.deadline.as_mut().poll(cx));
@@ -117,69 +99,54 @@ impl<A: Authority> AdsBody<A> {
                 Poll::Ready(Err(Status::new(Code::DeadlineExceeded, message)))
             }
             Phase::Open(open) => open.poll_message(cx),
-            Phase::Ended => Poll::Pending,
+            Phase::Ended(outcome) => Poll::Ready(Err(outcome.clone())),
         }
     }
 
-    /// Takes all requests that are there. Before anything is sent, so that after a reconnect, when the client asks for
-    /// all types at once, all are known before one is answered.
-    fn read(&mut self, cx: &mut Context<'_>) -> Result<(), Status> {
-        for _ in 0..READS_AT_ONCE {
-            match Pin::new(&mut self.requests).poll_frame(cx) {
-                Poll::Pending => return Ok(()),
-                Poll::Ready(None) => return Err(Status::ok()),
-                Poll::Ready(Some(Err(_))) => {
-                    return Err(Status::new(Code::Cancelled, "the client has gone"));
-                }
-                Poll::Ready(Some(Ok(frame))) => {
-                    let Ok(piece) = frame.into_data() else {
-                        continue;
-                    };
-                    self.decoder.push(piece);
-                    while let Some(message) = self.decoder.next_message()? {
-                        self.on_message(&message)?;
-                    }
-                }
-            }
+    fn read(&mut self) -> Result<(), Status> {
+        while let Some(message) = self.decoder.next_message()? {
+            let request = Request::decode(self.variant, &message)?;
+            self.on_request(request)?;
         }
-        cx.waker().wake_by_ref();
         Ok(())
     }
 
-    fn on_message(&mut self, message: &Bytes) -> Result<(), Status> {
-        let request = Request::decode(self.variant, message)?;
-        self.phase = match std::mem::replace(&mut self.phase, Phase::Ended) {
-            Phase::Opening(waiting) => {
-                let Waiting { opening, session } = *waiting;
-                let (handler, states) = opening.open(self.variant, &request)?;
-                Phase::Open(Open { session, states: WatchStream::new(states), handler })
+    fn on_request(&mut self, request: Request) -> Result<(), Status> {
+        if let Phase::Opening(_) = self.phase {
+            // Only until it is open: an error ends it anyway.
+            let phase = std::mem::replace(&mut self.phase, Phase::Ended(Status::ok()));
+            if let Phase::Opening(waiting) = phase {
+                self.phase = Phase::Open(waiting.open(self.variant, &request)?);
             }
-            phase => phase,
-        };
+        }
         if let Phase::Open(open) = &mut self.phase {
-            let mut events = Vec::new();
-            let taken = open.session.on_request(request, &mut events);
-            open.deliver(events);
-            taken?;
-            if let Some(status) = open.handler.refusal() {
-                return Err(status);
-            }
+            open.on_request(request)?;
         }
         Ok(())
     }
 }
 
-impl<A: Authority> Opening<A> {
-    fn open(self, variant: Variant, request: &Request) -> Result<(A::Stream, watch::Receiver<StreamState>), Status> {
+impl<A: Authority> Waiting<A> {
+    fn open(self, variant: Variant, request: &Request) -> Result<Open<A::Stream>, Status> {
+        let Waiting { opening: Opening { authority, peer, proof, .. }, session } = self;
         let node = request
             .node()
             .filter(|node| !node.id.is_empty())
             .ok_or_else(|| Status::new(Code::InvalidArgument, "the first request must name its node"))?;
-        self.authority.open(&self.peer, self.proof, node, variant)
+        let (handler, states) = authority.open(&peer, proof, node, variant)?;
+        Ok(Open { session, states: WatchStream::new(states), handler })
     }
 }
 
 impl<S: StreamHandler> Open<S> {
+    fn on_request(&mut self, request: Request) -> Result<(), Status> {
+        let mut events = Vec::new();
+        let taken = self.session.on_request(request, &mut events);
+        self.deliver(events);
+        taken?;
+        self.handler.refusal().map_or(Ok(()), Err)
+    }
+
     fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<Message, Status>> {
         // Until pending, so that the next state wakes us.
         while let Poll::Ready(state) = Pin::new(&mut self.states).poll_next(cx) {

@@ -1,34 +1,30 @@
 //! One connection: what it speaks, and what its requests get.
 
-use std::convert::Infallible;
+use std::cell::Cell;
 use std::future::poll_fn;
+use std::io;
 use std::net::SocketAddr;
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::Poll;
+use std::sync::Arc;
+use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
-use futures_util::stream::FuturesUnordered;
-use futures_util::{FutureExt as _, StreamExt as _};
+use bytes::{Buf as _, Bytes};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Method, Request, Response};
-use hyper::body::Incoming;
-use hyper::server::conn::http2;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use kuma_http2::{Connection as Http2, ErrorCode, Event, Limits, StreamId};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, Sleep, sleep, timeout};
 
-use super::ads::{AdsBody, Opening};
-use super::body::ResponseBody;
-use super::transport::{Shared, Transport};
+use super::ads::{AdsStream, Opening};
+use super::route::{Call, Part};
+use super::transport::{GATHERED, Transport};
 use super::{Authority, Context, FarEnd, Peer};
-use crate::grpc::{CONTENT_TYPE_GRPC, Code, Status};
+use crate::grpc::{BoxError, CONTENT_TYPE_GRPC, Code, Status};
+use crate::response::Message;
 
-/// How often an idle connection is asked whether its peer is still there.
+/// How long a connection may be silent before it is asked whether its peer is still there.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 
 /// How long the peer may take to answer. With the interval, a peer that vanished holds its stream for 50 s at most.
@@ -40,21 +36,31 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a connection may stay without a first request.
 const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Envoy needs one stream per connection, kuma-dp one of its own; the rest is for tools and reconnects that overlap.
-const MAX_STREAMS: u32 = 16;
+/// How long the last words of a connection may take.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Receive window of streams and connections. A cap on what a peer can make us buffer; requests are small, and a large
-/// one after a reconnect takes some round trips more.
-const WINDOW: u32 = 64 << 10;
+const LIMITS: Limits = Limits {
+    // Envoy needs one stream per connection, kuma-dp one of its own; the rest is for tools and reconnects that overlap.
+    streams: 16,
+    // A token has a kilobyte or two.
+    header_list: 16 << 10,
+    // Between two timers, so for some 30 s: a client that works sends a handful.
+    nuisances: 1000,
+};
 
-/// How much of a response may wait in HTTP/2 before the stream is asked for more.
-const SEND_BUFFER: usize = 256 << 10;
+/// A peer that does not read is read from no more when this much waits for it, in bytes: it would be answers to what it sends.
+const MAX_UNREAD: usize = 128 << 10;
 
-/// All headers of a request; a token has a kilobyte or two.
-const MAX_HEADERS: u32 = 16 << 10;
+/// Reads that are dealt with before other connections get a turn.
+const READS_AT_ONCE: usize = 16;
 
 const TLS_HANDSHAKE: u8 = 0x16;
 const HTTP2_PREFACE: u8 = b'P';
+
+thread_local! {
+    /// What was gathered and sent is lent to the next connection that has something to say.
+    static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
 
 pub(super) async fn run<A: Authority>(context: Arc<Context<A>>, socket: TcpStream, address: SocketAddr) {
     let served = tokio::select! {
@@ -70,7 +76,7 @@ async fn serve<A: Authority>(
     context: &Arc<Context<A>>,
     socket: TcpStream,
     address: SocketAddr,
-) -> Result<(), crate::grpc::BoxError> {
+) -> Result<(), BoxError> {
     socket.set_nodelay(true)?;
     let far_end = FarEnd::default();
     let mut transport = Transport::new(socket, far_end.clone());
@@ -90,135 +96,252 @@ async fn serve<A: Authority>(
         _ => return Err("the peer speaks neither TLS nor HTTP/2".into()),
     };
     // Boxed: its state is larger than all that is needed before, and lives for as long as the connection.
-    Box::pin(serve_http2(context, transport.share(), Peer { address, tls, far_end })).await
-}
-
-async fn serve_http2<A: Authority>(
-    context: &Arc<Context<A>>,
-    transport: Shared,
-    peer: Peer,
-) -> Result<(), crate::grpc::BoxError> {
-    let has_request = Arc::new(AtomicBool::new(false));
-    let service = service_fn(|request: Request<Incoming>| {
-        has_request.store(true, Ordering::Relaxed);
-        respond(context.clone(), peer.clone(), request)
-    });
-    let bodies = Bodies::default();
-    let http2 = http2::Builder::new(bodies.clone())
-        .timer(TokioTimer::new())
-        .initial_stream_window_size(WINDOW)
-        .initial_connection_window_size(WINDOW)
-        .max_concurrent_streams(MAX_STREAMS)
-        .max_send_buf_size(SEND_BUFFER)
-        .max_header_list_size(MAX_HEADERS)
-        .keep_alive_interval(PING_INTERVAL)
-        .keep_alive_timeout(PING_TIMEOUT)
-        .serve_connection(TokioIo::new(transport.clone()), service);
-    let mut connection = Connection { http2: pin!(http2), bodies, running: FuturesUnordered::new(), transport };
-
-    tokio::select! {
-        ended = connection.run() => return ended,
-        () = tokio::time::sleep(FIRST_REQUEST_TIMEOUT) => {}
-        () = context.shutdown.cancelled() => {}
-    }
-    if !has_request.load(Ordering::Relaxed) && !context.shutdown.is_cancelled() {
-        return Err("the first request did not come in time".into());
-    }
-    tokio::select! {
-        ended = connection.run() => return ended,
-        () = context.shutdown.cancelled() => {}
-    }
-    // Streams end by themselves; hyper ends the connection after the last.
-    connection.http2.as_mut().graceful_shutdown();
-    connection.run().await
+    Box::pin(Connection::new(context, transport, Peer { address, tls, far_end }).run()).await
 }
 
 /// HTTP/2 and the streams on it, all in one task: what a request brings about goes out in the same turn, and in one piece.
-struct Connection<'a, H> {
-    http2: Pin<&'a mut H>,
-    bodies: Bodies,
-    running: FuturesUnordered<BoxFuture<'static, ()>>,
-    transport: Shared,
-}
-
-impl<H: Future<Output = hyper::Result<()>>> Connection<'_, H> {
-    /// Runs until the connection ends.
-    async fn run(&mut self) -> Result<(), crate::grpc::BoxError> {
-        poll_fn(|cx| {
-            let mut ended = self.http2.as_mut().poll(cx);
-            loop {
-                self.running.extend(self.bodies.take());
-                while let Poll::Ready(Some(())) = self.running.poll_next_unpin(cx) {}
-                self.transport.resume();
-                // Takes up what they have written, and may bring new streams.
-                if ended.is_pending() {
-                    ended = self.http2.as_mut().poll(cx);
-                }
-                if ended.is_ready() || !(self.transport.is_paused() || self.bodies.are_some()) {
-                    break;
-                }
-            }
-            // Pending only means that the rest has to wait.
-            if let Poll::Ready(sent) = self.transport.poll_send(cx) {
-                sent?;
-            }
-            ended.map_err(Into::into)
-        })
-        .await
-    }
-}
-
-/// The streams that hyper has begun, on their way into the task of their connection.
-#[derive(Clone, Default)]
-struct Bodies(Arc<Mutex<Vec<BoxFuture<'static, ()>>>>);
-
-impl Bodies {
-    fn take(&self) -> Vec<BoxFuture<'static, ()>> {
-        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    fn are_some(&self) -> bool {
-        !self.0.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
-    }
-}
-
-impl<F> hyper::rt::Executor<F> for Bodies
-where
-    F: Future + Send + 'static,
-{
-    fn execute(&self, body: F) {
-        // A panic ends the stream, and hurts no other.
-        let body = AssertUnwindSafe(body).catch_unwind().map(drop);
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(Box::pin(body));
-    }
-}
-
-async fn respond<A: Authority>(
-    context: Arc<Context<A>>,
+struct Connection<'a, A: Authority> {
+    context: &'a Arc<Context<A>>,
     peer: Peer,
-    request: Request<Incoming>,
-) -> Result<Response<ResponseBody<A>>, Infallible> {
-    let path = request.uri().path();
-    let Some(variant) = context.service.variant(path) else {
-        let response = match context.routes.get(path) {
-            Some(handler) => handler(peer, request).await,
-            None => Status::new(Code::Unimplemented, "there is no such method").into_response(),
+    transport: Transport,
+    http2: Http2,
+    streams: Vec<Stream<A>>,
+    /// Whether there has been a request.
+    has_request: bool,
+    last_received: Instant,
+    /// Whether the peer was asked for a sign of life.
+    is_asked: bool,
+    /// Whether we are shutting down.
+    leaving: bool,
+}
+
+/// A request and its response.
+struct Stream<A: Authority> {
+    id: StreamId,
+    work: Work<A>,
+    /// What was said last, as far as it is not sent.
+    sending: Option<Piece>,
+}
+
+enum Work<A: Authority> {
+    Ads(Box<AdsStream<A>>),
+    Call(Call),
+}
+
+enum Piece {
+    Message(Message),
+    Bytes(Bytes),
+}
+
+/// What becomes of a stream that was asked what it has to say.
+enum Outcome {
+    /// It goes on.
+    Open,
+    Finished(Option<HeaderMap>),
+    Failed,
+}
+
+impl<'a, A: Authority> Connection<'a, A> {
+    fn new(context: &'a Arc<Context<A>>, transport: Transport, peer: Peer) -> Connection<'a, A> {
+        Connection {
+            context,
+            peer,
+            transport,
+            http2: Http2::new(LIMITS),
+            streams: Vec::new(),
+            has_request: false,
+            last_received: Instant::now(),
+            is_asked: false,
+            leaving: false,
+        }
+    }
+
+    /// Runs until the connection ends.
+    async fn run(mut self) -> Result<(), BoxError> {
+        let ended = {
+            let mut shutdown = pin!(self.context.shutdown.cancelled());
+            let mut timer = pin!(sleep(FIRST_REQUEST_TIMEOUT));
+            poll_fn(|cx| {
+                if !self.leaving && shutdown.as_mut().poll(cx).is_ready() {
+                    self.leave();
+                }
+                while timer.as_mut().poll(cx).is_ready() {
+                    self.on_timer(timer.as_mut())?;
+                }
+                self.poll(cx)
+            })
+            .await
         };
-        return Ok(response.map(ResponseBody::Other));
+        // Streams that are left end before the connection does: nobody is to wait for the last words.
+        self.streams.clear();
+        let closed = timeout(CLOSE_TIMEOUT, poll_fn(|cx| self.transport.poll_close(cx, self.http2.output()))).await;
+        ended?;
+        Ok(closed??)
+    }
+
+    fn poll(&mut self, cx: &mut TaskContext<'_>) -> Poll<Result<(), BoxError>> {
+        let output = self.http2.output();
+        if output.is_empty() {
+            *output = SPARE.take();
+        }
+        let ended = self.poll_turns(cx);
+        let output = self.http2.output();
+        if output.is_empty() {
+            let spare = std::mem::take(output);
+            if spare.capacity() <= 2 * GATHERED {
+                SPARE.set(spare);
+            }
+        }
+        ended
+    }
+
+    fn poll_turns(&mut self, cx: &mut TaskContext<'_>) -> Poll<Result<(), BoxError>> {
+        let mut are_due = true;
+        for _ in 0..READS_AT_ONCE {
+            let is_sent = self.transport.poll_send(cx, self.http2.output())?.is_ready();
+            if is_sent && self.http2.is_done() {
+                return Poll::Ready(Ok(()));
+            }
+            let mut has_read = false;
+            if is_sent || self.http2.output().len() < MAX_UNREAD {
+                match self.poll_receive(cx)? {
+                    Poll::Ready(true) => has_read = true,
+                    Poll::Ready(false) => return Poll::Ready(Ok(())),
+                    Poll::Pending => {}
+                }
+            }
+            if is_sent && (are_due || has_read) {
+                self.poll_streams(cx);
+            }
+            let gathered = self.http2.output().len();
+            // They may have more to say than there was room for.
+            are_due = gathered >= GATHERED;
+            // What waits for the socket goes on when that takes more.
+            let has_to_send = is_sent && (gathered > 0 || self.http2.is_done());
+            if !has_read && !has_to_send {
+                return Poll::Pending;
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Reads once. False when the peer sends nothing more.
+    fn poll_receive(&mut self, cx: &mut TaskContext<'_>) -> Result<Poll<bool>, BoxError> {
+        let Connection { context, peer, transport, http2, streams, has_request, .. } = self;
+        let received = transport.poll_receive(cx, &mut |mut bytes| {
+            while let Some(event) = http2.receive(&mut bytes).map_err(io::Error::other)? {
+                match event {
+                    Event::Request { stream, request, end } => {
+                        *has_request = true;
+                        streams.extend(begin(context, peer, http2, stream, request, end));
+                    }
+                    Event::Data { stream, data, end } => on_data(streams, http2, stream, data, end),
+                    Event::Reset { stream } => remove(streams, http2, stream),
+                }
+            }
+            Ok(())
+        });
+        if received.is_ready() {
+            self.last_received = Instant::now();
+        }
+        match received {
+            Poll::Ready(received) => Ok(Poll::Ready(received?)),
+            Poll::Pending => Ok(Poll::Pending),
+        }
+    }
+
+    /// Lets the streams say what they have to say.
+    fn poll_streams(&mut self, cx: &mut TaskContext<'_>) {
+        let Connection { http2, streams, leaving, .. } = self;
+        streams.retain_mut(|stream| {
+            // A panic ends the stream, and hurts no other.
+            let outcome = catch_unwind(AssertUnwindSafe(|| stream.poll(cx, http2, *leaving)));
+            match outcome.unwrap_or(Outcome::Failed) {
+                Outcome::Open => return true,
+                Outcome::Finished(trailers) => http2.finish(stream.id, trailers.as_ref()),
+                Outcome::Failed => http2.reset(stream.id, ErrorCode::InternalError),
+            }
+            stream.discard(http2);
+            false
+        });
+    }
+
+    /// The control plane shuts down: streams end by themselves, and the connection after the last.
+    fn leave(&mut self) {
+        self.leaving = true;
+        self.http2.go_away();
+        for stream in &mut self.streams {
+            if let Work::Ads(stream) = &mut stream.work {
+                stream.end(Status::new(Code::Unavailable, "the control plane is shutting down"));
+            }
+        }
+    }
+
+    fn on_timer(&mut self, mut timer: Pin<&mut Sleep>) -> Result<(), BoxError> {
+        if !self.has_request {
+            return Err("the first request did not come in time".into());
+        }
+        self.http2.forgive();
+        let now = Instant::now();
+        let due = self.last_received + PING_INTERVAL;
+        let was_asked = std::mem::take(&mut self.is_asked);
+        if due > now {
+            timer.as_mut().reset(due);
+        } else if was_asked {
+            return Err("the peer does not answer".into());
+        } else {
+            self.is_asked = true;
+            self.http2.ping();
+            timer.as_mut().reset(now + PING_TIMEOUT);
+        }
+        Ok(())
+    }
+}
+
+/// Begins to answer a request. `None` if that is done already.
+fn begin<A: Authority>(
+    context: &Arc<Context<A>>,
+    peer: &Peer,
+    http2: &mut Http2,
+    id: StreamId,
+    request: Request<()>,
+    end: bool,
+) -> Option<Stream<A>> {
+    let started = catch_unwind(AssertUnwindSafe(|| start(context, peer, request)));
+    let mut work = match started {
+        Ok(Ok(work)) => work,
+        Ok(Err(status)) => {
+            let response = status.into_response().map(drop);
+            http2.respond(id, &response, true);
+            return None;
+        }
+        Err(_) => {
+            http2.reset(id, ErrorCode::InternalError);
+            return None;
+        }
     };
-    let admitted = check_call(request.method(), request.headers())
-        .and_then(|()| context.authority.admit(&peer, request.headers()));
-    let proof = match admitted {
-        Ok(proof) => proof,
-        Err(status) => return Ok(status.into_response().map(ResponseBody::Other)),
+    if let Work::Ads(_) = work {
+        let mut response = Response::new(());
+        response.headers_mut().insert(CONTENT_TYPE, CONTENT_TYPE_GRPC);
+        http2.respond(id, &response, false);
+    }
+    if end {
+        work.receive(Bytes::new(), true);
+    }
+    Some(Stream { id, work, sending: None })
+}
+
+fn start<A: Authority>(context: &Arc<Context<A>>, peer: &Peer, request: Request<()>) -> Result<Work<A>, Status> {
+    let Some(variant) = context.service.variant(request.uri().path()) else {
+        let handler = context.routes.get(request.uri().path());
+        let handler = handler.ok_or_else(|| Status::new(Code::Unimplemented, "there is no such method"))?;
+        return Ok(Work::Call(Call::new(|body| handler(peer.clone(), request.map(|()| body)))));
     };
-    let requests = request.into_body();
-    let opening = Opening::new(context.authority.clone(), peer, proof);
-    let session = context.service.session(variant);
-    let body = AdsBody::new(variant, session, requests, opening, context.shutdown.clone());
-    let mut response = Response::new(ResponseBody::Ads(Box::new(body)));
-    response.headers_mut().insert(CONTENT_TYPE, CONTENT_TYPE_GRPC);
-    Ok(response)
+    check_call(request.method(), request.headers())?;
+    let proof = context.authority.admit(peer, request.headers())?;
+    let opening = Opening::new(context.authority.clone(), peer.clone(), proof);
+    Ok(Work::Ads(Box::new(AdsStream::new(variant, context.service.session(variant), opening))))
 }
 
 fn check_call(method: &Method, headers: &HeaderMap) -> Result<(), Status> {
@@ -228,4 +351,92 @@ fn check_call(method: &Method, headers: &HeaderMap) -> Result<(), Status> {
         return Err(Status::new(Code::Unimplemented, "this is a gRPC method"));
     }
     Ok(())
+}
+
+fn on_data<A: Authority>(streams: &mut Vec<Stream<A>>, http2: &mut Http2, id: StreamId, data: &[u8], end: bool) {
+    let Some(position) = streams.iter().position(|stream| stream.id == id) else {
+        return http2.release(id, data.len());
+    };
+    let work = &mut streams[position].work;
+    let taken = catch_unwind(AssertUnwindSafe(|| work.receive(Bytes::copy_from_slice(data), end)));
+    if let Work::Ads(_) = work {
+        http2.release(id, data.len());
+    }
+    if taken.is_err() {
+        http2.reset(id, ErrorCode::InternalError);
+        remove(streams, http2, id);
+    }
+}
+
+fn remove<A: Authority>(streams: &mut Vec<Stream<A>>, http2: &mut Http2, id: StreamId) {
+    streams.retain_mut(|stream| {
+        let stays = stream.id != id;
+        if !stays {
+            stream.discard(http2);
+        }
+        stays
+    });
+}
+
+impl<A: Authority> Work<A> {
+    fn receive(&mut self, data: Bytes, end: bool) {
+        match self {
+            Work::Ads(stream) => stream.receive(data, end),
+            Work::Call(call) => call.receive(data, end),
+        }
+    }
+}
+
+impl<A: Authority> Stream<A> {
+    /// Says what there is to say, as far as there is room for it.
+    fn poll(&mut self, cx: &mut TaskContext<'_>, http2: &mut Http2, leaving: bool) -> Outcome {
+        while self.send(http2) && http2.output().len() < GATHERED {
+            let said = match &mut self.work {
+                Work::Ads(stream) => match stream.poll_message(cx) {
+                    Poll::Ready(Ok(message)) => Piece::Message(message),
+                    Poll::Ready(Err(outcome)) => return Outcome::Finished(Some(outcome.trailers())),
+                    Poll::Pending => return Outcome::Open,
+                },
+                Work::Call(call) => match call.poll_part(cx, leaving) {
+                    Poll::Ready(Part::Head(head)) => {
+                        http2.respond(self.id, &head, false);
+                        continue;
+                    }
+                    Poll::Ready(Part::Data(data)) => Piece::Bytes(data),
+                    Poll::Ready(Part::End(trailers)) => return Outcome::Finished(trailers),
+                    Poll::Ready(Part::Failed) => return Outcome::Failed,
+                    Poll::Pending => {
+                        http2.release(self.id, call.take_read(cx));
+                        return Outcome::Open;
+                    }
+                },
+            };
+            self.sending = Some(said);
+        }
+        Outcome::Open
+    }
+
+    /// Sends what is left of what was said. False if there is no room for all of it.
+    fn send(&mut self, http2: &mut Http2) -> bool {
+        while let Some(piece) = &mut self.sending {
+            let room = GATHERED.saturating_sub(http2.output().len());
+            let (sent, left) = match piece {
+                Piece::Message(message) => (http2.send(self.id, message, room), message.remaining()),
+                Piece::Bytes(bytes) => (http2.send(self.id, bytes, room), bytes.remaining()),
+            };
+            if left == 0 {
+                self.sending = None;
+            } else if !sent {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Gives room for what is left of the request, once the stream is no more.
+    fn discard(&mut self, http2: &mut Http2) {
+        if let Work::Call(call) = &mut self.work {
+            http2.release(self.id, call.take_unread());
+        }
+    }
 }

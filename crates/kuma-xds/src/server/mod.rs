@@ -1,15 +1,14 @@
 //! The server: accepts connections, TLS or not, and moves the bytes of sessions.
 //!
-//! Everything here is HTTP/2. The first byte of a connection tells TLS from the plain preface, so one port takes both;
-//! what a plain stream may have is up to the [`Authority`]. An ADS stream is nothing but the body of its response: when
-//! HTTP/2 has room for more, the body reads requests, looks at the stream's state and says what to send. While nothing
-//! happens it is not run and holds no buffer, and it has no task of its own beside its connection's.
+//! Everything here is HTTP/2, by [`kuma_http2`]. The first byte of a connection tells TLS from the plain preface, so one port
+//! takes both; what a plain stream may have is up to the [`Authority`]. An ADS stream takes its requests as they come, and
+//! when there is room for more it looks at its state and says what to send. While nothing happens it is not run and holds
+//! no buffer, and it has no task of its own beside its connection's.
 
 mod ads;
-mod body;
 mod connection;
-mod cut;
 mod far_end;
+mod route;
 mod transport;
 
 use std::collections::HashMap;
@@ -20,7 +19,6 @@ use std::time::Duration;
 use envoy_api::ResourceType;
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, Request, Response};
-use hyper::body::Incoming;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -31,6 +29,7 @@ use crate::session::{Event, Session, StreamState, Variant};
 use crate::wire::Node;
 
 pub use far_end::FarEnd;
+pub use route::RequestBody;
 
 /// The path of the state-of-the-world variant.
 pub const STREAM_PATH: &str = "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources";
@@ -127,7 +126,7 @@ pub trait StreamHandler: Send + 'static {
 }
 
 /// Answers the requests of one path.
-pub type Handler = Arc<dyn Fn(Peer, Request<Incoming>) -> BoxFuture<'static, Response<BoxBody>> + Send + Sync>;
+pub type Handler = Arc<dyn Fn(Peer, Request<RequestBody>) -> BoxFuture<'static, Response<BoxBody>> + Send + Sync>;
 
 /// Paths of further gRPC methods on the same port. Each handler sees to authentication itself.
 #[derive(Clone, Default)]
@@ -146,7 +145,7 @@ impl Routes {
     pub fn with<F>(
         mut self,
         path: &'static str,
-        handler: impl Fn(Peer, Request<Incoming>) -> F + Send + Sync + 'static,
+        handler: impl Fn(Peer, Request<RequestBody>) -> F + Send + Sync + 'static,
     ) -> Routes
     where
         F: Future<Output = Response<BoxBody>> + Send + 'static,

@@ -1,16 +1,13 @@
-//! The bytes of one connection, with TLS or without: no buffer while nothing moves, and few system calls while something
-//! does.
+//! The bytes of a connection, encrypted or not, with nothing allocated for one on which nothing happens.
 //!
-//! What is read is decrypted in a scratch buffer of the thread, what is written is gathered until the connection's task has
-//! nothing more to do ([`Shared::poll_send`]) and then encrypted there and sent at once. With the connection stays only what
-//! could not be passed on: the beginning of a TLS record, plain text for which HTTP/2 has no room yet, and what the socket
-//! does not take. Each is bounded: a peer that sends is not read while HTTP/2 has not taken what came before, and a peer
-//! that does not read is written to no more once [`GATHERED`] bytes wait.
+//! What is read is decrypted in a scratch buffer of the thread, and taken there. What is to be sent is gathered by HTTP/2
+//! until the connection's task has nothing more to do, and then encrypted there and sent at once. With the connection stays
+//! only what could not be passed on: the beginning of a TLS record, and what the socket does not take.
 
 use std::cell::RefCell;
-use std::io::{self, IoSlice};
+use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use rustls::ServerConfig;
@@ -20,15 +17,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::FarEnd;
-use super::cut::Cutter;
 use super::far_end::Watched;
 
 /// Plain text that is gathered before it is sent. A whole configuration has some 30 KB.
-const GATHERED: usize = 32 << 10;
-
-/// Plain text that HTTP/2 is handed in one turn, before the streams take theirs: it keeps memory for the most that ever
-/// waited there.
-const HANDED: usize = 16 << 10;
+pub(super) const GATHERED: usize = 32 << 10;
 
 /// The scratch buffer: enough for what is gathered once it is encrypted, and for several records of 16 KB that come.
 const SCRATCH: usize = 64 << 10;
@@ -45,28 +37,17 @@ thread_local! {
     static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH].into());
 }
 
-/// A connection as HTTP/2 reads and writes it, and its owner sends what was written.
-#[derive(Clone)]
-pub(super) struct Shared(Arc<Mutex<Transport>>);
-
 /// A connection; see the module.
 pub(super) struct Transport {
     socket: Watched<TcpStream>,
     layer: Layer,
-    cutter: Cutter,
     /// Came, and is the beginning of a TLS record or message. rustls remembers where in it it is.
     incomplete: Vec<u8>,
-    /// Came and is decrypted, but not taken yet.
+    /// Came with the handshake or before it, and is not taken yet.
     received: Vec<u8>,
-    /// How much of `received` has been taken.
-    taken: usize,
-    /// How much more HTTP/2 is handed in this turn.
-    allowance: usize,
     /// The peer sends nothing more.
     ended: bool,
-    /// To be sent, in plain text.
-    gathered: Vec<u8>,
-    /// To be sent before it, as it goes over the socket.
+    /// To be sent, as it goes over the socket.
     sealed: Vec<u8>,
     /// Whether we have said that we send nothing more.
     closing: bool,
@@ -86,23 +67,19 @@ impl Transport {
         Transport {
             socket: Watched { socket, far_end },
             layer: Layer::Plain,
-            cutter: Cutter::new(),
             incomplete: Vec::new(),
             received: Vec::new(),
-            taken: 0,
-            allowance: HANDED,
             ended: false,
-            gathered: Vec::new(),
             sealed: Vec::new(),
             closing: false,
         }
     }
 
-    /// The first byte that the peer sends, which is read again later.
+    /// The first byte that the peer sends, which is received again later.
     pub(super) async fn first_byte(&mut self) -> io::Result<u8> {
         std::future::poll_fn(|cx| {
             while self.received.is_empty() && !self.ended {
-                ready!(self.poll_receive(cx))?;
+                ready!(self.poll_read_ahead(cx))?;
             }
             Poll::Ready(self.received.first().copied().ok_or_else(|| io::ErrorKind::UnexpectedEof.into()))
         })
@@ -113,11 +90,11 @@ impl Transport {
     pub(super) async fn accept_tls(&mut self, config: Arc<ServerConfig>) -> io::Result<()> {
         self.layer = Layer::Tls(Box::new(UnbufferedServerConnection::new(config).map_err(io::Error::other)?));
         let mut hello = std::mem::take(&mut self.received);
-        let mut opened = self.open(&mut hello);
+        let mut opened = self.open_ahead(&mut hello);
         std::future::poll_fn(|cx| {
             loop {
                 // Among it the alert that tells the peer of an error.
-                let sent = ready!(self.poll_send(cx));
+                let sent = ready!(self.poll_flush(cx));
                 std::mem::replace(&mut opened, Ok(()))?;
                 sent?;
                 if !matches!(&self.layer, Layer::Tls(tls) if tls.is_handshaking()) {
@@ -126,19 +103,49 @@ impl Transport {
                 if self.ended {
                     return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
                 }
-                opened = ready!(self.poll_receive(cx));
+                opened = ready!(self.poll_read_ahead(cx));
             }
         })
         .await
     }
 
-    /// For HTTP/2.
-    pub(super) fn share(self) -> Shared {
-        Shared(Arc::new(Mutex::new(self)))
+    /// As [`Transport::poll_read`], but keeps it.
+    fn poll_read_ahead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut received = std::mem::take(&mut self.received);
+        let outcome = self.poll_read(cx, &mut |bytes| keep(&mut received, bytes));
+        self.received = received;
+        outcome
+    }
+
+    fn open_ahead(&mut self, bytes: &mut [u8]) -> io::Result<()> {
+        let mut received = Vec::new();
+        let outcome = self.open(bytes, &mut |bytes| keep(&mut received, bytes));
+        self.received = received;
+        outcome
+    }
+
+    /// Hands what has come to `taker`, in pieces as they are decrypted. False when the peer sends nothing more.
+    pub(super) fn poll_receive(
+        &mut self,
+        cx: &mut Context<'_>,
+        taker: &mut dyn FnMut(&[u8]) -> io::Result<()>,
+    ) -> Poll<io::Result<bool>> {
+        if !self.received.is_empty() {
+            taker(&std::mem::take(&mut self.received))?;
+            return Poll::Ready(Ok(true));
+        }
+        if !self.ended {
+            ready!(self.poll_read(cx, taker))?;
+        }
+        Poll::Ready(Ok(!self.ended))
     }
 
     /// Reads once from the socket.
-    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        taker: &mut dyn FnMut(&[u8]) -> io::Result<()>,
+    ) -> Poll<io::Result<()>> {
         BUFFER.with_borrow_mut(|buffer| {
             let before = self.incomplete.len();
             if before == buffer.len() {
@@ -152,18 +159,15 @@ impl Transport {
                 return Poll::Ready(Ok(()));
             }
             buffer[..before].copy_from_slice(&std::mem::take(&mut self.incomplete));
-            Poll::Ready(self.open(&mut buffer[..before + count]))
+            Poll::Ready(self.open(&mut buffer[..before + count], taker))
         })
     }
 
     /// Decrypts what came, and keeps what is not whole.
-    fn open(&mut self, bytes: &mut [u8]) -> io::Result<()> {
+    fn open(&mut self, bytes: &mut [u8], taker: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
         let tls = match &mut self.layer {
             Layer::Tls(tls) => tls,
-            Layer::Plain => {
-                self.received.extend_from_slice(bytes);
-                return Ok(());
-            }
+            Layer::Plain => return taker(bytes),
             Layer::Failed => return Err(io::ErrorKind::BrokenPipe.into()),
         };
         let mut used = 0;
@@ -175,7 +179,7 @@ impl Transport {
                     while let Some(record) = traffic.next_record() {
                         let record = record.map_err(invalid)?;
                         discard += record.discard;
-                        self.received.extend_from_slice(record.payload);
+                        taker(record.payload)?;
                     }
                 }
                 Ok(ConnectionState::EncodeTlsData(data)) => encode(data, &mut self.sealed),
@@ -205,84 +209,71 @@ impl Transport {
         Ok(())
     }
 
-    /// Sends all that was written. Ready when the socket has taken all of it.
-    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        loop {
-            while !self.sealed.is_empty() {
-                let count = ready!(Pin::new(&mut self.socket).poll_write(cx, &self.sealed))?;
-                if count == self.sealed.len() {
-                    self.sealed = Vec::new();
-                } else {
-                    self.sealed.drain(..count);
-                }
+    /// Sends what was gathered, and takes it out. Ready when the socket has taken all of it.
+    pub(super) fn poll_send(&mut self, cx: &mut Context<'_>, gathered: &mut Vec<u8>) -> Poll<io::Result<()>> {
+        let mut sealed = 0;
+        let sent = loop {
+            let flushed = self.poll_flush(cx);
+            if !matches!(flushed, Poll::Ready(Ok(()))) {
+                break flushed;
             }
-            if self.gathered.is_empty() {
-                return Poll::Ready(Ok(()));
+            let rest = &gathered[sealed..];
+            if rest.is_empty() {
+                break Poll::Ready(Ok(()));
             }
-            let gathered = std::mem::take(&mut self.gathered);
-            let tls = match &mut self.layer {
-                Layer::Tls(tls) => tls,
-                Layer::Plain => {
-                    self.sealed = gathered;
-                    continue;
-                }
-                Layer::Failed => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+            let portion = &rest[..rest.len().min(GATHERED)];
+            sealed += portion.len();
+            if let Err(error) = self.seal(cx, portion) {
+                break Poll::Ready(Err(error));
+            }
+        };
+        gathered.drain(..sealed);
+        sent
+    }
+
+    /// Sends what is sealed.
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.sealed.is_empty() {
+            let count = ready!(Pin::new(&mut self.socket).poll_write(cx, &self.sealed))?;
+            if count == self.sealed.len() {
+                self.sealed = Vec::new();
+            } else {
+                self.sealed.drain(..count);
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Encrypts a portion and sends what the socket takes at once, which is all of it unless the peer is slow: it is never
+    /// copied then. Nothing else may be sealed.
+    fn seal(&mut self, cx: &mut Context<'_>, portion: &[u8]) -> io::Result<()> {
+        let Transport { socket, incomplete, .. } = self;
+        let mut send = |bytes: &[u8]| -> io::Result<Vec<u8>> {
+            let sent = match Pin::new(&mut *socket).poll_write(cx, bytes) {
+                Poll::Ready(sent) => sent?,
+                Poll::Pending => 0,
             };
-            self.sealed = BUFFER.with_borrow_mut(|buffer| -> io::Result<Vec<u8>> {
-                let UnbufferedStatus { discard, state } = tls.process_tls_records(&mut self.incomplete);
+            Ok(bytes[sent..].to_vec())
+        };
+        self.sealed = match &mut self.layer {
+            Layer::Plain => send(portion)?,
+            Layer::Failed => return Err(io::ErrorKind::BrokenPipe.into()),
+            Layer::Tls(tls) => BUFFER.with_borrow_mut(|buffer| -> io::Result<Vec<u8>> {
+                let UnbufferedStatus { discard, state } = tls.process_tls_records(incomplete);
                 let Ok(ConnectionState::WriteTraffic(mut traffic)) = state else {
                     return Err(io::ErrorKind::BrokenPipe.into());
                 };
-                let length = traffic.encrypt(&gathered, buffer).map_err(io::Error::other)?;
-                self.incomplete.drain(..discard);
-                // What the socket takes at once, which is all of it unless the peer is slow, is never copied.
-                let sent = match Pin::new(&mut self.socket).poll_write(cx, &buffer[..length]) {
-                    Poll::Ready(sent) => sent?,
-                    Poll::Pending => 0,
-                };
-                Ok(buffer[sent..length].to_vec())
-            })?;
-        }
+                let length = traffic.encrypt(portion, buffer).map_err(io::Error::other)?;
+                incomplete.drain(..discard);
+                send(&buffer[..length])
+            })?,
+        };
+        Ok(())
     }
 
-    fn poll_read(&mut self, cx: &mut Context<'_>, output: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = output.filled().len();
-        loop {
-            if self.allowance == 0 {
-                // Nobody wakes us: whoever runs HTTP/2 looks at `Shared::is_paused`.
-                return Poll::Pending;
-            }
-            let end = self.received.len().min(self.taken + self.allowance);
-            let taken = self.cutter.pass(&self.received[self.taken..end], output);
-            self.taken += taken;
-            self.allowance -= taken;
-            if self.taken == self.received.len() {
-                self.received = Vec::new();
-                self.taken = 0;
-            }
-            if output.filled().len() > before || output.remaining() == 0 || self.ended {
-                return Poll::Ready(Ok(()));
-            }
-            if self.received.is_empty() {
-                ready!(self.poll_receive(cx))?;
-            }
-        }
-    }
-
-    fn poll_write(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        if self.gathered.len() == GATHERED {
-            ready!(self.poll_send(cx))?;
-        }
-        let before = self.gathered.len();
-        for slice in slices {
-            let room = GATHERED - self.gathered.len();
-            self.gathered.extend_from_slice(&slice[..slice.len().min(room)]);
-        }
-        Poll::Ready(Ok(self.gathered.len() - before))
-    }
-
-    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_send(cx))?;
+    /// Says that we send nothing more, after what was gathered.
+    pub(super) fn poll_close(&mut self, cx: &mut Context<'_>, gathered: &mut Vec<u8>) -> Poll<io::Result<()>> {
+        ready!(self.poll_send(cx, gathered))?;
         if !std::mem::replace(&mut self.closing, true)
             && let Layer::Tls(tls) = &mut self.layer
             && let Ok(ConnectionState::WriteTraffic(mut traffic)) = tls.process_tls_records(&mut self.incomplete).state
@@ -292,63 +283,14 @@ impl Transport {
                 encrypted => Ok(encrypted.unwrap_or_default()),
             });
         }
-        ready!(self.poll_send(cx))?;
+        ready!(self.poll_flush(cx))?;
         Pin::new(&mut self.socket).poll_shutdown(cx)
     }
 }
 
-impl Shared {
-    /// Sends all that HTTP/2 has written; to be called when the connection's task has nothing more to do.
-    pub(super) fn poll_send(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.transport().poll_send(cx)
-    }
-
-    /// Whether HTTP/2 was handed all that it is handed in one turn, and waits for the next.
-    pub(super) fn is_paused(&self) -> bool {
-        self.transport().allowance == 0
-    }
-
-    /// Begins a turn.
-    pub(super) fn resume(&self) {
-        self.transport().allowance = HANDED;
-    }
-
-    fn transport(&self) -> MutexGuard<'_, Transport> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl AsyncRead for Shared {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, output: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        self.transport().poll_read(cx, output)
-    }
-}
-
-impl AsyncWrite for Shared {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.transport().poll_write(cx, &[IoSlice::new(bytes)])
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        self.transport().poll_write(cx, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    /// Nothing: HTTP/2 asks for it after each frame. [`Shared::poll_send`] sends them together.
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.transport().poll_close(cx)
-    }
+fn keep(received: &mut Vec<u8>, bytes: &[u8]) -> io::Result<()> {
+    received.extend_from_slice(bytes);
+    Ok(())
 }
 
 fn encode(mut data: EncodeTlsData<'_, ServerConnectionData>, sealed: &mut Vec<u8>) {

@@ -15,7 +15,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use kuma_xds::grpc::{self, Code, FrameDecoder, Status, frame};
-use kuma_xds::server::{Authority, DELTA_PATH, FarEnd, Peer, Routes, STREAM_PATH, Server, StreamHandler};
+use kuma_xds::server::{Authority, DELTA_PATH, FarEnd, Peer, RequestBody, Routes, STREAM_PATH, Server, StreamHandler};
 use kuma_xds::{DeltaDiscoveryRequest, DiscoveryRequest, Event, Node, ResourceType, Snapshot, StreamState, Variant};
 use prost::Message;
 use rustls::pki_types::{PrivateKeyDer, ServerName};
@@ -485,7 +485,7 @@ async fn a_shutdown_ends_streams_and_the_server() {
 #[tokio::test]
 async fn further_methods_are_served_on_the_same_port() {
     let world = World::start_with(|server| {
-        server.routes(Routes::new().with("/kuma.Test/Echo", |peer: Peer, request: Request<Incoming>| async move {
+        server.routes(Routes::new().with("/kuma.Test/Echo", |peer: Peer, request: Request<RequestBody>| async move {
             assert!(!peer.tls);
             let body = request.into_body().collect().await.expect("a body").to_bytes();
             let mut decoder = FrameDecoder::new(100);
