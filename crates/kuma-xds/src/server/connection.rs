@@ -24,17 +24,8 @@ use super::{Authority, Context, FarEnd, Peer};
 use crate::grpc::{BoxError, CONTENT_TYPE_GRPC, Code, Status};
 use crate::response::Message;
 
-/// How long a connection may be silent before it is asked whether its peer is still there.
-const PING_INTERVAL: Duration = Duration::from_secs(30);
-
-/// How long the peer may take to answer. With the interval, a peer that vanished holds its stream for 50 s at most.
-const PING_TIMEOUT: Duration = Duration::from_secs(20);
-
 /// How long a connection may take for its first byte, and again for the TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// How long a connection may stay without a first request.
-const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// How long the last words of a connection may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -109,8 +100,8 @@ struct Connection<'a, A: Authority> {
     /// Whether there has been a request.
     has_request: bool,
     last_received: Instant,
-    /// Whether the peer was asked for a sign of life.
-    is_asked: bool,
+    /// When the peer was asked for a sign of life, if it was.
+    asked: Option<Instant>,
     /// Whether we are shutting down.
     leaving: bool,
 }
@@ -151,7 +142,7 @@ impl<'a, A: Authority> Connection<'a, A> {
             streams: Vec::new(),
             has_request: false,
             last_received: Instant::now(),
-            is_asked: false,
+            asked: None,
             leaving: false,
         }
     }
@@ -160,7 +151,7 @@ impl<'a, A: Authority> Connection<'a, A> {
     async fn run(mut self) -> Result<(), BoxError> {
         let ended = {
             let mut shutdown = pin!(self.context.shutdown.cancelled());
-            let mut timer = pin!(sleep(FIRST_REQUEST_TIMEOUT));
+            let mut timer = pin!(sleep(self.context.patience.first_request));
             poll_fn(|cx| {
                 if !self.leaving && shutdown.as_mut().poll(cx).is_ready() {
                     self.leave();
@@ -282,18 +273,18 @@ impl<'a, A: Authority> Connection<'a, A> {
         if !self.has_request {
             return Err("the first request did not come in time".into());
         }
+        if self.asked.take().is_some_and(|asked| self.last_received <= asked) {
+            return Err("the peer does not answer".into());
+        }
         self.http2.forgive();
         let now = Instant::now();
-        let due = self.last_received + PING_INTERVAL;
-        let was_asked = std::mem::take(&mut self.is_asked);
+        let due = self.last_received + self.context.patience.silence;
         if due > now {
             timer.as_mut().reset(due);
-        } else if was_asked {
-            return Err("the peer does not answer".into());
         } else {
-            self.is_asked = true;
+            self.asked = Some(now);
             self.http2.ping();
-            timer.as_mut().reset(now + PING_TIMEOUT);
+            timer.as_mut().reset(now + self.context.patience.answer);
         }
         Ok(())
     }

@@ -81,6 +81,24 @@ const GRACE: Duration = Duration::from_secs(5);
 /// How long to wait after `accept` failed, which it does when the process is out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// How long a client may keep the server waiting.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// For its first request, once the connection stands.
+    pub first_request: Duration,
+    /// For anything at all. Then it is asked whether it is still there.
+    pub silence: Duration,
+    /// For the answer. With the silence before it, that is how long a peer that has vanished holds its stream.
+    pub answer: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Patience {
+        let seconds = Duration::from_secs;
+        Patience { first_request: seconds(15), silence: seconds(30), answer: seconds(20) }
+    }
+}
+
 /// Where a connection comes from.
 #[derive(Clone, Debug)]
 pub struct Peer {
@@ -171,12 +189,14 @@ pub struct Server<A> {
     service: Service,
     routes: Routes,
     tls: Option<watch::Receiver<Arc<rustls::ServerConfig>>>,
+    patience: Patience,
 }
 
 impl<A: Authority> Server<A> {
     /// A server of plain HTTP/2, for ADS only.
     pub fn new(authority: Arc<A>) -> Server<A> {
-        Server { authority, service: Service::ADS, routes: Routes::new(), tls: None }
+        let patience = Patience::default();
+        Server { authority, service: Service::ADS, routes: Routes::new(), tls: None, patience }
     }
 
     /// Serves this service instead of ADS.
@@ -201,6 +221,13 @@ impl<A: Authority> Server<A> {
         self
     }
 
+    /// Waits for clients as long as this, and not as long as is the default.
+    #[must_use]
+    pub fn patience(mut self, patience: Patience) -> Server<A> {
+        self.patience = patience;
+        self
+    }
+
     /// Serves until `shutdown` is cancelled. Then streams end with UNAVAILABLE, which makes a client come back, and
     /// whoever has not gone after five seconds is cut off.
     pub async fn serve(self, listener: TcpListener, shutdown: CancellationToken) {
@@ -209,6 +236,7 @@ impl<A: Authority> Server<A> {
             service: self.service,
             routes: self.routes,
             tls: self.tls,
+            patience: self.patience,
             tasks: TaskTracker::new(),
             shutdown,
             abort: CancellationToken::new(),
@@ -249,6 +277,7 @@ struct Context<A> {
     service: Service,
     routes: Routes,
     tls: Option<watch::Receiver<Arc<rustls::ServerConfig>>>,
+    patience: Patience,
     /// One for each connection.
     tasks: TaskTracker,
     shutdown: CancellationToken,

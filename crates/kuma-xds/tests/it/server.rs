@@ -15,7 +15,9 @@ use hyper::body::Incoming;
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use kuma_xds::grpc::{self, Code, FrameDecoder, Status, frame};
-use kuma_xds::server::{Authority, DELTA_PATH, FarEnd, Peer, RequestBody, Routes, STREAM_PATH, Server, StreamHandler};
+use kuma_xds::server::{
+    Authority, DELTA_PATH, FarEnd, Patience, Peer, RequestBody, Routes, STREAM_PATH, Server, StreamHandler,
+};
 use kuma_xds::{DeltaDiscoveryRequest, DiscoveryRequest, Event, Node, ResourceType, Snapshot, StreamState, Variant};
 use prost::Message;
 use rustls::pki_types::{PrivateKeyDer, ServerName};
@@ -515,6 +517,119 @@ impl Connection {
         let (head, body) = response.into_parts();
         Call { requests: None, headers: head.headers, body, decoder: FrameDecoder::new(1 << 20) }
     }
+}
+
+#[tokio::test]
+async fn a_large_body_reaches_a_method_piece_by_piece() {
+    let count = |_: Peer, request: Request<RequestBody>| async move {
+        let (mut body, mut bytes) = (request.into_body(), 0);
+        while let Some(piece) = body.frame().await {
+            bytes += piece.expect("no error").into_data().expect("data").len();
+            tokio::task::yield_now().await;
+        }
+        grpc::unary_response(&first_request(&bytes.to_string()).encode_to_vec())
+    };
+    let world = World::start_with(|server| server.routes(Routes::new().with("/kuma.Test/Count", count))).await;
+    let mut connection = world.connect().await;
+    // Twice, so that the window of the connection is whole again after the first.
+    for _ in 0..2 {
+        let mut call = connection.call_once("/kuma.Test/Count", first_request(&"x".repeat(1 << 20))).await;
+        let counted: DeltaDiscoveryRequest = call.receive().await;
+        let expected = frame(&first_request(&"x".repeat(1 << 20)).encode_to_vec()).len();
+        assert_eq!(counted.node.expect("a node").id, expected.to_string());
+        assert_eq!(call.outcome().await.0, 0);
+    }
+}
+
+#[tokio::test]
+async fn a_method_that_does_not_read_leaves_room_for_other_streams() {
+    let refuse = |_: Peer, _: Request<RequestBody>| async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        Status::new(Code::ResourceExhausted, "no").into_response()
+    };
+    let world = World::start_with(|server| server.routes(Routes::new().with("/kuma.Test/Refuse", refuse))).await;
+    let mut connection = world.connect().await;
+    // More than all windows together, were they not given back.
+    for _ in 0..4 {
+        let call = connection.call_once("/kuma.Test/Refuse", first_request(&"x".repeat(60_000))).await;
+        assert_eq!(call.outcome().await.0, Code::ResourceExhausted as u16);
+    }
+    let mut call = connection.call(DELTA_PATH, None).await;
+    call.send(&first_request(&"x".repeat(200_000))).await;
+    let _: DeltaResponse = call.receive().await;
+}
+
+#[tokio::test]
+async fn a_shutdown_ends_a_method_that_would_go_on() {
+    let listen = |_: Peer, _: Request<RequestBody>| async {
+        let never = StreamBody::new(futures_util::stream::pending());
+        let mut response = http::Response::new(BodyExt::boxed_unsync(never));
+        response.headers_mut().insert("content-type", grpc::CONTENT_TYPE_GRPC);
+        response
+    };
+    let world = World::start_with(|server| server.routes(Routes::new().with("/kuma.Test/Listen", listen))).await;
+    let call = world.connect().await.call("/kuma.Test/Listen", None).await;
+    world.shutdown.cancel();
+    assert_eq!(call.outcome().await.0, Code::Unavailable as u16);
+    patiently(world.server).await.expect("it ends by itself");
+}
+
+/// Short enough to wait for.
+const HURRY: Patience = Patience {
+    first_request: Duration::from_millis(300),
+    silence: Duration::from_millis(300),
+    answer: Duration::from_millis(300),
+};
+
+#[tokio::test]
+async fn a_client_that_says_nothing_any_more_is_let_go() {
+    let mut world = World::start_with(|server| server.patience(HURRY)).await;
+    let (near, mut far) = tokio::io::duplex(1 << 16);
+    let mut socket = TcpStream::connect(world.address).await.expect("connects");
+    let (cut, is_cut) = tokio::sync::oneshot::channel::<()>();
+    // A network that is there until it is not, without a word of it.
+    let network = tokio::spawn(async move {
+        tokio::select! {
+            _ = tokio::io::copy_bidirectional(&mut far, &mut socket) => {}
+            _ = is_cut => {}
+        }
+        (far, socket)
+    });
+    let call = Connection::over(near).await.call(DELTA_PATH, None).await;
+    call.send(&first_request("default.web-1")).await;
+    world.log().await;
+    cut.send(()).expect("it runs");
+    let _ends = network.await.expect("no panic");
+    assert_eq!(world.log().await, "closed default.web-1", "and not by the far end");
+}
+
+#[tokio::test]
+async fn a_client_that_answers_may_be_silent() {
+    let mut world = World::start_with(|server| server.patience(HURRY)).await;
+    let mut call = world.connect().await.call(DELTA_PATH, None).await;
+    call.send(&first_request("default.web-1")).await;
+    world.log().await;
+    let first: DeltaResponse = call.receive().await;
+    tokio::time::sleep(HURRY.silence * 6).await;
+    call.send(&DeltaDiscoveryRequest {
+        type_url: ResourceType::Cluster.type_url().to_owned(),
+        response_nonce: first.nonce,
+        ..Default::default()
+    })
+    .await;
+    assert_eq!(world.log().await, "acked Cluster", "the same stream goes on");
+}
+
+#[tokio::test]
+async fn a_connection_without_a_request_is_let_go() {
+    let world = World::start_with(|server| server.patience(HURRY)).await;
+    let mut connection = world.connect().await;
+    patiently(async {
+        while connection.0.ready().await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
 }
 
 #[tokio::test]
