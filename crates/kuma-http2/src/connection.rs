@@ -221,7 +221,9 @@ impl Connection {
                     let data = (header.length - 1).checked_sub(padding);
                     let data = data.ok_or(Error::protocol("more padding than frame"))?;
                     self.release(header.stream, 1 + padding);
-                    self.begin_data(header, data, padding);
+                    if let Some(event) = self.begin_data(header, data, padding)? {
+                        return Ok(Some(event));
+                    }
                 }
                 Input::Data { stream, data, padding, end } => {
                     let (stream, came) = (*stream, take(input, *data));
@@ -291,17 +293,21 @@ impl Connection {
             }
         };
         match header.has(flag::PADDED) {
-            true if header.length == 0 => return Err(Error::size("no room for the length of the padding")),
-            true => self.input = Input::Padding(header),
-            false => self.begin_data(header, header.length, 0),
+            true if header.length == 0 => Err(Error::size("no room for the length of the padding")),
+            true => {
+                self.input = Input::Padding(header);
+                Ok(event)
+            }
+            false => Ok(self.begin_data(header, header.length, 0)?.or(event)),
         }
-        Ok(event)
     }
 
-    fn begin_data(&mut self, header: Header, data: usize, padding: usize) {
+    fn begin_data<'a>(&mut self, header: Header, data: usize, padding: usize) -> Result<Option<Event<'a>>, Error> {
         let (stream, end) = (header.stream, header.has(flag::END_STREAM));
         // An empty frame has its event, too, if it is the last: `advance` comes by here once more.
         self.input = Input::Data { stream, data, padding, end };
+        let fits = self.streams.get(stream).is_none_or(|stream| stream.fits(data, end));
+        if fits { Ok(None) } else { self.fail(stream, ErrorCode::ProtocolError) }
     }
 
     /// A piece of a body.
@@ -311,11 +317,6 @@ impl Connection {
             self.release(id, data.len());
             return None;
         };
-        if !stream.fits(data.len(), end) {
-            self.release(id, data.len());
-            self.reset(id, ErrorCode::ProtocolError);
-            return Some(Event::Reset { stream: id });
-        }
         stream.remote_open = !end;
         Some(Event::Data { stream: id, data, end })
     }
