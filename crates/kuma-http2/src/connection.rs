@@ -613,10 +613,10 @@ impl Connection {
 
     /// Begins the response of a stream with its status and its headers; with `end`, that is all of it.
     pub fn respond(&mut self, stream: StreamId, response: &Response<()>, end: bool) {
-        let mut block = self.block_start();
+        let mut block = Vec::with_capacity(64);
         hpack::put_status(&mut block, response.status().as_u16());
         put_fields(&mut block, response.headers());
-        self.put_headers(stream, &block, end);
+        self.put_headers(stream, block, end);
     }
 
     /// Sends of `data` what the windows and `room` allow, in bytes of the output. Returns whether that was something.
@@ -643,12 +643,12 @@ impl Connection {
     /// Ends the response of a stream, and the stream with it.
     pub fn finish(&mut self, stream: StreamId, trailers: Option<&HeaderMap>) {
         match trailers {
-            Some(trailers) => {
-                let mut block = self.block_start();
+            Some(trailers) if !trailers.is_empty() => {
+                let mut block = Vec::with_capacity(64);
                 put_fields(&mut block, trailers);
-                self.put_headers(stream, &block, true);
+                self.put_headers(stream, block, true);
             }
-            None => {
+            _ => {
                 if self.streams.get(stream).is_some() {
                     frame::put_header(&mut self.output, 0, kind::DATA, flag::END_STREAM, stream);
                     self.end_local(stream);
@@ -688,18 +688,12 @@ impl Connection {
         self.is_going_away && self.streams.len() == 0
     }
 
-    /// The beginning of a header block.
-    fn block_start(&mut self) -> Vec<u8> {
-        let mut block = Vec::with_capacity(64);
-        if std::mem::take(&mut self.announces_table) {
-            block.push(EMPTY_TABLE);
-        }
-        block
-    }
-
-    fn put_headers(&mut self, stream: StreamId, block: &[u8], end: bool) {
+    fn put_headers(&mut self, stream: StreamId, mut block: Vec<u8>, end: bool) {
         if self.streams.get(stream).is_none() {
             return;
+        }
+        if std::mem::take(&mut self.announces_table) {
+            block.insert(0, EMPTY_TABLE);
         }
         let mut kind = kind::HEADERS;
         let mut flags = if end { flag::END_STREAM } else { 0 };
