@@ -1,3 +1,6 @@
-//! What other implementations of HTTP/2 say to ours.
+//! What clients say to our side of HTTP/2: as they should, as the protocol forbids it, and to do harm.
 
+mod abuse;
+mod client;
+mod conformance;
 mod hpack;
