@@ -3,4 +3,5 @@
 mod abuse;
 mod client;
 mod conformance;
+mod echo;
 mod hpack;
