@@ -14,6 +14,7 @@ use kuma_model::{
 use kuma_store::Store;
 use kuma_xds::ResourceType;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::overview::LiveInsights;
@@ -22,6 +23,10 @@ use crate::presence::Proxy;
 /// How many past subscriptions are kept for a Dataplane; the counters of older ones are added to the oldest that is kept,
 /// so that totals never shrink.
 const HISTORY: usize = 10;
+
+/// Pauses between writing are so many times as long as writing, at least: a storm of connections changes all of them every
+/// second, and who reads them over the API sees them as they are.
+const REST: u32 = 10;
 
 /// All insights that this process has a part in.
 pub struct Insights {
@@ -90,34 +95,35 @@ impl Insights {
         handle
     }
 
-    /// Writes what changed to the store, at most once per interval, until cancelled; then once more.
+    /// Writes what changed to the store, at most once per interval and with long pauses where it takes long, until cancelled; then
+    /// once more.
     pub async fn flush(self: Arc<Self>, store: Arc<dyn Store>, interval: Duration, cancel: CancellationToken) {
+        let mut pause = interval;
         loop {
             tokio::select! {
                 () = self.dirty.notified() => {}
                 () = cancel.cancelled() => break,
             }
             tokio::select! {
-                () = tokio::time::sleep(interval) => {}
+                () = tokio::time::sleep(pause) => {}
                 () = cancel.cancelled() => break,
             }
+            let began = Instant::now();
             self.write(store.as_ref()).await;
+            pause = interval.max(began.elapsed() * REST);
         }
         self.write(store.as_ref()).await;
     }
 
     async fn write(&self, store: &dyn Store) {
         self.confirm(store).await;
-        let batch: Vec<Document> = {
+        let due: Vec<Proxy> = {
             let Books { entries, dirty } = &mut *self.books();
             let waits = |entry: &Entry| entry.changed && !entry.confirmed;
-            let due: Vec<Proxy> = dirty.extract_if(.., |proxy| !entries.get(proxy).is_some_and(waits)).collect();
-            let written = |proxy: &Proxy| {
-                let entry = entries.get_mut(proxy)?;
-                std::mem::take(&mut entry.changed).then(|| document(proxy, &entry.insight))?
-            };
-            due.iter().filter_map(written).collect()
+            dirty.extract_if(.., |proxy| !entries.get(proxy).is_some_and(waits)).collect()
         };
+        // Streams wait for the books: one by one, so that none waits for all of it.
+        let batch: Vec<Document> = due.iter().filter_map(|proxy| self.take_changed(proxy)).collect();
         if batch.is_empty() {
             return;
         }
@@ -131,6 +137,13 @@ impl Insights {
                 }
             }
         }
+    }
+
+    /// An insight as it is to be written, if it has changed.
+    fn take_changed(&self, proxy: &Proxy) -> Option<Document> {
+        let books = &mut *self.books();
+        let entry = books.entries.get_mut(proxy)?;
+        std::mem::take(&mut entry.changed).then(|| document(proxy, &entry.insight))?
     }
 
     /// Looks for the Dataplanes of insights that are to be written for the first time, and lets go of those that have none.
