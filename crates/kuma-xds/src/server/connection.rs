@@ -189,27 +189,28 @@ impl<'a, A: Authority> Connection<'a, A> {
     fn poll_turns(&mut self, cx: &mut TaskContext<'_>) -> Poll<Result<(), BoxError>> {
         let mut are_due = true;
         for _ in 0..READS_AT_ONCE {
-            let is_sent = self.transport.poll_send(cx, self.http2.output())?.is_ready();
-            if is_sent && self.http2.is_done() {
-                return Poll::Ready(Ok(()));
-            }
+            let mut is_blocked = self.transport.poll_flush(cx)?.is_pending();
             let mut has_read = false;
-            if is_sent || self.http2.output().len() < MAX_UNREAD {
+            if self.http2.output().len() < MAX_UNREAD {
                 match self.poll_receive(cx)? {
                     Poll::Ready(true) => has_read = true,
                     Poll::Ready(false) => return Poll::Ready(Ok(())),
                     Poll::Pending => {}
                 }
             }
-            if is_sent && (are_due || has_read) {
-                self.poll_streams(cx);
+            // Otherwise streams have their turn when the socket takes more.
+            if !is_blocked {
+                if are_due || has_read {
+                    self.poll_streams(cx);
+                }
+                // They may have more to say than there was room for.
+                are_due = self.http2.output().len() >= GATHERED;
+                is_blocked = self.transport.poll_send(cx, self.http2.output())?.is_pending();
+                if !is_blocked && self.http2.is_done() {
+                    return Poll::Ready(Ok(()));
+                }
             }
-            let gathered = self.http2.output().len();
-            // They may have more to say than there was room for.
-            are_due = gathered >= GATHERED;
-            // What waits for the socket goes on when that takes more.
-            let has_to_send = is_sent && (gathered > 0 || self.http2.is_done());
-            if !has_read && !has_to_send {
+            if !has_read && (is_blocked || !are_due) {
                 return Poll::Pending;
             }
         }

@@ -231,8 +231,8 @@ impl Transport {
         sent
     }
 
-    /// Sends what is sealed.
-    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Sends what is sealed. Ready when the socket has taken all of it.
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.sealed.is_empty() {
             let count = ready!(Pin::new(&mut self.socket).poll_write(cx, &self.sealed))?;
             if count == self.sealed.len() {
