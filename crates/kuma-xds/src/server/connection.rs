@@ -24,8 +24,8 @@ use super::{Authority, Context, FarEnd, Peer};
 use crate::grpc::{BoxError, CONTENT_TYPE_GRPC, Code, Status};
 use crate::response::Message;
 
-/// How long a connection may take for its first byte, and again for the TLS handshake.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the TLS handshake may take in all.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long the last words of a connection may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -73,13 +73,13 @@ async fn serve<A: Authority>(
     let mut transport = Transport::new(socket, far_end.clone());
     let shutdown = context.shutdown.cancelled();
     let first = tokio::select! {
-        first = timeout(HANDSHAKE_TIMEOUT, transport.first_byte()) => first??,
+        first = timeout(context.patience.handshake, transport.first_byte()) => first??,
         () = shutdown => return Ok(()),
     };
     let tls = match (first, &context.tls) {
         (TLS_HANDSHAKE, Some(config)) => {
             let config = config.borrow().clone();
-            timeout(HANDSHAKE_TIMEOUT, transport.accept_tls(config)).await??;
+            timeout(HANDSHAKE_TIMEOUT, transport.accept_tls(config, context.patience.handshake)).await??;
             true
         }
         (HTTP2_PREFACE, _) => false,
@@ -156,10 +156,13 @@ impl<'a, A: Authority> Connection<'a, A> {
                 if !self.leaving && shutdown.as_mut().poll(cx).is_ready() {
                     self.leave();
                 }
-                while timer.as_mut().poll(cx).is_ready() {
+                let mut ended = self.poll(cx);
+                // After reading, since what has come may have waited for us.
+                while ended.is_pending() && timer.as_mut().poll(cx).is_ready() {
                     self.on_timer(timer.as_mut())?;
+                    ended = self.poll(cx);
                 }
-                self.poll(cx)
+                ended
             })
             .await
         };

@@ -84,6 +84,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long a client may keep the server waiting.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
+    /// For its first byte, and for each of its answers in the TLS handshake. What the server takes itself, when thousands
+    /// come at once, is not counted.
+    pub handshake: Duration,
     /// For its first request, once the connection stands.
     pub first_request: Duration,
     /// For anything at all. Then it is asked whether it is still there.
@@ -95,7 +98,7 @@ pub struct Patience {
 impl Default for Patience {
     fn default() -> Patience {
         let seconds = Duration::from_secs;
-        Patience { first_request: seconds(15), silence: seconds(30), answer: seconds(20) }
+        Patience { handshake: seconds(10), first_request: seconds(15), silence: seconds(30), answer: seconds(20) }
     }
 }
 

@@ -5,16 +5,19 @@
 //! only what could not be passed on: the beginning of a TLS record, and what the socket does not take.
 
 use std::cell::RefCell;
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use rustls::ServerConfig;
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use super::FarEnd;
 use super::far_end::Watched;
@@ -77,7 +80,7 @@ impl Transport {
 
     /// The first byte that the peer sends, which is received again later.
     pub(super) async fn first_byte(&mut self) -> io::Result<u8> {
-        std::future::poll_fn(|cx| {
+        poll_fn(|cx| {
             while self.received.is_empty() && !self.ended {
                 ready!(self.poll_read_ahead(cx))?;
             }
@@ -86,27 +89,25 @@ impl Transport {
         .await
     }
 
-    /// Goes over to TLS, with what has come as the beginning of the handshake.
-    pub(super) async fn accept_tls(&mut self, config: Arc<ServerConfig>) -> io::Result<()> {
+    /// Goes over to TLS, with what has come as the beginning of the handshake. Each answer of the peer may take as long as
+    /// `patience`.
+    pub(super) async fn accept_tls(&mut self, config: Arc<ServerConfig>, patience: Duration) -> io::Result<()> {
         self.layer = Layer::Tls(Box::new(UnbufferedServerConnection::new(config).map_err(io::Error::other)?));
         let mut hello = std::mem::take(&mut self.received);
         let mut opened = self.open_ahead(&mut hello);
-        std::future::poll_fn(|cx| {
-            loop {
-                // Among it the alert that tells the peer of an error.
-                let sent = ready!(self.poll_flush(cx));
-                std::mem::replace(&mut opened, Ok(()))?;
-                sent?;
-                if !matches!(&self.layer, Layer::Tls(tls) if tls.is_handshaking()) {
-                    return Poll::Ready(Ok(()));
-                }
-                if self.ended {
-                    return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
-                }
-                opened = ready!(self.poll_read_ahead(cx));
+        loop {
+            // Among it the alert that tells the peer of an error.
+            let flushed = poll_fn(|cx| self.poll_flush(cx)).await;
+            opened?;
+            flushed?;
+            if !matches!(&self.layer, Layer::Tls(tls) if tls.is_handshaking()) {
+                return Ok(());
             }
-        })
-        .await
+            if self.ended {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            opened = timeout(patience, poll_fn(|cx| self.poll_read_ahead(cx))).await?;
+        }
     }
 
     /// As [`Transport::poll_read`], but keeps it.

@@ -576,6 +576,7 @@ async fn a_shutdown_ends_a_method_that_would_go_on() {
 
 /// Short enough to wait for.
 const HURRY: Patience = Patience {
+    handshake: Duration::from_millis(300),
     first_request: Duration::from_millis(300),
     silence: Duration::from_millis(300),
     answer: Duration::from_millis(300),
@@ -618,6 +619,37 @@ async fn a_client_that_answers_may_be_silent() {
     })
     .await;
     assert_eq!(world.log().await, "acked Cluster", "the same stream goes on");
+}
+
+#[tokio::test]
+async fn a_handshake_may_be_slow_but_not_stand_still() {
+    /// The content type of a handshake record.
+    const HANDSHAKE: u8 = 0x16;
+    let (server, client) = tls();
+    let (_configs, receiver) = watch::channel(server);
+    // Long enough for a loaded machine.
+    let patience = Patience { handshake: Duration::from_millis(1500), ..HURRY };
+    let world = World::start_with(|server| server.tls(receiver).patience(patience)).await;
+    let name = ServerName::try_from("localhost").expect("a name");
+    let mut client = rustls::ClientConnection::new(client, name).expect("a client");
+    let mut hello = Vec::new();
+    client.write_tls(&mut hello).expect("a ClientHello");
+
+    let mut socket = TcpStream::connect(world.address).await.expect("connects");
+    for piece in hello.chunks(hello.len().div_ceil(6)) {
+        socket.write_all(piece).await.expect("writes");
+        tokio::time::sleep(patience.handshake / 3).await;
+    }
+    assert_eq!(
+        patiently(socket.read_u8()).await.expect("an answer"),
+        HANDSHAKE,
+        "after twice the patience for each piece"
+    );
+    // And now nothing.
+    patiently(socket.read_to_end(&mut Vec::new())).await.expect("it is let go in order");
+
+    let mut socket = TcpStream::connect(world.address).await.expect("connects");
+    let _ = patiently(socket.read_to_end(&mut Vec::new())).await;
 }
 
 #[tokio::test]
