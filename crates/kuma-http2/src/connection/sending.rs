@@ -5,7 +5,7 @@ use http::{HeaderMap, Response};
 
 use super::{Connection, StreamId};
 use crate::error::ErrorCode;
-use crate::frame::{self, HEADER, INITIAL_WINDOW, flag, kind};
+use crate::frame::{self, INITIAL_WINDOW, flag, kind};
 use crate::hpack;
 
 /// "The table has no bytes from here on", in a header block (RFC 7541, section 6.3).
@@ -43,18 +43,17 @@ impl Connection {
         self.put_headers(stream, block, end);
     }
 
-    /// Sends of `data` what the windows and `room` allow, in bytes of the output. Returns whether that was something.
+    /// Sends as many bytes of `data` as the windows and `room` allow. Returns whether that was something.
     pub fn send(&mut self, stream: StreamId, data: &mut impl Buf, room: usize) -> bool {
         let Some(stream) = self.streams.get(stream) else { return false };
         let window = self.send_window.min(stream.send_window).max(0) as usize;
-        let mut left = data.remaining().min(window).min(room.saturating_sub(HEADER));
+        let mut left = data.remaining().min(window).min(room);
         if left == 0 {
             return false;
         }
         self.send_window -= left as i64;
         stream.send_window -= left as i64;
         let id = stream.id;
-        // One frame more at most than what `room` is for.
         while left > 0 {
             let length = left.min(self.max_payload);
             frame::put_header(&mut self.output, length, kind::DATA, 0, id);

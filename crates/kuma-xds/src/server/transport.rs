@@ -125,7 +125,7 @@ impl Transport {
         outcome
     }
 
-    /// Hands what has come to `taker`, in pieces as they are decrypted. False when the peer sends nothing more.
+    /// Hands what has come to `taker`, in pieces as they are decrypted. False when nothing more will come.
     pub(super) fn poll_receive(
         &mut self,
         cx: &mut Context<'_>,
@@ -135,10 +135,11 @@ impl Transport {
             taker(&std::mem::take(&mut self.received))?;
             return Poll::Ready(Ok(true));
         }
-        if !self.ended {
-            ready!(self.poll_read(cx, taker))?;
+        if self.ended {
+            return Poll::Ready(Ok(false));
         }
-        Poll::Ready(Ok(!self.ended))
+        ready!(self.poll_read(cx, taker))?;
+        Poll::Ready(Ok(true))
     }
 
     /// Reads once from the socket.
@@ -164,14 +165,15 @@ impl Transport {
         })
     }
 
-    /// Decrypts what came, and keeps what is not whole.
+    /// Decrypts what came, and keeps what is not whole. After an error of `taker` nothing more is taken, but the state of TLS
+    /// is as it should be for a last word.
     fn open(&mut self, bytes: &mut [u8], taker: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
         let tls = match &mut self.layer {
             Layer::Tls(tls) => tls,
             Layer::Plain => return taker(bytes),
             Layer::Failed => return Err(io::ErrorKind::BrokenPipe.into()),
         };
-        let mut used = 0;
+        let (mut used, mut taken) = (0, Ok(()));
         loop {
             let UnbufferedStatus { mut discard, state } = tls.process_tls_records(&mut bytes[used..]);
             let mut goes_on = true;
@@ -180,7 +182,7 @@ impl Transport {
                     while let Some(record) = traffic.next_record() {
                         let record = record.map_err(invalid)?;
                         discard += record.discard;
-                        taker(record.payload)?;
+                        taken = taken.and_then(|()| taker(record.payload));
                     }
                 }
                 Ok(ConnectionState::EncodeTlsData(data)) => encode(data, &mut self.sealed),
@@ -207,7 +209,7 @@ impl Transport {
             }
         }
         self.incomplete = bytes[used..].to_vec();
-        Ok(())
+        taken
     }
 
     /// Sends what was gathered, and takes it out. Ready when the socket has taken all of it.

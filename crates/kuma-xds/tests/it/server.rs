@@ -574,6 +574,116 @@ async fn a_shutdown_ends_a_method_that_would_go_on() {
     patiently(world.server).await.expect("it ends by itself");
 }
 
+#[tokio::test]
+async fn what_fills_the_room_to_the_last_byte_holds_up_nothing() {
+    /// Bytes that are gathered before they are sent.
+    const GATHERED: usize = 32 << 10;
+    let world = World::start().await;
+    let mut connection = world.connect().await;
+    for length in GATHERED - 400..GATHERED - 50 {
+        world.states.send_replace(StreamState::Hold);
+        let mut call = connection.call(DELTA_PATH, None).await;
+        call.send(&first_request("default.web-1")).await;
+        call.send(&DeltaDiscoveryRequest {
+            type_url: ResourceType::Endpoint.type_url().to_owned(),
+            resource_names_subscribe: vec!["z".to_owned()],
+            ..Default::default()
+        })
+        .await;
+        let cluster = kuma_xds::Resource::new(ResourceType::Cluster, "a", &vec![1; length]);
+        let endpoints = kuma_xds::Resource::new(ResourceType::Endpoint, "z", b"1");
+        world
+            .states
+            .send_replace(StreamState::Serve(Arc::new(Snapshot::builder().with(cluster).with(endpoints).build())));
+        let response: DeltaResponse = call.receive().await;
+        assert_eq!(response.type_url, ResourceType::Cluster.type_url());
+        let response: DeltaResponse = call.receive().await;
+        assert_eq!(response.type_url, ResourceType::Endpoint.type_url(), "after {length} bytes");
+    }
+}
+
+/// A frame of HTTP/2 (RFC 9113, section 4.1).
+fn http2_frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).expect("short").to_be_bytes();
+    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+const PREFACE_AND_SETTINGS: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+
+#[tokio::test]
+async fn who_breaks_the_protocol_is_told_so_over_tls() {
+    const PUSH_PROMISE: u8 = 5;
+    const PING: u8 = 6;
+    const GOAWAY: u8 = 7;
+    let (server, client) = tls();
+    let (_configs, receiver) = watch::channel(server);
+    let world = World::start_with(|server| server.tls(receiver)).await;
+    let socket = TcpStream::connect(world.address).await.expect("connects");
+    let name = ServerName::try_from("localhost").expect("a name");
+    let mut stream = tokio_rustls::TlsConnector::from(client).connect(name, socket).await.expect("a handshake");
+    stream.write_all(PREFACE_AND_SETTINGS).await.expect("writes");
+    stream.write_all(&http2_frame(PUSH_PROMISE, 0, 1, &[0; 8])).await.expect("writes");
+    for _ in 0..3 {
+        // More records behind it, in the same piece.
+        stream.write_all(&http2_frame(PING, 0, 0, &[0; 8])).await.expect("writes");
+    }
+    stream.flush().await.expect("writes");
+    let mut answer = Vec::new();
+    patiently(stream.read_to_end(&mut answer)).await.expect("it ends in order");
+    let mut kinds = Vec::new();
+    let mut rest = &answer[..];
+    while let [0, a, b, kind, ..] = *rest {
+        kinds.push(kind);
+        rest = &rest[9 + usize::from(u16::from_be_bytes([a, b]))..];
+    }
+    assert_eq!(kinds.last(), Some(&GOAWAY), "{kinds:?}");
+}
+
+#[tokio::test]
+async fn what_comes_with_the_end_of_a_connection_is_heard() {
+    const DATA: u8 = 0;
+    const HEADERS: u8 = 1;
+    const END_STREAM: u8 = 1;
+    const END_HEADERS: u8 = 4;
+    let (server, client) = tls();
+    let (_configs, receiver) = watch::channel(server);
+    let (heard, mut said) = mpsc::unbounded_channel();
+    let listen = move |_: Peer, request: Request<RequestBody>| {
+        let heard = heard.clone();
+        async move {
+            let body = request.into_body().collect().await.expect("a body").to_bytes();
+            let _ = heard.send(body);
+            Status::ok().into_response()
+        }
+    };
+    let world =
+        World::start_with(|server| server.tls(receiver).routes(Routes::new().with("/kuma.Test/Say", listen))).await;
+    let socket = TcpStream::connect(world.address).await.expect("connects");
+    let name = ServerName::try_from("localhost").expect("a name");
+    let mut stream = tokio_rustls::TlsConnector::from(client).connect(name, socket).await.expect("a handshake");
+
+    let mut headers = Vec::new();
+    for (name, value) in [(":method", "POST"), (":scheme", "https"), (":path", "/kuma.Test/Say")] {
+        kuma_http2::hpack::put_field(&mut headers, name.as_bytes(), value.as_bytes());
+    }
+    let all = [
+        PREFACE_AND_SETTINGS,
+        &http2_frame(HEADERS, END_HEADERS, 1, &headers),
+        &http2_frame(DATA, END_STREAM, 1, b"the last word"),
+    ]
+    .concat();
+    // In one piece with the end of TLS.
+    let (socket, tls) = stream.get_mut();
+    std::io::Write::write_all(&mut tls.writer(), &all).expect("there is room");
+    tls.send_close_notify();
+    let mut bytes = Vec::new();
+    while tls.wants_write() {
+        tls.write_tls(&mut bytes).expect("a buffer takes all");
+    }
+    socket.write_all(&bytes).await.expect("writes");
+    assert_eq!(patiently(said.recv()).await.expect("it is heard"), "the last word");
+}
+
 /// Short enough to wait for.
 const HURRY: Patience = Patience {
     handshake: Duration::from_millis(300),
