@@ -3,7 +3,7 @@
 //! Kept in memory while a stream is open and written to the store in batches, off the path of configuration: a change of
 //! an insight wakes no engine. While nothing changes nothing runs.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -27,6 +27,9 @@ const HISTORY: usize = 10;
 /// Pauses between writing are so many times as long as writing, at least: a storm of connections changes all of them every
 /// second, and who reads them over the API sees them as they are.
 const REST: u32 = 10;
+
+/// The longest pause between writes, also where the store answers slowly or not at all.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// All insights that this process has a part in.
 pub struct Insights {
@@ -110,7 +113,7 @@ impl Insights {
             }
             let began = Instant::now();
             self.write(store.as_ref()).await;
-            pause = interval.max(began.elapsed() * REST);
+            pause = interval.max((began.elapsed() * REST).min(LONGEST_PAUSE));
         }
         self.write(store.as_ref()).await;
     }
@@ -139,10 +142,10 @@ impl Insights {
         }
     }
 
-    /// An insight as it is to be written, if it has changed.
+    /// An insight as it is to be written, if it has changed and its Dataplane is there.
     fn take_changed(&self, proxy: &Proxy) -> Option<Document> {
         let books = &mut *self.books();
-        let entry = books.entries.get_mut(proxy)?;
+        let entry = books.entries.get_mut(proxy).filter(|entry| entry.confirmed)?;
         std::mem::take(&mut entry.changed).then(|| document(proxy, &entry.insight))?
     }
 
@@ -151,7 +154,9 @@ impl Insights {
         let unconfirmed: Vec<Proxy> = {
             let Books { entries, dirty } = &*self.books();
             let waits = |proxy: &&Proxy| entries.get(*proxy).is_some_and(|entry| entry.changed && !entry.confirmed);
-            dirty.iter().filter(waits).cloned().collect()
+            // A name may be there twice, if its insight was let go of and came anew.
+            let names: BTreeSet<&Proxy> = dirty.iter().filter(waits).collect();
+            names.into_iter().cloned().collect()
         };
         for proxy in unconfirmed {
             let found = store.get(&Key::new(Dataplane::KIND, &proxy.0, &proxy.1)).await;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use jiff::Timestamp;
+use kuma_model::text::parse_json;
 use kuma_model::{Document, Key, Resource, Violations, decode_spec};
 use serde_json::Value;
 
@@ -60,8 +61,9 @@ impl Stored {
 
     /// The part that depends on the kind, read anew each time.
     pub fn spec(&self) -> Value {
-        // It was written by `to_string`. A null is no spec of any kind, and is reported as that.
-        serde_json::from_str(&self.spec).unwrap_or_default()
+        // It was written by `to_string`. A null is no spec of any kind, and is reported as that. Not by serde_json's own reader,
+        // which takes a map that begins with a certain private key for something else.
+        parse_json(self.spec.as_bytes()).unwrap_or_default()
     }
 
     /// The document, read anew each time.

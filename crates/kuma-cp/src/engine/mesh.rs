@@ -649,6 +649,8 @@ impl MeshEngine {
         if let Some(identity) = &stream.identity {
             let mesh = &self.documents.snapshot.name;
             if identity.current && now < identity.renew_at && identity.fits(ca.signing(), mesh, dataplane) {
+                // It is there already, unless it was due while there was no Dataplane or no CA.
+                self.deadlines.insert((identity.renew_at, id));
                 return Some(identity.resource.clone());
             }
             self.deadlines.remove(&(identity.renew_at, id));
