@@ -20,8 +20,9 @@ pub struct Limits {
     pub streams: usize,
     /// Bytes of the headers of a request, counted as RFC 9113, section 6.5.2, does. Larger ones are answered with 431.
     pub header_list: usize,
-    /// Frames that make work and bring nothing (PING, SETTINGS, empty ones, streams that are reset or refused), until
-    /// [`Connection::forgive`]. Whoever sends more is sent away.
+    /// Frames that make work and bring nothing (SETTINGS, empty ones, streams that are reset, refused or
+    /// [rejected](Connection::reject)), until [`Connection::forgive`]. Whoever sends more is sent away. As many PINGs may come
+    /// for each time that something is sent: some clients measure by them how much the network takes.
     pub nuisances: u32,
 }
 
@@ -76,6 +77,8 @@ pub struct Connection {
     /// The client takes a smaller dynamic table than it does at first. We never use one, and have to say so.
     announces_table: bool,
     nuisances: u32,
+    /// Since something was sent.
+    pings: u32,
     is_going_away: bool,
     output: Vec<u8>,
 }
@@ -130,6 +133,7 @@ impl Connection {
             max_payload: MAX_PAYLOAD,
             announces_table: false,
             nuisances: 0,
+            pings: 0,
             is_going_away: false,
             output,
         }
@@ -152,7 +156,7 @@ impl Connection {
             self.input = Input::Nothing(error);
             self.partial = Vec::new();
             self.is_going_away = true;
-            frame::put_go_away(&mut self.output, self.streams.last(), error.code as u32);
+            frame::put_go_away(&mut self.output, self.streams.last_taken(), error.code as u32);
         }
         outcome
     }
@@ -320,7 +324,11 @@ impl Connection {
 
     fn nuisance(&mut self) -> Result<(), Error> {
         self.nuisances += 1;
-        if self.nuisances > self.limits.nuisances {
+        self.check_nuisances()
+    }
+
+    fn check_nuisances(&self) -> Result<(), Error> {
+        if self.nuisances.max(self.pings) > self.limits.nuisances {
             return Err(Error::new(ErrorCode::EnhanceYourCalm, "too many frames that bring nothing"));
         }
         Ok(())

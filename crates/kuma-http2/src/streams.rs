@@ -42,6 +42,8 @@ pub(crate) struct Streams {
     open: Vec<Stream>,
     /// The last one that the client has begun.
     last: StreamId,
+    /// The last one of them whose request was taken.
+    last_taken: StreamId,
     ended_by_us: [StreamId; REMEMBERED],
     /// Where the next of them goes.
     next: usize,
@@ -53,6 +55,7 @@ impl Streams {
         Streams {
             open: Vec::new(),
             last: 0,
+            last_taken: 0,
             ended_by_us: [0; REMEMBERED],
             next: 0,
             initial_window: INITIAL_WINDOW.into(),
@@ -61,6 +64,10 @@ impl Streams {
 
     pub(crate) fn last(&self) -> StreamId {
         self.last
+    }
+
+    pub(crate) fn last_taken(&self) -> StreamId {
+        self.last_taken
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -77,6 +84,7 @@ impl Streams {
     }
 
     pub(crate) fn open(&mut self, id: StreamId, expected: Option<u64>, remote_open: bool) {
+        self.last_taken = id;
         self.open.push(Stream {
             id,
             remote_open,

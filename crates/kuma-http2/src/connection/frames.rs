@@ -115,6 +115,7 @@ impl Connection {
     }
 
     fn request<'a>(&mut self, id: StreamId, fields: Fields, end: bool) -> Result<Option<Event<'a>>, Error> {
+        self.check_nuisances()?;
         self.streams.begin(id);
         if self.is_going_away || self.streams.len() >= self.limits.streams {
             self.refuse(id, ErrorCode::RefusedStream)?;
@@ -249,7 +250,8 @@ impl Connection {
         of_connection(header)?;
         let payload: [u8; 8] = payload.try_into().map_err(|_| Error::size("a PING of other than 8 bytes"))?;
         if !header.has(flag::ACK) {
-            self.nuisance()?;
+            self.pings += 1;
+            self.check_nuisances()?;
             frame::put_ping(&mut self.output, flag::ACK, payload);
         }
         Ok(())

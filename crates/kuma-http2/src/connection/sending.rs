@@ -11,7 +11,8 @@ use crate::hpack;
 /// "The table has no bytes from here on", in a header block (RFC 7541, section 6.3).
 const EMPTY_TABLE: u8 = 0x20;
 
-/// What is received is acknowledged in portions of this size: half a window, so that the client need never wait.
+/// What is received is acknowledged in portions of this size: half a window, so that a client whose requests are dealt with
+/// need not wait. What one stream leaves undone for long is at the expense of the others.
 const RELEASE_AT: u32 = INITIAL_WINDOW as u32 / 2;
 
 impl Connection {
@@ -43,6 +44,12 @@ impl Connection {
         self.put_headers(stream, block, end);
     }
 
+    /// Answers a request at once, and with headers alone.
+    pub fn reject(&mut self, stream: StreamId, response: &Response<()>) {
+        self.nuisances += 1;
+        self.respond(stream, response, true);
+    }
+
     /// Sends as many bytes of `data` as the windows and `room` allow. Returns whether that was something.
     pub fn send(&mut self, stream: StreamId, data: &mut impl Buf, room: usize) -> bool {
         let Some(stream) = self.streams.get(stream) else { return false };
@@ -51,6 +58,7 @@ impl Connection {
         if left == 0 {
             return false;
         }
+        self.pings = 0;
         self.send_window -= left as i64;
         stream.send_window -= left as i64;
         let id = stream.id;
@@ -95,14 +103,14 @@ impl Connection {
 
     /// Begins a new count of [nuisances](Limits::nuisances).
     pub fn forgive(&mut self) {
-        self.nuisances = 0;
+        (self.nuisances, self.pings) = (0, 0);
     }
 
     /// Takes no more streams, and says so. Those that there are go on.
     pub fn go_away(&mut self) {
         if !self.is_going_away {
             self.is_going_away = true;
-            frame::put_go_away(&mut self.output, self.streams.last(), ErrorCode::NoError as u32);
+            frame::put_go_away(&mut self.output, self.streams.last_taken(), ErrorCode::NoError as u32);
         }
     }
 

@@ -28,12 +28,15 @@ pub(super) struct AdsStream<A: Authority> {
     variant: Variant,
     decoder: FrameDecoder,
     phase: Phase<A>,
+    /// How the stream ends, once that is known. What belongs to it is dropped with it, and not before.
+    outcome: Option<Box<Status>>,
 }
 
 enum Phase<A: Authority> {
     Opening(Box<Waiting<A>>),
     Open(Open<A::Stream>),
-    Ended(Status),
+    /// Could not be opened.
+    Refused,
 }
 
 struct Waiting<A: Authority> {
@@ -65,33 +68,34 @@ impl<A: Authority> Opening<A> {
 impl<A: Authority> AdsStream<A> {
     pub(super) fn new(variant: Variant, session: Session, opening: Opening<A>) -> AdsStream<A> {
         let phase = Phase::Opening(Box::new(Waiting { opening, session }));
-        AdsStream { variant, decoder: FrameDecoder::new(MAX_REQUEST), phase }
+        AdsStream { variant, decoder: FrameDecoder::new(MAX_REQUEST), phase, outcome: None }
     }
 
     /// Takes a piece of the request body. All that has come is taken before anything is sent, so that after a reconnect,
     /// when the client asks for all types at once, all are known before one is answered.
     pub(super) fn receive(&mut self, data: Bytes, end: bool) {
-        if matches!(self.phase, Phase::Ended(_)) {
+        if self.outcome.is_some() {
             return;
         }
         self.decoder.push(data);
         match self.read() {
-            Err(outcome) => self.phase = Phase::Ended(outcome),
-            Ok(()) if end => self.phase = Phase::Ended(Status::ok()),
+            Err(outcome) => self.end(outcome),
+            Ok(()) if end => self.end(Status::ok()),
             Ok(()) => {}
         }
     }
 
     /// Lets the stream end with this outcome, unless it has one.
     pub(super) fn end(&mut self, outcome: Status) {
-        if !matches!(self.phase, Phase::Ended(_)) {
-            self.phase = Phase::Ended(outcome);
-        }
+        self.outcome.get_or_insert_with(|| Box::new(outcome));
     }
 
     /// The next message to send, or the outcome of the stream. Called only when there is room for more, so nothing is made
     /// before it can be sent: a client that does not read costs no more than its state.
     pub(super) fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<Message, Status>> {
+        if let Some(outcome) = &self.outcome {
+            return Poll::Ready(Err(Status::clone(outcome)));
+        }
         match &mut self.phase {
             Phase::Opening(waiting) => {
                 ready!(waiting.opening.deadline.as_mut().poll(cx));
@@ -99,7 +103,7 @@ impl<A: Authority> AdsStream<A> {
                 Poll::Ready(Err(Status::new(Code::DeadlineExceeded, message)))
             }
             Phase::Open(open) => open.poll_message(cx),
-            Phase::Ended(outcome) => Poll::Ready(Err(outcome.clone())),
+            Phase::Refused => Poll::Pending,
         }
     }
 
@@ -113,8 +117,7 @@ impl<A: Authority> AdsStream<A> {
 
     fn on_request(&mut self, request: Request) -> Result<(), Status> {
         if let Phase::Opening(_) = self.phase {
-            // Only until it is open: an error ends it anyway.
-            let phase = std::mem::replace(&mut self.phase, Phase::Ended(Status::ok()));
+            let phase = std::mem::replace(&mut self.phase, Phase::Refused);
             if let Phase::Opening(waiting) = phase {
                 self.phase = Phase::Open(waiting.open(self.variant, &request)?);
             }

@@ -18,7 +18,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use super::ads::{AdsStream, Opening};
-use super::route::{Call, Part};
+use super::route::{Call, Part, shutting_down};
 use super::transport::{GATHERED, Transport};
 use super::{Authority, Context, FarEnd, Peer};
 use crate::grpc::{BoxError, CONTENT_TYPE_GRPC, Code, Status};
@@ -71,23 +71,27 @@ async fn serve<A: Authority>(
     socket.set_nodelay(true)?;
     let far_end = FarEnd::default();
     let mut transport = Transport::new(socket, far_end.clone());
-    let shutdown = context.shutdown.cancelled();
-    let first = tokio::select! {
-        first = timeout(context.patience.handshake, transport.first_byte()) => first??,
-        () = shutdown => return Ok(()),
-    };
-    let tls = match (first, &context.tls) {
-        (TLS_HANDSHAKE, Some(config)) => {
-            let config = config.borrow().clone();
-            timeout(HANDSHAKE_TIMEOUT, transport.accept_tls(config, context.patience.handshake)).await??;
-            true
-        }
-        (HTTP2_PREFACE, _) => false,
-        (TLS_HANDSHAKE, None) => return Err("the peer speaks TLS, which is not set up".into()),
-        _ => return Err("the peer speaks neither TLS nor HTTP/2".into()),
+    let tls = tokio::select! {
+        tls = begin_connection(context, &mut transport) => tls?,
+        () = context.shutdown.cancelled() => return Ok(()),
     };
     // Boxed: its state is larger than all that is needed before, and lives for as long as the connection.
     Box::pin(Connection::new(context, transport, Peer { address, tls, far_end }).run()).await
+}
+
+/// Finds out what the peer speaks, and goes over to TLS if it is that. Returns whether it was.
+async fn begin_connection<A>(context: &Context<A>, transport: &mut Transport) -> Result<bool, BoxError> {
+    let patience = context.patience.handshake;
+    match (timeout(patience, transport.first_byte()).await??, &context.tls) {
+        (TLS_HANDSHAKE, Some(config)) => {
+            let config = config.borrow().clone();
+            timeout(HANDSHAKE_TIMEOUT, transport.accept_tls(config, patience)).await??;
+            Ok(true)
+        }
+        (HTTP2_PREFACE, _) => Ok(false),
+        (TLS_HANDSHAKE, None) => Err("the peer speaks TLS, which is not set up".into()),
+        _ => Err("the peer speaks neither TLS nor HTTP/2".into()),
+    }
 }
 
 /// HTTP/2 and the streams on it, all in one task: what a request brings about goes out in the same turn, and in one piece.
@@ -97,6 +101,9 @@ struct Connection<'a, A: Authority> {
     transport: Transport,
     http2: Http2,
     streams: Vec<Stream<A>>,
+    /// Those that have ended in this turn. They are dropped at its end: by then it is known whether the far end has closed
+    /// the connection with them.
+    gone: Vec<Stream<A>>,
     /// Whether there has been a request.
     has_request: bool,
     last_received: Instant,
@@ -130,6 +137,8 @@ enum Outcome {
     Open,
     Finished(Option<HeaderMap>),
     Failed,
+    /// It has ended already.
+    Gone,
 }
 
 impl<'a, A: Authority> Connection<'a, A> {
@@ -140,6 +149,7 @@ impl<'a, A: Authority> Connection<'a, A> {
             transport,
             http2: Http2::new(LIMITS),
             streams: Vec::new(),
+            gone: Vec::new(),
             has_request: false,
             last_received: Instant::now(),
             asked: None,
@@ -179,6 +189,7 @@ impl<'a, A: Authority> Connection<'a, A> {
             *output = SPARE.take();
         }
         let ended = self.poll_turns(cx);
+        self.gone = Vec::new();
         let output = self.http2.output();
         if output.is_empty() {
             let spare = std::mem::take(output);
@@ -223,7 +234,7 @@ impl<'a, A: Authority> Connection<'a, A> {
 
     /// Reads once. False when the peer sends nothing more.
     fn poll_receive(&mut self, cx: &mut TaskContext<'_>) -> Result<Poll<bool>, BoxError> {
-        let Connection { context, peer, transport, http2, streams, has_request, .. } = self;
+        let Connection { context, peer, transport, http2, streams, gone, has_request, .. } = self;
         let received = transport.poll_receive(cx, &mut |mut bytes| {
             while let Some(event) = http2.receive(&mut bytes).map_err(io::Error::other)? {
                 match event {
@@ -231,8 +242,13 @@ impl<'a, A: Authority> Connection<'a, A> {
                         *has_request = true;
                         streams.extend(begin(context, peer, http2, stream, request, end));
                     }
-                    Event::Data { stream, data, end } => on_data(streams, http2, stream, data, end),
-                    Event::Reset { stream } => remove(streams, http2, stream),
+                    Event::Data { stream, data, end } => {
+                        if on_data(streams, http2, stream, data, end).is_err() {
+                            http2.reset(stream, ErrorCode::InternalError);
+                            gone.extend(remove(streams, http2, stream));
+                        }
+                    }
+                    Event::Reset { stream } => gone.extend(remove(streams, http2, stream)),
                 }
             }
             Ok(())
@@ -248,18 +264,19 @@ impl<'a, A: Authority> Connection<'a, A> {
 
     /// Lets the streams say what they have to say.
     fn poll_streams(&mut self, cx: &mut TaskContext<'_>) {
-        let Connection { http2, streams, leaving, .. } = self;
-        streams.retain_mut(|stream| {
+        let Connection { http2, streams, gone, leaving, .. } = self;
+        gone.extend(streams.extract_if(.., |stream| {
             // A panic ends the stream, and hurts no other.
             let outcome = catch_unwind(AssertUnwindSafe(|| stream.poll(cx, http2, *leaving)));
             match outcome.unwrap_or(Outcome::Failed) {
-                Outcome::Open => return true,
+                Outcome::Open => return false,
                 Outcome::Finished(trailers) => http2.finish(stream.id, trailers.as_ref()),
                 Outcome::Failed => http2.reset(stream.id, ErrorCode::InternalError),
+                Outcome::Gone => {}
             }
             stream.discard(http2);
-            false
-        });
+            true
+        }));
     }
 
     /// The control plane shuts down: streams end by themselves, and the connection after the last.
@@ -268,7 +285,7 @@ impl<'a, A: Authority> Connection<'a, A> {
         self.http2.go_away();
         for stream in &mut self.streams {
             if let Work::Ads(stream) = &mut stream.work {
-                stream.end(Status::new(Code::Unavailable, "the control plane is shutting down"));
+                stream.end(shutting_down());
             }
         }
     }
@@ -307,8 +324,7 @@ fn begin<A: Authority>(
     let mut work = match started {
         Ok(Ok(work)) => work,
         Ok(Err(status)) => {
-            let response = status.into_response().map(drop);
-            http2.respond(id, &response, true);
+            http2.reject(id, &status.into_response().map(drop));
             return None;
         }
         Err(_) => {
@@ -348,29 +364,32 @@ fn check_call(method: &Method, headers: &HeaderMap) -> Result<(), Status> {
     Ok(())
 }
 
-fn on_data<A: Authority>(streams: &mut Vec<Stream<A>>, http2: &mut Http2, id: StreamId, data: &[u8], end: bool) {
-    let Some(position) = streams.iter().position(|stream| stream.id == id) else {
-        return http2.release(id, data.len());
+/// Hands on a piece of a request.
+///
+/// # Errors
+/// Who took it has panicked.
+fn on_data<A: Authority>(
+    streams: &mut [Stream<A>],
+    http2: &mut Http2,
+    id: StreamId,
+    data: &[u8],
+    end: bool,
+) -> std::thread::Result<()> {
+    let Some(stream) = streams.iter_mut().find(|stream| stream.id == id) else {
+        http2.release(id, data.len());
+        return Ok(());
     };
-    let work = &mut streams[position].work;
-    let taken = catch_unwind(AssertUnwindSafe(|| work.receive(Bytes::copy_from_slice(data), end)));
-    if let Work::Ads(_) = work {
+    if let Work::Ads(_) = stream.work {
         http2.release(id, data.len());
     }
-    if taken.is_err() {
-        http2.reset(id, ErrorCode::InternalError);
-        remove(streams, http2, id);
-    }
+    catch_unwind(AssertUnwindSafe(|| stream.work.receive(Bytes::copy_from_slice(data), end)))
 }
 
-fn remove<A: Authority>(streams: &mut Vec<Stream<A>>, http2: &mut Http2, id: StreamId) {
-    streams.retain_mut(|stream| {
-        let stays = stream.id != id;
-        if !stays {
-            stream.discard(http2);
-        }
-        stays
-    });
+fn remove<A: Authority>(streams: &mut Vec<Stream<A>>, http2: &mut Http2, id: StreamId) -> Option<Stream<A>> {
+    let position = streams.iter().position(|stream| stream.id == id)?;
+    let mut stream = streams.swap_remove(position);
+    stream.discard(http2);
+    Some(stream)
 }
 
 impl<A: Authority> Work<A> {
@@ -393,8 +412,11 @@ impl<A: Authority> Stream<A> {
                     Poll::Pending => return Outcome::Open,
                 },
                 Work::Call(call) => match call.poll_part(cx, leaving) {
-                    Poll::Ready(Part::Head(head)) => {
-                        http2.respond(self.id, &head, false);
+                    Poll::Ready(Part::Head(head, is_all)) => {
+                        http2.respond(self.id, &head, is_all);
+                        if is_all {
+                            return Outcome::Gone;
+                        }
                         continue;
                     }
                     Poll::Ready(Part::Data(data)) => Piece::Bytes(data),

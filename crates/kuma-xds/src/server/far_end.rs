@@ -19,7 +19,8 @@ impl FarEnd {
         self.0.load(Ordering::Acquire)
     }
 
-    fn closed(&self) {
+    /// It has.
+    pub(super) fn closed(&self) {
         self.0.store(true, Ordering::Release);
     }
 
@@ -32,7 +33,7 @@ impl FarEnd {
     }
 }
 
-/// A socket that notes when its far end closes it. Below TLS, whose own end of a conversation is a courtesy.
+/// A socket that notes when its far end closes it: below TLS, whose own end of a conversation not everybody says.
 pub(super) struct Watched<S> {
     pub(super) socket: S,
     pub(super) far_end: FarEnd,

@@ -42,7 +42,8 @@ enum Phase {
 
 /// What comes next of a response.
 pub(super) enum Part {
-    Head(Response<()>),
+    /// With the end, if there is nothing more.
+    Head(Response<()>, bool),
     Data(Bytes),
     End(Option<HeaderMap>),
     Failed,
@@ -82,16 +83,19 @@ impl Call {
     pub(super) fn poll_part(&mut self, cx: &mut Context<'_>, leaving: bool) -> Poll<Part> {
         match &mut self.phase {
             Phase::Answering(answer) => {
-                let (head, body) = ready!(answer.as_mut().poll(cx)).into_parts();
+                let answer = match answer.as_mut().poll(cx) {
+                    Poll::Pending if leaving => shutting_down().into_response(),
+                    answer => ready!(answer),
+                };
+                let (head, body) = answer.into_parts();
+                // A status without a body has to be one frame, else clients do not take it for one.
+                let is_all = body.is_end_stream();
                 self.phase = Phase::Sending(body);
-                Poll::Ready(Part::Head(Response::from_parts(head, ())))
+                Poll::Ready(Part::Head(Response::from_parts(head, ()), is_all))
             }
             Phase::Sending(body) => {
                 let frame = match Pin::new(body).poll_frame(cx) {
-                    Poll::Pending if leaving => {
-                        let status = Status::new(Code::Unavailable, "the control plane is shutting down");
-                        return Poll::Ready(Part::End(Some(status.trailers())));
-                    }
+                    Poll::Pending if leaving => return Poll::Ready(Part::End(Some(shutting_down().trailers()))),
                     frame => ready!(frame),
                 };
                 Poll::Ready(match frame.map(|frame| frame.map(Frame::into_data)) {
@@ -142,6 +146,11 @@ impl Body for RequestBody {
             }
         }
     }
+}
+
+/// Why streams end when the server does.
+pub(super) fn shutting_down() -> Status {
+    Status::new(Code::Unavailable, "the control plane is shutting down")
 }
 
 fn lock(body: &Mutex<Pieces>) -> MutexGuard<'_, Pieces> {

@@ -191,6 +191,7 @@ impl Transport {
                 Ok(ConnectionState::BlockedHandshake | ConnectionState::WriteTraffic(_)) => goes_on = false,
                 Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => {
                     self.ended = true;
+                    self.socket.far_end.closed();
                     goes_on = false;
                 }
                 Ok(_) => return Err(invalid("TLS early data, which was not offered")),
