@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use kuma_model::{Dataplane, HealthCheck, Mesh, TrafficLog, TrafficPermission, TrafficRoute};
+use kuma_model::{Dataplane, HealthCheck, Mesh, Selector, TrafficLog, TrafficPermission, TrafficRoute};
 use rustc_hash::FxHashMap;
 
 use crate::permissions::Permission;
@@ -221,9 +221,31 @@ impl MeshSnapshot {
 
     /// The proxies with an outbound that a policy is about: they match a source and dial a destination.
     fn add_sources<P: ConnectionPolicy>(&self, policy: &P, affected: &mut BTreeSet<Arc<str>>) {
-        self.add_matching_sources(policy, affected, |dataplane| {
-            dataplane.outbounds.iter().any(|outbound| is_about(policy, &outbound.service))
-        });
+        for selector in policy.sources() {
+            for dataplane in self.candidates(policy, selector) {
+                let dials = || dataplane.outbounds.iter().any(|outbound| is_about(policy, &outbound.service));
+                if dataplane.matches(selector) && dials() {
+                    affected.insert(dataplane.name.clone());
+                }
+            }
+        }
+    }
+
+    /// The Dataplanes among which are all that match a source of a policy and dial a destination of it: where the source may be
+    /// any service, those that dial the destinations, unless these may be any, too.
+    fn candidates<'a, P: ConnectionPolicy>(
+        &'a self,
+        policy: &'a P,
+        source: &'a Selector,
+    ) -> Box<dyn Iterator<Item = &'a Arc<MeshDataplane>> + 'a> {
+        let destinations: Option<BTreeSet<&str>> = policy.destinations().iter().map(exact_service).collect();
+        match (exact_service(source), destinations) {
+            (None, Some(services)) => {
+                let entries = services.into_iter().filter_map(|service| self.services.get(service));
+                Box::new(entries.flat_map(|entry| &entry.consumers).filter_map(|name| self.dataplanes.get(name)))
+            }
+            (service, _) => self.providers(service),
+        }
     }
 
     /// The proxies that match a source of a policy, those of them for which the policy has a destination.
