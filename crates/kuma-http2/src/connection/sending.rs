@@ -101,7 +101,7 @@ impl Connection {
         frame::put_ping(&mut self.output, 0, [0; 8]);
     }
 
-    /// Begins a new count of [nuisances](Limits::nuisances).
+    /// Begins a new count of [nuisances](super::Limits::nuisances).
     pub fn forgive(&mut self) {
         (self.nuisances, self.pings) = (0, 0);
     }
