@@ -5,8 +5,8 @@
 //! holds with what it should hold and says what to send next; it never queues anything. The [`server`] moves the bytes.
 //!
 //! ```text
-//!  application --StreamState--> Session --Response--> hyper --> Envoy
-//!              <----Event-----          <--Request---
+//!  application --StreamState--> Session --Response--> HTTP/2 --> Envoy
+//!              <----Event-----          <--Request----
 //! ```
 //!
 //! [`Session`] is pure: no I/O, no clock. Both variants of the protocol (delta, and state of the world) are served out of
