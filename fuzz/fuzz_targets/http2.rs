@@ -84,7 +84,7 @@ fn run<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Outcome {
                 }
             }
             if let Some(stream) = ended {
-                connection.send(stream, &mut &b"what was asked for"[..], 15);
+                connection.send(stream, &mut &b"what was asked for"[..], 6);
                 connection.finish(stream, None);
                 sending.remove(&stream);
             }
