@@ -691,6 +691,25 @@ async fn a_stream_that_ends_with_its_connection_is_ended_by_the_far_end() {
 }
 
 #[tokio::test]
+async fn who_asks_for_nothing_but_refusals_is_sent_away() {
+    let world = World::start().await;
+    let mut connection = world.connect().await;
+    let mut refused = 0;
+    loop {
+        let request =
+            Request::post("http://localhost/kuma.Test/Unknown").body(BodyExt::boxed(http_body_util::Empty::new()));
+        match patiently(connection.0.send_request(request.expect("a request"))).await {
+            Ok(response) => assert_eq!(response.headers()["grpc-status"], "12"),
+            Err(_) => break,
+        }
+        refused += 1;
+        assert!(refused < 5000, "there is an end to it");
+    }
+    assert!(refused > 100, "after a mistake or two one may go on: {refused}");
+    let _others_are_served = world.connect().await;
+}
+
+#[tokio::test]
 async fn a_status_without_a_body_is_one_frame() {
     const HEADERS: u8 = 1;
     const END_STREAM: u8 = 1;
