@@ -8,6 +8,7 @@
 //!   dataplane.
 //! - [`provided_root`] holds a user's certificate and key against the rules for roots.
 //! - [`MeshRoots`] is a root and its change to another one, in steps at each of which all that is shown is trusted by all.
+//! - [`mesh_secret`] is how a mesh's CAs are stored.
 //! - [`IdentityVersion`] says when a leaf that a proxy already holds is good enough, so that a restart re-issues
 //!   nothing.
 //! - [`XdsCa`] signs what the control plane's own servers show; its certificate is what a bootstrap pins.
@@ -40,6 +41,7 @@ mod error;
 mod key;
 mod lint;
 mod mesh_roots;
+pub mod mesh_secret;
 mod provided;
 mod renewal;
 mod root;

@@ -13,9 +13,9 @@ use kuma_xds::{Event, Node, ResourceType, StreamState, Variant};
 use tokio::sync::watch;
 
 use crate::departures::{Attendance, Departures};
-use crate::engine::{Engine, OpenStream, StreamId};
 use crate::insights::{Insights, SubscriptionHandle};
 use crate::metrics::{Discovery, Metrics, StreamMetrics};
+use kuma_engine::{Engine, OpenStream, Settled, StreamId};
 
 /// Decides who may open a stream, and connects streams with the engine.
 pub struct Ads {
@@ -113,7 +113,7 @@ impl Authority for Ads {
         let (mesh, proxy): (Arc<str>, Arc<str>) = (Arc::from(mesh), Arc::from(name));
         let (state, receiver) = watch::channel(StreamState::Hold);
         let id = self.engine.next_stream();
-        let subscription = self.insights.connected(&mesh, &proxy, Timestamp::now());
+        let subscription = self.insights.connected(&mesh, &proxy, id, Timestamp::now());
         let stream = OpenStream {
             id,
             proxy: proxy.clone(),
@@ -124,7 +124,6 @@ impl Authority for Ads {
             returning: false,
             only_secrets: false,
             state,
-            warnings: subscription.warnings(),
         };
         let engine = self.engine.clone();
         let metrics = self.metrics.stream(Discovery::Xds);
@@ -136,7 +135,6 @@ impl Authority for Ads {
             opening: Some(Box::new(stream)),
             engine,
             start: Start::Configuring,
-            accepted: Accepted::default(),
             state: receiver.clone(),
             subscription,
             metrics,
@@ -155,35 +153,10 @@ pub struct AdsStream {
     opening: Option<Box<OpenStream>>,
     engine: Arc<Engine>,
     start: Start,
-    accepted: Accepted,
     state: watch::Receiver<StreamState>,
     subscription: SubscriptionHandle,
     metrics: StreamMetrics,
     attendance: Attendance,
-}
-
-/// Which mark of its secrets a client has accepted: a refusal of something else is no reason to wait for it.
-#[derive(Default)]
-pub(crate) struct Accepted {
-    refused: bool,
-    mark: u64,
-}
-
-impl Accepted {
-    /// The mark that the client holds from this event on, if that may be another one than was last said.
-    pub(crate) fn by(&mut self, event: &Event) -> Option<u64> {
-        match event {
-            Event::Sent { resource_type: ResourceType::Secret } => self.mark = 0,
-            Event::Acked { resource_type: ResourceType::Secret } => self.refused = false,
-            Event::Nacked { resource_type: ResourceType::Secret, .. } => self.refused = true,
-            Event::Settled { mark, .. } if !self.refused && *mark != self.mark => {
-                self.mark = *mark;
-                return Some(*mark);
-            }
-            _ => {}
-        }
-        None
-    }
 }
 
 /// How far a proxy is from taking connections. One that has left is dialled again when it does, and not before.
@@ -224,9 +197,6 @@ impl StreamHandler for AdsStream {
             self.engine.open(&self.mesh, *stream);
         }
         self.metrics.on_event(&event);
-        if let Some(mark) = self.accepted.by(&event) {
-            self.engine.holds(&self.mesh, self.id, mark);
-        }
         if let Some(fresh) = self.start.ends_with(&event) {
             self.attendance.configured(fresh);
         }
@@ -243,14 +213,17 @@ impl StreamHandler for AdsStream {
                 tracing::debug!(mesh = %self.mesh, dataplane = %self.proxy, r#type = resource_type.type_url(), ?names,
                     "the proxy asks for what it has no right to, or what does not exist yet");
             }
-            Event::Settled { accepted: true, .. } => self.subscription.accepted(Timestamp::now()),
-            Event::Subscribed { .. } | Event::Unsubscribed { .. } | Event::Settled { .. } => {}
+            Event::Settled { revision, generation, refused, unanswered } => {
+                self.subscription.settled(revision, &refused, &unanswered, Timestamp::now());
+                self.engine.settled(&self.mesh, self.id, Settled { revision, generation, refused, unanswered });
+            }
+            Event::Subscribed { .. } | Event::Unsubscribed { .. } => {}
             Event::Sent { resource_type } => self.subscription.sent(resource_type, Timestamp::now()),
             Event::Acked { resource_type } => self.subscription.acked(resource_type, Timestamp::now()),
-            Event::Nacked { resource_type, message } => {
-                tracing::warn!(mesh = %self.mesh, dataplane = %self.proxy, r#type = resource_type.type_url(), %message,
+            Event::Nacked { resource_type, names, message } => {
+                tracing::warn!(mesh = %self.mesh, dataplane = %self.proxy, r#type = resource_type.type_url(), ?names, %message,
                     "the proxy refused a response and keeps what it had");
-                self.subscription.nacked(resource_type, message, Timestamp::now());
+                self.subscription.nacked(resource_type, message.to_string(), Timestamp::now());
             }
         }
     }
@@ -262,6 +235,6 @@ impl Drop for AdsStream {
         if !matches!(*self.state.borrow(), StreamState::Close(_)) {
             tracing::info!(mesh = %self.mesh, dataplane = %self.proxy, "proxy disconnected");
         }
-        self.engine.close(&self.mesh, self.id);
+        self.engine.close(&self.mesh, self.id, self.attendance.closed_by_far_end());
     }
 }

@@ -11,10 +11,10 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::overview::LiveInsights;
-use crate::engine::Engine;
 use crate::insights::Insights;
 use crate::metrics::Metrics;
 use crate::presence::{ABSENCE, End, Lapsed, Presence, Proxy, Side, WINDOW};
+use kuma_engine::Engine;
 
 /// Who is there and who is not, and what follows from that.
 pub struct Departures {
@@ -109,7 +109,7 @@ impl Departures {
         for (proxy, unproved) in due {
             let mut believed = true;
             for address in unproved {
-                believed &= self.engine.believes(&proxy.0, proxy.1.clone(), address).await;
+                believed &= self.engine.speaks_for(&proxy.0, proxy.1.clone(), address).await;
             }
             let mut presence = self.presence();
             if presence.vanishes(&proxy, believed, Instant::now()) {
@@ -173,6 +173,11 @@ impl Attendance {
         if presence.configured(&self.proxy, fresh) {
             self.departures.returned(&presence, &self.proxy);
         }
+    }
+
+    /// Whether the far end has closed the connection.
+    pub fn closed_by_far_end(&self) -> bool {
+        self.peer.far_end.has_closed()
     }
 
     fn side(&self) -> Side<'_> {

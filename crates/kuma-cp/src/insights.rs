@@ -8,11 +8,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use kuma_engine::{StreamId, Warning};
 use kuma_model::{
     Counters, Dataplane, DataplaneInsight, Departure, Document, Key, Rejection, Resource as _, Subscription,
+    UnsettledResource,
 };
 use kuma_store::Store;
-use kuma_xds::ResourceType;
+use kuma_xds::{Refusal, ResourceType, Unanswered};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -48,6 +50,8 @@ struct Books {
 #[derive(Default)]
 struct Entry {
     insight: DataplaneInsight,
+    /// The streams that are open, with the ids of their subscriptions.
+    streams: Vec<(StreamId, String)>,
     /// Whether it has changed since it was last written.
     changed: bool,
     /// Whether its Dataplane was found in the store. Where no token is needed anybody may open a stream by any name; what
@@ -77,11 +81,19 @@ impl Insights {
     }
 
     /// A proxy opened a stream.
-    pub fn connected(self: &Arc<Self>, mesh: &Arc<str>, name: &Arc<str>, now: Timestamp) -> SubscriptionHandle {
+    pub fn connected(
+        self: &Arc<Self>,
+        mesh: &Arc<str>,
+        name: &Arc<str>,
+        stream: StreamId,
+        now: Timestamp,
+    ) -> SubscriptionHandle {
         let id = uuid::Uuid::new_v4().to_string();
-        let handle = SubscriptionHandle { insights: self.clone(), proxy: (mesh.clone(), name.clone()), id: id.clone() };
+        let proxy = (mesh.clone(), name.clone());
+        let handle = SubscriptionHandle { insights: self.clone(), proxy, stream, id: id.clone() };
         let Books { entries, dirty } = &mut *self.books();
         let entry = entries.entry(handle.proxy.clone()).or_default();
+        entry.streams.push((stream, id.clone()));
         let insight = &mut entry.insight;
         // One that is refused tries again and again. The last attempt tells, and the others are not to displace what was.
         insight.subscriptions.pop_if(|last| was_refused(last));
@@ -188,6 +200,19 @@ impl Insights {
         self.has_changed(entry, dirty, proxy);
     }
 
+    /// What keeps the proxy of a stream from working as its mesh says, in place of what was said before.
+    pub fn warn(&self, mesh: &Arc<str>, warning: Warning) {
+        let Warning { proxy, stream, messages } = warning;
+        let proxy = (mesh.clone(), proxy);
+        let id = self.books().entries.get(&proxy).and_then(|entry| {
+            let (_, id) = entry.streams.iter().find(|(open, _)| *open == stream)?;
+            Some(id.clone())
+        });
+        if let Some(id) = id {
+            self.edit_subscription(&proxy, &id, |subscription| subscription.status.warnings = messages);
+        }
+    }
+
     /// Changes a subscription, if it is not forgotten.
     fn edit_subscription(&self, proxy: &Proxy, id: &str, change: impl FnOnce(&mut Subscription)) {
         let Books { entries, dirty } = &mut *self.books();
@@ -232,13 +257,11 @@ impl LiveInsights for Insights {
     }
 }
 
-/// Replaces the warnings of one stream's subscription.
-pub type Warnings = Box<dyn Fn(Vec<String>) + Send>;
-
 /// One stream's place in the insight of its Dataplane. Dropped when the stream ends.
 pub struct SubscriptionHandle {
     insights: Arc<Insights>,
     proxy: Proxy,
+    stream: StreamId,
     id: String,
 }
 
@@ -267,19 +290,21 @@ impl SubscriptionHandle {
         self.edit(|subscription| subscription.status.last_rejection = Some(rejection));
     }
 
-    /// The proxy holds all that it should, and has accepted it.
-    pub fn accepted(&self, now: Timestamp) {
-        self.edit(|subscription| subscription.status.accepted_time = Some(now.into()));
-    }
-
-    /// Where the engine says what keeps the proxy from working as its mesh says.
-    pub fn warnings(&self) -> Warnings {
-        let (insights, proxy, id) = (Arc::downgrade(&self.insights), self.proxy.clone(), self.id.clone());
-        Box::new(move |warnings| {
-            if let Some(insights) = insights.upgrade() {
-                insights.edit_subscription(&proxy, &id, |subscription| subscription.status.warnings = warnings);
+    /// The proxy has answered all that it was sent for a revision. What it has refused and what it waits for are shown as of
+    /// now; if none of that is of this revision, it has accepted the revision.
+    pub fn settled(&self, revision: u64, refused: &[Refusal], unanswered: &[Unanswered], now: Timestamp) {
+        let is_old = |since: u64| since < revision;
+        let accepted =
+            refused.iter().all(|one| is_old(one.revision)) && unanswered.iter().all(|one| is_old(one.revision));
+        self.edit(|subscription| {
+            let status = &mut subscription.status;
+            if accepted {
+                status.accepted_time = Some(now.into());
+                status.accepted_revision = revision;
             }
-        })
+            status.refused = refused.iter().map(refused_resource).collect();
+            status.unanswered = unanswered.iter().map(unanswered_resource).collect();
+        });
     }
 
     fn count(&self, resource_type: ResourceType, now: Timestamp, add: impl Fn(&mut Counters)) {
@@ -308,6 +333,27 @@ impl Drop for SubscriptionHandle {
     fn drop(&mut self) {
         let now = Timestamp::now();
         self.edit(|subscription| subscription.disconnect_time = Some(now.into()));
+        if let Some(entry) = self.insights.books().entries.get_mut(&self.proxy) {
+            entry.streams.retain(|(stream, _)| *stream != self.stream);
+        }
+    }
+}
+
+fn refused_resource(refusal: &Refusal) -> UnsettledResource {
+    UnsettledResource {
+        resource_type: refusal.resource_type.type_url().to_owned(),
+        name: refusal.name.to_string(),
+        message: refusal.message.to_string(),
+        since_revision: refusal.revision,
+    }
+}
+
+fn unanswered_resource(question: &Unanswered) -> UnsettledResource {
+    UnsettledResource {
+        resource_type: question.resource_type.type_url().to_owned(),
+        name: question.name.to_string(),
+        message: String::new(),
+        since_revision: question.revision,
     }
 }
 
@@ -336,6 +382,8 @@ fn document(proxy: &Proxy, insight: &DataplaneInsight) -> Option<Document> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
     use kuma_store::{MemoryStore, Write};
     use serde_json::json;
 
@@ -346,7 +394,14 @@ mod tests {
     }
 
     fn connect(insights: &Arc<Insights>, name: &str) -> SubscriptionHandle {
-        insights.connected(&Arc::from("default"), &Arc::from(name), Timestamp::now())
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let stream = NEXT.fetch_add(1, Ordering::Relaxed);
+        insights.connected(&Arc::from("default"), &Arc::from(name), stream, Timestamp::now())
+    }
+
+    fn warn(insights: &Insights, handle: &SubscriptionHandle, messages: Vec<String>) {
+        let (mesh, proxy) = handle.proxy.clone();
+        insights.warn(&mesh, Warning { proxy, stream: handle.stream, messages });
     }
 
     async fn store() -> MemoryStore {
@@ -404,7 +459,7 @@ mod tests {
         drop(served);
         for attempt in 0..20 {
             let refused = connect(&insights, "web-1");
-            refused.warnings()(vec![format!("refused {attempt}")]);
+            warn(&insights, &refused, vec![format!("refused {attempt}")]);
         }
         let subscriptions = insights.get("default", "web-1").expect("known").subscriptions;
         let [served, refused] = &subscriptions[..] else { panic!("{subscriptions:?}") };
@@ -418,8 +473,7 @@ mod tests {
     fn the_last_refusal_and_what_is_wrong_are_noted() {
         let insights = insights();
         let handle = connect(&insights, "web-1");
-        let warn = handle.warnings();
-        warn(vec!["no token".into()]);
+        warn(&insights, &handle, vec!["no token".into()]);
         handle.nacked(ResourceType::Listener, "cannot bind".into(), Timestamp::now());
         let status = insights.get("default", "web-1").expect("connected").subscriptions.remove(0).status;
         assert_eq!((status.total.responses_rejected, status.lds.responses_rejected), (1, 1));
@@ -429,7 +483,7 @@ mod tests {
             (ResourceType::Listener.type_url(), "cannot bind")
         );
         assert_eq!(status.warnings, ["no token"]);
-        warn(Vec::new());
+        warn(&insights, &handle, Vec::new());
         assert_eq!(
             insights.get("default", "web-1").expect("connected").subscriptions[0].status.warnings,
             Vec::<String>::new()

@@ -11,7 +11,6 @@ pub mod bootstrap;
 pub mod config;
 pub mod departures;
 pub mod diagnostics;
-pub mod engine;
 pub mod file_limit;
 pub mod http;
 pub mod identity;

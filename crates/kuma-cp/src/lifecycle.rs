@@ -124,7 +124,7 @@ impl Lifecycle {
     async fn ends(&self, report: &Report, what: &str, peer: &Peer, claims: Option<&Claims>) {
         let dataplane = proxy(report);
         let believed =
-            claims.is_some() || self.ads.engine.believes(&report.mesh, dataplane.1.clone(), peer.address.ip()).await;
+            claims.is_some() || self.ads.engine.speaks_for(&report.mesh, dataplane.1.clone(), peer.address.ip()).await;
         // For people, in one line that fits where they look.
         let detail: String = report.detail.chars().filter(|c| !c.is_control()).take(MAX_DETAIL).collect();
         let why = if detail.is_empty() { what.to_owned() } else { format!("{what}: {detail}") };

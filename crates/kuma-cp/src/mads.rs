@@ -4,7 +4,7 @@
 //! are reading only and need no proof; nothing is told but targets and tags.
 //!
 //! ```text
-//!  store --commits--> Follower (documents -> list) --watch--> each stream and each long poll
+//!  store --commits--> Assignments (documents -> list) --watch--> each stream and each long poll
 //! ```
 //!
 //! Nothing polls: a commit that changes the list wakes whoever waits for it.
@@ -33,7 +33,7 @@ use crate::http::serve::Limits;
 use crate::metrics::Metrics;
 
 pub use documents::Documents;
-pub use follower::{Follower, Rewritten};
+pub use follower::Assignments;
 pub use list::{Hold, List};
 
 /// The paths of the port.

@@ -1,33 +1,27 @@
-//! The CAs of meshes as they are kept: Secrets `builtinca.<mesh>` and `providedca.<mesh>`.
-//!
-//! The builtin one is in its mesh. The provided one is in no mesh, because it comes before its Mesh does; it goes with it.
+//! The CAs of meshes: where they are kept beside the store, how they change, and who may change them. Their stored form is
+//! [`kuma_ca::mesh_secret`].
 
 mod certificates;
 mod keeper;
 pub mod rotator;
 pub mod routes;
 
-use std::time::{Duration, SystemTime};
-
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
 pub use certificates::{Certificate, ChangeRefused, MeshCas};
 pub use keeper::{FreshRoots, KeptRoots, MeshAuthority};
-use kuma_ca::{CaError, Change, MeshRoots, OldRoot, Other, Root, RootState, id_of_pem};
-use kuma_model::{Ca, Document, Key, SECRET_KIND};
-use kuma_store::NO_MESH;
-use serde_json::{Value, json};
+use kuma_ca::CaError;
+use kuma_ca::mesh_secret::{MeshSecretError, PROVIDED, mesh_of};
+pub use kuma_ca::mesh_secret::{document, key, read};
 
 use crate::state_folder::StateFolderError;
 
 /// Why there is no CA.
 #[derive(Debug, thiserror::Error)]
 pub enum MeshCaError {
-    /// The kept form is damaged: what is wrong with it, never what is in it.
-    #[error("the kept CA of a mesh cannot be read: {0}")]
-    Damaged(&'static str),
-    /// Its certificate and key cannot be used, or a new one cannot be made.
-    #[error("the CA of a mesh cannot be used")]
+    /// Its stored form cannot be used.
+    #[error(transparent)]
+    Stored(#[from] MeshSecretError),
+    /// A new one cannot be made.
+    #[error("the CA of a mesh cannot be made")]
     Ca(#[from] CaError),
     /// The file with it cannot be used.
     #[error(
@@ -38,181 +32,7 @@ pub enum MeshCaError {
     /// The state folder cannot be used.
     #[error("the CA of a mesh cannot be kept")]
     Folder(#[from] StateFolderError),
-}
-
-const BUILTIN: &str = "builtinca.";
-const PROVIDED: &str = "providedca.";
-
-/// Key of the Secret that holds a CA of `mesh`.
-pub fn key(ca: Ca, mesh: &str) -> Key {
-    match ca {
-        Ca::Builtin => Key::new(SECRET_KIND, mesh, &format!("{BUILTIN}{mesh}")),
-        Ca::Provided => Key::new(SECRET_KIND, NO_MESH, &format!("{PROVIDED}{mesh}")),
-    }
-}
-
-/// Which CA of its mesh the Secret of this key holds, if it holds one.
-pub fn kind(key: &Key) -> Option<Ca> {
-    let is_of = |ca| self::key(ca, mesh_of(key)) == *key;
-    [Ca::Builtin, Ca::Provided].into_iter().find(|ca| is_of(*ca))
-}
-
-/// The mesh that a document concerns: the one it is in, but for provided CAs.
-pub fn mesh_of(key: &Key) -> &str {
-    match key.name.strip_prefix(PROVIDED) {
-        Some(mesh) if key.kind == SECRET_KIND && *key.mesh == *NO_MESH => mesh,
-        _ => &key.mesh,
-    }
-}
-
-/// Where the certificates are in the kept form.
-fn list_field(ca: Ca) -> &'static str {
-    match ca {
-        Ca::Builtin => "roots",
-        Ca::Provided => "signingKeyCerts",
-    }
-}
-
-/// The Secret that holds `roots`; a provided CA may have none.
-pub fn document(ca: Ca, mesh: &str, roots: Option<&MeshRoots>) -> Document {
-    let encode = |pem: &str| Value::from(BASE64.encode(pem));
-    let mut list = Vec::new();
-    for (cert, state) in roots.map(MeshRoots::trusted).unwrap_or_default() {
-        let mut entry = json!({ "cert": encode(cert) });
-        if ca == Ca::Provided {
-            entry["id"] = id_of_pem(cert).unwrap_or_default().into();
-        }
-        let change = roots.and_then(MeshRoots::change).map(|change| &change.other);
-        let key = match (state, change) {
-            (RootState::Signing, _) => roots.map(|roots| roots.signing().key_pem()),
-            (RootState::Next, Some(Other::Next(next))) => Some(next.key_pem()),
-            _ => None,
-        };
-        if let Some(key) = key {
-            entry["key"] = encode(key.expose());
-        }
-        list.push(entry);
-    }
-    let mut spec = json!({ list_field(ca): list });
-    if let Some(Change { since, patience, other: _ }) = roots.and_then(MeshRoots::change) {
-        let since = since.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-        spec["rotation"] = json!({ "since": since });
-        if let Some(patience) = patience {
-            spec["rotation"]["patience"] = patience.as_secs().into();
-        }
-    }
-    Document { key: key(ca, mesh), spec }
-}
-
-/// What [`document`] has written; `None` if all certificates were taken away. The first with a key signs; a second one with a
-/// key is to sign next; without a key, it has signed before.
-///
-/// # Errors
-/// If the spec is damaged. It is never replaced: proxies trust this very CA.
-pub fn read(ca: Ca, spec: &Value) -> Result<Option<MeshRoots>, MeshCaError> {
-    let damaged = MeshCaError::Damaged;
-    let list = spec.get(list_field(ca)).and_then(Value::as_array).ok_or(damaged("it has no list of roots"))?;
-    let entries = list.iter().map(Entry::read).collect::<Result<Vec<_>, _>>()?;
-    let (signing, other) = match entries.as_slice() {
-        [] if ca == Ca::Provided => return Ok(None),
-        [] => return Err(damaged("it has no roots")),
-        [one] => (one.root()?, None),
-        [old, signing] if old.key.is_none() => (signing.root()?, Some(Other::Old(OldRoot::from_pem(&old.cert)?))),
-        [signing, next] => (signing.root()?, Some(Other::Next(next.root()?))),
-        _ => return Err(damaged("it has more than two roots")),
-    };
-    let seconds = |field: &str| spec.get("rotation")?.get(field)?.as_u64().map(Duration::from_secs);
-    let change = other.map(|other| Change {
-        other,
-        since: SystemTime::UNIX_EPOCH + seconds("since").unwrap_or_default(),
-        patience: seconds("patience"),
-    });
-    Ok(Some(MeshRoots::with_change(signing, change)))
-}
-
-/// One certificate of the kept form.
-struct Entry {
-    cert: String,
-    key: Option<kuma_ca::Secret>,
-}
-
-impl Entry {
-    fn read(entry: &Value) -> Result<Entry, MeshCaError> {
-        let decode = |text: &str| String::from_utf8(BASE64.decode(text).ok()?).ok();
-        let field = |field: &str| entry.get(field)?.as_str().and_then(decode);
-        let cert = field("cert").ok_or(MeshCaError::Damaged("it has no certificate"))?;
-        let key = match entry.get("key") {
-            None => None,
-            Some(_) => Some(field("key").ok_or(MeshCaError::Damaged("a key in it is not text"))?.into()),
-        };
-        Ok(Entry { cert, key })
-    }
-
-    fn root(&self) -> Result<Root, MeshCaError> {
-        let key = self.key.as_ref().ok_or(MeshCaError::Damaged("it has no key"))?;
-        Ok(Root::from_pem(&self.cert, key)?)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn root(mesh: &str) -> Root {
-        Root::generate(mesh, SystemTime::now()).expect("makes a root")
-    }
-
-    fn since() -> SystemTime {
-        SystemTime::UNIX_EPOCH + Duration::from_secs(1_580_000_000)
-    }
-
-    #[test]
-    fn roots_survive_being_kept_at_every_step_of_a_change() {
-        for ca in [Ca::Builtin, Ca::Provided] {
-            let steady = || MeshRoots::new(root("demo"));
-            let introduced =
-                || steady().introduce(root("demo"), since(), Some(Duration::from_secs(60))).expect("introduces");
-            for roots in
-                [steady(), introduced(), introduced().advance(since()), introduced().advance(since()).advance(since())]
-            {
-                let document = document(ca, "demo", Some(&roots));
-                assert_eq!(kind(&document.key), Some(ca));
-                assert_eq!(mesh_of(&document.key), "demo");
-                let back = read(ca, &document.spec).expect("reads").expect("has roots");
-                assert_eq!(back.trusted(), roots.trusted());
-                assert_eq!(back.signing().key_pem().expose(), roots.signing().key_pem().expose());
-                assert_eq!(format!("{back:?}"), format!("{roots:?}"));
-                let keys = document.spec[list_field(ca)].as_array().expect("a list");
-                let keys = keys.iter().filter(|entry| entry.get("key").is_some()).count();
-                let next = roots.trusted().iter().any(|(_, state)| *state == RootState::Next);
-                assert_eq!(keys, if next { 2 } else { 1 }, "the key of an old root is kept");
-            }
-        }
-        let empty = document(Ca::Provided, "demo", None);
-        assert!(read(Ca::Provided, &empty.spec).expect("reads").is_none());
-    }
-
-    #[test]
-    fn other_secrets_are_no_cas() {
-        assert_eq!(kind(&Key::new(SECRET_KIND, "demo", "builtinca.other")), None);
-        assert_eq!(kind(&Key::new(SECRET_KIND, "demo", "providedca.demo")), None);
-        assert_eq!(kind(&Key::new(SECRET_KIND, NO_MESH, "dataplane-token-signing-key")), None);
-        assert_eq!(kind(&Key::mesh("demo")), None);
-    }
-
-    #[test]
-    fn damage_is_an_error() {
-        for spec in [
-            json!(null),
-            json!({}),
-            json!({"roots": []}),
-            json!({"roots": [{"cert": "%%", "key": ""}]}),
-            json!({"roots": [{"cert": "", "key": 1}]}),
-            json!({"roots": [{"cert": "aGk="}]}),
-            json!({"roots": [{"cert": "aGk=", "key": "aGk="}]}),
-        ] {
-            assert!(read(Ca::Builtin, &spec).is_err(), "{spec}");
-        }
-        assert!(read(Ca::Provided, &json!({"roots": []})).is_err());
-    }
+    /// The thread that was to do it has failed.
+    #[error("the attempt was given up")]
+    GivenUp,
 }

@@ -9,7 +9,7 @@ mod store;
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::Request;
@@ -135,23 +135,16 @@ impl Histogram {
     }
 }
 
-/// A number for a moment, to be handed through snapshots as their revision: microseconds since 1970.
-pub fn moment(time: SystemTime) -> u64 {
-    time.duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
-}
-
 /// One open stream in the metrics. It is counted for as long as it lives.
 #[derive(Debug)]
 pub struct StreamMetrics {
     metrics: Arc<Metrics>,
     discovery: Discovery,
-    /// Changes up to this moment are not, or no more, to be measured: they were there before the stream.
-    measured: u64,
 }
 
 impl StreamMetrics {
     /// Counts an event.
-    pub fn on_event(&mut self, event: &Event) {
+    pub fn on_event(&self, event: &Event) {
         let count = |of: &ByType, resource_type: &ResourceType| {
             of[*resource_type as usize].fetch_add(1, Ordering::Relaxed);
         };
@@ -159,11 +152,6 @@ impl StreamMetrics {
             Event::Sent { resource_type } => count(&self.metrics.sent, resource_type),
             Event::Acked { resource_type } => count(&self.metrics.acked, resource_type),
             Event::Nacked { resource_type, .. } => count(&self.metrics.nacked, resource_type),
-            Event::Settled { revision, accepted: true, .. } if *revision > self.measured => {
-                self.measured = *revision;
-                let micros = moment(SystemTime::now()).saturating_sub(*revision);
-                self.metrics.change_to_ack.observe(Duration::from_micros(micros));
-            }
             _ => {}
         }
     }
@@ -189,7 +177,12 @@ impl Metrics {
     /// Counts a stream that was opened.
     pub fn stream(self: &Arc<Self>, discovery: Discovery) -> StreamMetrics {
         self.streams[discovery as usize].fetch_add(1, Ordering::Relaxed);
-        StreamMetrics { metrics: self.clone(), discovery, measured: moment(SystemTime::now()) }
+        StreamMetrics { metrics: self.clone(), discovery }
+    }
+
+    /// Notes that a proxy has accepted a change, so long after it was heard of.
+    pub fn accepted(&self, took: Duration) {
+        self.change_to_ack.observe(took);
     }
 
     /// Notes a call of the store that began at `start`.

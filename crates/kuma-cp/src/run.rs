@@ -8,7 +8,7 @@ use anyhow::{Context as _, bail};
 use jiff::Timestamp;
 use kuma_ca::{TokenVerifier, XdsCa};
 use kuma_model::{DataplaneInsight, Resource as _};
-use kuma_store::{MemoryStore, Store};
+use kuma_store::{Follower, MemoryStore, Revision, Store};
 use kuma_xds::server::{Routes, Server, Service};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -21,20 +21,20 @@ use crate::bootstrap::{BootstrapContext, BootstrapServer};
 use crate::config::{Config, Environment, PublicAdmin, StoreType};
 use crate::departures::Departures;
 use crate::diagnostics::Readiness;
-use crate::engine::{Engine, Settings};
 use crate::http::client_certs::MutualTls;
 use crate::http::serve::{Limits, Security, serve_secured};
 use crate::insights::Insights;
 use crate::lifecycle::Lifecycle;
 pub use crate::listeners::Addresses;
 use crate::listeners::{AdminListeners, Listeners};
-use crate::mads::{Follower, Mads};
+use crate::mads::{Assignments, Mads};
 use crate::mesh_ca::routes::CaAdmin;
 use crate::mesh_ca::{FreshRoots, KeptRoots, MeshAuthority, rotator};
 use crate::metrics::{MeteredStore, Metrics};
 use crate::sds::Sds;
 use crate::state_folder::{FolderLock, LockError, StateFolder};
 use crate::{admin, api, bootstrap, diagnostics, identity, lifecycle, mads};
+use kuma_engine::{DueStep, Engine, Observer, Settings, Warning};
 
 /// Pause between two audits.
 const AUDIT_EVERY: Duration = Duration::from_secs(15 * 60);
@@ -127,8 +127,10 @@ pub async fn start_on(store: Arc<dyn Store>, mut config: Config, home: Option<&P
     let cancel = CancellationToken::new();
     let leaf_validity = config.sds_server.dataplane_cert_validity.get();
     let settings = Settings { durable: store.durable(), leaf_validity, started: SystemTime::now() };
-    let engine = Engine::new(settings, cancel.clone());
     let insights = Arc::new(Insights::new(uuid::Uuid::new_v4().to_string()));
+    let (due, steps) = mpsc::unbounded_channel();
+    let observer = EngineObserver { insights: insights.clone(), metrics: metrics.clone(), due };
+    let engine = Engine::new(settings, Arc::new(observer), cancel.clone());
     let authority: Arc<dyn MeshAuthority> = match folder {
         Some(folder) if !store.durable() => Arc::new(KeptRoots(folder)),
         _ => Arc::new(FreshRoots),
@@ -144,12 +146,12 @@ pub async fn start_on(store: Arc<dyn Store>, mut config: Config, home: Option<&P
     let stored = store.list(DataplaneInsight::KIND, None).await?;
     let stored = stored.iter().filter_map(|entry| Some((entry.key.clone(), entry.decode().ok()?)));
     insights.load(stored, Timestamp::now());
-    let revision = engine.load(store.as_ref()).await?;
-    let (follower, rewritten) = Follower::load(store.clone()).await?;
-    let touched = engine.clone();
+    let assignments = Arc::new(Assignments::new(store.durable()));
+    let revision = kuma_store::load(store.as_ref(), &[engine.as_ref(), assignments.as_ref()]).await?;
+    let touched = (engine.clone(), assignments.clone());
     let api = api.on_mesh_rewritten(move |mesh| {
-        touched.touch_mesh(mesh);
-        rewritten.tell(mesh);
+        touched.0.touch_mesh(mesh);
+        touched.1.touch_mesh(mesh);
     });
 
     let tokens = Arc::new(TokenVerifier::new([signing_key.verifying_key()]));
@@ -184,15 +186,15 @@ pub async fn start_on(store: Arc<dyn Store>, mut config: Config, home: Option<&P
         _folder_lock: folder_lock,
     };
 
-    let (due, steps) = mpsc::unbounded_channel();
-    // There is nobody to tell when everything stops.
-    engine.on_step(move |mesh, step| drop(due.send((mesh.clone(), step))));
     running.spawn("the rotation of CAs", rotator::run(api.cas(), steps, cancel.clone()));
     let ca = CaAdmin { cas: api.cas(), engine: engine.clone() };
-    let assignments = mads::router(Mads::new(follower.list(), metrics.clone(), cancel.clone()));
-    running.spawn("the list of monitoring assignments", follower.run(cancel.clone()));
+    let list = assignments.list();
+    running.spawn(
+        "the follower of the store",
+        follow(store.clone(), revision, engine.clone(), assignments, cancel.clone()),
+    );
+    let assignments = mads::router(Mads::new(list, metrics.clone(), cancel.clone()));
     let engine_to_audit = engine.clone();
-    running.spawn("the mesh engine", engine.follow(store.clone(), revision));
     running.spawn("the writer of insights", insights.flush(store, flush_interval, cancel.clone()));
     running.spawn("the watch for proxies that vanish", departures.run(cancel.clone()));
     running.spawn("the audit", audit(engine_to_audit, metrics.clone(), cancel.clone()));
@@ -234,6 +236,43 @@ pub async fn start_on(store: Arc<dyn Store>, mut config: Config, home: Option<&P
         diagnostics = %addresses.diagnostics, mads = %addresses.mads, "ready"
     );
     Ok(running)
+}
+
+/// Hands what the engine finds out to those whom it concerns.
+struct EngineObserver {
+    insights: Arc<Insights>,
+    metrics: Arc<Metrics>,
+    due: mpsc::UnboundedSender<rotator::Due>,
+}
+
+impl Observer for EngineObserver {
+    fn warning(&self, mesh: &Arc<str>, warning: Warning) {
+        self.insights.warn(mesh, warning);
+    }
+
+    fn rotation_step(&self, mesh: &Arc<str>, step: DueStep) {
+        // There is nobody to tell when everything stops.
+        let _ = self.due.send((mesh.clone(), step));
+    }
+
+    fn accepted(&self, took: Duration) {
+        self.metrics.accepted(took);
+    }
+}
+
+/// Keeps the engine and the list of monitoring assignments at what the store holds, until cancelled.
+async fn follow(
+    store: Arc<dyn Store>,
+    revision: Revision,
+    engine: Arc<Engine>,
+    assignments: Arc<Assignments>,
+    cancel: CancellationToken,
+) {
+    let followers: [&dyn Follower; 2] = [engine.as_ref(), assignments.as_ref()];
+    tokio::select! {
+        () = kuma_store::follow(store.as_ref(), revision, &followers) => {}
+        () = cancel.cancelled() => {}
+    }
 }
 
 /// Compares, seldom, what proxies are given with what they should be. A difference is a bug of ours; it is only told.

@@ -14,9 +14,9 @@ use kuma_xds::server::{Authority, Peer, StreamHandler};
 use kuma_xds::{Event, Node, StreamState, Variant};
 use tokio::sync::watch;
 
-use crate::ads::{Accepted, Ads, check_claims, parse_node_id};
-use crate::engine::{Engine, OpenStream, StreamId};
+use crate::ads::{Ads, check_claims, parse_node_id};
 use crate::metrics::{Discovery, StreamMetrics};
+use kuma_engine::{Engine, OpenStream, Settled, StreamId};
 
 /// Decides who may ask for secrets.
 pub struct Sds(pub Arc<Ads>);
@@ -63,12 +63,10 @@ impl Authority for Sds {
             returning: false,
             only_secrets: true,
             state,
-            // There is no insight of it: it says nothing about what the Dataplane's own proxy does.
-            warnings: Box::new(|_| {}),
         };
         let metrics = self.0.metrics.stream(Discovery::Sds);
-        let (opening, accepted) = (Some(stream), Accepted::default());
-        Ok((SdsStream { id, mesh, proxy, opening, engine, accepted, metrics, refusal: None }, receiver))
+        let peer = peer.clone();
+        Ok((SdsStream { id, mesh, proxy, peer, opening: Some(stream), engine, metrics, refusal: None }, receiver))
     }
 }
 
@@ -80,7 +78,7 @@ pub struct SdsStream {
     /// What the engine is told with the first event.
     opening: Option<OpenStream>,
     engine: Arc<Engine>,
-    accepted: Accepted,
+    peer: Peer,
     metrics: StreamMetrics,
     refusal: Option<Status>,
 }
@@ -100,9 +98,6 @@ impl StreamHandler for SdsStream {
             self.engine.open(&self.mesh, stream);
         }
         self.metrics.on_event(&event);
-        if let Some(mark) = self.accepted.by(&event) {
-            self.engine.holds(&self.mesh, self.id, mark);
-        }
         match event {
             Event::Reported { resource_type, versions } => {
                 self.engine.reported(&self.mesh, self.id, resource_type, versions);
@@ -111,6 +106,9 @@ impl StreamHandler for SdsStream {
                 if subscriptions.iter().any(|subscription| &*subscription.name == IDENTITY_CERT) =>
             {
                 self.engine.wants_identity(&self.mesh, self.id);
+            }
+            Event::Settled { revision, generation, refused, unanswered } => {
+                self.engine.settled(&self.mesh, self.id, Settled { revision, generation, refused, unanswered });
             }
             Event::Nacked { message, .. } => {
                 tracing::warn!(mesh = %self.mesh, dataplane = %self.proxy, %message, "a client refused its secrets");
@@ -126,6 +124,6 @@ impl StreamHandler for SdsStream {
 
 impl Drop for SdsStream {
     fn drop(&mut self) {
-        self.engine.close(&self.mesh, self.id);
+        self.engine.close(&self.mesh, self.id, self.peer.far_end.has_closed());
     }
 }

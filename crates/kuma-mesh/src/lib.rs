@@ -11,6 +11,7 @@
 
 mod affected;
 mod dataplane;
+mod effects;
 pub mod endpoints;
 mod health_checks;
 mod logs;
@@ -27,6 +28,7 @@ mod traces;
 
 pub use affected::Affected;
 pub use dataplane::{Inbound, MeshDataplane, Outbound};
+pub use effects::{Applied, EFFECTS, Effect, ReadTemplate};
 pub use endpoints::{Endpoint, Endpoints};
 pub use matching::{ConnectionPolicy, ProxyPolicy, best_for_proxy, best_policy};
 pub use metrics::MetricsEndpoint;

@@ -20,7 +20,9 @@ mod traffic_trace;
 pub use dataplane::{
     Dataplane, Gateway, Inbound, InboundInterface, Networking, Outbound, OutboundInterface, TransparentProxying,
 };
-pub use dataplane_insight::{Counters, DataplaneInsight, Departure, Rejection, Subscription, SubscriptionStatus};
+pub use dataplane_insight::{
+    Counters, DataplaneInsight, Departure, Rejection, Subscription, SubscriptionStatus, UnsettledResource,
+};
 pub use health_check::{ActiveChecks, HealthCheck, HealthCheckConf, HttpChecks, PassiveChecks};
 pub use mesh::{
     Ca, Collector, DEFAULT_METRICS_PATH, DEFAULT_METRICS_PORT, LogSink, Logging, LoggingBackend, Mesh, Mtls, Tracing,

@@ -46,7 +46,7 @@ mod violations;
 pub use decode::{Decode, Fields};
 pub use document::Document;
 pub use duration::{Duration, DurationError};
-pub use key::{Key, MAX_NAME_LENGTH, check_name};
+pub use key::{Key, MAX_NAME_LENGTH, NO_MESH, check_name};
 pub use kinds::*;
 pub use resource::{Column, Kind, Resource, Scope, decode_spec};
 pub use spiffe::{spiffe_id, spiffe_prefix};

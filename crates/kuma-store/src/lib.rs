@@ -15,16 +15,15 @@ mod changelog;
 #[cfg(feature = "contract")]
 pub mod contract;
 mod error;
+mod follow;
 mod memory;
 mod store;
 mod transaction;
 
 pub use changelog::{ChangeLog, HISTORY_CHANGES, HISTORY_COMMITS};
 pub use error::StoreError;
+pub use follow::{Follower, follow, load};
+pub use kuma_model::NO_MESH;
 pub use memory::MemoryStore;
 pub use store::{Change, Commit, Committed, DocumentChange, Outcome, Revision, Store, StoreFuture, Stored, Write};
 pub use transaction::{Documents, Transaction};
-
-/// What `key.mesh` is for documents that belong to the control plane and to no mesh, such as the key that signs
-/// dataplane tokens: no deletion of a mesh takes them along.
-pub const NO_MESH: &str = "";

@@ -45,6 +45,6 @@ mod wire;
 pub use envoy_api::ResourceType;
 pub use resource::{Requirement, Resource};
 pub use response::{Message, Response};
-pub use session::{Event, Session, StreamState, Subscription, Variant};
+pub use session::{Event, Refusal, Session, StreamState, Subscription, Unanswered, Variant};
 pub use snapshot::{ResourceList, Snapshot, SnapshotBuilder};
 pub use wire::{DeltaDiscoveryRequest, DiscoveryRequest, ErrorDetail, Node, Request};

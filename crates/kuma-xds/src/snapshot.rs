@@ -16,7 +16,7 @@ pub type ResourceList = Arc<[Arc<Resource>]>;
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     revision: u64,
-    mark: u64,
+    generation: u64,
     lists: [ResourceList; ResourceType::COUNT],
 }
 
@@ -28,7 +28,11 @@ impl Snapshot {
 
     /// Starts from this snapshot; types that are left alone stay shared with it.
     pub fn to_builder(&self) -> SnapshotBuilder {
-        SnapshotBuilder { revision: self.revision, mark: self.mark, lists: self.lists.clone().map(Part::Shared) }
+        SnapshotBuilder {
+            revision: self.revision,
+            generation: self.generation,
+            lists: self.lists.clone().map(Part::Shared),
+        }
     }
 
     /// The caller's number for the state of the world that this was made of; handed back in
@@ -39,8 +43,8 @@ impl Snapshot {
 
     /// Another number of the caller's, for what it wants to know to be accepted; handed back in
     /// [`Event::Settled`](crate::Event::Settled).
-    pub fn mark(&self) -> u64 {
-        self.mark
+    pub fn generation(&self) -> u64 {
+        self.generation
     }
 
     /// All resources of a type, sorted by name.
@@ -64,7 +68,7 @@ impl Default for Snapshot {
 #[derive(Default, Debug)]
 pub struct SnapshotBuilder {
     revision: u64,
-    mark: u64,
+    generation: u64,
     lists: [Part; ResourceType::COUNT],
 }
 
@@ -85,10 +89,10 @@ impl SnapshotBuilder {
         self
     }
 
-    /// Sets the caller's mark; 0 unless set.
+    /// Sets the caller's generation; 0 unless set.
     #[must_use]
-    pub fn mark(mut self, mark: u64) -> SnapshotBuilder {
-        self.mark = mark;
+    pub fn generation(mut self, generation: u64) -> SnapshotBuilder {
+        self.generation = generation;
         self
     }
 
@@ -131,14 +135,14 @@ impl SnapshotBuilder {
 
     /// The snapshot.
     pub fn build(self) -> Snapshot {
-        let SnapshotBuilder { revision, mark, lists } = self;
+        let SnapshotBuilder { revision, generation, lists } = self;
         let lists = lists.map(|part| match part {
             Part::Shared(list) => list,
             Part::Edited(resources) => resources.into(),
             Part::Own(resources) if resources.is_empty() => ResourceList::default(),
             Part::Own(resources) => sorted(resources).into(),
         });
-        Snapshot { revision, mark, lists }
+        Snapshot { revision, generation, lists }
     }
 
     /// The snapshot, sharing with `previous` the list of every type whose resources have the same names and versions.

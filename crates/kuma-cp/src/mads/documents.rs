@@ -2,22 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
+use kuma_engine::{LONGEST_RECOVERY, QUIET};
 use kuma_mads::{Absent, Assignment};
 use kuma_model::{Dataplane, Key, Mesh, Resource};
 use kuma_store::Stored;
 use tokio::time::Instant;
 
 use super::list::{Assigned, Hold, List};
-
-/// A client that comes back to a control plane that has forgotten its documents keeps what it holds until that equals what
-/// the documents say, or until none has been written for this long. The same as for proxies (`engine/recovery.rs`): while
-/// those are left as they are, their metrics are to be scraped.
-const QUIET: Duration = Duration::from_secs(5);
-
-/// And at most this long, should the writes never pause.
-const RECOVERY: Duration = Duration::from_secs(60);
 
 /// Meshes and Dataplanes, by mesh.
 #[derive(Default)]
@@ -90,7 +82,7 @@ impl Documents {
         match &self.recovery {
             None => Hold::No,
             Some(Recovery { begun: Some(begun), last_write: Some(last), .. }) => {
-                Hold::Until((*last + QUIET).min(*begun + RECOVERY))
+                Hold::Until((*last + QUIET).min(*begun + LONGEST_RECOVERY))
             }
             Some(_) => Hold::Unwritten,
         }

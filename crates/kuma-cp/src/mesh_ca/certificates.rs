@@ -80,7 +80,7 @@ impl MeshCas {
     ) -> Result<T, MeshCaError> {
         let authority = self.authority.clone();
         let called = tokio::task::spawn_blocking(move || call(authority.as_ref())).await;
-        called.unwrap_or(Err(MeshCaError::Damaged("the attempt was given up")))
+        called.unwrap_or(Err(MeshCaError::GivenUp))
     }
 
     /// Puts the provided CAs that the store has forgotten back into it.
@@ -209,7 +209,7 @@ impl MeshCas {
 
     async fn kept(&self, ca: Ca, mesh: &str) -> Result<Option<Kept>, ChangeRefused> {
         let Some(stored) = self.store.get(&key(ca, mesh)).await? else { return Ok(None) };
-        let roots = read(ca, &stored.spec())?;
+        let roots = read(ca, &stored.spec()).map_err(MeshCaError::from)?;
         Ok(Some(Kept { stored, roots }))
     }
 

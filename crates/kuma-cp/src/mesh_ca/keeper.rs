@@ -7,7 +7,7 @@ use kuma_ca::{MeshRoots, Root};
 use kuma_model::{Ca, Document};
 use serde_json::Value;
 
-use super::{MeshCaError, document, key, mesh_of, read};
+use super::{MeshCaError, MeshSecretError, document, key, mesh_of, read};
 use crate::state_folder::StateFolder;
 
 /// Where the CAs of meshes come from, and what keeps them where the store does not. All of it blocks: it may make keys and
@@ -106,8 +106,9 @@ fn fresh(mesh: &str) -> Result<Document, MeshCaError> {
 }
 
 fn parse(ca: Ca, kept: &[u8]) -> Result<Value, MeshCaError> {
-    let spec = serde_json::from_slice(kept).map_err(|_| MeshCaError::Damaged("it is not JSON"))?;
-    read(ca, &spec).map(|_| spec)
+    let spec = serde_json::from_slice(kept).map_err(|_| MeshSecretError::Damaged("it is not JSON"))?;
+    read(ca, &spec)?;
+    Ok(spec)
 }
 
 #[cfg(test)]

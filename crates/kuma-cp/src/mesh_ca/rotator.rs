@@ -9,8 +9,8 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::{ChangeRefused, MeshCas};
-use crate::engine::DueStep;
 use crate::http::error::chain;
+use kuma_engine::DueStep;
 
 /// Pause after a step that could not be kept or stored. It is tried again: until then every proxy keeps what it has.
 const RETRY: Duration = Duration::from_secs(10);

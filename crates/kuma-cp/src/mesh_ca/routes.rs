@@ -12,9 +12,9 @@ use kuma_model::{Ca, Violation, Violations};
 use serde_json::{Map, Value, json};
 
 use super::{Certificate, ChangeRefused, MeshCas};
-use crate::engine::{Engine, RotationStatus};
 use crate::http::error::{cause, chain};
 use crate::http::{ApiError, body, json};
+use kuma_engine::{Engine, RotationStatus};
 
 /// Largest request, in bytes: a chain of certificates and a key of 16,384 bits are smaller.
 const MAX_BODY: usize = 64 * 1024;

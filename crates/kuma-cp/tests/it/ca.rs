@@ -7,10 +7,10 @@ use axum::Router;
 use kuma_ca::{LeafRequest, Root};
 use kuma_cp::admin::{self, Admin};
 use kuma_cp::api::{self, Api};
-use kuma_cp::engine::{Engine, Settings};
 use kuma_cp::mesh_ca::KeptRoots;
 use kuma_cp::mesh_ca::routes::CaAdmin;
 use kuma_cp::state_folder::StateFolder;
+use kuma_engine::{Engine, Settings};
 use kuma_store::{MemoryStore, Store};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -43,7 +43,7 @@ impl World {
         api.cas().restore().await.expect("what is kept can be read");
         let settings =
             Settings { durable: false, leaf_validity: Duration::from_secs(3600), started: SystemTime::now() };
-        let ca = CaAdmin { cas: api.cas(), engine: Engine::new(settings, CancellationToken::new()) };
+        let ca = CaAdmin { cas: api.cas(), engine: Engine::new(settings, Arc::new(()), CancellationToken::new()) };
         let admin = admin::router(Arc::new(Admin { tokens: None, ca: Some(ca), api: None }));
         World { api: api::router(api), admin, store, folder }
     }

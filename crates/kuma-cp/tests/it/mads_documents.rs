@@ -4,13 +4,34 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use kuma_cp::mads::{Documents, Hold, List};
-use kuma_model::Key;
+use kuma_model::{Document, Key, text};
 use kuma_store::Stored;
 use proptest::prelude::*;
 use tokio::time::Instant;
 
-use crate::engine_support::{permission, redis, stored, web};
+/// A document from YAML, as a store has it.
+fn stored(yaml: &str) -> Arc<Stored> {
+    let documents = text::parse_documents(yaml).expect("YAML");
+    let document = Document::parse(&documents[0]).unwrap_or_else(|violations| panic!("{violations}: {yaml}"));
+    Arc::new(Stored::new(document, Timestamp::UNIX_EPOCH))
+}
+
+fn redis() -> Arc<Stored> {
+    dataplane("default", "redis-1", "redis")
+}
+
+fn web() -> Arc<Stored> {
+    dataplane("default", "web-1", "web")
+}
+
+fn permission(name: &str, source: &str, destination: &str) -> Arc<Stored> {
+    stored(&format!(
+        "type: TrafficPermission\nmesh: default\nname: {name}\nsources: [{{match: {{service: '{source}'}}}}]\n\
+         destinations: [{{match: {{service: '{destination}'}}}}]"
+    ))
+}
 
 fn mesh(name: &str, metrics: bool) -> Arc<Stored> {
     let metrics = if metrics { "{prometheus: {}}" } else { "{}" };

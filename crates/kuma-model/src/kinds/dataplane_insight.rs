@@ -78,9 +78,36 @@ pub struct SubscriptionStatus {
     /// What the proxy refused last, if it refused anything.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_rejection: Option<Rejection>,
+    /// The last revision of the documents that the proxy had accepted as a whole.
+    #[serde(skip_serializing_if = "is_zero", serialize_with = "as_string")]
+    pub accepted_revision: u64,
+    /// The resources whose latest version the proxy refuses, as of now. It goes on with what it had, if it had any.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub refused: Vec<UnsettledResource>,
+    /// What the proxy has asked for and waits for, because it does not exist; as of now.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unanswered: Vec<UnsettledResource>,
     /// What keeps the proxy from working as its mesh says, for people; as of now.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
+}
+
+/// A resource that a proxy refuses, or waits for.
+#[derive(Clone, Default, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UnsettledResource {
+    /// The type of resource, by its URL.
+    #[serde(rename = "type", skip_serializing_if = "String::is_empty")]
+    pub resource_type: String,
+    /// Its name.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub name: String,
+    /// The proxy's reason, in one line.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub message: String,
+    /// The revision for which it was sent, or asked for.
+    #[serde(skip_serializing_if = "is_zero", serialize_with = "as_string")]
+    pub since_revision: u64,
 }
 
 /// A response that a proxy refused.
@@ -231,6 +258,9 @@ impl Decode for SubscriptionStatus {
             sds: fields.get("sds"),
             ecds: fields.get("ecds"),
             last_rejection: fields.opt("lastRejection"),
+            accepted_revision: fields.get("acceptedRevision"),
+            refused: fields.get("refused"),
+            unanswered: fields.get("unanswered"),
             warnings: fields.get("warnings"),
         })
     }
@@ -242,6 +272,17 @@ impl Decode for Rejection {
             resource_type: fields.get("type"),
             message: fields.get("message"),
             time: fields.opt("time"),
+        })
+    }
+}
+
+impl Decode for UnsettledResource {
+    fn decode(value: &Value, path: &str, violations: &mut Violations) -> Option<UnsettledResource> {
+        decode::object(value, path, violations, |fields| UnsettledResource {
+            resource_type: fields.get("type"),
+            name: fields.get("name"),
+            message: fields.get("message"),
+            since_revision: fields.get("sinceRevision"),
         })
     }
 }
@@ -297,7 +338,9 @@ subscriptions:
     fn the_last_rejection_and_warnings_stand_behind_the_counters() {
         let spec = r#"{"subscriptions":[{"status":{"total":{},"cds":{},"eds":{},"lds":{},"rds":{},"#.to_owned()
             + r#""lastRejection":{"type":"type.googleapis.com/envoy.config.listener.v3.Listener","#
-            + r#""message":"cannot bind","time":"2019-10-24T14:04:57Z"},"warnings":["no token"]}}]}"#;
+            + r#""message":"cannot bind","time":"2019-10-24T14:04:57Z"},"acceptedRevision":"7","#
+            + r#""refused":[{"type":"t","name":"n","message":"cannot bind","sinceRevision":"8"}],"#
+            + r#""unanswered":[{"type":"t","name":"s"}],"warnings":["no token"]}}]}"#;
         assert_eq!(stored::<DataplaneInsight>(&spec), spec);
     }
 

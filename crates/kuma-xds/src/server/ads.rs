@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::Stream;
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 use tokio_stream::wrappers::WatchStream;
 
 use super::{Authority, Peer, StreamHandler};
@@ -22,6 +22,10 @@ const MAX_REQUEST: usize = 16 << 20;
 
 /// How long a stream may stay without a first message. Envoy sends it together with the headers.
 const FIRST_MESSAGE_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Pause before what a client has refused is sent to it once more. Doubled each time, up to the longest.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+const LONGEST_RETRY: Duration = Duration::from_secs(60);
 
 /// One stream: takes its client's requests as they come, and says what to send when there is room for it.
 pub(super) struct AdsStream<A: Authority> {
@@ -56,6 +60,31 @@ struct Open<S> {
     session: Session,
     states: WatchStream<StreamState>,
     handler: S,
+    /// When what the client has refused is sent again, if it has refused something.
+    retry: Option<Box<Retry>>,
+}
+
+struct Retry {
+    at: Pin<Box<Sleep>>,
+    pause: Duration,
+}
+
+impl Retry {
+    fn new() -> Retry {
+        Retry { at: Box::pin(tokio::time::sleep(FIRST_RETRY)), pause: FIRST_RETRY }
+    }
+
+    /// Whether it is time; then the next time is later.
+    fn is_due(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut is_due = false;
+        // Until pending, so that the next time wakes us.
+        while self.at.as_mut().poll(cx).is_ready() {
+            is_due = true;
+            self.pause = (self.pause * 2).min(LONGEST_RETRY);
+            self.at.as_mut().reset(Instant::now() + self.pause);
+        }
+        is_due
+    }
 }
 
 impl<A: Authority> Opening<A> {
@@ -137,7 +166,7 @@ impl<A: Authority> Waiting<A> {
             .filter(|node| !node.id.is_empty())
             .ok_or_else(|| Status::new(Code::InvalidArgument, "the first request must name its node"))?;
         let (handler, states) = authority.open(&peer, proof, node, variant)?;
-        Ok(Open { session, states: WatchStream::new(states), handler })
+        Ok(Open { session, states: WatchStream::new(states), handler, retry: None })
     }
 }
 
@@ -161,6 +190,11 @@ impl<S: StreamHandler> Open<S> {
                     return Poll::Ready(Err(Status::new(Code::Unavailable, message)));
                 }
             }
+        }
+        if !self.session.has_refused() {
+            self.retry = None;
+        } else if self.retry.get_or_insert_with(|| Box::new(Retry::new())).is_due(cx) {
+            self.session.retry();
         }
         let mut events = Vec::new();
         let response = self.session.poll(&mut events);

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use envoy_api::ResourceType;
 
-use super::event::tidy;
+use super::event::{named, tidy};
 use super::limits::{MAX_NAME_LENGTH, MAX_SUBSCRIPTIONS};
 use super::state::TypeState;
 use super::view::{Due, add_names};
-use super::{Event, StreamState, Variant, delta, sotw};
+use super::{Event, Refusal, StreamState, Unanswered, Variant, delta, sotw};
 use crate::grpc::{Code, Status};
 use crate::snapshot::find;
 use crate::wire::{ErrorDetail, Node};
@@ -16,6 +16,10 @@ use crate::{Resource, Response, Snapshot};
 
 /// Types whose resources refer to clusters.
 const REFERRING: [ResourceType; 3] = [ResourceType::Listener, ResourceType::ExtensionConfig, ResourceType::Route];
+
+/// Types whose resources may refer to secrets and extension configs.
+const REFERS_TO_UNANSWERED: [ResourceType; 3] =
+    [ResourceType::Cluster, ResourceType::Listener, ResourceType::ExtensionConfig];
 
 /// Types whose resources are taken away last, because others refer to them.
 pub(super) const REFERRED: [ResourceType; 2] = [ResourceType::Cluster, ResourceType::Endpoint];
@@ -30,7 +34,12 @@ pub(super) struct Core {
     last_nonce: u64,
     /// Whether the client came with clusters from an earlier stream, and so with listeners that use them.
     pub(super) is_resumed: bool,
-    settled: Option<(u64, u64, bool)>,
+    /// What the client has refused, and not accepted in a later version.
+    refused: Vec<Refusal>,
+    /// What the client asked for and did not get.
+    unanswered: Vec<Unanswered>,
+    /// The revision and generation that were last said to be settled, unless something has happened since.
+    settled: Option<(u64, u64)>,
 }
 
 impl Core {
@@ -43,6 +52,8 @@ impl Core {
             types: Default::default(),
             last_nonce: 0,
             is_resumed: false,
+            refused: Vec::new(),
+            unanswered: Vec::new(),
             settled: None,
         }
     }
@@ -119,6 +130,30 @@ impl Core {
             }
         }
         self.state = state;
+        self.forget_what_is_gone();
+    }
+
+    /// Forgets refusals of resources that are taken away or not wanted any more, and questions that are answered or not asked
+    /// any more.
+    fn forget_what_is_gone(&mut self) {
+        let StreamState::Serve(snapshot) = &self.state else { return };
+        let wants = |resource_type: ResourceType, name: &str| self.types[resource_type as usize].wants(name);
+        let before = self.refused.len() + self.unanswered.len();
+        self.refused
+            .retain(|one| wants(one.resource_type, &one.name) && snapshot.get(one.resource_type, &one.name).is_some());
+        self.unanswered
+            .retain(|one| wants(one.resource_type, &one.name) && snapshot.get(one.resource_type, &one.name).is_none());
+        if before != self.refused.len() + self.unanswered.len() {
+            self.settled = None;
+        }
+    }
+
+    /// The revision of what the client is being brought to.
+    fn revision(&self) -> u64 {
+        match &self.state {
+            StreamState::Serve(snapshot) => snapshot.revision(),
+            StreamState::Hold | StreamState::Close(_) => 0,
+        }
     }
 
     /// Takes an ACK or NACK (C5), if it is one of a response that waits for it.
@@ -132,12 +167,74 @@ impl Core {
         let Ok(nonce) = nonce.parse() else {
             return;
         };
-        if self.types[resource_type as usize].answer(nonce, error.is_some()) {
-            events.push(match error {
-                None => Event::Acked { resource_type },
-                Some(error) => Event::Nacked { resource_type, message: tidy(&error.message) },
-            });
+        let parts = self.types[resource_type as usize].answer(nonce);
+        let Some(revision) = parts.iter().map(|part| part.revision).max() else {
+            return;
+        };
+        self.settled = None;
+        self.refused.retain(|one| one.resource_type != resource_type || !parts.iter().any(|part| part.has(&one.name)));
+        let Some(error) = error else {
+            events.push(Event::Acked { resource_type });
+            return;
+        };
+        let sent = || parts.iter().flat_map(|part| &part.resources).map(|resource| resource.name());
+        let mut names = named(&error.message, sent());
+        if names.is_empty() {
+            names = sent().cloned().collect();
         }
+        let message: Arc<str> = tidy(&error.message).into();
+        let refusal =
+            |name: &Arc<str>| Refusal { resource_type, name: name.clone(), revision, message: message.clone() };
+        self.refused.extend(names.iter().map(refusal));
+        events.push(Event::Nacked { resource_type, names, message });
+    }
+
+    /// Whether the client has refused something.
+    pub(super) fn has_refused(&self) -> bool {
+        !self.refused.is_empty()
+    }
+
+    /// Has what the client refused sent once more: what stood against it may have gone, such as another user of a port.
+    pub(super) fn retry(&mut self) {
+        for Refusal { resource_type, name, .. } in &self.refused {
+            let state = &mut self.types[*resource_type as usize];
+            add_names(&mut state.owed, [name.clone()]);
+            state.dirty = true;
+        }
+    }
+
+    /// Notes names that the client asks for and that do not exist.
+    pub(super) fn leave_unanswered(
+        &mut self,
+        resource_type: ResourceType,
+        names: Vec<Arc<str>>,
+        events: &mut Vec<Event>,
+    ) {
+        let revision = self.revision();
+        for name in &names {
+            self.unanswered.retain(|one| one.resource_type != resource_type || one.name != *name);
+            self.unanswered.push(Unanswered { resource_type, name: name.clone(), revision });
+        }
+        self.settled = None;
+        events.push(Event::Unknown { resource_type, names });
+    }
+
+    /// Notes that a response goes out.
+    pub(super) fn depart(
+        &mut self,
+        resource_type: ResourceType,
+        nonce: u64,
+        resources: &[Arc<Resource>],
+        cursor: Option<Arc<str>>,
+    ) {
+        let revision = self.revision();
+        self.unanswered.retain(|one| one.resource_type != resource_type || find(resources, &one.name).is_none());
+        if REFERS_TO_UNANSWERED.contains(&resource_type) && !resources.is_empty() {
+            for one in &mut self.unanswered {
+                one.revision = revision;
+            }
+        }
+        self.types[resource_type as usize].depart(nonce, revision, resources, cursor);
     }
 
     pub(super) fn poll(&mut self, events: &mut Vec<Event>) -> Option<Response> {
@@ -191,21 +288,23 @@ impl Core {
     fn may_take_away(&self) -> bool {
         let is_settled = |resource_type: &ResourceType| {
             let state = &self.types[*resource_type as usize];
-            state.flight.is_none() && !state.nacked && !(state.seen && state.dirty)
+            let is_refused = self.refused.iter().any(|one| one.resource_type == *resource_type);
+            state.flight.is_none() && !is_refused && !(state.seen && state.dirty)
         };
         let listeners = &self.types[ResourceType::Listener as usize];
         REFERRING.iter().all(is_settled) && (listeners.seen || !self.is_resumed)
     }
 
     fn settle(&mut self, snapshot: &Snapshot, events: &mut Vec<Event>) {
-        let accepted = !self.types.iter().any(|state| state.nacked);
+        let accepted = self.refused.is_empty();
         let is_settled =
             |state: &TypeState| state.flight.is_none() && !(state.seen && state.dirty) && !(state.doomed && accepted);
-        let (revision, mark) = (snapshot.revision(), snapshot.mark());
-        let settled = Some((revision, mark, accepted));
+        let (revision, generation) = (snapshot.revision(), snapshot.generation());
+        let settled = Some((revision, generation));
         if self.settled != settled && self.node_id.is_some() && self.types.iter().all(is_settled) {
             self.settled = settled;
-            events.push(Event::Settled { revision, mark, accepted });
+            let (refused, unanswered) = (self.refused.clone(), self.unanswered.clone());
+            events.push(Event::Settled { revision, generation, refused, unanswered });
         }
     }
 

@@ -154,7 +154,7 @@ pub(super) fn update(
     if !tells_absence(resource_type) {
         if !scan.missing.is_empty() {
             remove_names(&mut state.owed, &scan.missing);
-            events.push(Event::Unknown { resource_type, names: scan.missing });
+            core.leave_unanswered(resource_type, scan.missing, events);
         }
     } else if REFERRED.contains(&resource_type) {
         removed = scan.missing; // D6
@@ -164,6 +164,7 @@ pub(super) fn update(
         add_names(&mut removed, scan.doomed); // D7
     }
 
+    let state = &mut core.types[resource_type as usize];
     if scan.due.is_empty() && removed.is_empty() && !state.owes_answer {
         state.end_parts();
         return None;
@@ -226,7 +227,8 @@ fn send(
         state.owed.retain(|name| find(&resources, name).is_none() && !find_name(&removed, name));
         state.owed.shrink_to_fit();
     }
-    state.depart(nonce, &resources, cursor);
+    core.depart(resource_type, nonce, &resources, cursor);
+    let state = &mut core.types[resource_type as usize];
     if !resources.is_empty() {
         state.view = merge(&state.view, &resources).into();
     }

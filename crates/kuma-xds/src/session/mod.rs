@@ -9,7 +9,7 @@
 //! | C1 | The node comes with the first message and never changes. |
 //! | C2, C3 | A nonce is unique within its stream and means nothing in another. |
 //! | C4, C15 | An ACK is not answered. Nothing is sent unless something changed or was asked for. |
-//! | C5, C6 | A NACK is an `error_detail`. What was refused is not sent again; any other content is. |
+//! | C5, C6 | A NACK is an `error_detail`. What was refused is sent again only when [asked to](Session::retry); any other content is. |
 //! | C7 | Of a burst of requests the last state counts. |
 //! | C8, C9 | A newly named resource is sent, unchanged or not; one that does not exist yet is sent when it does. |
 //! | C10 | No response names a resource twice. |
@@ -53,7 +53,7 @@ use std::sync::Arc;
 use envoy_api::ResourceType;
 
 use self::core::Core;
-pub use self::event::{Event, Subscription};
+pub use self::event::{Event, Refusal, Subscription, Unanswered};
 use crate::grpc::{Code, Status};
 use crate::wire::Request;
 use crate::{Response, Snapshot};
@@ -117,6 +117,16 @@ impl Session {
     /// Takes what the stream is to do from now on. The caller ends the stream when that is [`StreamState::Close`].
     pub fn on_state(&mut self, state: StreamState) {
         self.core.on_state(state);
+    }
+
+    /// Whether the client has refused something and not accepted a later version of it.
+    pub fn has_refused(&self) -> bool {
+        self.core.has_refused()
+    }
+
+    /// Has what the client refused sent once more: what stood against it may have gone, such as another user of a port.
+    pub fn retry(&mut self) {
+        self.core.retry();
     }
 
     /// The next response, if there is anything to send now. To be asked again after every request and state, until it

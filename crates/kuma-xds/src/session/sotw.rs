@@ -120,7 +120,7 @@ pub(super) fn update(
     // C9: nothing needs to be remembered of what does not exist, since the client holds nothing by that name.
     remove_names(&mut state.owed, &scan.missing);
     if !tells_absence(resource_type) && !scan.missing.is_empty() {
-        events.push(Event::Unknown { resource_type, names: scan.missing });
+        core.leave_unanswered(resource_type, scan.missing, events);
     }
     if !is_due {
         return None;
@@ -176,7 +176,8 @@ fn send(
     state.owes_answer = false;
     state.owed.retain(|name| find(&resources, name).is_none());
     state.owed.shrink_to_fit();
-    state.depart(nonce, &resources, None);
+    core.depart(resource_type, nonce, &resources, None);
+    let state = &mut core.types[resource_type as usize];
     state.view = match is_sent_whole(resource_type) {
         true => resources.as_slice().into(),
         false => merge(&state.view, &resources).into(),

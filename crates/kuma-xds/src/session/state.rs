@@ -51,8 +51,6 @@ pub(super) struct TypeState {
     pub(super) doomed: bool,
     /// What the client has not answered yet. Boxed: most of the time there is nothing.
     pub(super) flight: Option<Box<Flight>>,
-    /// Whether the client refused (a part of) the last response.
-    pub(super) nacked: bool,
     /// SotW: the nonce of the last response, 0 before the first.
     pub(super) last_nonce: u64,
     /// SotW: whether the client ever named anything; from then on an empty list means nothing.
@@ -64,13 +62,28 @@ pub(super) struct TypeState {
 /// A response that is not answered yet, in one or several parts.
 #[derive(Debug)]
 pub(super) struct Flight {
-    first: u64,
-    last: u64,
-    answered: u64,
+    /// The parts that are not answered yet, with what is in each.
+    parts: Vec<Part>,
     /// Whether the client can use what it was sent only when it has more, and held nothing by that name before.
     warms: bool,
     /// Where the next part goes on; only names behind it are in it, so that the parts come to an end.
     pub(super) cursor: Option<Arc<str>>,
+}
+
+/// One response on its way.
+#[derive(Debug)]
+pub(super) struct Part {
+    nonce: u64,
+    /// The revision of the snapshot that it was sent for.
+    pub(super) revision: u64,
+    pub(super) resources: Vec<Arc<Resource>>,
+}
+
+impl Part {
+    /// Whether a resource of this name is in it.
+    pub(super) fn has(&self, name: &str) -> bool {
+        find(&self.resources, name).is_some()
+    }
 }
 
 impl TypeState {
@@ -168,23 +181,21 @@ impl TypeState {
         self.flight.as_ref().is_some_and(|flight| flight.warms)
     }
 
-    /// Notes that a response goes out with this nonce, and whether parts of it are to follow behind a name. To be called
-    /// before `view` takes the resources in.
-    pub(super) fn depart(&mut self, nonce: u64, resources: &[Arc<Resource>], cursor: Option<Arc<str>>) {
+    /// Notes that a response goes out, with resources sorted by name, and whether parts of it are to follow behind a name. To be
+    /// called before `view` takes the resources in.
+    pub(super) fn depart(&mut self, nonce: u64, revision: u64, resources: &[Arc<Resource>], cursor: Option<Arc<str>>) {
         let is_new =
             |resource: &Arc<Resource>| !resource.requires().is_empty() && find(&self.view, resource.name()).is_none();
         let warms = resources.iter().any(is_new);
         self.last_nonce = nonce;
+        let part = Part { nonce, revision, resources: resources.to_vec() };
         match &mut self.flight {
             Some(flight) => {
-                flight.last = nonce;
+                flight.parts.push(part);
                 flight.warms |= warms;
                 flight.cursor = cursor;
             }
-            None => {
-                self.nacked = false;
-                self.flight = Some(Box::new(Flight { first: nonce, last: nonce, answered: 0, warms, cursor }));
-            }
+            None => self.flight = Some(Box::new(Flight { parts: vec![part], warms, cursor })),
         }
     }
 
@@ -196,22 +207,22 @@ impl TypeState {
         }
     }
 
-    /// Takes an ACK or NACK. False when the nonce is not of a response that waits for its answer.
-    pub(super) fn answer(&mut self, nonce: u64, refused: bool) -> bool {
+    /// Takes an ACK or NACK. Returns the parts that it answers; none when the nonce is not of a response that waits for its
+    /// answer.
+    pub(super) fn answer(&mut self, nonce: u64) -> Vec<Part> {
         let Some(flight) = &mut self.flight else {
-            return false;
+            return Vec::new();
         };
-        if nonce < flight.first || nonce > flight.last || nonce <= flight.answered {
-            return false;
-        }
-        flight.answered = nonce;
-        self.nacked |= refused;
+        let Some(at) = flight.parts.iter().position(|part| part.nonce == nonce) else {
+            return Vec::new();
+        };
+        let answered = flight.parts.drain(..=at).collect();
         self.land();
-        true
+        answered
     }
 
     fn land(&mut self) {
-        let has_landed = |flight: &Flight| flight.cursor.is_none() && flight.answered >= flight.last;
+        let has_landed = |flight: &Flight| flight.cursor.is_none() && flight.parts.is_empty();
         if self.flight.as_deref().is_some_and(has_landed) {
             self.flight = None;
         }

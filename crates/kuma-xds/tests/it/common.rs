@@ -289,16 +289,16 @@ fn settled_says_when_all_is_accepted() {
     let settled = |client: &mut Client| -> Vec<(u64, bool)> {
         let events = std::mem::take(&mut client.events);
         let pair = |event: Event| match event {
-            Event::Settled { revision, mark, accepted } => {
-                assert_eq!(mark, 7, "it comes back");
-                Some((revision, accepted))
+            Event::Settled { revision, generation, refused, unanswered } => {
+                assert_eq!((generation, unanswered.len()), (7, 0), "it comes back");
+                Some((revision, refused.is_empty()))
             }
             _ => None,
         };
         events.into_iter().filter_map(pair).collect()
     };
     let at = |revision, text| {
-        let mut builder = kuma_xds::Snapshot::builder().revision(revision).mark(7);
+        let mut builder = kuma_xds::Snapshot::builder().revision(revision).generation(7);
         for resource in snapshot(text).list(ResourceType::Cluster).iter() {
             builder.insert(resource.clone());
         }

@@ -391,28 +391,35 @@ async fn c6(variant: Variant) {
     // TEST-NET-1: no machine has this address.
     mesh.listener.0 = SocketAddr::from(([192, 0, 2, 1], good.port()));
     let events = control_plane.serve(mesh.snapshot()).await;
-    let nacks: Vec<&String> = events
+    let nacks: Vec<&std::sync::Arc<str>> = events
         .iter()
         .filter_map(|event| match event {
-            Event::Nacked { resource_type: ResourceType::Listener, message } => Some(message),
+            Event::Nacked { resource_type: ResourceType::Listener, message, .. } => Some(message),
             _ => None,
         })
         .collect();
     let [message] = nacks[..] else { panic!("one NACK: {events:?}") };
     assert!(message.contains("192.0.2.1") && !message.contains('\n'), "{message}");
-    assert_eq!(events.last(), Some(&Event::Settled { revision: 2, mark: 0, accepted: false }));
+    let refused_at = |event: Option<&Event>| match event {
+        Some(Event::Settled { revision, refused, .. }) => {
+            (*revision, refused.iter().map(|one| (one.resource_type, one.revision)).collect::<Vec<_>>())
+        }
+        other => panic!("not settled: {other:?}"),
+    };
+    assert_eq!(refused_at(events.last()), (2, vec![(ResourceType::Listener, 2)]));
 
     // Something else changes: the refused listener is not sent again.
     mesh.revision += 1;
     mesh.clusters[0].1 += 1;
     let events = control_plane.serve(mesh.snapshot()).await;
     assert_eq!(count(&events, ResourceType::Listener), 0, "{events:?}");
+    assert_eq!(refused_at(events.last()), (3, vec![(ResourceType::Listener, 2)]), "an older refusal, still told");
 
     mesh.revision += 1;
     mesh.listener.0 = free_address().await;
     let events = control_plane.serve(mesh.snapshot()).await;
     assert_eq!(count(&events, ResourceType::Listener), 1, "{events:?}");
-    assert_eq!(events.last(), Some(&Event::Settled { revision: 4, mark: 0, accepted: true }));
+    assert_eq!(refused_at(events.last()), (4, Vec::new()));
     assert!(is_echoed(mesh.listener.0).await);
 }
 

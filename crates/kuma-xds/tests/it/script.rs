@@ -291,7 +291,7 @@ fn show_event(event: &Event) -> Option<String> {
         }
         Event::Unknown { resource_type, names } => format!("{} unknown {}", letter(*resource_type), list(names)),
         Event::Acked { resource_type } => format!("{} acked", letter(*resource_type)),
-        Event::Nacked { resource_type, message } => format!("{} nacked {message}", letter(*resource_type)),
+        Event::Nacked { resource_type, message, .. } => format!("{} nacked {message}", letter(*resource_type)),
         Event::Sent { .. } | Event::Settled { .. } => return None,
     })
 }

@@ -8,9 +8,8 @@ use std::time::{Duration, SystemTime};
 
 use divan::{AllocProfiler, Bencher};
 use jiff::Timestamp;
-use kuma_ca::{MeshRoots, Root};
-use kuma_cp::engine::{MeshEngine, OpenStream, Settings};
-use kuma_cp::mesh_ca;
+use kuma_ca::{MeshRoots, Root, mesh_secret};
+use kuma_engine::{MeshEngine, OpenStream, Settings, Settled};
 use kuma_model::{Ca, Document, Key};
 use kuma_store::Stored;
 use kuma_xds::StreamState;
@@ -37,7 +36,7 @@ fn written(document: Document) -> Vec<Change> {
 
 fn documents(now: SystemTime) -> Vec<Arc<Stored>> {
     let roots = MeshRoots::new(Root::generate("default", now).expect("a CA"));
-    let ca = mesh_ca::document(Ca::Builtin, "default", Some(&roots));
+    let ca = mesh_secret::document(Ca::Builtin, "default", Some(&roots));
     BASE.documents().iter().map(parsed).chain([ca]).map(stored).collect()
 }
 
@@ -46,8 +45,9 @@ fn empty(now: SystemTime) -> MeshEngine {
     let mut engine = MeshEngine::new(
         "default",
         Settings { durable: true, leaf_validity: Duration::from_secs(86_400), started: SystemTime::UNIX_EPOCH },
+        1,
     );
-    engine.load(&documents(now), now);
+    engine.load(&documents(now), 1, now);
     engine
 }
 
@@ -63,9 +63,8 @@ fn open(engine: &mut MeshEngine, number: usize, now: SystemTime) -> watch::Recei
         returning: false,
         only_secrets: false,
         state,
-        warnings: Box::new(|_| {}),
     };
-    engine.open(stream, now);
+    assert!(engine.open(stream, now).is_ok());
     engine.wants_identity(number as u64 + 1, now);
     receiver
 }
@@ -77,15 +76,28 @@ fn full(now: SystemTime) -> (MeshEngine, Vec<watch::Receiver<StreamState>>) {
     (engine, streams)
 }
 
-/// Applies these in turn.
+/// Applies these in turn; those who are given something else have answered it.
 fn in_turn(bencher: Bencher<'_, '_>, changes: [Vec<Change>; 2]) {
     let now = SystemTime::now();
-    let (mut engine, _streams) = full(now);
-    let mut turn = 0;
+    let (mut engine, mut streams) = full(now);
+    answer(&mut engine, &mut streams, now);
+    let mut revision = 1;
     bencher.bench_local(|| {
-        turn = 1 - turn;
-        engine.commit(&changes[turn], now);
+        revision += 1;
+        engine.commit(&changes[usize::from(revision % 2 == 0)], revision, now);
+        answer(&mut engine, &mut streams, now);
     });
+}
+
+fn answer(engine: &mut MeshEngine, streams: &mut [watch::Receiver<StreamState>], now: SystemTime) {
+    for (number, state) in streams.iter_mut().enumerate() {
+        if state.has_changed().is_ok_and(|changed| changed)
+            && let StreamState::Serve(snapshot) = &*state.borrow_and_update()
+        {
+            let (revision, generation) = (snapshot.revision(), snapshot.generation());
+            engine.settled(number as u64 + 1, Settled { revision, generation, ..Settled::default() }, now);
+        }
+    }
 }
 
 /// A Dataplane moves to another address: 100 proxies dial it.
@@ -126,8 +138,8 @@ fn load(bencher: Bencher<'_, '_>) {
     bencher.bench_local(|| {
         let settings =
             Settings { durable: true, leaf_validity: Duration::from_secs(86_400), started: SystemTime::UNIX_EPOCH };
-        let mut engine = MeshEngine::new("default", settings);
-        engine.load(&documents, now);
+        let mut engine = MeshEngine::new("default", settings, 1);
+        engine.load(&documents, 1, now);
         engine
     });
 }

@@ -7,7 +7,7 @@ use kuma_model::{Dataplane, Key, Resource as _};
 use kuma_store::Stored;
 use kuma_xds::{ResourceType, Snapshot};
 
-use crate::engine_support::{Mesh, Stream, ca, mesh, permission, redis, web};
+use crate::support::{Mesh, Stream, ca, mesh, permission, redis, web};
 
 type Versions = Vec<(Arc<str>, Box<str>)>;
 
@@ -92,7 +92,7 @@ fn a_proxy_with_secrets_waits_for_its_mesh() {
     let before = working_mesh(&ca);
     let mut life = Mesh::new(false);
     // The default Mesh that a start makes, which has no mTLS, was not written by anybody.
-    life.engine.load(&[mesh(false), ca.clone()], life.now);
+    life.load(&[mesh(false), ca.clone()]);
     let stream = come_back(&mut life, "web-1", &before);
     life.write(&[&web()]);
     life.write(&[&redis()]);
@@ -125,7 +125,7 @@ fn documents_may_come_back_in_any_order_and_nothing_differs() {
     let documents = [mesh(true), redis(), web(), permission("p", "web", "redis")];
     for first in 0..documents.len() {
         let mut life = Mesh::new(false);
-        life.engine.load(&[mesh(false), ca.clone()], life.now);
+        life.load(&[mesh(false), ca.clone()]);
         let stream = come_back(&mut life, "web-1", &before);
         for step in 0..documents.len() {
             if let Some(served) = stream.served() {
@@ -144,7 +144,7 @@ fn what_does_not_come_back_is_gone_once_writing_pauses() {
     let ca = ca();
     let before = working_mesh(&ca);
     let mut life = Mesh::new(false);
-    life.engine.load(&[mesh(false), ca.clone()], life.now);
+    life.load(&[mesh(false), ca.clone()]);
     let stream = come_back(&mut life, "web-1", &before);
     life.write(&[&mesh(true), &web(), &redis()]);
     life.pass(Duration::from_secs(1));
@@ -181,7 +181,7 @@ fn a_good_certificate_is_kept_over_a_restart_and_renewed_in_time() {
         served.get(ResourceType::Secret, "identity_cert").expect("an identity").clone()
     };
     let mut life = Mesh::new(true);
-    life.engine.load(&[mesh(true), ca.clone(), redis(), web(), permission("p", "web", "redis")], life.now);
+    life.load(&[mesh(true), ca.clone(), redis(), web(), permission("p", "web", "redis")]);
     let stream = come_back(&mut life, "web-1", &before);
     let kept = identity(&stream);
     assert!(!kept.has_body(), "nothing was issued");
@@ -213,7 +213,7 @@ fn another_service_is_another_certificate() {
     let first = version(&stream);
     life.write(&[&permission("p", "web", "redis")]);
     assert_eq!(version(&stream), first);
-    let other = crate::engine_support::stored(
+    let other = crate::support::stored(
         "type: Dataplane\nmesh: default\nname: web-1\nnetworking:\n  inbound:\n  - interface: 10.0.0.1:8000:80\n    tags: {service: frontend}",
     );
     life.write(&[&other]);
@@ -232,12 +232,12 @@ fn without_a_ca_nothing_is_issued_and_without_a_token_nothing_secret_is_sent() {
         stream.served().expect("served").get(ResourceType::Listener, "inbound:10.0.0.1:8000").is_some()
     };
     assert!(
-        !inbound(&stream) && stream.warnings()[0].contains("CA of the mesh cannot be used"),
+        !inbound(&stream) && life.warnings(&stream)[0].contains("CA of the mesh cannot be used"),
         "{:?}",
-        stream.warnings()
+        life.warnings(&stream)
     );
     life.write(&[&ca()]);
-    assert!(inbound(&stream) && stream.warnings().is_empty(), "{:?}", stream.warnings());
+    assert!(inbound(&stream) && life.warnings(&stream).is_empty(), "{:?}", life.warnings(&stream));
     life.delete(&ca().key);
     assert!(inbound(&stream), "it has a certificate");
     let returning = life.open("web-1", true);
@@ -248,7 +248,7 @@ fn without_a_ca_nothing_is_issued_and_without_a_token_nothing_secret_is_sent() {
 
     let refused = life.open_as("web-1", false, false);
     assert!(refused.closed().expect("refused").contains("token"));
-    assert!(refused.warnings()[0].contains("token"));
+    assert!(life.warnings(&refused)[0].contains("token"));
 
     let mut life = Mesh::new(true);
     life.write(&[&mesh(false), &ca(), &web()]);
@@ -259,9 +259,9 @@ fn without_a_ca_nothing_is_issued_and_without_a_token_nothing_secret_is_sent() {
     assert_eq!(served.list(ResourceType::Secret).len(), 0, "a secret for a stream without a token");
     assert!(served.get(ResourceType::Listener, "inbound:10.0.0.1:8000").is_none(), "it would go on in plain text");
     assert!(served.get(ResourceType::Listener, "outbound:127.0.0.1:9000").is_some());
-    assert!(stranger.warnings()[0].contains("no dataplane token"), "{:?}", stranger.warnings());
+    assert!(life.warnings(&stranger)[0].contains("no dataplane token"), "{:?}", life.warnings(&stranger));
     life.write(&[&mesh(false)]);
-    assert_eq!(stranger.warnings(), Vec::<String>::new(), "what was said holds no more");
+    assert_eq!(life.warnings(&stranger), Vec::<String>::new(), "what was said holds no more");
     let served = stranger.served().expect("it stays connected");
     assert!(served.get(ResourceType::Listener, "inbound:10.0.0.1:8000").is_some(), "it is open again");
 }

@@ -10,19 +10,19 @@ use kuma_mesh::MeshDataplane;
 use kuma_xds::Resource;
 
 /// A certificate in a proxy's hands.
-pub(super) struct Identity {
-    pub(super) resource: Arc<Resource>,
+pub(crate) struct Identity {
+    pub(crate) resource: Arc<Resource>,
     /// A hash of what it was made of: the root, the mesh and the services.
     inputs: u64,
     /// Whether the root that signs now has signed it; else one that is still trusted.
-    pub(super) current: bool,
+    pub(crate) current: bool,
     /// When the next one is due.
-    pub(super) renew_at: SystemTime,
+    pub(crate) renew_at: SystemTime,
 }
 
 impl Identity {
     /// Whether it is what this CA makes for this Dataplane: its services may have changed.
-    pub(super) fn fits(&self, root: &Root, mesh: &str, dataplane: &MeshDataplane) -> bool {
+    pub(crate) fn fits(&self, root: &Root, mesh: &str, dataplane: &MeshDataplane) -> bool {
         self.inputs == root.identity_inputs(mesh, &services(dataplane))
     }
 }
@@ -32,17 +32,17 @@ fn services(dataplane: &MeshDataplane) -> BTreeSet<&str> {
 }
 
 /// What a certificate is made of.
-pub(super) struct Issuing<'a> {
-    pub(super) root: &'a Root,
+pub(crate) struct Issuing<'a> {
+    pub(crate) root: &'a Root,
     /// The root that has signed before, and is still trusted.
-    pub(super) old: Option<&'a OldRoot>,
+    pub(crate) old: Option<&'a OldRoot>,
     /// Over how long those are replaced that the old root has signed: all at once, nothing else would be done meanwhile.
-    pub(super) spread: Duration,
-    pub(super) mesh: &'a str,
-    pub(super) validity: Duration,
-    pub(super) now: SystemTime,
+    pub(crate) spread: Duration,
+    pub(crate) mesh: &'a str,
+    pub(crate) validity: Duration,
+    pub(crate) now: SystemTime,
     /// Spreads renewals, so that proxies that came together do not come back together; 0 to 1.
-    pub(super) jitter: f64,
+    pub(crate) jitter: f64,
 }
 
 impl Issuing<'_> {
@@ -50,7 +50,7 @@ impl Issuing<'_> {
     ///
     /// `reported` is the version of a certificate that the proxy says it holds from an earlier life of this process; leaf
     /// keys are never stored, so a good one can be recognised but not sent again.
-    pub(super) fn identity(
+    pub(crate) fn identity(
         &self,
         dataplane: &MeshDataplane,
         current: Option<Identity>,

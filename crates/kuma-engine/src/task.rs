@@ -4,14 +4,14 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use kuma_model::{Ca, Key};
-use kuma_store::Stored;
-use kuma_xds::ResourceType;
+use kuma_model::Ca;
+use kuma_store::{DocumentChange, Revision, Stored};
+use kuma_xds::{ResourceType, StreamState};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Engine, MeshEngine, OpenStream, RotationStatus, StreamId};
+use crate::{Engine, MeshEngine, News, OpenStream, Receipt, RotationStatus, Settled, StreamId};
 
 /// The longest sleep: certificates go by the wall clock, which may be set while we sleep.
 const LONGEST_SLEEP: Duration = Duration::from_secs(600);
@@ -23,12 +23,18 @@ const SWEEP_AFTER: Duration = Duration::from_secs(2);
 /// How many proxies of a mesh an audit looks at: some milliseconds of work.
 const AUDITED: usize = 64;
 
-/// What a mesh may hear.
-pub(super) enum Event {
+/// What happens to a mesh.
+pub(crate) enum Event {
     /// The whole mesh as it is in the store.
-    Load(Vec<Arc<Stored>>),
+    Load {
+        revision: Revision,
+        documents: Vec<Arc<Stored>>,
+    },
     /// This mesh's part of one commit.
-    Commit(Vec<(Key, Option<Arc<Stored>>)>),
+    Commit {
+        revision: Revision,
+        changes: Vec<DocumentChange>,
+    },
     /// The Mesh was written again without a change.
     TouchMesh,
     Open(OpenStream),
@@ -40,21 +46,28 @@ pub(super) enum Event {
     WantsIdentity {
         id: StreamId,
     },
-    Holds {
+    Settled {
         id: StreamId,
-        mark: u64,
+        settled: Settled,
     },
     Close {
         id: StreamId,
+        by_far_end: bool,
     },
     Departed {
         proxy: Arc<str>,
         departed: bool,
     },
-    Believes {
+    SpeaksFor {
         proxy: Arc<str>,
         address: IpAddr,
         reply: oneshot::Sender<bool>,
+    },
+    /// How far the commit of a revision has come: at once, or when it is final.
+    Receipt {
+        revision: Revision,
+        wait: Option<Wait>,
+        reply: oneshot::Sender<Option<Receipt>>,
     },
     Audit {
         reply: oneshot::Sender<Vec<String>>,
@@ -65,8 +78,22 @@ pub(super) enum Event {
     },
 }
 
+/// What a [`Event::Receipt`] waits for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wait {
+    /// Also for proxies that were silent before; see [`Receipt::is_final`].
+    pub(crate) all: bool,
+}
+
+/// Somebody who waits for a commit to arrive.
+struct Waiter {
+    revision: Revision,
+    wait: Wait,
+    reply: oneshot::Sender<Option<Receipt>>,
+}
+
 /// Runs a mesh until it has nothing left or the engine is cancelled.
-pub(super) async fn run(
+pub(crate) async fn run(
     engine: Arc<Engine>,
     name: Arc<str>,
     mut mesh: MeshEngine,
@@ -74,6 +101,7 @@ pub(super) async fn run(
     cancel: CancellationToken,
 ) {
     let mut sweep_at = None;
+    let mut waiters: Vec<Waiter> = Vec::new();
     loop {
         let deadline = mesh.next_deadline();
         if sweep_at.is_none() && mesh.is_worth_a_sweep() {
@@ -87,13 +115,16 @@ pub(super) async fn run(
                 sweep_at = None;
             }
             event = events.recv() => match event {
-                Some(event) => handle(&mut mesh, event),
+                Some(Event::Receipt { revision, wait: Some(wait), reply }) => waiters.push(Waiter { revision, wait, reply }),
+                Some(event) => handle(&engine, &name, &mut mesh, event),
                 None => return,
             },
             () = sleep_until(deadline), if deadline.is_some() => mesh.on_deadline(SystemTime::now()),
         }
+        tell(&engine, &name, &mut mesh);
+        answer(&mut waiters, &mesh);
         if let Some(step) = mesh.rotation_step(SystemTime::now()) {
-            engine.step_is_due(&name, step);
+            engine.observer().rotation_step(&name, step);
         }
         if mesh.is_idle() && engine.retire(&name, &events) {
             return;
@@ -101,22 +132,50 @@ pub(super) async fn run(
     }
 }
 
-fn handle(mesh: &mut MeshEngine, event: Event) {
+fn handle(engine: &Engine, name: &Arc<str>, mesh: &mut MeshEngine, event: Event) {
     let now = SystemTime::now();
     match event {
-        Event::Load(documents) => mesh.load(&documents, now),
-        Event::Commit(changes) => mesh.commit(&changes, now),
+        Event::Load { revision, documents } => mesh.load(&documents, revision, now),
+        Event::Commit { revision, changes } => mesh.commit(&changes, revision, now),
         Event::TouchMesh => mesh.touch_mesh(now),
-        Event::Open(stream) => mesh.open(stream, now),
+        Event::Open(stream) => {
+            if let Err(refused) = mesh.open(stream, now) {
+                // First why, then that: with its end the stream is forgotten.
+                tell(engine, name, mesh);
+                refused.state.send_replace(StreamState::Close(refused.status));
+            }
+        }
         Event::Reported { id, resource_type, versions } => mesh.reported(id, resource_type, versions, now),
         Event::WantsIdentity { id } => mesh.wants_identity(id, now),
-        Event::Holds { id, mark } => mesh.holds(id, mark),
-        Event::Close { id } => mesh.close(id),
+        Event::Settled { id, settled } => mesh.settled(id, settled, now),
+        Event::Close { id, by_far_end } => mesh.close(id, by_far_end, now),
         Event::Departed { proxy, departed } => mesh.set_departed(&proxy, departed, now),
         // Whoever asked may have gone away.
-        Event::Believes { proxy, address, reply } => drop(reply.send(mesh.believes(&proxy, address))),
+        Event::SpeaksFor { proxy, address, reply } => drop(reply.send(mesh.speaks_for(&proxy, address))),
         Event::Rotation { ca, reply } => drop(reply.send(mesh.rotation_status(ca))),
+        Event::Receipt { revision, wait: _, reply } => drop(reply.send(mesh.receipt(revision))),
         Event::Audit { reply } => drop(reply.send(mesh.audit(AUDITED))),
+    }
+}
+
+/// Answers those who wait for a commit that has arrived, and lets go of those who wait no more.
+fn answer(waiters: &mut Vec<Waiter>, mesh: &MeshEngine) {
+    let is_over = |waiter: &mut Waiter| {
+        let progress = mesh.progress(waiter.revision);
+        waiter.reply.is_closed() || progress.is_none_or(|progress| progress.is_final(waiter.wait.all))
+    };
+    for Waiter { revision, reply, .. } in waiters.extract_if(.., is_over) {
+        let _ = reply.send(mesh.receipt(revision));
+    }
+}
+
+fn tell(engine: &Engine, name: &Arc<str>, mesh: &mut MeshEngine) {
+    let News { warnings, accepted_after } = mesh.take_news();
+    for warning in warnings {
+        engine.observer().warning(name, warning);
+    }
+    for took in accepted_after {
+        engine.observer().accepted(took);
     }
 }
 

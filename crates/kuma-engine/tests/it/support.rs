@@ -1,14 +1,14 @@
 //! Documents and streams for tests of the mesh engine.
 
-use std::sync::{Arc, Mutex};
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
-use kuma_ca::{MeshRoots, Root};
-use kuma_cp::engine::{DueStep, MeshEngine, OpenStream, Settings};
-use kuma_cp::mesh_ca;
+use kuma_ca::{MeshRoots, Root, mesh_secret};
+use kuma_engine::{DueStep, MeshEngine, OpenStream, Settings, Settled};
 use kuma_model::{Ca, Document, Key, text};
-use kuma_store::Stored;
+use kuma_store::{DocumentChange, Stored};
 use kuma_xds::{Snapshot, StreamState};
 use tokio::sync::watch;
 
@@ -37,7 +37,7 @@ pub(crate) fn ca() -> Arc<Stored> {
 }
 
 pub(crate) fn builtin(roots: &MeshRoots) -> Arc<Stored> {
-    store(mesh_ca::document(Ca::Builtin, "default", Some(roots)))
+    store(mesh_secret::document(Ca::Builtin, "default", Some(roots)))
 }
 
 pub(crate) fn redis() -> Arc<Stored> {
@@ -62,8 +62,12 @@ pub(crate) fn permission(name: &str, source: &str, destination: &str) -> Arc<Sto
 pub(crate) struct Mesh {
     pub(crate) engine: MeshEngine,
     pub(crate) now: SystemTime,
+    /// The revision of the last commit.
+    pub(crate) revision: u64,
     /// Steps of rotations that were found to be due.
     pub(crate) steps: Vec<DueStep>,
+    /// What is said of each stream's proxy.
+    warnings: HashMap<u64, Vec<String>>,
     next_stream: u64,
 }
 
@@ -71,7 +75,6 @@ pub(crate) struct Mesh {
 pub(crate) struct Stream {
     pub(crate) id: u64,
     pub(crate) state: watch::Receiver<StreamState>,
-    warnings: Arc<Mutex<Vec<String>>>,
 }
 
 impl Mesh {
@@ -79,16 +82,42 @@ impl Mesh {
         // The CAs of tests are made now.
         let now = SystemTime::now();
         let settings = Settings { durable, leaf_validity: Duration::from_secs(24 * 3600), started: now };
-        Mesh { engine: MeshEngine::new("default", settings), now, steps: Vec::new(), next_stream: 1 }
+        Mesh {
+            engine: MeshEngine::new("default", settings, 1),
+            now,
+            revision: 0,
+            steps: Vec::new(),
+            warnings: HashMap::new(),
+            next_stream: 1,
+        }
     }
 
     pub(crate) fn write(&mut self, documents: &[&Arc<Stored>]) {
         let changes: Vec<_> = documents.iter().map(|stored| (stored.key.clone(), Some((*stored).clone()))).collect();
-        self.engine.commit(&changes, self.now);
+        self.commit(&changes);
     }
 
     pub(crate) fn delete(&mut self, key: &Key) {
-        self.engine.commit(&[(key.clone(), None)], self.now);
+        self.commit(&[(key.clone(), None)]);
+    }
+
+    fn commit(&mut self, changes: &[DocumentChange]) {
+        self.revision += 1;
+        self.engine.commit(changes, self.revision, self.now);
+    }
+
+    /// The whole mesh is read from the store.
+    pub(crate) fn load(&mut self, documents: &[Arc<Stored>]) {
+        self.revision += 1;
+        self.engine.load(documents, self.revision, self.now);
+    }
+
+    /// What is said to keep the proxy of a stream from working.
+    pub(crate) fn warnings(&mut self, stream: &Stream) -> Vec<String> {
+        for warning in self.engine.take_news().warnings {
+            self.warnings.insert(warning.stream, warning.messages);
+        }
+        self.warnings.get(&stream.id).cloned().unwrap_or_default()
     }
 
     pub(crate) fn open(&mut self, proxy: &str, returning: bool) -> Stream {
@@ -104,8 +133,14 @@ impl Mesh {
 
     /// The stream's client accepts all that it is served.
     pub(crate) fn accept(&mut self, stream: &Stream) {
-        let mark = stream.served().expect("it is served").mark();
-        self.engine.holds(stream.id, mark);
+        let served = stream.served().expect("it is served");
+        let (revision, generation) = (served.revision(), served.generation());
+        self.settle(stream, Settled { revision, generation, ..Settled::default() });
+    }
+
+    /// The stream's client has answered all that it was sent.
+    pub(crate) fn settle(&mut self, stream: &Stream, settled: Settled) {
+        self.engine.settled(stream.id, settled, self.now);
         self.steps.extend(self.engine.rotation_step(self.now));
     }
 
@@ -122,8 +157,6 @@ impl Mesh {
         let (state, receiver) = watch::channel(StreamState::Hold);
         let id = self.next_stream;
         self.next_stream += 1;
-        let warnings: Arc<Mutex<Vec<String>>> = Arc::default();
-        let noted = warnings.clone();
         let stream = OpenStream {
             id,
             proxy: Arc::from(proxy),
@@ -134,10 +167,16 @@ impl Mesh {
             returning,
             only_secrets,
             state,
-            warnings: Box::new(move |warnings| *noted.lock().expect("nothing panics while it is held") = warnings),
         };
-        self.engine.open(stream, self.now);
-        Stream { id, state: receiver, warnings }
+        if let Err(refused) = self.engine.open(stream, self.now) {
+            refused.state.send_replace(StreamState::Close(refused.status));
+        }
+        Stream { id, state: receiver }
+    }
+
+    /// A stream ends, because its far end closed the connection or not.
+    pub(crate) fn close(&mut self, stream: &Stream, by_far_end: bool) {
+        self.engine.close(stream.id, by_far_end, self.now);
     }
 
     /// Lets time pass, with all deadlines in it.
@@ -160,11 +199,6 @@ impl Stream {
             StreamState::Serve(snapshot) => Some(snapshot.clone()),
             StreamState::Hold | StreamState::Close(_) => None,
         }
-    }
-
-    /// What is said to keep the proxy from working.
-    pub(crate) fn warnings(&self) -> Vec<String> {
-        self.warnings.lock().expect("nothing panics while it is held").clone()
     }
 
     pub(crate) fn is_held(&self) -> bool {

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use kuma_ca::MeshRoots;
-use kuma_cp::engine::{DueStep, LINGER, SETTLE};
+use kuma_engine::{DueStep, LINGER, SETTLE};
 use kuma_model::{Ca, Dataplane, Key, Resource as _};
 use kuma_xds::ResourceType;
 
-use crate::engine_support::{Mesh, Stream, builtin, mesh, permission, redis, root, web};
+use crate::support::{Mesh, Stream, builtin, mesh, permission, redis, root, web};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -211,7 +211,7 @@ fn who_needs_no_certificate_is_not_waited_for() {
     let mut world = World::new(true);
     world.mesh.delete(&Key::new(Dataplane::KIND, "default", "web-1"));
     world.mesh.delete(&Key::new(Dataplane::KIND, "default", "redis-1"));
-    let lonely = crate::engine_support::stored(
+    let lonely = crate::support::stored(
         "type: Dataplane\nmesh: default\nname: lonely\nnetworking:\n  gateway:\n    tags: {service: lonely}",
     );
     world.mesh.write(&[&lonely]);
@@ -229,7 +229,7 @@ fn after_a_start_proxies_are_given_time_to_come_back() {
         let mut life = Mesh::new(durable);
         let roots = MeshRoots::new(root()).introduce(root(), life.now, Some(Duration::ZERO)).expect("introduces");
         let ca = builtin(&roots);
-        life.engine.load(&[mesh(true), ca, redis(), web()], life.now);
+        life.load(&[mesh(true), ca, redis(), web()]);
         life.pass(SETTLE - Duration::from_secs(1));
         assert_eq!(life.steps, []);
         life.pass(Duration::from_secs(1) + LINGER);
@@ -257,7 +257,7 @@ fn who_holds_what_we_have_forgotten_is_waited_for() {
     life.pass(SETTLE + MINUTE);
     assert!(web.is_held() && life.steps.is_empty());
     assert_eq!(life.engine.rotation_status(Ca::Builtin).waiting, [std::sync::Arc::from("web-1")]);
-    life.write(&[&crate::engine_support::web()]);
+    life.write(&[&crate::support::web()]);
     life.pass(MINUTE);
     life.accept(&web);
     life.pass(LINGER);

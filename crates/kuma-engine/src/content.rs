@@ -3,14 +3,13 @@
 use std::sync::Arc;
 
 use kuma_envoy::ResourceKey;
-use kuma_mesh::{MeshDataplane, MeshSnapshot};
 use kuma_xds::{Resource, ResourceType, Snapshot};
 use rustc_hash::FxHashMap;
 
 /// Resources by everything that their bytes depend on: equal keys give one resource, so proxies that differ in nothing
 /// share everything, and what a change leaves alone keeps its pointer.
 #[derive(Default)]
-pub(super) struct Content {
+pub(crate) struct Content {
     resources: FxHashMap<ResourceKey, Arc<Resource>>,
     /// How many, at most, are held by no proxy any more: each that came since the last sweep may have replaced one.
     released: usize,
@@ -24,7 +23,7 @@ const SWEEP_PART: usize = 8;
 
 impl Content {
     /// The resource of a key, encoded if it is new.
-    pub(super) fn resource(&mut self, key: ResourceKey) -> Arc<Resource> {
+    pub(crate) fn resource(&mut self, key: ResourceKey) -> Arc<Resource> {
         if let Some(resource) = self.resources.get(&key) {
             return resource.clone();
         }
@@ -35,17 +34,17 @@ impl Content {
     }
 
     /// Notes that a proxy has gone which had this.
-    pub(super) fn release(&mut self, config: &Snapshot) {
+    pub(crate) fn release(&mut self, config: &Snapshot) {
         self.released += ResourceType::ALL.iter().map(|&kind| config.list(kind).len()).sum::<usize>();
     }
 
     /// Whether enough has been released for a sweep.
-    pub(super) fn is_worth_a_sweep(&self) -> bool {
+    pub(crate) fn is_worth_a_sweep(&self) -> bool {
         self.released >= SWEEP_FROM.max(self.resources.len() / SWEEP_PART)
     }
 
     /// Drops what no proxy holds any more.
-    pub(super) fn sweep(&mut self) {
+    pub(crate) fn sweep(&mut self) {
         self.resources.retain(|_, resource| Arc::strong_count(resource) > 1);
         if self.resources.len() < self.resources.capacity() / 4 {
             self.resources.shrink_to_fit();
@@ -55,35 +54,20 @@ impl Content {
 }
 
 /// One resource as it goes on the wire. Its version is the hash of its bytes: two control planes, or one restarted, agree.
-pub(super) fn encode(key: &ResourceKey) -> Resource {
+pub(crate) fn encode(key: &ResourceKey) -> Resource {
     let encoded = kuma_envoy::encode(key);
     let requires: Vec<_> = encoded.requires.into_iter().collect();
     let resource = Resource::new(encoded.resource_type, encoded.name, &encoded.value).requiring(requires);
     if encoded.placeholder { resource.placeholder() } else { resource }
 }
 
-/// The whole answer for one proxy with nothing remembered: the oracle of the incremental path.
-pub(super) fn generate(
-    snapshot: &MeshSnapshot,
-    dataplane: &MeshDataplane,
-    roots: Option<&Arc<str>>,
-    admin_port: Option<u16>,
-) -> Snapshot {
-    let mut builder = Snapshot::builder();
-    let metrics = kuma_envoy::plan_metrics(snapshot, dataplane, admin_port).keys;
-    for key in metrics.into_iter().chain(kuma_envoy::plan(snapshot, dataplane, roots)) {
-        builder.insert(Arc::new(encode(&key)));
-    }
-    builder.build()
-}
-
 /// Whether two snapshots hold the very same lists, which is so whenever one was built after the other without a change.
-pub(super) fn same_lists(a: &Snapshot, b: &Snapshot) -> bool {
+pub(crate) fn same_lists(a: &Snapshot, b: &Snapshot) -> bool {
     ResourceType::ALL.iter().all(|&kind| Arc::ptr_eq(a.list(kind), b.list(kind)))
 }
 
 /// Whether two snapshots have the same names in the same versions.
-pub(super) fn same_versions(a: &Snapshot, b: &Snapshot) -> bool {
+pub(crate) fn same_versions(a: &Snapshot, b: &Snapshot) -> bool {
     ResourceType::ALL.iter().all(|&kind| {
         let versions = |snapshot: &Snapshot| -> Vec<(Arc<str>, String)> {
             let list = snapshot.list(kind).iter();

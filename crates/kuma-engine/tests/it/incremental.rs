@@ -8,7 +8,7 @@ use kuma_store::Stored;
 use kuma_xds::ResourceType;
 use proptest::prelude::*;
 
-use crate::engine_support::{Mesh, Stream, ca, mesh, permission, redis, stored, web};
+use crate::support::{Mesh, Stream, ca, mesh, permission, redis, stored, web};
 
 const NAMES: [&str; 4] = ["one", "two", "three", "four"];
 const SERVICES: [&str; 3] = ["web", "redis", "backend"];
@@ -142,12 +142,12 @@ proptest! {
                 Step::Open(name) => {
                     let stream = life.open(NAMES[*name], false);
                     if let Some(before) = streams.insert(*name, stream) {
-                        life.engine.close(before.id);
+                        life.close(&before, true);
                     }
                 }
                 Step::Close(name) => {
                     if let Some(stream) = streams.remove(name) {
-                        life.engine.close(stream.id);
+                        life.close(&stream, true);
                     }
                 }
                 Step::Departed(name, departed) => life.engine.set_departed(&Arc::from(NAMES[*name]), *departed, life.now),

@@ -1,0 +1,227 @@
+//! Who is connected, and what each proxy and each of its streams was given.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use kuma_store::Revision;
+use kuma_xds::{ResourceType, Snapshot, SnapshotBuilder, StreamState};
+use tokio::sync::watch;
+
+use crate::content::same_lists;
+use crate::identities::StreamIdentity;
+use crate::receipts::{Answered, Settled};
+use crate::recovery::Recovery;
+
+/// Identifies a stream for the life of the process.
+pub type StreamId = u64;
+
+/// A stream that was opened.
+pub struct OpenStream {
+    /// Its id.
+    pub id: StreamId,
+    /// Name of the Dataplane that it says it is, proved by a token if `authenticated`.
+    pub proxy: Arc<str>,
+    /// Whether a token proved it.
+    pub authenticated: bool,
+    /// Whether the connection is encrypted: secrets travel on no other.
+    pub encrypted: bool,
+    /// Where it comes from.
+    pub address: IpAddr,
+    /// Port of Envoy's admin server on loopback, if it has one.
+    pub admin_port: Option<u16>,
+    /// Whether its first request reported configuration from an earlier life of this process.
+    pub returning: bool,
+    /// Whether it is one for secrets alone.
+    pub only_secrets: bool,
+    /// Where its state goes.
+    pub state: watch::Sender<StreamState>,
+}
+
+/// A stream that is open.
+pub(crate) struct Stream {
+    pub(crate) proxy: Arc<str>,
+    pub(crate) authenticated: bool,
+    pub(crate) encrypted: bool,
+    pub(crate) only_secrets: bool,
+    address: IpAddr,
+    state: watch::Sender<StreamState>,
+    /// What the client holds from an earlier life, until it has been brought to what holds in this one.
+    pub(crate) recovery: Option<Recovery>,
+    pub(crate) identity: StreamIdentity,
+    /// The revision of the snapshot that it was given last.
+    given: Revision,
+    /// What its client has answered last.
+    pub(crate) settled: Settled,
+}
+
+/// What [`Stream::give`] has done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Given {
+    /// The stream is at that already.
+    Nothing,
+    /// It has another state now.
+    Changed,
+}
+
+impl Stream {
+    /// Gives the stream a state, unless it has it. A snapshot that differs from the one before is numbered with `revision` at
+    /// least: it is given because of what holds at that revision.
+    pub(crate) fn give(&mut self, state: StreamState, revision: Revision) -> Given {
+        let mut given = Given::Nothing;
+        self.state.send_if_modified(|current| {
+            let same = match (&*current, &state) {
+                (StreamState::Hold, StreamState::Hold) => true,
+                (StreamState::Serve(before), StreamState::Serve(after)) => {
+                    same_lists(before, after) && before.generation() == after.generation()
+                }
+                _ => false,
+            };
+            if same {
+                return false;
+            }
+            given = Given::Changed;
+            if let StreamState::Serve(snapshot) = &state {
+                self.given = snapshot.revision().max(revision);
+            }
+            *current = match state {
+                StreamState::Serve(snapshot) if snapshot.revision() < revision => {
+                    StreamState::Serve(Arc::new(snapshot.to_builder().revision(revision).build()))
+                }
+                state => state,
+            };
+            true
+        });
+        given
+    }
+}
+
+/// A connected proxy. Streams of one proxy share everything but the identity.
+#[derive(Default)]
+pub(crate) struct Proxy {
+    pub(crate) streams: BTreeSet<StreamId>,
+    /// Port of Envoy's admin server, as the latest stream says.
+    pub(crate) admin_port: Option<u16>,
+    /// Why it offers no metrics though its mesh asks for them, as it was last said.
+    pub(crate) metrics_problem: Option<String>,
+    /// What it is to have but for its certificate; `None` without a Dataplane.
+    pub(crate) config: Option<Arc<Snapshot>>,
+}
+
+impl Proxy {
+    /// Takes a new configuration. Returns whether it differs from the one before.
+    pub(crate) fn replace(&mut self, builder: SnapshotBuilder) -> bool {
+        let config = match &self.config {
+            Some(before) => builder.build_after(before),
+            None => builder.build(),
+        };
+        let changed = self.config.as_ref().is_none_or(|before| !same_lists(before, &config));
+        if changed {
+            self.config = Some(Arc::new(config));
+        }
+        changed
+    }
+
+    /// Its configuration's secret of this name.
+    pub(crate) fn has_secret(&self, name: &str) -> bool {
+        self.config.as_ref().is_some_and(|config| config.get(ResourceType::Secret, name).is_some())
+    }
+}
+
+/// All streams of a mesh, and the proxies that they are of.
+#[derive(Default)]
+pub(crate) struct Connections {
+    pub(crate) proxies: BTreeMap<Arc<str>, Proxy>,
+    /// Boxed: a table of them has room for up to twice as many.
+    streams: HashMap<StreamId, Box<Stream>>,
+}
+
+impl Connections {
+    /// Whether nobody is connected.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.streams.is_empty()
+    }
+
+    /// How many streams are open.
+    pub(crate) fn stream_count(&self) -> usize {
+        self.streams.len()
+    }
+
+    /// Takes a new stream. Returns whether its proxy is to be planned: it is new, or the port of its admin server is.
+    pub(crate) fn open(&mut self, stream: OpenStream, recovery: Option<Recovery>) -> bool {
+        let OpenStream { id, proxy, authenticated, encrypted, address, admin_port, returning, only_secrets, state } =
+            stream;
+        let identity = StreamIdentity::new(returning);
+        let entry = self.proxies.entry(proxy.clone()).or_default();
+        entry.streams.insert(id);
+        let (given, settled) = (0, Settled::default());
+        let stream = Stream {
+            proxy,
+            authenticated,
+            encrypted,
+            only_secrets,
+            address,
+            state,
+            recovery,
+            identity,
+            given,
+            settled,
+        };
+        self.streams.insert(id, Box::new(stream));
+        // A stream for secrets alone does not say.
+        let is_new = admin_port.is_some() && entry.admin_port != admin_port;
+        if is_new {
+            entry.admin_port = admin_port;
+        }
+        entry.config.is_none() || is_new
+    }
+
+    /// Lets go of a stream. Its proxy goes with the last one, and is returned with it then.
+    pub(crate) fn close(&mut self, id: StreamId) -> Option<(Stream, Option<Proxy>)> {
+        let stream = self.streams.remove(&id)?;
+        let proxy = self.proxies.get_mut(&stream.proxy)?;
+        proxy.streams.remove(&id);
+        let gone = if proxy.streams.is_empty() { self.proxies.remove(&stream.proxy) } else { None };
+        Some((*stream, gone))
+    }
+
+    /// A stream that is open.
+    pub(crate) fn stream(&self, id: StreamId) -> Option<&Stream> {
+        self.streams.get(&id).map(|stream| &**stream)
+    }
+
+    /// A stream that is open.
+    pub(crate) fn stream_mut(&mut self, id: StreamId) -> Option<&mut Stream> {
+        self.streams.get_mut(&id).map(|stream| &mut **stream)
+    }
+
+    /// The streams of a proxy.
+    pub(crate) fn streams_of(&self, proxy: &str) -> impl Iterator<Item = &Stream> {
+        let ids = self.proxies.get(proxy).into_iter().flat_map(|proxy| &proxy.streams);
+        ids.filter_map(|id| self.stream(*id))
+    }
+
+    /// What the streams of a proxy together have answered; `head`: the revision up to which everything was given.
+    pub(crate) fn answered(&self, proxy: &str, head: Revision) -> Answered<'_> {
+        let mut answered = Answered { up_to: head, revision: head, ..Answered::default() };
+        for Stream { given, settled, .. } in self.streams_of(proxy) {
+            if settled.revision < *given {
+                answered.up_to = answered.up_to.min(settled.revision);
+            }
+            answered.revision = answered.revision.min(settled.revision);
+            answered.refused.extend(&settled.refused);
+            answered.unanswered.extend(&settled.unanswered);
+        }
+        answered
+    }
+
+    /// Port of the admin server of a connected proxy, if it has one.
+    pub(crate) fn admin_port(&self, proxy: &str) -> Option<u16> {
+        self.proxies.get(proxy)?.admin_port
+    }
+
+    /// Whether one of a proxy's streams comes from this address.
+    pub(crate) fn comes_from(&self, proxy: &str, address: IpAddr) -> bool {
+        self.streams_of(proxy).any(|stream| stream.address == address)
+    }
+}

@@ -1,0 +1,178 @@
+//! The documents of one mesh as they are in the store: what proxies should get ([`MeshView`]), the CAs, and what is known to be
+//! deleted. One that does not parse is reported and left out; where it guards access that denies.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use kuma_ca::{MeshRoots, mesh_secret};
+use kuma_mesh::{Affected, MeshSnapshot};
+use kuma_model::{Ca, Dataplane, Key, Mesh, Resource as _, SECRET_KIND};
+use kuma_store::{DocumentChange, Revision, Stored};
+
+use crate::MeshView;
+
+/// The documents of one mesh, as far as they bear on its proxies.
+pub(crate) struct Documents {
+    /// What any proxy should get.
+    pub(crate) view: MeshView,
+    /// The CAs that the mesh may have.
+    builtin: StoredCa,
+    provided: StoredCa,
+    /// Whether the Mesh was written since the start, not just made by default.
+    pub(crate) mesh_written: bool,
+    /// All that there are.
+    keys: BTreeSet<Key>,
+    /// Dataplanes that were deleted since the start: that they are gone is known, not just not heard of.
+    deleted: BTreeSet<Arc<str>>,
+}
+
+/// A CA, and the generation of its roots.
+#[derive(Default)]
+struct StoredCa {
+    roots: Option<MeshRoots>,
+    generation: u64,
+}
+
+impl Documents {
+    /// None yet.
+    pub(crate) fn new(mesh: &str, forgetful: bool) -> Documents {
+        let snapshot = Arc::new(MeshSnapshot::new(mesh, forgetful));
+        Documents {
+            view: MeshView { snapshot, roots: None, revision: 0 },
+            builtin: StoredCa::default(),
+            provided: StoredCa::default(),
+            mesh_written: false,
+            keys: BTreeSet::new(),
+            deleted: BTreeSet::new(),
+        }
+    }
+
+    /// The documents with their indexes.
+    pub(crate) fn snapshot(&self) -> &MeshSnapshot {
+        &self.view.snapshot
+    }
+
+    /// Whether there are none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// The CA that issues certificates: the one that the Mesh names. Without it nothing is issued.
+    pub(crate) fn ca(&self) -> Option<&MeshRoots> {
+        self.roots_of(self.kind())
+    }
+
+    /// Which of its CAs the Mesh names.
+    pub(crate) fn kind(&self) -> Ca {
+        self.snapshot().mesh.as_ref().map(|mesh| mesh.ca()).unwrap_or_default()
+    }
+
+    /// The roots of a CA, whether the Mesh names it or not.
+    pub(crate) fn roots_of(&self, ca: Ca) -> Option<&MeshRoots> {
+        self.stored_ca(ca).roots.as_ref()
+    }
+
+    /// Their [`MeshRoots::generation`]; 0 without any.
+    pub(crate) fn generation_of(&self, ca: Ca) -> u64 {
+        self.stored_ca(ca).generation
+    }
+
+    fn stored_ca(&self, ca: Ca) -> &StoredCa {
+        match ca {
+            Ca::Builtin => &self.builtin,
+            Ca::Provided => &self.provided,
+        }
+    }
+
+    fn set_ca(&mut self, ca: Ca, spec: Option<&serde_json::Value>) -> Affected {
+        let roots = spec.and_then(|spec| match mesh_secret::read(ca, spec) {
+            Ok(roots) => roots,
+            Err(error) => {
+                let (mesh, error) = (&self.snapshot().name, format!("{:#}", anyhow::Error::new(error)));
+                tracing::error!(%mesh, ca = ca.name(), error, "the CA of the mesh cannot be read: no certificate is issued");
+                None
+            }
+        });
+        let stored = StoredCa { generation: roots.as_ref().map_or(0, MeshRoots::generation), roots };
+        match ca {
+            Ca::Builtin => self.builtin = stored,
+            Ca::Provided => self.provided = stored,
+        }
+        self.trust();
+        Affected::All
+    }
+
+    /// Trusts the roots of the CA that the Mesh names, and no others.
+    fn trust(&mut self) {
+        let bundle = self.ca().map(MeshRoots::bundle_pem);
+        if bundle.as_deref() != self.view.roots.as_deref() {
+            self.view.roots = bundle.map(Arc::from);
+        }
+    }
+
+    /// Whether a Dataplane was deleted since the start.
+    pub(crate) fn was_deleted(&self, dataplane: &str) -> bool {
+        self.deleted.contains(dataplane)
+    }
+
+    /// Notes that a proxy is leaving, so that its clients stop dialling it, or that it is back.
+    pub(crate) fn set_departed(&mut self, proxy: &Arc<str>, departed: bool) -> Affected {
+        Arc::make_mut(&mut self.view.snapshot).set_departed(proxy, departed)
+    }
+
+    /// Takes the place of all that were there before.
+    pub(crate) fn load(&mut self, documents: &[Arc<Stored>], revision: Revision) -> Affected {
+        self.view.revision = self.view.revision.max(revision);
+        let present: BTreeSet<&Key> = documents.iter().map(|stored| &stored.key).collect();
+        let vanished: Vec<Key> = self.keys.iter().filter(|key| !present.contains(key)).cloned().collect();
+        let mut affected = Affected::none();
+        for key in vanished {
+            affected.merge(self.apply(&key, None));
+        }
+        for stored in documents {
+            affected.merge(self.apply(&stored.key, Some(stored)));
+        }
+        affected
+    }
+
+    /// Applies what somebody has written.
+    pub(crate) fn commit(&mut self, changes: &[DocumentChange], revision: Revision) -> Affected {
+        self.view.revision = self.view.revision.max(revision);
+        let mut affected = Affected::none();
+        for (key, stored) in changes {
+            affected.merge(self.apply(key, stored.as_ref()));
+            if key.kind == Mesh::KIND && stored.is_some() && !self.mesh_written {
+                self.mesh_written = true;
+                affected = Affected::All;
+            }
+        }
+        affected
+    }
+
+    /// Applies one document, or its deletion.
+    fn apply(&mut self, key: &Key, stored: Option<&Arc<Stored>>) -> Affected {
+        match stored {
+            Some(_) => self.keys.insert(key.clone()),
+            None => self.keys.remove(key),
+        };
+        let spec = stored.map(|stored| stored.spec());
+        if key.kind == SECRET_KIND {
+            return mesh_secret::kind(key).map_or(Affected::none(), |ca| self.set_ca(ca, spec.as_ref()));
+        }
+        let snapshot = Arc::make_mut(&mut self.view.snapshot);
+        let applied = snapshot.apply(key, spec.as_ref(), kuma_envoy::raw::template);
+        if let Some(problem) = applied.problem {
+            tracing::warn!(%key, problem, "a document does not take effect as it says");
+        }
+        match (key.kind, stored.is_some()) {
+            (Mesh::KIND, is_there) => {
+                self.mesh_written &= is_there;
+                self.trust();
+            }
+            (Dataplane::KIND, true) => drop(self.deleted.remove(&key.name)),
+            (Dataplane::KIND, false) => drop(self.deleted.insert(key.name.clone())),
+            _ => {}
+        }
+        applied.affected
+    }
+}

@@ -1,0 +1,621 @@
+//! How far each commit has come: from the write to the last proxy that it concerns.
+//!
+//! A proxy is *concerned* by a commit if a stream of it was given something else because of the commit. It has *accepted* it once
+//! its streams have settled at the revision or a later one and nothing that was sent since is refused or waits for something that
+//! does not exist. What was refused or unanswered before the commit is told and does not count against it.
+//!
+//! Every proxy has a slot, and a commit that is still on its way a bit for each slot: 2 KB for 15,000 proxies.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use kuma_model::Key;
+use kuma_store::Revision;
+use kuma_xds::{Refusal, ResourceType, Unanswered};
+
+/// So many commits are remembered, on their way or arrived. With 15,000 proxies and all on their way: 2 MB.
+const REMEMBERED: usize = 1024;
+
+/// So many proxies are named in a receipt, by what keeps each from having accepted.
+const MAX_EXCEPTIONS: usize = 100;
+
+/// How far a commit has come.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub enum Progress {
+    /// Every proxy that it concerns has accepted it, and none is out of sight.
+    #[default]
+    Live,
+    /// As [`Progress::Live`]; for some proxies a later commit had changed the same documents by then.
+    Superseded,
+    /// Every proxy that can be reached has accepted it. Some were silent before it, or keep what they have from an earlier life of
+    /// the control plane.
+    Reached,
+    /// All have answered, and some have refused it.
+    Refused,
+    /// Some have not answered yet.
+    Spreading,
+}
+
+/// What keeps a proxy from having accepted a commit.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum ExceptionState {
+    /// It has refused a resource.
+    Refused,
+    /// It waits for a secret or an extension config that does not exist.
+    Unanswered,
+    /// It has been given the change, and has not answered yet.
+    Waiting,
+    /// Its stream has ended without its closing the connection: it may go on with what it had.
+    Silent,
+    /// It keeps what it has from an earlier life of the control plane until its documents are written again.
+    Held,
+}
+
+/// A proxy that has not accepted a commit.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Exception {
+    /// Name of the Dataplane.
+    pub dataplane: Arc<str>,
+    /// What keeps it.
+    pub state: ExceptionState,
+    /// The resource that it refused or waits for.
+    pub resource: Option<(ResourceType, Arc<str>)>,
+    /// The proxy's reason for a refusal.
+    pub message: Option<Arc<str>>,
+    /// The revision of a refusal or question, or the last one that a silent proxy had accepted.
+    pub since_revision: Revision,
+    /// When it fell silent.
+    pub since: Option<SystemTime>,
+}
+
+/// Counts of proxies.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Counts {
+    /// Connected when the commit came, and concerned by it.
+    pub concerned: u32,
+    /// Of these: have accepted it.
+    pub accepted: u32,
+    /// Of these: have refused it.
+    pub refused: u32,
+    /// Of these: have not answered, silent ones included.
+    pub waiting: u32,
+    /// Of these: have accepted a later commit that wrote the same documents again.
+    pub superseded: u32,
+    /// Concerned Dataplanes whose proxy is not connected: they get it when they come.
+    pub away: u32,
+    /// Proxies whose stream has ended without their closing the connection, and who are not back.
+    pub silent: u32,
+    /// Proxies that keep what they have from an earlier life of the control plane.
+    pub held: u32,
+    /// Proxies that have connected since: they got it at once, and are not waited for.
+    pub joined: u32,
+}
+
+/// How far a commit has come in one mesh, or in all together.
+#[derive(Clone, Debug, Default)]
+pub struct Receipt {
+    /// Its revision.
+    pub revision: Revision,
+    /// How far.
+    pub progress: Progress,
+    /// How many proxies.
+    pub counts: Counts,
+    /// When proxies accepted it, as times since the commit was heard of: the first, half of them, 99 of 100, the last.
+    pub accepted_after: [Option<Duration>; 4],
+    /// Those who have not, at most 100 of them.
+    pub exceptions: Vec<Exception>,
+}
+
+impl Progress {
+    /// Whether there is nothing to wait for any more: everyone who can has answered. Asked for `all`, those who were silent
+    /// before it are waited for too.
+    pub fn is_final(self, all: bool) -> bool {
+        match self {
+            Progress::Live | Progress::Superseded | Progress::Refused => true,
+            Progress::Reached => !all,
+            Progress::Spreading => false,
+        }
+    }
+}
+
+impl Receipt {
+    /// Adds how far it has come in another mesh.
+    pub fn merge(&mut self, other: Receipt) {
+        let Receipt { revision, progress, counts, accepted_after, exceptions } = other;
+        self.revision = self.revision.max(revision);
+        self.progress = self.progress.max(progress);
+        let mine = &mut self.counts;
+        for (mine, theirs) in [
+            (&mut mine.concerned, counts.concerned),
+            (&mut mine.accepted, counts.accepted),
+            (&mut mine.refused, counts.refused),
+            (&mut mine.waiting, counts.waiting),
+            (&mut mine.superseded, counts.superseded),
+            (&mut mine.away, counts.away),
+            (&mut mine.silent, counts.silent),
+            (&mut mine.held, counts.held),
+            (&mut mine.joined, counts.joined),
+        ] {
+            *mine += theirs;
+        }
+        // Of two meshes the later time is right for all but the first, and near for the middle.
+        let first = [self.accepted_after[0], accepted_after[0]].into_iter().flatten().min();
+        for (mine, theirs) in self.accepted_after.iter_mut().zip(accepted_after) {
+            *mine = (*mine).max(theirs);
+        }
+        self.accepted_after[0] = first;
+        self.exceptions.extend(exceptions);
+        self.exceptions.truncate(MAX_EXCEPTIONS);
+    }
+}
+
+/// What a stream's client has answered for a revision; see [`kuma_xds::Event::Settled`].
+#[derive(Clone, Debug, Default)]
+pub struct Settled {
+    /// The revision of the snapshot.
+    pub revision: Revision,
+    /// Its generation.
+    pub generation: u64,
+    /// What it has refused.
+    pub refused: Vec<Refusal>,
+    /// What it has asked for and did not get.
+    pub unanswered: Vec<Unanswered>,
+}
+
+/// What a proxy as a whole has answered: its streams together.
+#[derive(Default)]
+pub(crate) struct Answered<'a> {
+    /// What was given to it up to this revision has been answered by all of its streams.
+    pub(crate) up_to: Revision,
+    /// The oldest revision at which a stream of it has settled.
+    pub(crate) revision: Revision,
+    pub(crate) refused: Vec<&'a Refusal>,
+    pub(crate) unanswered: Vec<&'a Unanswered>,
+}
+
+/// A commit that is remembered.
+#[derive(Debug)]
+struct Commit {
+    revision: Revision,
+    heard: SystemTime,
+    documents: Vec<Key>,
+    /// Slots that have not accepted it.
+    waiting: Bits,
+    /// Those of them that have refused it.
+    refused: BTreeMap<u32, Exception>,
+    /// Those of them that wait for what does not exist.
+    unanswered: BTreeMap<u32, Exception>,
+    /// Those of them that have fallen silent since, and those who were silent before it.
+    silent: BTreeMap<Arc<str>, Silent>,
+    held: BTreeSet<Arc<str>>,
+    /// A later commit that wrote one of the same documents.
+    superseded_by: Option<Revision>,
+    counts: Counts,
+    accepted_after: [Option<Duration>; 4],
+}
+
+/// A proxy whose stream has ended without its closing the connection.
+#[derive(Clone, Debug)]
+struct Silent {
+    since: SystemTime,
+    /// The last revision that it had accepted.
+    accepted: Revision,
+}
+
+/// What is remembered of the commits of a mesh.
+#[derive(Default)]
+pub(crate) struct Receipts {
+    slots: Slots,
+    /// By revision. At most [`REMEMBERED`].
+    commits: VecDeque<Commit>,
+    /// How many commits each slot has not accepted; most often 0, and then nobody looks further.
+    outstanding: Vec<u32>,
+    /// Proxies that are silent now.
+    silent: BTreeMap<Arc<str>, Silent>,
+    /// Proxies that are held now.
+    held: BTreeSet<Arc<str>>,
+    /// Whether the last commit is being published: what proxies are given now, they are given because of it.
+    publishing: bool,
+}
+
+impl Receipts {
+    /// A commit is about to be published.
+    pub(crate) fn begin(&mut self, revision: Revision, documents: Vec<Key>, now: SystemTime) {
+        for before in &mut self.commits {
+            if before.superseded_by.is_none() && before.documents.iter().any(|key| documents.contains(key)) {
+                before.superseded_by = Some(revision);
+            }
+        }
+        if self.commits.len() >= REMEMBERED {
+            self.forget_oldest();
+        }
+        self.commits.push_back(Commit {
+            revision,
+            heard: now,
+            documents,
+            waiting: Bits::default(),
+            refused: BTreeMap::new(),
+            unanswered: BTreeMap::new(),
+            silent: self.silent.clone(),
+            held: BTreeSet::new(),
+            superseded_by: None,
+            counts: Counts::default(),
+            accepted_after: [None; 4],
+        });
+        self.publishing = true;
+    }
+
+    /// The commit is published; `away` Dataplanes that it concerns have no proxy connected.
+    pub(crate) fn end(&mut self, away: u32) {
+        self.publishing = false;
+        if let Some(commit) = self.commits.back_mut() {
+            let silent = u32::try_from(commit.silent.len()).unwrap_or(u32::MAX);
+            commit.counts.away = away.saturating_sub(silent);
+        }
+    }
+
+    /// A stream of a proxy was given something else.
+    pub(crate) fn given(&mut self, proxy: &Arc<str>) {
+        if !self.publishing {
+            return;
+        }
+        let slot = self.slots.of(proxy);
+        let Some(commit) = self.commits.back_mut() else { return };
+        if commit.waiting.insert(slot) {
+            commit.counts.concerned += 1;
+            let at = slot as usize;
+            if self.outstanding.len() <= at {
+                self.outstanding.resize(at + 1, 0);
+            }
+            self.outstanding[at] += 1;
+        }
+    }
+
+    /// A stream of a proxy is held where the commit would have given it something.
+    pub(crate) fn held(&mut self, proxy: &Arc<str>) {
+        if self.publishing
+            && let Some(commit) = self.commits.back_mut()
+        {
+            commit.held.insert(proxy.clone());
+            self.held.insert(proxy.clone());
+        }
+    }
+
+    /// The first stream of a proxy was opened. One that was silent still is until it has answered: it may go on with what it had
+    /// till then.
+    pub(crate) fn connected(&mut self, proxy: &Arc<str>) {
+        if self.silent.contains_key(proxy) {
+            return;
+        }
+        let slot = self.slots.get(proxy);
+        for commit in &mut self.commits {
+            let is_waited_for = slot.is_some_and(|slot| commit.waiting.contains(slot));
+            if !is_waited_for && !commit.waiting.is_empty() {
+                commit.counts.joined += 1;
+            }
+        }
+    }
+
+    /// The last stream of a proxy has ended: because its far end closed the connection, or not. `accepted`: the last revision
+    /// that it had accepted; `is_known`: whether there is a Dataplane of the name.
+    pub(crate) fn disconnected(
+        &mut self,
+        proxy: &Arc<str>,
+        by_far_end: bool,
+        is_known: bool,
+        accepted: Revision,
+        now: SystemTime,
+    ) {
+        self.held.remove(proxy);
+        if by_far_end || !is_known {
+            return self.stop_waiting(proxy, true);
+        }
+        let silent = self.silent.entry(proxy.clone()).or_insert(Silent { since: now, accepted });
+        silent.accepted = silent.accepted.max(accepted);
+        let Some(slot) = self.slots.get(proxy) else { return };
+        for commit in self.commits.iter_mut().filter(|commit| commit.waiting.contains(slot)) {
+            commit.refused.remove(&slot);
+            commit.unanswered.remove(&slot);
+            commit.silent.insert(proxy.clone(), silent.clone());
+        }
+    }
+
+    /// The Dataplane of a proxy is deleted: where it is not connected, nobody waits for it any more.
+    pub(crate) fn deleted(&mut self, proxy: &Arc<str>) {
+        if self.silent.contains_key(proxy) {
+            self.stop_waiting(proxy, false);
+        }
+    }
+
+    /// Counts a proxy out of all commits: it is `away`, or not to come any more.
+    fn stop_waiting(&mut self, proxy: &Arc<str>, away: bool) {
+        self.silent.remove(proxy);
+        let slot = self.slots.get(proxy);
+        for commit in &mut self.commits {
+            commit.silent.remove(proxy);
+            commit.held.remove(proxy);
+            let Some(slot) = slot else { continue };
+            commit.refused.remove(&slot);
+            commit.unanswered.remove(&slot);
+            if commit.waiting.remove(slot) {
+                commit.counts.concerned -= 1;
+                commit.counts.away += u32::from(away);
+            }
+        }
+        if let Some(slot) = slot {
+            if let Some(outstanding) = self.outstanding.get_mut(slot as usize) {
+                *outstanding = 0;
+            }
+            self.slots.release(proxy);
+        }
+    }
+
+    /// A proxy has answered. Returns how long after they were heard of it has accepted commits.
+    pub(crate) fn answered(&mut self, proxy: &Arc<str>, answered: &Answered<'_>, now: SystemTime) -> Vec<Duration> {
+        let mut took = Vec::new();
+        if self.silent.contains_key(proxy) || self.held.contains(proxy) {
+            self.silent.remove(proxy);
+            self.held.remove(proxy);
+            for commit in self.commits.iter_mut().filter(|commit| commit.revision <= answered.up_to) {
+                commit.silent.remove(proxy);
+                commit.held.remove(proxy);
+            }
+        }
+        let Some(slot) = self.slots.get(proxy) else { return took };
+        let Some(outstanding) = self.outstanding.get_mut(slot as usize) else { return took };
+        let mut left = *outstanding;
+        // Most proxies are waited for in the latest commits alone.
+        for commit in self.commits.iter_mut().rev() {
+            if left == 0 {
+                break;
+            }
+            if !commit.waiting.contains(slot) {
+                continue;
+            }
+            left -= 1;
+            if commit.revision > answered.up_to {
+                continue;
+            }
+            let refusal = answered.refused.iter().find(|one| one.revision >= commit.revision);
+            let question = answered.unanswered.iter().find(|one| one.revision >= commit.revision);
+            commit.refused.remove(&slot);
+            commit.unanswered.remove(&slot);
+            if let Some(refusal) = refusal {
+                commit.refused.insert(slot, Exception::refused(proxy, refusal));
+            } else if let Some(question) = question {
+                commit.unanswered.insert(slot, Exception::unanswered(proxy, question));
+            } else {
+                commit.waiting.remove(slot);
+                *outstanding -= 1;
+                took.push(commit.accepted_by(answered.revision, now));
+            }
+        }
+        took
+    }
+
+    /// How far the commit of a revision has come; `None` if it is not, or no longer, known here. Of several parts of one
+    /// revision all count.
+    pub(crate) fn receipt(&self, revision: Revision) -> Option<Receipt> {
+        let mut receipt: Option<Receipt> = None;
+        for commit in self.of(revision) {
+            let next = commit.receipt(&self.slots);
+            match &mut receipt {
+                Some(receipt) => receipt.merge(next),
+                None => receipt = Some(next),
+            }
+        }
+        receipt
+    }
+
+    /// How far the commit of a revision has come; cheaper than a whole receipt.
+    pub(crate) fn progress(&self, revision: Revision) -> Option<Progress> {
+        self.of(revision).map(|commit| commit.progress(commit.counts())).max()
+    }
+
+    /// The parts of a commit: one, unless a mesh was loaded at the revision of a commit that it has heard of already.
+    fn of(&self, revision: Revision) -> impl Iterator<Item = &Commit> {
+        let first = self.commits.partition_point(|commit| commit.revision < revision);
+        self.commits.range(first..).take_while(move |commit| commit.revision == revision)
+    }
+
+    fn forget_oldest(&mut self) {
+        let Some(oldest) = self.commits.pop_front() else { return };
+        for slot in oldest.waiting.iter() {
+            if let Some(outstanding) = self.outstanding.get_mut(slot as usize) {
+                *outstanding -= 1;
+            }
+        }
+    }
+}
+
+impl Commit {
+    /// One proxy more has accepted it, by settling at `revision`.
+    fn accepted_by(&mut self, revision: Revision, now: SystemTime) -> Duration {
+        let took = now.duration_since(self.heard).unwrap_or_default();
+        match self.superseded_by {
+            Some(later) if revision >= later => self.counts.superseded += 1,
+            _ => self.counts.accepted += 1,
+        }
+        let done = self.counts.accepted + self.counts.superseded;
+        let concerned = self.counts.concerned;
+        let share = |part: u32| u64::from(done) * 100 >= u64::from(concerned) * u64::from(part);
+        let [first, half, most, last] = &mut self.accepted_after;
+        first.get_or_insert(took);
+        if share(50) {
+            half.get_or_insert(took);
+        }
+        if share(99) {
+            most.get_or_insert(took);
+        }
+        *last = Some(took);
+        took
+    }
+
+    fn counts(&self) -> Counts {
+        let mut counts = self.counts;
+        let count = |length: usize| u32::try_from(length).unwrap_or(u32::MAX);
+        counts.refused = count(self.refused.len());
+        counts.silent = count(self.silent.len());
+        counts.held = count(self.held.len());
+        counts.waiting = self.waiting.len().saturating_sub(counts.refused);
+        counts
+    }
+
+    fn progress(&self, counts: Counts) -> Progress {
+        if counts.waiting > 0 {
+            Progress::Spreading
+        } else if counts.refused > 0 {
+            Progress::Refused
+        } else if counts.silent > 0 || counts.held > 0 {
+            Progress::Reached
+        } else if counts.superseded > 0 {
+            Progress::Superseded
+        } else {
+            Progress::Live
+        }
+    }
+
+    fn receipt(&self, slots: &Slots) -> Receipt {
+        let counts = self.counts();
+        Receipt {
+            revision: self.revision,
+            progress: self.progress(counts),
+            counts,
+            accepted_after: self.accepted_after,
+            exceptions: self.exceptions(slots),
+        }
+    }
+
+    fn exceptions(&self, slots: &Slots) -> Vec<Exception> {
+        let mut exceptions: Vec<Exception> = self.refused.values().chain(self.unanswered.values()).cloned().collect();
+        exceptions.extend(self.silent.iter().map(|(name, silent)| Exception {
+            since_revision: silent.accepted,
+            since: Some(silent.since),
+            ..Exception::new(name, ExceptionState::Silent)
+        }));
+        exceptions.extend(self.held.iter().map(|name| Exception::new(name, ExceptionState::Held)));
+        let waiting =
+            self.waiting.iter().filter(|slot| !self.refused.contains_key(slot) && !self.unanswered.contains_key(slot));
+        let names = waiting.filter_map(|slot| slots.name(slot)).filter(|name| !self.silent.contains_key(*name));
+        let room = MAX_EXCEPTIONS.saturating_sub(exceptions.len());
+        exceptions.extend(names.take(room).map(|name| Exception::new(name, ExceptionState::Waiting)));
+        exceptions.truncate(MAX_EXCEPTIONS);
+        exceptions
+    }
+}
+
+impl Exception {
+    fn new(dataplane: &Arc<str>, state: ExceptionState) -> Exception {
+        let dataplane = dataplane.clone();
+        Exception { dataplane, state, resource: None, message: None, since_revision: 0, since: None }
+    }
+
+    fn refused(dataplane: &Arc<str>, refusal: &Refusal) -> Exception {
+        Exception {
+            resource: Some((refusal.resource_type, refusal.name.clone())),
+            message: Some(refusal.message.clone()),
+            since_revision: refusal.revision,
+            ..Exception::new(dataplane, ExceptionState::Refused)
+        }
+    }
+
+    fn unanswered(dataplane: &Arc<str>, question: &Unanswered) -> Exception {
+        Exception {
+            resource: Some((question.resource_type, question.name.clone())),
+            since_revision: question.revision,
+            ..Exception::new(dataplane, ExceptionState::Unanswered)
+        }
+    }
+}
+
+/// A small number for each proxy.
+#[derive(Debug, Default)]
+struct Slots {
+    by_name: HashMap<Arc<str>, u32>,
+    names: Vec<Option<Arc<str>>>,
+    free: Vec<u32>,
+}
+
+impl Slots {
+    fn of(&mut self, name: &Arc<str>) -> u32 {
+        if let Some(&slot) = self.by_name.get(name) {
+            return slot;
+        }
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.names.push(None);
+            u32::try_from(self.names.len() - 1).unwrap_or(u32::MAX)
+        });
+        self.names[slot as usize] = Some(name.clone());
+        self.by_name.insert(name.clone(), slot);
+        slot
+    }
+
+    fn get(&self, name: &str) -> Option<u32> {
+        self.by_name.get(name).copied()
+    }
+
+    fn name(&self, slot: u32) -> Option<&Arc<str>> {
+        self.names.get(slot as usize)?.as_ref()
+    }
+
+    fn release(&mut self, name: &str) {
+        if let Some(slot) = self.by_name.remove(name) {
+            self.names[slot as usize] = None;
+            self.free.push(slot);
+        }
+    }
+}
+
+/// A set of small numbers.
+#[derive(Clone, Debug, Default)]
+struct Bits {
+    words: Vec<u64>,
+    len: u32,
+}
+
+impl Bits {
+    fn len(&self) -> u32 {
+        self.len
+    }
+
+    fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    fn contains(&self, number: u32) -> bool {
+        self.words.get(number as usize / 64).is_some_and(|word| word & (1 << (number % 64)) != 0)
+    }
+
+    /// Returns whether it was not there before.
+    fn insert(&mut self, number: u32) -> bool {
+        let at = number as usize / 64;
+        if self.words.len() <= at {
+            self.words.resize(at + 1, 0);
+        }
+        let is_new = !self.contains(number);
+        self.words[at] |= 1 << (number % 64);
+        self.len += u32::from(is_new);
+        is_new
+    }
+
+    /// Returns whether it was there. The room of the last one is given back.
+    fn remove(&mut self, number: u32) -> bool {
+        let was_there = self.contains(number);
+        if was_there {
+            self.words[number as usize / 64] &= !(1 << (number % 64));
+            self.len -= 1;
+            if self.len == 0 {
+                self.words = Vec::new();
+            }
+        }
+        was_there
+    }
+
+    fn iter(&self) -> impl Iterator<Item = u32> + '_ {
+        self.words.iter().enumerate().flat_map(|(at, &word)| {
+            let base = u32::try_from(at * 64).unwrap_or(u32::MAX);
+            (0..64).filter(move |bit| word & (1 << bit) != 0).map(move |bit| base + bit)
+        })
+    }
+}

@@ -1,0 +1,9 @@
+//! Tests of the engine of one mesh, in one binary.
+
+mod incremental;
+mod kinds;
+mod receipts;
+mod restart;
+mod rotation;
+mod support;
+mod templates;
