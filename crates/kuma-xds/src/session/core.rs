@@ -130,22 +130,29 @@ impl Core {
             }
         }
         self.state = state;
-        self.forget_what_is_gone();
     }
 
-    /// Forgets refusals of resources that are taken away or not wanted any more, and questions that are answered or not asked
-    /// any more.
-    fn forget_what_is_gone(&mut self) {
+    /// Forgets refusals of what the client does not want any more, and questions that it does not ask any more.
+    fn forget_unwanted(&mut self) {
+        if self.refused.is_empty() && self.unanswered.is_empty() {
+            return;
+        }
         let StreamState::Serve(snapshot) = &self.state else { return };
         let wants = |resource_type: ResourceType, name: &str| self.types[resource_type as usize].wants(name);
         let before = self.refused.len() + self.unanswered.len();
-        self.refused
-            .retain(|one| wants(one.resource_type, &one.name) && snapshot.get(one.resource_type, &one.name).is_some());
-        self.unanswered
-            .retain(|one| wants(one.resource_type, &one.name) && snapshot.get(one.resource_type, &one.name).is_none());
+        self.refused.retain(|one| wants(one.resource_type, &one.name));
+        // What there is, and only the client has, cannot be sent, and so it is no open question.
+        let is_open =
+            |one: &Unanswered| snapshot.get(one.resource_type, &one.name).is_none_or(|resource| resource.has_body());
+        self.unanswered.retain(|one| wants(one.resource_type, &one.name) && is_open(one));
         if before != self.refused.len() + self.unanswered.len() {
             self.settled = None;
         }
+    }
+
+    /// Forgets refusals of what is taken away from the client.
+    pub(super) fn forget_refusals(&mut self, resource_type: ResourceType, is_gone: impl Fn(&str) -> bool) {
+        self.refused.retain(|one| one.resource_type != resource_type || !is_gone(&one.name));
     }
 
     /// The revision of what the client is being brought to.
@@ -242,6 +249,7 @@ impl Core {
             return None;
         };
         let snapshot = Arc::clone(snapshot);
+        self.forget_unwanted();
         // O1: what may refer to a new cluster waits until the client has it and can use it.
         let mut is_blocked = false;
         for resource_type in ResourceType::ALL {

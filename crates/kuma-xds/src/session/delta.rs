@@ -228,6 +228,7 @@ fn send(
         state.owed.shrink_to_fit();
     }
     core.depart(resource_type, nonce, &resources, cursor);
+    core.forget_refusals(resource_type, |name| find_name(&removed, name));
     let state = &mut core.types[resource_type as usize];
     if !resources.is_empty() {
         state.view = merge(&state.view, &resources).into();

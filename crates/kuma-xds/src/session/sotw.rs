@@ -114,11 +114,14 @@ pub(super) fn update(
         }
         // Absence is how both "gone" and "there is no such thing" are told.
         ResourceType::Listener => is_due |= !scan.missing.is_empty() || !scan.doomed.is_empty(),
-        ResourceType::Endpoint | ResourceType::Route => remove_resources(&mut state.view, &scan.doomed),
+        ResourceType::Endpoint | ResourceType::Route => {
+            remove_resources(&mut state.view, &scan.doomed);
+            core.forget_refusals(resource_type, |name| find_name(&scan.doomed, name));
+        }
         ResourceType::Secret | ResourceType::ExtensionConfig => {}
     }
     // C9: nothing needs to be remembered of what does not exist, since the client holds nothing by that name.
-    remove_names(&mut state.owed, &scan.missing);
+    remove_names(&mut core.types[resource_type as usize].owed, &scan.missing);
     if !tells_absence(resource_type) && !scan.missing.is_empty() {
         core.leave_unanswered(resource_type, scan.missing, events);
     }
@@ -177,6 +180,9 @@ fn send(
     state.owed.retain(|name| find(&resources, name).is_none());
     state.owed.shrink_to_fit();
     core.depart(resource_type, nonce, &resources, None);
+    if is_sent_whole(resource_type) {
+        core.forget_refusals(resource_type, |name| find(&resources, name).is_none());
+    }
     let state = &mut core.types[resource_type as usize];
     state.view = match is_sent_whole(resource_type) {
         true => resources.as_slice().into(),

@@ -95,7 +95,6 @@ struct Known {
     refused: BTreeSet<String>,
     /// SotW: what it had when it accepted `version`.
     accepted: BTreeMap<String, String>,
-    has_refused: bool,
     nonce: String,
     version: String,
     /// How often a resource may come unchanged: it was asked for, or its cluster came.
@@ -260,7 +259,6 @@ impl Play {
         let index = response.resource_type() as usize;
         let known = &mut self.known[index];
         known.nonce = response.nonce();
-        known.has_refused = !accept;
         if accept {
             known.version = response.version_info().to_owned();
         }
@@ -291,10 +289,12 @@ impl Play {
         if self.variant == Variant::Sotw && [0, 3].contains(&index) {
             let before = known.held.len();
             known.held.retain(|name, _| named.contains(name));
+            known.refused.retain(|name| named.contains(name));
             is_news |= known.held.len() < before;
         }
         for name in response.removed() {
             known.held.remove(&**name);
+            known.refused.remove(&**name);
         }
         if accept {
             known.accepted = known.held.clone();
@@ -458,7 +458,6 @@ impl Play {
                 }
             }
             known.nonce.clear();
-            known.has_refused = false;
             known.credit.clear();
             let is_wanted = known.all || !known.names.is_empty();
             if !known.started || !is_wanted {
@@ -512,7 +511,7 @@ impl Play {
         let StreamState::Serve(snapshot) = &self.state else {
             return;
         };
-        let refuses = self.known[3..].iter().any(|known| known.has_refused);
+        let refuses = self.known[3..].iter().any(|known| known.refused.iter().any(|name| known.wants(name)));
         let may_linger = refuses || (self.is_resumed && !self.known[3].started);
         for (index, known) in self.known.iter().enumerate().filter(|(_, known)| known.started) {
             let resource_type = ResourceType::ALL[index];

@@ -5,6 +5,7 @@ mod delta;
 mod envoy;
 mod histories;
 mod order;
+mod refusals;
 mod script;
 mod server;
 mod sotw;
