@@ -5,16 +5,13 @@
 
 pub mod catalog;
 mod conditions;
-pub mod mesh_rules;
 mod openapi;
 pub mod overview;
 mod page;
 mod query;
 mod read;
 pub mod routes;
-mod templates;
 mod write;
-mod write_mesh;
 
 use std::sync::Arc;
 
@@ -31,11 +28,11 @@ use serde_json::json;
 
 use crate::access::{self, Port, Proof};
 use crate::config::Config;
+use crate::documents::Documents;
 use crate::http::cors::{self, Grant, Origins};
 use crate::http::locality::{Refusal, WriteContext, may_write};
 use crate::http::outgoing::Outgoing;
 use crate::http::{ApiError, ClientCertificate, Connection, body, json};
-use crate::mesh_ca::{MeshAuthority, MeshCas};
 use catalog::Catalog;
 use conditions::Conditions;
 use overview::LiveInsights;
@@ -48,7 +45,7 @@ pub const MAX_BODY: usize = 4 * 1024 * 1024;
 pub struct Api {
     store: Arc<dyn Store>,
     live: Arc<dyn LiveInsights>,
-    cas: Arc<MeshCas>,
+    documents: Arc<Documents>,
     catalog: Catalog,
     /// The effective configuration, printed once.
     config: Bytes,
@@ -56,49 +53,32 @@ pub struct Api {
     advertised_hostname: String,
     read_only: bool,
     allow_remote_writes: bool,
-    mesh_rewritten: Box<dyn Fn(&str) + Send + Sync>,
     outgoing: Outgoing,
 }
 
 impl Api {
-    /// An API over `store`. `config` is complete (see [`Config::complete`]).
+    /// An API that reads from `store` and writes by `documents`. `config` is complete (see [`Config::complete`]).
     ///
     /// # Errors
     /// If an entry of `apiServer.corsAllowedDomains` cannot be used.
     pub fn new(
         store: Arc<dyn Store>,
         live: Arc<dyn LiveInsights>,
-        authority: Arc<dyn MeshAuthority>,
+        documents: Arc<Documents>,
         config: &Config,
     ) -> Result<Self, String> {
         Ok(Self {
-            cas: Arc::new(MeshCas::new(store.clone(), authority)),
             store,
             live,
+            documents,
             catalog: Catalog::new(config),
             config: config.to_json().to_string().into(),
             origins: Origins::new(&config.api_server.cors_allowed_domains)?,
             advertised_hostname: config.general.advertised_hostname.clone(),
             read_only: config.api_server.read_only,
             allow_remote_writes: config.api_server.allow_remote_writes,
-            mesh_rewritten: Box::new(|_| {}),
             outgoing: Outgoing::default(),
         })
-    }
-
-    /// Has `notify` called with the name of a Mesh that is written just as it is: the store has no news then, but a
-    /// control plane that has forgotten its documents waits for somebody to confirm them.
-    #[must_use]
-    pub fn on_mesh_rewritten(mut self, notify: impl Fn(&str) + Send + Sync + 'static) -> Self {
-        self.mesh_rewritten = Box::new(notify);
-        self
-    }
-}
-
-impl Api {
-    /// The CAs of its meshes, which change one at a time and not while a Mesh does.
-    pub fn cas(&self) -> Arc<MeshCas> {
-        self.cas.clone()
     }
 }
 
@@ -153,12 +133,10 @@ impl Api {
                 let body = body::read(&parts.headers, body, MAX_BODY)
                     .await
                     .map_err(|error| error.into_api_error(write::UNUSABLE))?;
-                self.put(kind, &mesh, &name, &body, &Conditions::of(&parts.headers))
-                    .await
-                    .map(StatusCode::into_response)
+                self.put(kind, &mesh, &name, &body, Conditions::of(&parts.headers)).await.map(StatusCode::into_response)
             }
             (Method::DELETE, Target::Item { kind, mesh, name }) => {
-                self.delete(kind, &mesh, &name, &Conditions::of(&parts.headers)).await.map(StatusCode::into_response)
+                self.delete(kind, &mesh, &name, Conditions::of(&parts.headers)).await.map(StatusCode::into_response)
             }
             (_, target) => self.read(target, &parts).await,
         }

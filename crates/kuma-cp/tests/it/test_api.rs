@@ -9,6 +9,7 @@ use futures_util::stream::BoxStream;
 use kuma_cp::api::overview::LiveInsights;
 use kuma_cp::api::{self, Api};
 use kuma_cp::config::{self, Config};
+use kuma_cp::documents::Documents;
 use kuma_cp::mesh_ca::FreshRoots;
 use kuma_model::{DataplaneInsight, Document, Key};
 use kuma_store::{Change, Committed, MemoryStore, Revision, Store, StoreError, Stored, Write};
@@ -47,7 +48,10 @@ impl TestApi {
 
     pub(crate) fn over(store: Arc<dyn Store>, config: &Config) -> Self {
         let live = Arc::new(Live::default());
-        let api = Api::new(store.clone(), live.clone(), Arc::new(FreshRoots), config).expect("a configuration");
+        let known = live.clone();
+        let documents = Documents::new(store.clone(), Arc::new(FreshRoots));
+        let documents = documents.on_dataplane_gone(move |mesh, name| known.forget(mesh, name));
+        let api = Api::new(store.clone(), live.clone(), Arc::new(documents), config).expect("a configuration");
         Self { router: api::router(Arc::new(api)), store, live }
     }
 
