@@ -12,7 +12,7 @@ use kuma_cp::config::{self, Config};
 use kuma_cp::documents::Documents;
 use kuma_cp::mesh_ca::FreshRoots;
 use kuma_model::{DataplaneInsight, Document, Key};
-use kuma_store::{Change, Committed, MemoryStore, Revision, Store, StoreError, Stored, Write};
+use kuma_store::{Change, Committed, Expect, MemoryStore, Revision, Store, StoreError, Stored, Write};
 
 use crate::client;
 
@@ -85,7 +85,7 @@ impl Away {
 }
 
 impl Store for Away {
-    fn commit(&self, _: Vec<Write>) -> BoxFuture<'_, Result<Committed, StoreError>> {
+    fn commit_if(&self, _: Vec<Expect>, _: Vec<Write>) -> BoxFuture<'_, Result<Committed, StoreError>> {
         Self::error()
     }
 
@@ -107,6 +107,10 @@ impl Store for Away {
 
     fn put_insights(&self, _: Vec<Document>) -> BoxFuture<'_, Result<(), StoreError>> {
         Self::error()
+    }
+
+    fn epoch(&self) -> Arc<str> {
+        "away".into()
     }
 
     fn durable(&self) -> bool {
