@@ -4,12 +4,14 @@
 //! taken from this machine (see [`crate::http::locality`]).
 
 pub mod catalog;
+mod changes;
 mod conditions;
 mod openapi;
 pub mod overview;
 mod page;
 mod query;
 mod read;
+mod revision;
 pub mod routes;
 mod write;
 
@@ -34,8 +36,10 @@ use crate::http::locality::{Refusal, WriteContext, may_write};
 use crate::http::outgoing::Outgoing;
 use crate::http::{ApiError, ClientCertificate, Connection, body, json};
 use catalog::Catalog;
+pub use changes::MAX_DOCUMENTS;
 use conditions::Conditions;
 use overview::LiveInsights;
+pub use revision::{EPOCH, REVISION};
 use routes::Target;
 
 /// Largest body of a write, in bytes.
@@ -93,7 +97,7 @@ async fn handle(State(api): State<Arc<Api>>, request: Request<Body>) -> Response
     let grant = api.origins.grant_of(&parts.headers);
     if method == Method::OPTIONS
         && parts.headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
-        && let Some(target) = routes::find(parts.uri.path())
+        && let Some(target) = api.find(parts.uri.path())
     {
         return cors::preflight(grant, origin.as_ref(), api.methods(&target));
     }
@@ -116,7 +120,7 @@ impl Api {
     }
 
     async fn answer(&self, parts: Parts, body: Body, grant: Grant) -> Result<Response, ApiError> {
-        let target = routes::find(parts.uri.path()).ok_or_else(ApiError::no_such_path)?;
+        let target = self.find(parts.uri.path()).ok_or_else(ApiError::no_such_path)?;
         let allowed = self.methods(&target);
         if !allowed.split(", ").any(|method| parts.method.as_str() == method) {
             return Err(ApiError::method_not_allowed(allowed));
@@ -129,14 +133,15 @@ impl Api {
         }
         match (parts.method.clone(), target) {
             (Method::PUT, Target::Item { kind, mesh, name }) => {
-                require_json(&parts.headers)?;
-                let body = body::read(&parts.headers, body, MAX_BODY)
-                    .await
-                    .map_err(|error| error.into_api_error(write::UNUSABLE))?;
-                self.put(kind, &mesh, &name, &body, Conditions::of(&parts.headers)).await.map(StatusCode::into_response)
+                let body = read_json(&parts.headers, body, write::UNUSABLE).await?;
+                self.put(kind, &mesh, &name, &body, Conditions::of(&parts.headers)).await
             }
             (Method::DELETE, Target::Item { kind, mesh, name }) => {
-                self.delete(kind, &mesh, &name, Conditions::of(&parts.headers)).await.map(StatusCode::into_response)
+                self.delete(kind, &mesh, &name, Conditions::of(&parts.headers)).await
+            }
+            (Method::POST, Target::Changes) => {
+                let body = read_json(&parts.headers, body, changes::TITLE).await?;
+                self.change(&body, parts.uri.query().unwrap_or("")).await
             }
             (_, target) => self.read(target, &parts).await,
         }
@@ -151,13 +156,21 @@ impl Api {
             Target::OpenApi => Ok(json::respond(&openapi::document())),
             Target::List { kind, mesh } => self.list(kind, mesh.as_deref(), path, query).await,
             Target::Item { kind, mesh, name } => self.item(kind, &mesh, &name, &Conditions::of(&parts.headers)).await,
+            // It is only written to.
+            Target::Changes => Err(ApiError::no_such_path()),
             Target::Overviews { mesh } => self.overviews(&mesh, path, query).await,
             Target::Overview { mesh, name } => self.overview(&mesh, &name).await,
         }
     }
 
+    /// What a path means here: where nothing may be written, there is nothing that is only for that.
+    fn find(&self, path: &str) -> Option<Target> {
+        routes::find(path).filter(|target| !(self.read_only && matches!(target, Target::Changes)))
+    }
+
     fn methods(&self, target: &Target) -> &'static str {
         match target {
+            Target::Changes => "POST",
             Target::Item { .. } if !self.read_only => "GET, HEAD, PUT, DELETE",
             _ => "GET, HEAD",
         }
@@ -194,6 +207,12 @@ fn forbidden(refusal: &Refusal) -> ApiError {
     };
     tracing::warn!(%refusal, "refused a write");
     ApiError::new(StatusCode::FORBIDDEN, "Writing is not allowed from here", format!("{refusal}. {remedy}"))
+}
+
+/// The body of a write.
+async fn read_json(headers: &HeaderMap, body: Body, title: &str) -> Result<Bytes, ApiError> {
+    require_json(headers)?;
+    body::read(headers, body, MAX_BODY).await.map_err(|error| error.into_api_error(title))
 }
 
 /// Documents are JSON; a request that does not say so is believed to be JSON, one that says otherwise is not.

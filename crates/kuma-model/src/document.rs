@@ -56,11 +56,17 @@ impl Document {
         violations.result(Document { key, spec })
     }
 
-    /// The key of a document whose spec may be wrong; `None` if its `type`, `mesh` or `name` is.
-    pub fn key_of(json: &Value) -> Option<Key> {
+    /// Reads the key of a document, whatever its spec is. Reports what is wrong with `type`, `mesh` and `name`.
+    pub fn parse_key(json: &Value) -> Result<Key, Violations> {
         let mut violations = Violations::default();
-        let (_, key) = read_envelope(json.as_object()?, &mut violations)?;
-        violations.is_empty().then_some(key)
+        let Value::Object(fields) = json else {
+            wrong_type::<()>("", &mut violations, "an object", json);
+            return Err(violations);
+        };
+        match read_envelope(fields, &mut violations) {
+            Some((_, key)) => violations.result(key),
+            None => Err(violations),
+        }
     }
 }
 

@@ -1,13 +1,14 @@
 //! PUT and DELETE of documents: what the path says, and how refusals are told.
 
+use axum::response::{IntoResponse as _, Response};
 use http::StatusCode;
 use kuma_model::{Key, Kind, Scope, Violation};
 use kuma_store::Outcome;
 use serde_json::{Map, Value};
 
 use super::conditions::Conditions;
-use super::{Api, routes};
-use crate::documents::{Attempt, Change, Problem, Reason, Refusal};
+use super::{Api, changes, revision, routes};
+use crate::documents::{Attempt, Change, Done, Problem, Reason, Refusal};
 use crate::http::error::cause;
 use crate::http::{ApiError, json};
 
@@ -25,15 +26,16 @@ impl Api {
         name: &str,
         body: &[u8],
         conditions: Conditions,
-    ) -> Result<StatusCode, ApiError> {
+    ) -> Result<Response, ApiError> {
         let fields = json::object(body).map_err(|error| ApiError::unreadable(UNUSABLE, &error))?;
         check_envelope(kind, mesh, name, &fields)?;
         let change = conditions.apply_to(Change::put(Value::Object(fields)));
-        let done = self.documents.change(vec![change]).await.map_err(|refusal| refused(refusal, UPDATE))?;
-        Ok(match done.outcomes.first() {
+        let done = self.documents.change(vec![change], None).await.map_err(|refusal| refused(refusal, UPDATE))?;
+        let status = match done.outcomes.first() {
             Some((_, Outcome::Created)) => StatusCode::CREATED,
             _ => StatusCode::OK,
-        })
+        };
+        Ok(answer(status, &done))
     }
 
     /// Deletes a document; a Mesh with everything in it, a Dataplane with its insight.
@@ -43,13 +45,19 @@ impl Api {
         mesh: &str,
         name: &str,
         conditions: Conditions,
-    ) -> Result<StatusCode, ApiError> {
+    ) -> Result<Response, ApiError> {
         let key = routes::key(kind, mesh, name);
         let key = key.ok_or_else(|| ApiError::new(StatusCode::NOT_FOUND, DELETE, "Not found"))?;
         let change = conditions.apply_to(Change::delete(key));
-        self.documents.change(vec![change]).await.map_err(|refusal| refused(refusal, DELETE))?;
-        Ok(StatusCode::OK)
+        let done = self.documents.change(vec![change], None).await.map_err(|refusal| refused(refusal, DELETE))?;
+        Ok(answer(StatusCode::OK, &done))
     }
+}
+
+fn answer(status: StatusCode, done: &Done) -> Response {
+    let mut response = status.into_response();
+    revision::add(&mut response, done.revision, &done.epoch);
+    response
 }
 
 /// Compares type, mesh and name of the body with the path. All that is wrong is reported together, in the documented order.
@@ -73,15 +81,16 @@ fn check_envelope(kind: &'static Kind, mesh: &str, name: &str, fields: &Map<Stri
     if causes.is_empty() { Ok(()) } else { Err(ApiError::invalid(UNUSABLE, causes)) }
 }
 
-/// The refusal of a request for one change, of which the first problem is told. `title` is that of a request that others
-/// have overtaken.
-fn refused(refusal: Refusal, title: &str) -> ApiError {
+/// The refusal of a request, of whose changes the first problem is told. `title` is that of a request that others have
+/// overtaken.
+pub(super) fn refused(refusal: Refusal, title: &str) -> ApiError {
     match refusal {
         Refusal::Changes(problems) => match problems.into_iter().next() {
             Some(problem) => told(problem),
             None => ApiError::internal(title, &"it was refused for no reason"),
         },
         Refusal::Overtaken(key) => overtaken(key.as_ref(), title),
+        Refusal::HeadMoved { .. } => ApiError::new(StatusCode::CONFLICT, title, refusal.to_string()),
         Refusal::Store { attempt, error } => ApiError::store(title_of(attempt), &error),
     }
 }
@@ -89,7 +98,10 @@ fn refused(refusal: Refusal, title: &str) -> ApiError {
 fn told(Problem { attempt, reason, .. }: Problem) -> ApiError {
     let title = title_of(attempt);
     match reason {
-        Reason::Invalid(violations) => ApiError::invalid(title, violations),
+        Reason::Invalid(violations) => ApiError::invalid(title, violations.into_vec()),
+        Reason::Twice { .. } | Reason::MeshDeleted(_) => {
+            ApiError::new(StatusCode::BAD_REQUEST, title, reason.to_string())
+        }
         Reason::MeshMissing(_) => {
             let error = ApiError::new(StatusCode::BAD_REQUEST, title, "Mesh is not found");
             ApiError { causes: vec![cause("mesh", reason.to_string())], ..error }
@@ -107,7 +119,7 @@ fn title_of(attempt: Attempt) -> &'static str {
         Attempt::Create => "Could not create a resource",
         Attempt::Update => UPDATE,
         Attempt::Delete => DELETE,
-        Attempt::Several => "Could not change resources",
+        Attempt::Several => changes::TITLE,
     }
 }
 

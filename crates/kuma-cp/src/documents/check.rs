@@ -65,7 +65,7 @@ pub(super) async fn check(changes: Vec<Change>) -> Result<Vec<Checked>, Refusal>
     }
     tokio::task::spawn_blocking(check_all).await.map_err(|error| {
         let reason = Reason::Internal(format!("documents could not be checked: {error}"));
-        Problem { change: 0, attempt: Attempt::Several, reason }.alone()
+        Problem { change: 0, key: None, attempt: Attempt::Several, reason }.alone()
     })
 }
 
@@ -85,7 +85,7 @@ fn check_one(change: Change) -> Checked {
         Edit::Put(json) => {
             let (key, spec) = match Document::parse(&json) {
                 Ok(document) => (Some(document.key.clone()), check_template(document)),
-                Err(violations) => (Document::key_of(&json), Err(Reason::Invalid(violations.into_vec()))),
+                Err(violations) => (Document::parse_key(&json).ok(), Err(Reason::Invalid(violations))),
             };
             Checked { key, wanted: Wanted::Spec(spec), condition }
         }
@@ -100,5 +100,5 @@ fn check_template(Document { key, spec }: Document) -> Result<Value, Reason> {
     }
     let template: ProxyTemplate = decode_spec(&spec).map_err(|violations| Reason::Internal(violations.to_string()))?;
     let (_, violations) = raw::template(&template);
-    if violations.is_empty() { Ok(spec) } else { Err(Reason::Invalid(violations.into_vec())) }
+    if violations.is_empty() { Ok(spec) } else { Err(Reason::Invalid(violations)) }
 }

@@ -3,8 +3,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use kuma_model::{Ca, Dataplane, DataplaneInsight, Document, Key, Mesh, Resource as _, decode_spec};
-use kuma_store::{StoreError, Stored, Write};
+use kuma_model::{
+    Ca, Dataplane, DataplaneInsight, Document, Key, Mesh, Resource as _, Violation, Violations, decode_spec,
+};
+use kuma_store::{Expect, Outcome, StoreError, Stored, Write};
 use serde_json::Value;
 
 use super::Documents;
@@ -18,6 +20,8 @@ use crate::mesh_ca;
 pub(super) struct Prepared {
     /// In the order of the changes; deletions of Meshes come last in the commit.
     pub(super) steps: Vec<Step>,
+    /// What has to be true of documents that are not written.
+    pub(super) expected: Vec<Expect>,
     /// Writes that go with those of the steps.
     pub(super) further: Vec<Write>,
     /// Meshes that get a builtin CA in the same commit.
@@ -31,13 +35,28 @@ pub(super) struct Step {
     pub(super) key: Key,
     pub(super) attempt: Attempt,
     pub(super) write: Write,
+    before: Option<Arc<Stored>>,
 }
 
 /// A CA to be made for the Mesh of a change.
 pub(super) struct NewCa {
     pub(super) change: usize,
     pub(super) attempt: Attempt,
-    pub(super) mesh: Arc<str>,
+    pub(super) mesh: Key,
+}
+
+impl Step {
+    /// What the write comes to, as long as nobody else writes.
+    pub(super) fn outcome(&self) -> Outcome {
+        match (&self.write, &self.before) {
+            (Write::Delete { .. } | Write::DeleteMesh { .. }, _) => Outcome::Deleted,
+            (Write::Update { document, version }, Some(before)) if before.spec() == document.spec => {
+                Outcome::Unchanged { version: *version }
+            }
+            (_, Some(before)) => Outcome::Updated { version: before.version + 1 },
+            (_, None) => Outcome::Created,
+        }
+    }
 }
 
 impl Documents {
@@ -62,32 +81,54 @@ impl Documents {
 /// A request on its way to what is to be written.
 struct Preparation<'a> {
     documents: &'a Documents,
+    /// The first change of each document that the request names.
+    named: HashMap<&'a Key, usize>,
     /// Whether a mesh exists after the request, as far as it is known.
-    meshes: HashMap<Arc<str>, bool>,
-    /// Every document that the request names.
-    named: Vec<&'a Key>,
+    meshes: HashMap<Arc<str>, Presence>,
     prepared: Prepared,
     problems: Vec<Problem>,
 }
 
+/// Whether a mesh exists after a request.
+#[derive(Clone, Copy)]
+enum Presence {
+    Exists,
+    Missing,
+    DeletedHere,
+}
+
+/// A change that is being looked at.
+#[derive(Clone, Copy)]
+struct Subject<'a> {
+    change: usize,
+    key: &'a Key,
+    attempt: Attempt,
+    before: Option<&'a Stored>,
+}
+
 impl<'a> Preparation<'a> {
     fn new(documents: &'a Documents, changes: &'a [Checked]) -> Preparation<'a> {
-        let keys = || changes.iter().filter_map(|change| Some((change.key.as_ref()?, &change.wanted)));
-        let meshes = keys().filter(|(key, _)| key.kind == Mesh::KIND);
-        Preparation {
-            documents,
-            // A Mesh that is refused is there all the same, for what is said about the documents in it.
-            meshes: meshes.map(|(key, wanted)| (key.name.clone(), matches!(wanted, Wanted::Spec(_)))).collect(),
-            named: keys().map(|(key, _)| key).collect(),
-            prepared: Prepared::default(),
-            problems: Vec::new(),
+        let (mut named, mut meshes) = (HashMap::new(), HashMap::new());
+        for (index, change) in changes.iter().enumerate() {
+            let Some(key) = &change.key else { continue };
+            named.entry(key).or_insert(index);
+            if key.kind == Mesh::KIND {
+                // A Mesh that is refused is there all the same, for what is said about the documents in it.
+                let presence = match change.wanted {
+                    Wanted::Spec(_) => Presence::Exists,
+                    Wanted::Absent => Presence::DeletedHere,
+                };
+                meshes.entry(key.name.clone()).or_insert(presence);
+            }
         }
+        Preparation { documents, named, meshes, prepared: Prepared::default(), problems: Vec::new() }
     }
 
     async fn add(&mut self, index: usize, change: &Checked) -> Result<(), StoreError> {
         let Some(key) = &change.key else {
             if let Wanted::Spec(Err(reason)) = &change.wanted {
-                self.refuse(index, Attempt::Create, reason.clone());
+                let (key, attempt, reason) = (None, Attempt::Create, reason.clone());
+                self.problems.push(Problem { change: index, key, attempt, reason });
             }
             return Ok(());
         };
@@ -97,127 +138,148 @@ impl<'a> Preparation<'a> {
             (Wanted::Spec(_), None) => Attempt::Create,
             (Wanted::Spec(_), Some(_)) => Attempt::Update,
         };
-        if change.condition.as_ref().is_some_and(|is_met| !is_met(before.as_deref())) {
-            self.refuse(index, attempt, Reason::Precondition);
+        let subject = Subject { change: index, key, attempt, before: before.as_deref() };
+        if let Some(first) = self.named.get(key).copied().filter(|first| *first != index) {
+            self.refuse(subject, Reason::Twice { first });
             return Ok(());
         }
-        let write = match (&change.wanted, &before) {
-            (Wanted::Absent, None) => {
-                self.refuse(index, attempt, Reason::NotFound);
-                return Ok(());
-            }
-            (Wanted::Absent, Some(before)) => {
-                let version = change.condition.is_some().then_some(before.version);
-                self.delete(key, version).await?
-            }
-            (Wanted::Spec(spec), before) => {
-                let spec = match spec {
-                    Ok(spec) => Some(spec),
-                    Err(reason) => {
-                        self.refuse(index, attempt, reason.clone());
-                        None
-                    }
-                };
-                self.check_against_others(index, attempt, key, spec, before.as_deref()).await?;
-                let Some(spec) = spec else { return Ok(()) };
-                let document = Document { key: key.clone(), spec: spec.clone() };
-                match before {
-                    Some(before) => Write::Update { document, version: before.version },
-                    None => Write::Create(document),
-                }
+        if change.condition.as_ref().is_some_and(|is_met| !is_met(subject.before)) {
+            self.refuse(subject, Reason::Precondition);
+            return Ok(());
+        }
+        let write = match &change.wanted {
+            Wanted::Spec(spec) => self.put(subject, spec).await?,
+            Wanted::Absent => self.delete(subject, change.condition.is_some()).await?,
+        };
+        if let Some(write) = write {
+            self.prepared.steps.push(Step { key: key.clone(), attempt, write, before });
+        }
+        Ok(())
+    }
+
+    /// The write of a document; `None` if it is refused.
+    async fn put(&mut self, subject: Subject<'_>, spec: &Result<Value, Reason>) -> Result<Option<Write>, StoreError> {
+        let spec = match spec {
+            Ok(spec) => Some(spec),
+            Err(reason) => {
+                self.refuse(subject, reason.clone());
+                None
             }
         };
-        self.prepared.steps.push(Step { key: key.clone(), attempt, write });
-        Ok(())
+        self.check_against_others(subject, spec).await?;
+        let Some(spec) = spec else { return Ok(None) };
+        let document = Document { key: subject.key.clone(), spec: spec.clone() };
+        Ok(Some(match subject.before {
+            Some(before) => Write::Update { document, version: before.version },
+            None => Write::Create(document),
+        }))
     }
 
     /// The rules that a document's own text cannot decide, all of them: what must be true of the other documents that are
     /// stored, or written by the same request. `spec` is `None` if it breaks rules of its own.
-    async fn check_against_others(
-        &mut self,
-        index: usize,
-        attempt: Attempt,
-        key: &Key,
-        spec: Option<&Value>,
-        before: Option<&Stored>,
-    ) -> Result<(), StoreError> {
+    async fn check_against_others(&mut self, subject: Subject<'_>, spec: Option<&Value>) -> Result<(), StoreError> {
+        let key = subject.key;
         if key.kind == Mesh::KIND {
             let Some(spec) = spec else { return Ok(()) };
             match decode_spec(spec) {
-                Ok(mesh) => self.check_ca(index, attempt, &key.name, &mesh, before).await?,
-                Err(violations) => self.refuse(index, attempt, Reason::Internal(violations.to_string())),
+                Ok(mesh) => self.check_ca(subject, &mesh).await?,
+                Err(violations) => self.refuse(subject, Reason::Internal(violations.to_string())),
             }
-        } else if !self.mesh_exists(&key.mesh).await? {
-            self.refuse(index, attempt, Reason::MeshMissing(key.mesh.clone()));
+            return Ok(());
+        }
+        match self.presence(&key.mesh).await? {
+            Presence::Exists => {}
+            Presence::Missing => self.refuse(subject, Reason::MeshMissing(key.mesh.clone())),
+            Presence::DeletedHere => self.refuse(subject, Reason::MeshDeleted(key.mesh.clone())),
         }
         Ok(())
     }
 
     /// A Mesh and its builtin CA are one commit: neither exists without the other. A provided CA may be there before its
     /// Mesh.
-    async fn check_ca(
-        &mut self,
-        index: usize,
-        attempt: Attempt,
-        mesh: &Arc<str>,
-        new: &Mesh,
-        before: Option<&Stored>,
-    ) -> Result<(), StoreError> {
+    async fn check_ca(&mut self, subject: Subject<'_>, new: &Mesh) -> Result<(), StoreError> {
+        let mesh = &subject.key.name;
         // A stored Mesh that cannot be read says nothing about its CA: it counts as builtin, so that no key is made anew.
-        let old = before.map(|before| before.decode::<Mesh>().unwrap_or_default());
-        let provided = self.documents.store.get(&mesh_ca::key(Ca::Provided, mesh)).await?;
+        let old = subject.before.map(|before| before.decode::<Mesh>().unwrap_or_default());
+        let provided_key = mesh_ca::key(Ca::Provided, mesh);
+        let provided = self.documents.store.get(&provided_key).await?;
         let kept = KeptCas {
             builtin: self.documents.store.get(&mesh_ca::key(Ca::Builtin, mesh)).await?.is_some(),
-            provided: provided.is_some_and(|ca| has_certificate(&ca.spec())),
+            provided: provided.as_ref().is_some_and(|ca| has_certificate(&ca.spec())),
         };
+        if new.ca() == Ca::Provided {
+            // Another control plane must not take its certificate away meanwhile.
+            let version = provided.map(|ca| ca.version);
+            self.prepared.expected.push(Expect::Version { key: provided_key, version });
+        }
         match mesh_rules::plan(old.as_ref(), new, kept) {
             CaPlan::Keep => {}
-            CaPlan::Create => self.prepared.new_cas.push(NewCa { change: index, attempt, mesh: mesh.clone() }),
-            CaPlan::Refuse(violation) => self.refuse(index, attempt, Reason::Invalid(vec![violation])),
+            CaPlan::Create => {
+                let Subject { change, key, attempt, .. } = subject;
+                self.prepared.new_cas.push(NewCa { change, mesh: key.clone(), attempt });
+            }
+            CaPlan::Refuse(Violation { field, message }) => {
+                let mut violations = Violations::default();
+                violations.add(field, message);
+                self.refuse(subject, Reason::Invalid(violations));
+            }
             CaPlan::Lost => {
                 tracing::error!(%mesh, "the builtin CA of the mesh is gone from the store; it is not made anew");
-                self.refuse(index, attempt, Reason::CaLost(mesh.clone()));
+                self.refuse(subject, Reason::CaLost(mesh.clone()));
             }
         }
         Ok(())
     }
 
-    /// The deletion of a document that is there, and of what goes with it.
-    async fn delete(&mut self, key: &Key, version: Option<u64>) -> Result<Write, StoreError> {
+    /// The deletion of a document, and of what goes with it; `None` if it is refused. A conditional one is of the version
+    /// that met the condition.
+    async fn delete(&mut self, subject: Subject<'_>, conditional: bool) -> Result<Option<Write>, StoreError> {
+        let Subject { key, before: Some(before), .. } = subject else {
+            self.refuse(subject, Reason::NotFound);
+            return Ok(None);
+        };
+        let store = &self.documents.store;
+        let version = conditional.then_some(before.version);
+        let gone = &mut self.prepared.gone;
         if key.kind == Mesh::KIND {
             let provided = mesh_ca::key(Ca::Provided, &key.name);
-            if self.documents.store.get(&provided).await?.is_some() {
+            if store.get(&provided).await?.is_some() {
                 self.prepared.further.push(Write::Delete { key: provided, version: None });
             }
-            let dataplanes = self.documents.store.list(Dataplane::KIND, Some(&key.name)).await?;
-            let gone = dataplanes.iter().map(|stored| (key.name.clone(), stored.key.name.clone()));
-            self.prepared.gone.extend(gone);
-            return Ok(Write::DeleteMesh { mesh: key.name.clone() });
+            let dataplanes = store.list(Dataplane::KIND, Some(&key.name)).await?;
+            gone.extend(dataplanes.iter().map(|stored| (key.name.clone(), stored.key.name.clone())));
+            if version.is_some() {
+                self.prepared.expected.push(Expect::Version { key: key.clone(), version });
+            }
+            return Ok(Some(Write::DeleteMesh { mesh: key.name.clone() }));
+        }
+        if matches!(key.kind, Dataplane::KIND | DataplaneInsight::KIND) {
+            gone.push((key.mesh.clone(), key.name.clone()));
         }
         if key.kind == Dataplane::KIND {
             let insight = Key::new(DataplaneInsight::KIND, &key.mesh, &key.name);
-            if !self.named.contains(&&insight) && self.documents.store.get(&insight).await?.is_some() {
+            if !self.named.contains_key(&insight) && store.get(&insight).await?.is_some() {
                 self.prepared.further.push(Write::Delete { key: insight, version: None });
             }
         }
-        if matches!(key.kind, Dataplane::KIND | DataplaneInsight::KIND) {
-            self.prepared.gone.push((key.mesh.clone(), key.name.clone()));
-        }
-        Ok(Write::Delete { key: key.clone(), version })
+        Ok(Some(Write::Delete { key: key.clone(), version }))
     }
 
-    /// Whether a mesh exists after the request.
-    async fn mesh_exists(&mut self, mesh: &Arc<str>) -> Result<bool, StoreError> {
-        if let Some(exists) = self.meshes.get(mesh) {
-            return Ok(*exists);
+    async fn presence(&mut self, mesh: &Arc<str>) -> Result<Presence, StoreError> {
+        if let Some(presence) = self.meshes.get(mesh) {
+            return Ok(*presence);
         }
-        let exists = self.documents.store.get(&Key::mesh(mesh)).await?.is_some();
-        self.meshes.insert(mesh.clone(), exists);
-        Ok(exists)
+        let presence = match self.documents.store.get(&Key::mesh(mesh)).await? {
+            Some(_) => Presence::Exists,
+            None => Presence::Missing,
+        };
+        self.meshes.insert(mesh.clone(), presence);
+        Ok(presence)
     }
 
-    fn refuse(&mut self, change: usize, attempt: Attempt, reason: Reason) {
-        self.problems.push(Problem { change, attempt, reason });
+    fn refuse(&mut self, subject: Subject<'_>, reason: Reason) {
+        let Subject { change, key, attempt, .. } = subject;
+        self.problems.push(Problem { change, key: Some(key.clone()), attempt, reason });
     }
 }
 

@@ -2,19 +2,27 @@
 
 use std::sync::Arc;
 
-use kuma_model::{Key, Violation};
-use kuma_store::StoreError;
+use kuma_model::{Key, Violations};
+use kuma_store::{Revision, StoreError};
 
 /// Why nothing was stored.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
     /// These changes cannot be made, in the order of the request; there is at least one. A change that is wrong in several
     /// ways may be in here several times.
-    #[error("{}", in_one_line(.0.iter().map(|problem| problem.reason.to_string())))]
+    #[error("{}", in_one_line(.0))]
     Changes(Vec<Problem>),
     /// Others write the same documents at the same time, again and again; this is one of the documents.
     #[error("others write the same documents at the same time")]
     Overtaken(Option<Key>),
+    /// The request was made for another revision than the latest.
+    #[error("revision {expected} was expected to be the latest, but {head} is")]
+    HeadMoved {
+        /// What the request was made for.
+        expected: Revision,
+        /// The latest revision.
+        head: Revision,
+    },
     /// The store did not answer, or does not work.
     #[error("the store did not do it")]
     Store {
@@ -31,6 +39,8 @@ pub enum Refusal {
 pub struct Problem {
     /// Which change it is, from 0.
     pub change: usize,
+    /// Its document, if that says what it is.
+    pub key: Option<Key>,
     /// What was attempted.
     pub attempt: Attempt,
     /// Why it cannot be done.
@@ -56,9 +66,18 @@ pub enum Attempt {
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Reason {
     /// The document breaks rules.
-    #[error("{}", in_one_line(.0.iter().map(|Violation { field, message }| format!("{field}: {message}"))))]
-    Invalid(Vec<Violation>),
-    /// Its mesh does not exist, or is deleted by the same request.
+    #[error("{0}")]
+    Invalid(Violations),
+    /// The request has another change of the same document.
+    #[error("the document is there twice")]
+    Twice {
+        /// Which change that is, from 0.
+        first: usize,
+    },
+    /// The same request deletes the mesh that the document is in.
+    #[error("mesh of name {0} is deleted by the same request")]
+    MeshDeleted(Arc<str>),
+    /// Its mesh does not exist.
     #[error("mesh of name {0} is not found")]
     MeshMissing(Arc<str>),
     /// There is no such document to delete.
@@ -78,8 +97,9 @@ pub enum Reason {
     Internal(String),
 }
 
-fn in_one_line(texts: impl Iterator<Item = String>) -> String {
-    texts.collect::<Vec<_>>().join("; ")
+fn in_one_line(problems: &[Problem]) -> String {
+    let texts: Vec<String> = problems.iter().map(|problem| problem.reason.to_string().replace('\n', "; ")).collect();
+    texts.join("; ")
 }
 
 impl Problem {

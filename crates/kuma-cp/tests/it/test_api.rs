@@ -10,7 +10,7 @@ use kuma_cp::api::overview::LiveInsights;
 use kuma_cp::api::{self, Api};
 use kuma_cp::config::{self, Config};
 use kuma_cp::documents::Documents;
-use kuma_cp::mesh_ca::FreshRoots;
+use kuma_cp::mesh_ca::{FreshRoots, MeshAuthority};
 use kuma_model::{DataplaneInsight, Document, Key};
 use kuma_store::{Change, Committed, Expect, MemoryStore, Revision, Store, StoreError, Stored, Write};
 
@@ -47,9 +47,18 @@ impl TestApi {
     }
 
     pub(crate) fn over(store: Arc<dyn Store>, config: &Config) -> Self {
+        Self::build(store, Arc::new(FreshRoots), config)
+    }
+
+    /// Where CAs are kept by this.
+    pub(crate) fn with_authority(authority: Arc<dyn MeshAuthority>) -> Self {
+        Self::build(Arc::new(MemoryStore::new()), authority, &config(&[]))
+    }
+
+    fn build(store: Arc<dyn Store>, authority: Arc<dyn MeshAuthority>, config: &Config) -> Self {
         let live = Arc::new(Live::default());
         let known = live.clone();
-        let documents = Documents::new(store.clone(), Arc::new(FreshRoots));
+        let documents = Documents::new(store.clone(), authority);
         let documents = documents.on_dataplane_gone(move |mesh, name| known.forget(mesh, name));
         let api = Api::new(store.clone(), live.clone(), Arc::new(documents), config).expect("a configuration");
         Self { router: api::router(Arc::new(api)), store, live }
