@@ -4,17 +4,16 @@
 //! taken from this machine (see [`crate::http::locality`]).
 
 pub mod catalog;
+mod changes;
 mod conditions;
-pub mod mesh_rules;
 mod openapi;
 pub mod overview;
 mod page;
 mod query;
 mod read;
+mod revision;
 pub mod routes;
-mod templates;
 mod write;
-mod write_mesh;
 
 use std::sync::Arc;
 
@@ -31,14 +30,16 @@ use serde_json::json;
 
 use crate::access::{self, Port, Proof};
 use crate::config::Config;
+use crate::documents::Documents;
 use crate::http::cors::{self, Grant, Origins};
 use crate::http::locality::{Refusal, WriteContext, may_write};
 use crate::http::outgoing::Outgoing;
 use crate::http::{ApiError, ClientCertificate, Connection, body, json};
-use crate::mesh_ca::{MeshAuthority, MeshCas};
 use catalog::Catalog;
+pub use changes::MAX_DOCUMENTS;
 use conditions::Conditions;
 use overview::LiveInsights;
+pub use revision::{EPOCH, REVISION};
 use routes::Target;
 
 /// Largest body of a write, in bytes.
@@ -48,7 +49,7 @@ pub const MAX_BODY: usize = 4 * 1024 * 1024;
 pub struct Api {
     store: Arc<dyn Store>,
     live: Arc<dyn LiveInsights>,
-    cas: Arc<MeshCas>,
+    documents: Arc<Documents>,
     catalog: Catalog,
     /// The effective configuration, printed once.
     config: Bytes,
@@ -56,49 +57,32 @@ pub struct Api {
     advertised_hostname: String,
     read_only: bool,
     allow_remote_writes: bool,
-    mesh_rewritten: Box<dyn Fn(&str) + Send + Sync>,
     outgoing: Outgoing,
 }
 
 impl Api {
-    /// An API over `store`. `config` is complete (see [`Config::complete`]).
+    /// An API that reads from `store` and writes by `documents`. `config` is complete (see [`Config::complete`]).
     ///
     /// # Errors
     /// If an entry of `apiServer.corsAllowedDomains` cannot be used.
     pub fn new(
         store: Arc<dyn Store>,
         live: Arc<dyn LiveInsights>,
-        authority: Arc<dyn MeshAuthority>,
+        documents: Arc<Documents>,
         config: &Config,
     ) -> Result<Self, String> {
         Ok(Self {
-            cas: Arc::new(MeshCas::new(store.clone(), authority)),
             store,
             live,
+            documents,
             catalog: Catalog::new(config),
             config: config.to_json().to_string().into(),
             origins: Origins::new(&config.api_server.cors_allowed_domains)?,
             advertised_hostname: config.general.advertised_hostname.clone(),
             read_only: config.api_server.read_only,
             allow_remote_writes: config.api_server.allow_remote_writes,
-            mesh_rewritten: Box::new(|_| {}),
             outgoing: Outgoing::default(),
         })
-    }
-
-    /// Has `notify` called with the name of a Mesh that is written just as it is: the store has no news then, but a
-    /// control plane that has forgotten its documents waits for somebody to confirm them.
-    #[must_use]
-    pub fn on_mesh_rewritten(mut self, notify: impl Fn(&str) + Send + Sync + 'static) -> Self {
-        self.mesh_rewritten = Box::new(notify);
-        self
-    }
-}
-
-impl Api {
-    /// The CAs of its meshes, which change one at a time and not while a Mesh does.
-    pub fn cas(&self) -> Arc<MeshCas> {
-        self.cas.clone()
     }
 }
 
@@ -113,7 +97,7 @@ async fn handle(State(api): State<Arc<Api>>, request: Request<Body>) -> Response
     let grant = api.origins.grant_of(&parts.headers);
     if method == Method::OPTIONS
         && parts.headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
-        && let Some(target) = routes::find(parts.uri.path())
+        && let Some(target) = api.find(parts.uri.path())
     {
         return cors::preflight(grant, origin.as_ref(), api.methods(&target));
     }
@@ -136,7 +120,7 @@ impl Api {
     }
 
     async fn answer(&self, parts: Parts, body: Body, grant: Grant) -> Result<Response, ApiError> {
-        let target = routes::find(parts.uri.path()).ok_or_else(ApiError::no_such_path)?;
+        let target = self.find(parts.uri.path()).ok_or_else(ApiError::no_such_path)?;
         let allowed = self.methods(&target);
         if !allowed.split(", ").any(|method| parts.method.as_str() == method) {
             return Err(ApiError::method_not_allowed(allowed));
@@ -149,16 +133,15 @@ impl Api {
         }
         match (parts.method.clone(), target) {
             (Method::PUT, Target::Item { kind, mesh, name }) => {
-                require_json(&parts.headers)?;
-                let body = body::read(&parts.headers, body, MAX_BODY)
-                    .await
-                    .map_err(|error| error.into_api_error(write::UNUSABLE))?;
-                self.put(kind, &mesh, &name, &body, &Conditions::of(&parts.headers))
-                    .await
-                    .map(StatusCode::into_response)
+                let body = read_json(&parts.headers, body, write::UNUSABLE).await?;
+                self.put(kind, &mesh, &name, &body, Conditions::of(&parts.headers)).await
             }
             (Method::DELETE, Target::Item { kind, mesh, name }) => {
-                self.delete(kind, &mesh, &name, &Conditions::of(&parts.headers)).await.map(StatusCode::into_response)
+                self.delete(kind, &mesh, &name, Conditions::of(&parts.headers)).await
+            }
+            (Method::POST, Target::Changes) => {
+                let body = read_json(&parts.headers, body, changes::TITLE).await?;
+                self.change(&body, parts.uri.query().unwrap_or("")).await
             }
             (_, target) => self.read(target, &parts).await,
         }
@@ -173,13 +156,21 @@ impl Api {
             Target::OpenApi => Ok(json::respond(&openapi::document())),
             Target::List { kind, mesh } => self.list(kind, mesh.as_deref(), path, query).await,
             Target::Item { kind, mesh, name } => self.item(kind, &mesh, &name, &Conditions::of(&parts.headers)).await,
+            // It is only written to.
+            Target::Changes => Err(ApiError::no_such_path()),
             Target::Overviews { mesh } => self.overviews(&mesh, path, query).await,
             Target::Overview { mesh, name } => self.overview(&mesh, &name).await,
         }
     }
 
+    /// What a path means here: where nothing may be written, there is nothing that is only for that.
+    fn find(&self, path: &str) -> Option<Target> {
+        routes::find(path).filter(|target| !(self.read_only && matches!(target, Target::Changes)))
+    }
+
     fn methods(&self, target: &Target) -> &'static str {
         match target {
+            Target::Changes => "POST",
             Target::Item { .. } if !self.read_only => "GET, HEAD, PUT, DELETE",
             _ => "GET, HEAD",
         }
@@ -216,6 +207,12 @@ fn forbidden(refusal: &Refusal) -> ApiError {
     };
     tracing::warn!(%refusal, "refused a write");
     ApiError::new(StatusCode::FORBIDDEN, "Writing is not allowed from here", format!("{refusal}. {remedy}"))
+}
+
+/// The body of a write.
+async fn read_json(headers: &HeaderMap, body: Body, title: &str) -> Result<Bytes, ApiError> {
+    require_json(headers)?;
+    body::read(headers, body, MAX_BODY).await.map_err(|error| error.into_api_error(title))
 }
 
 /// Documents are JSON; a request that does not say so is believed to be JSON, one that says otherwise is not.

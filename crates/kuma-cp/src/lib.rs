@@ -11,6 +11,7 @@ pub mod bootstrap;
 pub mod config;
 pub mod departures;
 pub mod diagnostics;
+pub mod documents;
 pub mod file_limit;
 pub mod http;
 pub mod identity;

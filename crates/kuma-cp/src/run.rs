@@ -17,10 +17,12 @@ use tokio_util::sync::CancellationToken;
 use crate::admin::{Admin, TokenIssuer};
 use crate::ads::Ads;
 use crate::api::Api;
+use crate::api::overview::LiveInsights;
 use crate::bootstrap::{BootstrapContext, BootstrapServer};
 use crate::config::{Config, Environment, PublicAdmin, StoreType};
 use crate::departures::Departures;
 use crate::diagnostics::Readiness;
+use crate::documents::Documents;
 use crate::http::client_certs::MutualTls;
 use crate::http::serve::{Limits, Security, serve_secured};
 use crate::insights::Insights;
@@ -136,12 +138,12 @@ pub async fn start_on(store: Arc<dyn Store>, mut config: Config, home: Option<&P
         _ => Arc::new(FreshRoots),
     };
     let departures = Departures::new(engine.clone(), insights.clone(), metrics.clone());
-    let api = Api::new(store.clone(), departures.clone(), authority, &config).map_err(anyhow::Error::msg)?;
-    api.cas().restore().await.context("the provided CAs of meshes cannot be read again")?;
+    let vanished = departures.clone();
+    let documents = Documents::new(store.clone(), authority)
+        .on_dataplane_gone(move |mesh, name| LiveInsights::forget(vanished.as_ref(), mesh, name));
+    documents.cas().restore().await.context("the provided CAs of meshes cannot be read again")?;
     let mesh = config.defaults.mesh_document().map_err(anyhow::Error::msg)?;
-    api.create_mesh_if_missing(mesh)
-        .await
-        .map_err(|error| anyhow::anyhow!("cannot create the default mesh: {} (the log says why)", error.details))?;
+    documents.create_mesh_if_missing(mesh).await.context("cannot create the default mesh")?;
 
     let stored = store.list(DataplaneInsight::KIND, None).await?;
     let stored = stored.iter().filter_map(|entry| Some((entry.key.clone(), entry.decode().ok()?)));
@@ -149,10 +151,12 @@ pub async fn start_on(store: Arc<dyn Store>, mut config: Config, home: Option<&P
     let assignments = Arc::new(Assignments::new(store.durable()));
     let revision = kuma_store::load(store.as_ref(), &[engine.as_ref(), assignments.as_ref()]).await?;
     let touched = (engine.clone(), assignments.clone());
-    let api = api.on_mesh_rewritten(move |mesh| {
+    let documents = Arc::new(documents.on_mesh_rewritten(move |mesh| {
         touched.0.touch_mesh(mesh);
         touched.1.touch_mesh(mesh);
-    });
+    }));
+    let cas = documents.cas();
+    let api = Api::new(store.clone(), departures.clone(), documents, &config).map_err(anyhow::Error::msg)?;
 
     let tokens = Arc::new(TokenVerifier::new([signing_key.verifying_key()]));
     let ads = Arc::new(Ads {
@@ -186,8 +190,8 @@ pub async fn start_on(store: Arc<dyn Store>, mut config: Config, home: Option<&P
         _folder_lock: folder_lock,
     };
 
-    running.spawn("the rotation of CAs", rotator::run(api.cas(), steps, cancel.clone()));
-    let ca = CaAdmin { cas: api.cas(), engine: engine.clone() };
+    running.spawn("the rotation of CAs", rotator::run(cas.clone(), steps, cancel.clone()));
+    let ca = CaAdmin { cas, engine: engine.clone() };
     let list = assignments.list();
     running.spawn(
         "the follower of the store",

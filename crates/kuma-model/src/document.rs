@@ -44,13 +44,7 @@ impl Document {
             wrong_type::<()>("", &mut violations, "an object", json);
             return Err(violations);
         };
-        let kind = read_kind(fields, &mut violations);
-        let mesh = match kind {
-            Some(kind) if kind.scope == Scope::Global => None,
-            _ => Some(read_name(fields, "mesh", &mut violations)),
-        };
-        let name = read_name(fields, "name", &mut violations);
-        let Some(kind) = kind else {
+        let Some((kind, key)) = read_envelope(fields, &mut violations) else {
             return Err(violations);
         };
         let spec = fields.iter().filter(|(name, _)| !ENVELOPE.contains(&name.as_str()));
@@ -59,10 +53,34 @@ impl Document {
             violations.extend_under("", found);
             Value::Null
         });
-        let name: Arc<str> = name.into();
-        let mesh = mesh.map_or_else(|| name.clone(), Arc::from);
-        violations.result(Document { key: Key { kind: kind.name, mesh, name }, spec })
+        violations.result(Document { key, spec })
     }
+
+    /// Reads the key of a document, whatever its spec is. Reports what is wrong with `type`, `mesh` and `name`.
+    pub fn parse_key(json: &Value) -> Result<Key, Violations> {
+        let mut violations = Violations::default();
+        let Value::Object(fields) = json else {
+            wrong_type::<()>("", &mut violations, "an object", json);
+            return Err(violations);
+        };
+        match read_envelope(fields, &mut violations) {
+            Some((_, key)) => violations.result(key),
+            None => Err(violations),
+        }
+    }
+}
+
+/// What a document is. `None` if its kind is not known; all that is wrong is reported.
+fn read_envelope(fields: &Map<String, Value>, violations: &mut Violations) -> Option<(&'static Kind, Key)> {
+    let kind = read_kind(fields, violations);
+    let mesh = match kind {
+        Some(kind) if kind.scope == Scope::Global => None,
+        _ => Some(read_name(fields, "mesh", violations)),
+    };
+    let name: Arc<str> = read_name(fields, "name", violations).into();
+    let kind = kind?;
+    let mesh = mesh.map_or_else(|| name.clone(), Arc::from);
+    Some((kind, Key { kind: kind.name, mesh, name }))
 }
 
 fn read_kind(fields: &Map<String, Value>, violations: &mut Violations) -> Option<&'static Kind> {

@@ -14,8 +14,9 @@ use futures_util::{FutureExt, StreamExt};
 use kuma_model::{DataplaneInsight, Document, Key, Mesh, Resource, SECRET_KIND};
 use serde_json::{Value, json};
 
-use crate::{Change, Commit, Committed, NO_MESH, Outcome, Revision, Store, StoreError, Stored, Write};
+use crate::{Change, Commit, Committed, Expect, NO_MESH, Outcome, Revision, Store, StoreError, Stored, Write};
 
+mod expecting;
 mod history;
 mod insights;
 mod meshes;
@@ -45,7 +46,10 @@ impl Check {
 
 /// All promises.
 pub fn checks() -> impl Iterator<Item = Check> {
-    [writing::CHECKS, meshes::CHECKS, insights::CHECKS, history::CHECKS].into_iter().flatten().copied()
+    [writing::CHECKS, expecting::CHECKS, meshes::CHECKS, insights::CHECKS, history::CHECKS]
+        .into_iter()
+        .flatten()
+        .copied()
 }
 
 /// Runs every check on a store of its own, and reports all that fail.

@@ -4,17 +4,19 @@ use std::sync::Arc;
 
 use kuma_model::Key;
 
+use crate::Revision;
+
 /// Why a store did not do what it was asked. After any of these, nothing of the commit is stored.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// An update or deletion of a document that is not there.
+    /// An update or deletion of a document that is not there, or one that was expected to be.
     #[error("{0} does not exist")]
     NotFound(Key),
-    /// A creation of a document that is there.
+    /// A creation of a document that is there, or one that was expected not to be.
     #[error("{0} already exists")]
     AlreadyExists(Key),
-    /// An update or deletion of a version that is not, or no longer, the stored one.
+    /// An update or deletion of a version that is not, or no longer, the stored one, or one that was expected to be.
     #[error("{key} has changed: version {expected} was to be replaced, but version {actual} is stored")]
     Conflict {
         /// The document.
@@ -23,6 +25,14 @@ pub enum StoreError {
         expected: u64,
         /// The version that is stored.
         actual: u64,
+    },
+    /// A commit expected another latest revision; see [`Expect::Head`](crate::Expect::Head).
+    #[error("revision {expected} was expected to be the latest, but {actual} is")]
+    HeadMoved {
+        /// The revision that the writer had seen.
+        expected: Revision,
+        /// The latest revision.
+        actual: Revision,
     },
     /// A document was to be put into a mesh that does not exist.
     #[error("mesh {0:?} does not exist")]

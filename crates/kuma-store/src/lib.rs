@@ -25,5 +25,7 @@ pub use error::StoreError;
 pub use follow::{Follower, follow, load};
 pub use kuma_model::NO_MESH;
 pub use memory::MemoryStore;
-pub use store::{Change, Commit, Committed, DocumentChange, Outcome, Revision, Store, StoreFuture, Stored, Write};
+pub use store::{
+    Change, Commit, Committed, DocumentChange, Expect, Outcome, Revision, Store, StoreFuture, Stored, Write,
+};
 pub use transaction::{Documents, Transaction};

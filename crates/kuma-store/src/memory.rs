@@ -9,13 +9,14 @@ use kuma_model::{Document, Key};
 
 use crate::changelog::{ChangeLog, HISTORY_CHANGES, HISTORY_COMMITS};
 use crate::transaction::{Documents, Transaction, is_insight};
-use crate::{Change, Commit, Committed, Revision, Store, StoreError, StoreFuture, Stored, Write};
+use crate::{Change, Commit, Committed, Expect, Revision, Store, StoreError, StoreFuture, Stored, Write};
 
 /// Keeps documents in memory, for as long as the process lives.
 #[derive(Debug)]
 pub struct MemoryStore {
     state: Mutex<State>,
     log: ChangeLog,
+    epoch: Arc<str>,
 }
 
 #[derive(Debug, Default)]
@@ -32,7 +33,11 @@ impl MemoryStore {
 
     /// An empty store that remembers this many commits for readers that are behind.
     pub fn with_history(commits: usize) -> MemoryStore {
-        MemoryStore { state: Mutex::default(), log: ChangeLog::new(0, commits, HISTORY_CHANGES) }
+        MemoryStore {
+            state: Mutex::default(),
+            log: ChangeLog::new(0, commits, HISTORY_CHANGES),
+            epoch: format!("{:016x}", rand::random::<u64>()).into(),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -40,10 +45,19 @@ impl MemoryStore {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn commit_now(&self, writes: Vec<Write>) -> Result<Committed, StoreError> {
+    fn commit_now(&self, expected: &[Expect], writes: Vec<Write>) -> Result<Committed, StoreError> {
         // Held until the commit is in the log, so that the log has the order of the commits.
         let mut state = self.lock();
         let mut transaction = Transaction::new(&state.documents, Timestamp::now());
+        for expected in expected {
+            match expected {
+                Expect::Head(expected) if *expected != state.revision => {
+                    return Err(StoreError::HeadMoved { expected: *expected, actual: state.revision });
+                }
+                Expect::Head(_) => {}
+                Expect::Version { key, version } => transaction.expect(key, *version)?,
+            }
+        }
         writes.into_iter().try_for_each(|write| transaction.write(write))?;
         let (changes, outcomes) = transaction.finish()?;
 
@@ -83,8 +97,8 @@ impl Default for MemoryStore {
 }
 
 impl Store for MemoryStore {
-    fn commit(&self, writes: Vec<Write>) -> StoreFuture<'_, Committed> {
-        Box::pin(async { self.commit_now(writes) })
+    fn commit_if(&self, expected: Vec<Expect>, writes: Vec<Write>) -> StoreFuture<'_, Committed> {
+        Box::pin(async move { self.commit_now(&expected, writes) })
     }
 
     fn get<'a>(&'a self, key: &'a Key) -> StoreFuture<'a, Option<Arc<Stored>>> {
@@ -111,6 +125,10 @@ impl Store for MemoryStore {
 
     fn put_insights(&self, insights: Vec<Document>) -> StoreFuture<'_, ()> {
         Box::pin(async { self.put_insights_now(insights) })
+    }
+
+    fn epoch(&self) -> Arc<str> {
+        self.epoch.clone()
     }
 
     fn durable(&self) -> bool {

@@ -110,6 +110,20 @@ pub enum Write {
     },
 }
 
+/// What has to be true for a commit to be made, told before its first write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Expect {
+    /// The latest revision is this one: nothing has changed since it was read.
+    Head(Revision),
+    /// A document is stored in this version; `None`: it is not stored. For what a commit rests on and does not write.
+    Version {
+        /// The document.
+        key: Key,
+        /// Its version.
+        version: Option<u64>,
+    },
+}
+
 /// What a [`Write`] came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -166,11 +180,17 @@ pub enum Change {
 /// - DataplaneInsights are read and deleted like other documents, but have no part in revisions,
 ///   [`read_all`](Store::read_all) and [`changes`](Store::changes): there are many of them, and no configuration depends
 ///   on one.
+/// - A commit that changes nothing uses no revision, and its answer has the latest one.
 /// - An answer is complete, or it is an error.
 pub trait Store: Send + Sync + 'static {
     /// Applies `writes` one after the other, all or none. A document may go into a mesh that the same commit creates,
     /// in either order.
-    fn commit(&self, writes: Vec<Write>) -> StoreFuture<'_, Committed>;
+    fn commit(&self, writes: Vec<Write>) -> StoreFuture<'_, Committed> {
+        self.commit_if(Vec::new(), writes)
+    }
+
+    /// The same, if all of `expected` is true; nobody writes in between. Without writes it only looks.
+    fn commit_if(&self, expected: Vec<Expect>, writes: Vec<Write>) -> StoreFuture<'_, Committed>;
 
     /// One document, if it is there.
     fn get<'a>(&'a self, key: &'a Key) -> StoreFuture<'a, Option<Arc<Stored>>>;
@@ -188,6 +208,10 @@ pub trait Store: Send + Sync + 'static {
     /// Stores what proxies have reported, many at once. An insight into a mesh that does not exist is dropped: its mesh
     /// was deleted while it was on its way.
     fn put_insights(&self, insights: Vec<Document>) -> StoreFuture<'_, ()>;
+
+    /// A short text that names this history: a revision means something beside it alone. A store that begins at revision 0
+    /// again has another one.
+    fn epoch(&self) -> Arc<str>;
 
     /// Whether documents outlive the process.
     fn durable(&self) -> bool;

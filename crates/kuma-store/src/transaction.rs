@@ -30,6 +30,18 @@ impl<'a> Transaction<'a> {
         Transaction { documents, now, written: BTreeMap::new(), outcomes: Vec::new() }
     }
 
+    /// Looks whether a document is stored in this version; `None`: whether it is not stored. Writes that were added count.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], [`StoreError::AlreadyExists`], [`StoreError::Conflict`].
+    pub fn expect(&self, key: &Key, version: Option<u64>) -> Result<(), StoreError> {
+        match version {
+            Some(_) => self.find(key, version).map(drop),
+            None if self.get(key).is_some() => Err(StoreError::AlreadyExists(key.clone())),
+            None => Ok(()),
+        }
+    }
+
     /// Adds one write, which sees the ones before.
     ///
     /// # Errors
@@ -42,7 +54,7 @@ impl<'a> Transaction<'a> {
                 Some(_) => return Err(StoreError::AlreadyExists(document.key)),
             },
             Write::Update { document, version } => {
-                let stored = self.expect(&document.key, Some(version))?;
+                let stored = self.find(&document.key, Some(version))?;
                 self.replace(document, &stored)
             }
             Write::Put(document) => match self.get(&document.key).cloned() {
@@ -80,7 +92,8 @@ impl<'a> Transaction<'a> {
         }
     }
 
-    fn expect(&self, key: &Key, version: Option<u64>) -> Result<Arc<Stored>, StoreError> {
+    /// What is stored, in this version if one is given.
+    fn find(&self, key: &Key, version: Option<u64>) -> Result<Arc<Stored>, StoreError> {
         let stored = self.get(key).ok_or_else(|| StoreError::NotFound(key.clone()))?;
         match version {
             Some(expected) if expected != stored.version => {
@@ -109,7 +122,7 @@ impl<'a> Transaction<'a> {
     }
 
     fn delete(&mut self, key: Key, version: Option<u64>) -> Result<Outcome, StoreError> {
-        self.expect(&key, version)?;
+        self.find(&key, version)?;
         if key.kind == Mesh::KIND {
             let mesh = key.mesh.clone();
             let of_mesh = |key: &&Key| key.mesh == mesh;

@@ -18,6 +18,9 @@ struct Apis {
     dataplane_token: Admin,
     admin: Admin,
     monitoring_assignment: Url,
+    /// Where several documents are changed in one commit; not there where nothing can be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    changes: Option<Url>,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
@@ -36,7 +39,7 @@ impl Catalog {
     /// The catalog of a control plane with this configuration, which is complete (see [`Config::complete`]).
     pub fn new(config: &Config) -> Self {
         let host = host_of_url(&config.general.advertised_hostname);
-        let admin_server = &config.admin_server;
+        let (api_server, admin_server) = (&config.api_server, &config.admin_server);
         let public = &admin_server.public;
         let admin = Admin {
             local_url: format!("http://localhost:{}", admin_server.local.port),
@@ -57,6 +60,8 @@ impl Catalog {
                 monitoring_assignment: Url {
                     url: format!("grpc://{host}:{}", config.monitoring_assignment_server.grpc_port),
                 },
+                changes: (!api_server.read_only)
+                    .then(|| Url { url: format!("http://{host}:{}/changes", api_server.port) }),
             },
         }
     }

@@ -5,11 +5,12 @@
 use std::hash::Hasher as _;
 
 use http::header::{IF_MATCH, IF_NONE_MATCH};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use kuma_store::Stored;
 use rustc_hash::FxHasher;
 
-use crate::http::{ApiError, json};
+use crate::documents::Change;
+use crate::http::json;
 
 /// The conditions of a request.
 #[derive(Debug, Default)]
@@ -53,31 +54,25 @@ impl Conditions {
         Conditions { if_match: Tags::read(headers, IF_MATCH), if_none_match: Tags::read(headers, IF_NONE_MATCH) }
     }
 
-    /// Whether there is any.
-    pub(super) fn is_empty(&self) -> bool {
-        self.if_match.is_none() && self.if_none_match.is_none()
-    }
-
     /// Whether a reader who asks only for news has this already.
     pub(super) fn has_already(&self, tag: &HeaderValue) -> bool {
         self.if_none_match.as_ref().is_some_and(|tags| tags.names(Some(tag)))
     }
 
-    /// Refuses a write of a document that is not as its writer thinks.
-    pub(super) fn check(&self, stored: Option<&Stored>, title: &str) -> Result<(), ApiError> {
-        if self.is_empty() {
-            return Ok(());
+    /// Makes them the condition of a change.
+    pub(super) fn apply_to(self, change: Change) -> Change {
+        if self.if_match.is_none() && self.if_none_match.is_none() {
+            return change;
         }
-        let tag = stored.map(|stored| tag(&json::pretty(&stored.document().to_json())));
-        let wrong = self.if_match.as_ref().is_some_and(|tags| !tags.names(tag.as_ref()))
-            || self.if_none_match.as_ref().is_some_and(|tags| tags.names(tag.as_ref()));
-        if wrong { Err(failed(title)) } else { Ok(()) }
+        change.only_if(move |stored| self.are_met(stored))
     }
-}
 
-/// The refusal.
-pub(super) fn failed(title: &str) -> ApiError {
-    ApiError::new(StatusCode::PRECONDITION_FAILED, title, "Precondition Failed")
+    /// Whether a document is as the writer of a request thinks.
+    fn are_met(&self, stored: Option<&Stored>) -> bool {
+        let tag = stored.map(|stored| tag(&json::pretty(&stored.document().to_json())));
+        self.if_match.as_ref().is_none_or(|tags| tags.names(tag.as_ref()))
+            && !self.if_none_match.as_ref().is_some_and(|tags| tags.names(tag.as_ref()))
+    }
 }
 
 /// The tag of a body.

@@ -6,7 +6,9 @@
 use kuma_model::{KINDS, Kind, Scope};
 use serde_json::{Map, Value, json};
 
+use super::changes::MAX_DOCUMENTS;
 use super::page::{MAX_OFFSET, MAX_SIZE};
+use super::revision::{EPOCH, REVISION};
 
 /// Characters of names (see [`kuma_model::check_name`]).
 const NAME: &str = "^[0-9a-z_-]+$";
@@ -18,8 +20,11 @@ pub(super) fn document() -> Value {
     paths.insert("/catalog".into(), json!({"get": get("Where the other servers are", json!({"type": "object"}), &[])}));
     paths.insert("/config".into(), json!({"get": get("The effective configuration", json!({"type": "object"}), &[])}));
     paths.insert("/openapi.json".into(), json!({"get": get("This description", json!({"type": "object"}), &[])}));
+    paths.insert("/changes".into(), json!({"post": changes()}));
     let mut schemas = Map::new();
     schemas.insert("Error".into(), error());
+    schemas.insert("Changes".into(), changes_schema());
+    schemas.insert("Changed".into(), changed_schema());
     for kind in KINDS {
         schemas.insert(kind.name.into(), schema(kind));
         let collection = match kind.scope {
@@ -100,8 +105,8 @@ fn list(summary: &str, item: &Value, parameters: &[Value]) -> Value {
 
 fn put(kind: &Kind) -> Value {
     let mut responses = responses(&["400", "403", "405", "408", "409", "412", "413", "415", "503"]);
-    responses["200"] = json!({"description": "It was there and is replaced"});
-    responses["201"] = json!({"description": "It is new"});
+    responses["200"] = json!({"description": "It was there and is replaced", "headers": revision_headers()});
+    responses["201"] = json!({"description": "It is new", "headers": revision_headers()});
     let schema = json!({"$ref": format!("#/components/schemas/{}", kind.name)});
     json!({
         "summary": format!("Creates or replaces a {}", kind.name),
@@ -112,8 +117,84 @@ fn put(kind: &Kind) -> Value {
 
 fn delete(kind: &Kind) -> Value {
     let mut responses = responses(&["403", "404", "405", "409", "412", "503"]);
-    responses["200"] = json!({"description": "It is gone"});
+    responses["200"] = json!({"description": "It is gone", "headers": revision_headers()});
     json!({"summary": format!("Deletes a {}", kind.name), "responses": responses})
+}
+
+fn changes() -> Value {
+    let mut responses = responses(&["400", "403", "404", "405", "408", "409", "413", "415", "503"]);
+    let schema = |name: &str| json!({"application/json": {"schema": {"$ref": format!("#/components/schemas/{name}")}}});
+    let description = "All changes are made, or would be";
+    responses["200"] = json!({"description": description, "headers": revision_headers(), "content": schema("Changed")});
+    responses["409"]["headers"] = revision_headers();
+    json!({
+        "summary": "Creates, replaces and deletes resources, all or none, in one commit",
+        "parameters": [{
+            "name": "dryRun", "in": "query", "required": false, "schema": {"type": "boolean"},
+            "description": "Only say what would come of it",
+        }],
+        "requestBody": {"required": true, "content": schema("Changes")},
+        "responses": responses,
+    })
+}
+
+fn revision_headers() -> Value {
+    json!({
+        REVISION.as_str(): {
+            "description": "The revision of the change, or the latest one if nothing has changed",
+            "schema": {"type": "integer", "minimum": 0},
+        },
+        EPOCH.as_str(): {"description": "What the revision belongs to", "schema": {"type": "string"}},
+    })
+}
+
+fn changes_schema() -> Value {
+    let kinds = KINDS.iter().map(|kind| json!({"$ref": format!("#/components/schemas/{}", kind.name)}));
+    let key = json!({
+        "type": "object",
+        "additionalProperties": false,
+        "required": ["type", "name"],
+        "properties": {"type": {"type": "string"}, "mesh": name(), "name": name()},
+    });
+    json!({
+        "type": "object",
+        "additionalProperties": false,
+        "description": format!("At most {MAX_DOCUMENTS} resources in all, each once"),
+        "properties": {
+            "apply": {"type": ["array", "null"], "items": {"oneOf": kinds.collect::<Vec<_>>()}},
+            "delete": {"type": ["array", "null"], "items": key},
+            "expected": {
+                "type": ["integer", "null"], "minimum": 0,
+                "description": "The revision that has to be the latest",
+            },
+            "dryRun": {"type": ["boolean", "null"], "description": "Only say what would come of it"},
+        },
+    })
+}
+
+fn changed_schema() -> Value {
+    json!({
+        "type": "object",
+        "required": ["revision", "epoch", "outcomes"],
+        "properties": {
+            "revision": {"type": "integer", "minimum": 0},
+            "epoch": {"type": "string"},
+            "outcomes": {
+                "type": "array",
+                "description": "Those of apply, then those of delete, in their order",
+                "items": {
+                    "type": "object",
+                    "required": ["type", "name", "outcome"],
+                    "properties": {
+                        "type": {"type": "string"},
+                        "mesh": name(),
+                        "name": name(),
+                        "outcome": {"enum": ["created", "updated", "unchanged", "deleted"]},
+                    },
+                },
+            },
+        },
+    })
 }
 
 fn responses(codes: &[&str]) -> Value {

@@ -14,6 +14,8 @@ pub enum Target {
     Config,
     /// `/openapi.json`
     OpenApi,
+    /// `/changes`
+    Changes,
     /// `/meshes`, `/meshes/{mesh}/{kind}`
     List {
         /// The kind of the documents.
@@ -52,6 +54,7 @@ impl Target {
             Self::Catalog => "/catalog",
             Self::Config => "/config",
             Self::OpenApi => "/openapi.json",
+            Self::Changes => "/changes",
             Self::List { mesh: None, .. } => "/{global}",
             Self::List { mesh: Some(_), .. } => "/meshes/{mesh}/{kind}",
             Self::Item { kind, .. } => match kind.scope {
@@ -70,6 +73,7 @@ pub const TEMPLATES: &[&str] = &[
     "/catalog",
     "/config",
     "/openapi.json",
+    "/changes",
     "/{global}",
     "/{global}/{name}",
     "/meshes/{mesh}/{kind}",
@@ -95,6 +99,7 @@ pub fn find(path: &str) -> Option<Target> {
         ["catalog"] => Some(Target::Catalog),
         ["config"] => Some(Target::Config),
         ["openapi.json"] => Some(Target::OpenApi),
+        ["changes"] => Some(Target::Changes),
         [top] => Some(Target::List { kind: kind(top, Scope::Global)?, mesh: None }),
         [top, name] => {
             Some(Target::Item { kind: kind(top, Scope::Global)?, mesh: name.to_string(), name: name.to_string() })

@@ -5,7 +5,8 @@
 
 use axum::response::{IntoResponse, Response};
 use http::header::{
-    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, ORIGIN, VARY,
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ORIGIN, VARY,
 };
 use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
@@ -13,6 +14,9 @@ use regex::Regex;
 
 /// Longest entry of `apiServer.corsAllowedDomains`, in bytes.
 const MAX_ENTRY: usize = 1024;
+
+/// What a page sees of the headers of an answer, beside those that the standard lets it see.
+const EXPOSED: &str = "kuma-revision, kuma-epoch";
 
 /// Origins that nobody can own (RFC 2606, section 2). A pattern that matches one matches everybody.
 const NOBODY: &[&str] = &["http://nobody.invalid", "https://nobody.invalid", "null"];
@@ -118,6 +122,7 @@ pub fn expose(response: &mut Response, grant: Grant, method: &Method, origin: Op
         && (grant == Grant::Full || grant == Grant::Read && reading)
     {
         response.headers_mut().insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+        response.headers_mut().insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
     }
     response.headers_mut().append(VARY, HeaderValue::from_static("origin"));
 }

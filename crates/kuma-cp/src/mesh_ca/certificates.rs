@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use kuma_ca::{ChangeError, MeshRoots, Root, RootState, id_of_pem};
 use kuma_model::{Ca, Key, Mesh};
-use kuma_store::{Store, StoreError, Stored, Write};
+use kuma_store::{Expect, Store, StoreError, Stored, Write};
 use tokio::sync::{Mutex, MutexGuard};
 
 use super::{MeshAuthority, MeshCaError, document, key, read};
@@ -185,7 +185,7 @@ impl MeshCas {
         };
         let state = certificates(&roots).into_iter().find(|certificate| certificate.id == id);
         let state = state.ok_or(ChangeRefused::NotFound)?.state;
-        let at_work = self.is_at_work(ca, mesh).await?;
+        let (at_work, mesh_unchanged) = self.is_at_work(ca, mesh).await?;
         let left = match (state, roots.without(id)) {
             (RootState::Signing, Err(_)) if ca == Ca::Builtin => return Err(ChangeError::Signs.into()),
             (RootState::Signing, Err(_)) if at_work => return Err(ChangeRefused::InUse),
@@ -196,15 +196,17 @@ impl MeshCas {
             (RootState::Signing, Err(_)) => None,
             (_, left) => Some(left?),
         };
-        self.save(ca, mesh, Some(stored), left).await
+        self.save_if(vec![mesh_unchanged], ca, mesh, Some(stored), left).await
     }
 
-    /// Whether the mesh has mTLS on, with this CA.
-    async fn is_at_work(&self, ca: Ca, mesh: &str) -> Result<bool, StoreError> {
-        let stored = self.store.get(&Key::mesh(mesh)).await?;
+    /// Whether the mesh has mTLS on, with this CA; and what has to be true for that to hold still.
+    async fn is_at_work(&self, ca: Ca, mesh: &str) -> Result<(bool, Expect), StoreError> {
+        let key = Key::mesh(mesh);
+        let stored = self.store.get(&key).await?;
+        let unchanged = Expect::Version { version: stored.as_ref().map(|stored| stored.version), key };
         // One that cannot be read may be at work.
         let is_at_work = |mesh: Mesh| mesh.mtls_enabled() && mesh.ca() == ca;
-        Ok(stored.is_some_and(|stored| stored.decode().map_or(true, is_at_work)))
+        Ok((stored.is_some_and(|stored| stored.decode().map_or(true, is_at_work)), unchanged))
     }
 
     async fn kept(&self, ca: Ca, mesh: &str) -> Result<Option<Kept>, ChangeRefused> {
@@ -221,6 +223,18 @@ impl MeshCas {
         before: Option<Arc<Stored>>,
         roots: Option<MeshRoots>,
     ) -> Result<(), ChangeRefused> {
+        self.save_if(Vec::new(), ca, mesh, before, roots).await
+    }
+
+    /// The same, if all of `expected` is true.
+    async fn save_if(
+        &self,
+        expected: Vec<Expect>,
+        ca: Ca,
+        mesh: &str,
+        before: Option<Arc<Stored>>,
+        roots: Option<MeshRoots>,
+    ) -> Result<(), ChangeRefused> {
         let document = document(ca, mesh, roots.as_ref());
         let kept = document.clone();
         self.blocking(move |authority| authority.keep(&kept)).await?;
@@ -228,7 +242,7 @@ impl MeshCas {
             Some(before) => Write::Update { document, version: before.version },
             None => Write::Create(document),
         };
-        let Err(error) = self.store.commit(vec![write]).await else { return Ok(()) };
+        let Err(error) = self.store.commit_if(expected, vec![write]).await else { return Ok(()) };
         if let Some(before) = before {
             let before = before.document();
             if let Err(error) = self.blocking(move |authority| authority.keep(&before)).await {

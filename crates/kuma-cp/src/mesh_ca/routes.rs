@@ -9,6 +9,7 @@ use http::request::Parts;
 use http::{Method, Request, StatusCode};
 use kuma_ca::{ChangeError, Other, Root, RootState, Secret, provided_root};
 use kuma_model::{Ca, Violation, Violations};
+use kuma_store::StoreError;
 use serde_json::{Map, Value, json};
 
 use super::{Certificate, ChangeRefused, MeshCas};
@@ -237,6 +238,10 @@ fn refuse(title: &str, refused: ChangeRefused) -> ApiError {
             (StatusCode::CONFLICT, refused.to_string())
         }
         ChangeRefused::Ca(error) => return ApiError::internal(title, &chain(error)),
+        ChangeRefused::Store(StoreError::Conflict { .. } | StoreError::NotFound(_) | StoreError::AlreadyExists(_)) => {
+            let details = "The CA or its mesh is being changed by others at the same time; try again";
+            (StatusCode::CONFLICT, details.to_owned())
+        }
         ChangeRefused::Store(error) => return ApiError::store(title, error),
     };
     ApiError::new(status, title, details)

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use futures_util::stream::BoxStream;
 use kuma_model::{Document, Key};
-use kuma_store::{Change, Committed, Revision, Store, StoreError, StoreFuture, Stored, Write};
+use kuma_store::{Change, Committed, Expect, Revision, Store, StoreError, StoreFuture, Stored, Write};
 
 use super::{Metrics, Operation};
 
@@ -34,8 +34,8 @@ impl MeteredStore {
 }
 
 impl Store for MeteredStore {
-    fn commit(&self, writes: Vec<Write>) -> StoreFuture<'_, Committed> {
-        Box::pin(self.timed(Operation::Commit, self.inner.commit(writes)))
+    fn commit_if(&self, expected: Vec<Expect>, writes: Vec<Write>) -> StoreFuture<'_, Committed> {
+        Box::pin(self.timed(Operation::Commit, self.inner.commit_if(expected, writes)))
     }
 
     fn get<'a>(&'a self, key: &'a Key) -> StoreFuture<'a, Option<Arc<Stored>>> {
@@ -56,6 +56,10 @@ impl Store for MeteredStore {
 
     fn put_insights(&self, insights: Vec<Document>) -> StoreFuture<'_, ()> {
         Box::pin(self.timed(Operation::PutInsights, self.inner.put_insights(insights)))
+    }
+
+    fn epoch(&self) -> Arc<str> {
+        self.inner.epoch()
     }
 
     fn durable(&self) -> bool {

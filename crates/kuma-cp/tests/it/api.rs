@@ -236,6 +236,7 @@ async fn the_catalog() {
             "dataplaneToken": {"localUrl": "http://localhost:5679", "publicUrl": ""},
             "admin": {"localUrl": "http://localhost:5679", "publicUrl": ""},
             "monitoringAssignment": {"url": "grpc://localhost:5676"},
+            "changes": {"url": "http://localhost:5681/changes"},
         }})
     );
     let public = catalog(&[
@@ -255,6 +256,7 @@ async fn the_catalog() {
             "dataplaneToken": {"localUrl": "", "publicUrl": ""},
             "admin": {"localUrl": "http://localhost:5679", "publicUrl": "https://kuma.internal:5684"},
             "monitoringAssignment": {"url": "grpc://kuma.internal:5676"},
+            "changes": {"url": "http://kuma.internal:5681/changes"},
         }})
     );
     let ipv6 = catalog(&[("KUMA_GENERAL_ADVERTISED_HOSTNAME", "2001:db8::1")]).await;

@@ -68,6 +68,23 @@ async fn listed_origins_read_and_write() {
 }
 
 #[tokio::test]
+async fn who_may_read_sees_the_revision() {
+    let changes = async |api: &TestApi, method, path: &str, origin: &str| {
+        let request = request(method, path).header("origin", origin).header("content-type", "application/json");
+        let answer = send(&api.router, request.body(Body::from("{}")).expect("a request")).await;
+        (answer.status.as_u16(), answer.header("access-control-expose-headers").to_string())
+    };
+    let shown = "kuma-revision, kuma-epoch".to_string();
+    let open = TestApi::new();
+    assert_eq!(changes(&open, Method::GET, "/meshes", STRANGER).await, (200, shown.clone()));
+    assert_eq!(changes(&open, Method::POST, "/changes", STRANGER).await, (403, String::new()));
+    let listed = TestApi::with(&[("KUMA_API_SERVER_CORS_ALLOWED_DOMAINS", OWNER)]);
+    assert_eq!(changes(&listed, Method::POST, "/changes", OWNER).await, (200, shown));
+    assert_eq!(changes(&listed, Method::POST, "/changes", STRANGER).await, (403, String::new()));
+    assert_eq!(changes(&listed, Method::GET, "/meshes", STRANGER).await, (200, String::new()));
+}
+
+#[tokio::test]
 async fn preflights() {
     let ask = async |api: &TestApi, path: &str, origin: &str| {
         let request = request(Method::OPTIONS, path)
@@ -82,6 +99,8 @@ async fn preflights() {
     assert_eq!(ask(&open, "/meshes/demo", STRANGER).await, (200, STRANGER.into(), "GET, HEAD".into()));
     let listed = TestApi::with(&[("KUMA_API_SERVER_CORS_ALLOWED_DOMAINS", OWNER)]);
     assert_eq!(ask(&listed, "/meshes/demo", OWNER).await, (200, OWNER.into(), "GET, HEAD, PUT, DELETE".into()));
+    assert_eq!(ask(&listed, "/changes", OWNER).await, (200, OWNER.into(), "POST".into()));
+    assert_eq!(ask(&listed, "/changes", STRANGER).await, (200, String::new(), String::new()));
     assert_eq!(ask(&listed, "/meshes", OWNER).await, (200, OWNER.into(), "GET, HEAD".into()));
     assert_eq!(ask(&listed, "/meshes/demo", STRANGER).await, (200, String::new(), String::new()));
     assert_eq!(ask(&listed, "/nothing", OWNER).await.0, 404);

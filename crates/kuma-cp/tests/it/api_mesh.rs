@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use kuma_ca::{MeshRoots, Root};
+use kuma_cp::documents::Documents;
 use kuma_cp::mesh_ca;
 use kuma_model::{Ca, Key, SECRET_KIND};
 use kuma_store::{MemoryStore, Store, Stored, Write};
@@ -105,11 +106,10 @@ async fn deleting_a_mesh_takes_everything_along() {
 async fn the_default_mesh_is_made_once() {
     let config = config(&[]);
     let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
-    let live = Arc::new(crate::test_api::Live::default());
-    let api = kuma_cp::api::Api::new(store.clone(), live, Arc::new(mesh_ca::FreshRoots), &config).expect("an API");
+    let documents = Documents::new(store.clone(), Arc::new(mesh_ca::FreshRoots));
     let mesh = config.defaults.mesh_document().expect("valid");
-    assert!(api.create_mesh_if_missing(mesh.clone()).await.expect("made"));
-    assert!(!api.create_mesh_if_missing(mesh).await.expect("found"));
+    assert!(documents.create_mesh_if_missing(mesh.clone()).await.expect("made"));
+    assert!(!documents.create_mesh_if_missing(mesh).await.expect("found"));
     assert!(store.get(&Key::new(SECRET_KIND, "default", "builtinca.default")).await.expect("a store").is_some());
 }
 

@@ -7,6 +7,7 @@ use axum::Router;
 use kuma_ca::{LeafRequest, Root};
 use kuma_cp::admin::{self, Admin};
 use kuma_cp::api::{self, Api};
+use kuma_cp::documents::Documents;
 use kuma_cp::mesh_ca::KeptRoots;
 use kuma_cp::mesh_ca::routes::CaAdmin;
 use kuma_cp::state_folder::StateFolder;
@@ -38,12 +39,13 @@ impl World {
     async fn in_folder(folder: tempfile::TempDir) -> World {
         let state = Arc::new(StateFolder::open(folder.path().join("state")).expect("opens"));
         let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
-        let api = Api::new(store.clone(), Arc::new(Live::default()), Arc::new(KeptRoots(state)), &config(&[]));
+        let documents = Arc::new(Documents::new(store.clone(), Arc::new(KeptRoots(state))));
+        let api = Api::new(store.clone(), Arc::new(Live::default()), documents.clone(), &config(&[]));
         let api = Arc::new(api.expect("an API"));
-        api.cas().restore().await.expect("what is kept can be read");
+        documents.cas().restore().await.expect("what is kept can be read");
         let settings =
             Settings { durable: false, leaf_validity: Duration::from_secs(3600), started: SystemTime::now() };
-        let ca = CaAdmin { cas: api.cas(), engine: Engine::new(settings, Arc::new(()), CancellationToken::new()) };
+        let ca = CaAdmin { cas: documents.cas(), engine: Engine::new(settings, Arc::new(()), CancellationToken::new()) };
         let admin = admin::router(Arc::new(Admin { tokens: None, ca: Some(ca), api: None }));
         World { api: api::router(api), admin, store, folder }
     }

@@ -9,6 +9,7 @@ mod api_cors;
 mod api_mesh;
 mod bootstrap;
 mod ca;
+mod changes;
 mod client;
 mod config;
 mod config_reference;

@@ -33,6 +33,15 @@ async fn one_port_takes_tls_with_known_certificates_and_plain_text_from_here() {
     let mesh = json!({"type": "Mesh", "name": "demo"});
     let answer = with_alice.put(cp.admin("/meshes/demo")).json(&mesh).header("host", "10.0.0.1").send().await;
     assert_eq!(answer.expect("an answer").status(), 201);
+    let changes = json!({"apply": [{"type": "Mesh", "name": "two"}], "delete": [{"type": "Mesh", "name": "two-not"}]});
+    let answer = with_alice.post(cp.admin("/changes")).json(&changes).send().await.expect("an answer");
+    assert_eq!(answer.status(), 404, "one of them is not there");
+    let changes = json!({"apply": [{"type": "Mesh", "name": "two"}]});
+    let answer = with_alice.post(cp.admin("/changes")).json(&changes).send().await.expect("an answer");
+    assert_eq!(answer.status(), 200);
+    assert!(answer.headers().contains_key("kuma-revision") && answer.headers().contains_key("kuma-epoch"));
+    let answer = with_alice.get(cp.admin("/meshes/two")).send().await.expect("an answer");
+    assert_eq!(answer.status(), 200);
     let answer = with_alice.get(cp.admin("/meshes/demo")).send().await.expect("an answer");
     assert_eq!(answer.status(), 200);
     for (name, value) in [("origin", "https://evil.example"), ("sec-fetch-site", "cross-site"), ("via", "1.1 proxy")] {
@@ -47,6 +56,8 @@ async fn one_port_takes_tls_with_known_certificates_and_plain_text_from_here() {
     assert_eq!(post(client.clone(), format!("{plain}/tokens")).await.expect("an answer").status(), 200);
     let answer = client.put(format!("{plain}/meshes/other")).json(&json!({"type": "Mesh", "name": "other"}));
     assert_eq!(answer.send().await.expect("an answer").status(), 404);
+    let answer = client.post(format!("{plain}/changes")).json(&json!({})).send().await.expect("an answer");
+    assert_eq!(answer.status(), 404);
 
     // A connection that is open says nothing any more once the file is gone.
     std::fs::remove_file(cp.folder.path().join(CLIENTS).join("alice.pem")).expect("removes");

@@ -9,9 +9,10 @@ use futures_util::stream::BoxStream;
 use kuma_cp::api::overview::LiveInsights;
 use kuma_cp::api::{self, Api};
 use kuma_cp::config::{self, Config};
-use kuma_cp::mesh_ca::FreshRoots;
+use kuma_cp::documents::Documents;
+use kuma_cp::mesh_ca::{FreshRoots, MeshAuthority};
 use kuma_model::{DataplaneInsight, Document, Key};
-use kuma_store::{Change, Committed, MemoryStore, Revision, Store, StoreError, Stored, Write};
+use kuma_store::{Change, Committed, Expect, MemoryStore, Revision, Store, StoreError, Stored, Write};
 
 use crate::client;
 
@@ -46,8 +47,20 @@ impl TestApi {
     }
 
     pub(crate) fn over(store: Arc<dyn Store>, config: &Config) -> Self {
+        Self::build(store, Arc::new(FreshRoots), config)
+    }
+
+    /// Where CAs are kept by this.
+    pub(crate) fn with_authority(authority: Arc<dyn MeshAuthority>) -> Self {
+        Self::build(Arc::new(MemoryStore::new()), authority, &config(&[]))
+    }
+
+    fn build(store: Arc<dyn Store>, authority: Arc<dyn MeshAuthority>, config: &Config) -> Self {
         let live = Arc::new(Live::default());
-        let api = Api::new(store.clone(), live.clone(), Arc::new(FreshRoots), config).expect("a configuration");
+        let known = live.clone();
+        let documents = Documents::new(store.clone(), authority);
+        let documents = documents.on_dataplane_gone(move |mesh, name| known.forget(mesh, name));
+        let api = Api::new(store.clone(), live.clone(), Arc::new(documents), config).expect("a configuration");
         Self { router: api::router(Arc::new(api)), store, live }
     }
 
@@ -81,7 +94,7 @@ impl Away {
 }
 
 impl Store for Away {
-    fn commit(&self, _: Vec<Write>) -> BoxFuture<'_, Result<Committed, StoreError>> {
+    fn commit_if(&self, _: Vec<Expect>, _: Vec<Write>) -> BoxFuture<'_, Result<Committed, StoreError>> {
         Self::error()
     }
 
@@ -103,6 +116,10 @@ impl Store for Away {
 
     fn put_insights(&self, _: Vec<Document>) -> BoxFuture<'_, Result<(), StoreError>> {
         Self::error()
+    }
+
+    fn epoch(&self) -> Arc<str> {
+        "away".into()
     }
 
     fn durable(&self) -> bool {

@@ -26,6 +26,24 @@ fn a_mesh_names_no_mesh() {
 }
 
 #[test]
+fn a_document_with_a_wrong_spec_still_has_a_key() {
+    for (json, key) in [
+        (
+            json!({"type": "TrafficLog", "mesh": "demo", "name": "a", "what": 1}),
+            Some(Key::new("TrafficLog", "demo", "a")),
+        ),
+        (json!({"type": "Mesh", "name": "demo", "mesh": 1, "mtls": 1}), Some(Key::mesh("demo"))),
+        (json!({"type": "TrafficLog", "mesh": "demo", "name": "A"}), None),
+        (json!({"type": "TrafficLog", "name": "a"}), None),
+        (json!({"type": "Secret", "mesh": "demo", "name": "a"}), None),
+        (json!({"type": ["Mesh"], "name": "demo"}), None),
+        (json!([]), None),
+    ] {
+        assert_eq!(Document::parse_key(&json).ok(), key, "{json}");
+    }
+}
+
+#[test]
 fn envelope_and_spec_are_checked_together() {
     assert_eq!(
         violations("{type: Dataplane, mesh: Default, name: web.1, networking: {}}"),

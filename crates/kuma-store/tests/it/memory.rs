@@ -26,6 +26,11 @@ async fn keeps_the_contract_on_one_thread() {
 }
 
 #[test]
+fn every_store_has_an_epoch_of_its_own() {
+    assert_ne!(MemoryStore::new().epoch(), MemoryStore::new().epoch());
+}
+
+#[test]
 fn contract_checks_have_names_of_their_own() {
     let mut names: Vec<_> = contract::checks().map(|check| check.name).collect();
     let all = names.len();

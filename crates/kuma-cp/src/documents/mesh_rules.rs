@@ -2,8 +2,6 @@
 
 use kuma_model::{Ca, Mesh, Violation};
 
-use crate::http::error::cause;
-
 /// Which CAs are kept for a mesh.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct KeptCas {
@@ -34,23 +32,27 @@ pub fn plan(old: Option<&Mesh>, new: &Mesh, kept: KeptCas) -> CaPlan {
         && new.mtls_enabled()
         && old.ca() != new.ca()
     {
-        return CaPlan::Refuse(cause(
+        return refuse(
             "mtls.ca",
             "Changing CA when mTLS is enabled is forbidden. Disable mTLS first and then change the CA",
-        ));
+        );
     }
     match new.ca() {
         Ca::Provided if kept.provided => CaPlan::Keep,
-        Ca::Provided => CaPlan::Refuse(cause(
+        Ca::Provided => refuse(
             "mtls.ca.provided",
             "There is no signing certificate in provided CA for a given mesh. \
              Add certificate via 'kumactl manage ca provided certificates add' command.",
-        )),
+        ),
         Ca::Builtin if kept.builtin => CaPlan::Keep,
         // A Mesh that was builtin got its CA in the commit that made it so.
         Ca::Builtin if old.is_some_and(|old| old.ca() == Ca::Builtin) => CaPlan::Lost,
         Ca::Builtin => CaPlan::Create,
     }
+}
+
+fn refuse(field: &str, message: &str) -> CaPlan {
+    CaPlan::Refuse(Violation { field: field.into(), message: message.into() })
 }
 
 #[cfg(test)]

@@ -1,0 +1,224 @@
+//! The service of documents: whatever changes documents goes through it, whoever asks for it.
+//!
+//! It knows nothing of HTTP. A change is checked (its text, the rules of its kind, what must be true of other documents),
+//! becomes what the store is to write, and is committed with all that goes with it: the CA of a Mesh, the insight of a
+//! Dataplane. What cannot be done is a [`Refusal`]. What a request would do can be asked without doing it.
+
+mod check;
+pub mod mesh_rules;
+mod prepare;
+mod refusal;
+
+use std::sync::Arc;
+
+pub use check::Change;
+use check::check;
+use kuma_model::{Document, Key, Mesh, Resource as _};
+use kuma_store::{Expect, Outcome, Revision, Store, StoreError, Write};
+use prepare::{NewCa, Prepared, Step};
+pub use refusal::{Attempt, Problem, Reason, Refusal};
+
+use crate::http::error::chain;
+use crate::mesh_ca::{MeshAuthority, MeshCas};
+
+/// How often changes are tried when others write the same documents at the same time.
+const ATTEMPTS: usize = 5;
+
+/// Is called with the mesh and the name of a Dataplane.
+type OnDataplane = Box<dyn Fn(&str, &str) + Send + Sync>;
+
+/// Changes documents in a store.
+pub struct Documents {
+    store: Arc<dyn Store>,
+    cas: Arc<MeshCas>,
+    dataplane_gone: OnDataplane,
+    mesh_rewritten: Box<dyn Fn(&str) + Send + Sync>,
+}
+
+/// What changes have come to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Done {
+    /// The revision of the commit, or the latest one if nothing has changed.
+    pub revision: Revision,
+    /// See [`Store::epoch`].
+    pub epoch: Arc<str>,
+    /// One for each change, in their order.
+    pub outcomes: Vec<(Key, Outcome)>,
+}
+
+impl Documents {
+    /// Documents in `store`. `authority` makes and keeps the CAs of meshes.
+    pub fn new(store: Arc<dyn Store>, authority: Arc<dyn MeshAuthority>) -> Documents {
+        Documents {
+            cas: Arc::new(MeshCas::new(store.clone(), authority)),
+            store,
+            dataplane_gone: Box::new(|_, _| {}),
+            mesh_rewritten: Box::new(|_| {}),
+        }
+    }
+
+    /// Has `notify` called with the mesh and the name of each Dataplane that is deleted: what this process knows about it
+    /// goes too.
+    #[must_use]
+    pub fn on_dataplane_gone(mut self, notify: impl Fn(&str, &str) + Send + Sync + 'static) -> Self {
+        self.dataplane_gone = Box::new(notify);
+        self
+    }
+
+    /// Has `notify` called with the name of a Mesh that is written just as it is: the store has no news then, but a
+    /// control plane that has forgotten its documents waits for somebody to confirm them.
+    #[must_use]
+    pub fn on_mesh_rewritten(mut self, notify: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        self.mesh_rewritten = Box::new(notify);
+        self
+    }
+
+    /// The CAs of meshes, which change one at a time and not while a Mesh does.
+    pub fn cas(&self) -> Arc<MeshCas> {
+        self.cas.clone()
+    }
+
+    /// Makes changes, all or none, in one commit: only if `expected` is the latest revision, where one is given. When others
+    /// write the same documents at the same time, it tries again.
+    ///
+    /// # Errors
+    /// Nothing is stored then.
+    pub async fn change(&self, changes: Vec<Change>, expected: Option<Revision>) -> Result<Done, Refusal> {
+        let changes = check(changes).await?;
+        let concerns_cas = changes.iter().any(|change| change.key.as_ref().is_some_and(|key| key.kind == Mesh::KIND));
+        for _ in 0..ATTEMPTS {
+            let _one_at_a_time = match concerns_cas {
+                true => Some(self.cas.lock().await),
+                false => None,
+            };
+            if expected.is_some() {
+                // What is said about documents that are not what the writer has seen would mislead.
+                self.head(expected).await?;
+            }
+            let mut prepared = self.prepare(&changes).await?;
+            prepared.expected.extend(expected.map(Expect::Head));
+            if let Some(done) = self.commit(prepared).await? {
+                return Ok(done);
+            }
+        }
+        Err(Refusal::Overtaken(changes.into_iter().find_map(|change| change.key)))
+    }
+
+    /// What [`change`](Self::change) would do at this moment. Nothing is stored, and no CA is made.
+    ///
+    /// # Errors
+    /// It would be refused.
+    pub async fn dry_run(&self, changes: Vec<Change>, expected: Option<Revision>) -> Result<Done, Refusal> {
+        let changes = check(changes).await?;
+        let revision = self.head(expected).await?;
+        let steps = self.prepare(&changes).await?.steps;
+        let outcomes = steps.into_iter().map(|step| (step.key.clone(), step.outcome())).collect();
+        Ok(Done { revision, epoch: self.store.epoch(), outcomes })
+    }
+
+    /// The latest revision, which has to be the expected one.
+    async fn head(&self, expected: Option<Revision>) -> Result<Revision, Refusal> {
+        let expected = expected.map(Expect::Head).into_iter().collect();
+        let looked = self.store.commit_if(expected, Vec::new()).await;
+        Ok(looked.map_err(|error| store_refusal(Attempt::Several, error))?.revision)
+    }
+
+    /// Creates the Mesh of `document`, with its CA, unless there is one of that name. Says whether it was created.
+    ///
+    /// # Errors
+    /// Nothing is stored then.
+    pub async fn create_mesh_if_missing(&self, document: Document) -> Result<bool, Refusal> {
+        let create = Change::put(document.to_json()).only_if(|stored| stored.is_none());
+        match self.change(vec![create], None).await {
+            Ok(_) => Ok(true),
+            Err(Refusal::Changes(problems))
+                if problems.iter().all(|problem| matches!(problem.reason, Reason::Precondition)) =>
+            {
+                Ok(false)
+            }
+            Err(refusal) => Err(refusal),
+        }
+    }
+
+    /// Stores what is prepared; `None` if somebody else was faster.
+    async fn commit(&self, prepared: Prepared) -> Result<Option<Done>, Refusal> {
+        let Prepared { steps, expected, further, new_cas, gone } = prepared;
+        let attempt = match steps.as_slice() {
+            [step] => step.attempt,
+            _ => Attempt::Several,
+        };
+        let mut writes: Vec<(Option<usize>, Write)> = further.into_iter().map(|write| (None, write)).collect();
+        for NewCa { change, attempt, mesh } in new_cas {
+            let name = mesh.name.clone();
+            let created = self.cas.blocking(move |authority| authority.create_ca(&name)).await;
+            let failed =
+                |error| Problem { change, key: Some(mesh), attempt, reason: Reason::Internal(chain(&error)) }.alone();
+            writes.push((None, Write::Create(created.map_err(failed)?)));
+        }
+        let mut keys = Vec::new();
+        for (index, Step { key, write, .. }) in steps.into_iter().enumerate() {
+            keys.push(key);
+            writes.push((Some(index), write));
+        }
+        // What is in a mesh that goes, and is deleted for its own part as well, goes before it.
+        writes.sort_by_key(|(_, write)| matches!(write, Write::DeleteMesh { .. }));
+        let (indexes, writes): (Vec<_>, Vec<_>) = writes.into_iter().unzip();
+        let committed = match self.store.commit_if(expected, writes).await {
+            Ok(committed) => committed,
+            Err(
+                error @ (StoreError::NotFound(_)
+                | StoreError::AlreadyExists(_)
+                | StoreError::Conflict { .. }
+                | StoreError::MeshNotFound(_)),
+            ) => {
+                tracing::debug!(%error, "a write was overtaken");
+                return Ok(None);
+            }
+            Err(error) => return Err(store_refusal(attempt, error)),
+        };
+        let mut outcomes: Vec<_> = indexes
+            .into_iter()
+            .zip(&committed.outcomes)
+            .filter_map(|(index, outcome)| Some((index?, *outcome)))
+            .collect();
+        outcomes.sort_by_key(|(index, _)| *index);
+        let outcomes: Vec<_> = keys.into_iter().zip(outcomes.into_iter().map(|(_, outcome)| outcome)).collect();
+        for (mesh, name) in gone {
+            (self.dataplane_gone)(&mesh, &name);
+        }
+        for (key, outcome) in &outcomes {
+            self.tell(key, *outcome, committed.revision).await;
+        }
+        Ok(Some(Done { revision: committed.revision, epoch: self.store.epoch(), outcomes }))
+    }
+
+    /// What a change means beyond the store.
+    async fn tell(&self, key: &Key, outcome: Outcome, revision: Revision) {
+        let is_mesh = key.kind == Mesh::KIND;
+        match outcome {
+            Outcome::Created => tracing::info!(revision, "created {key}"),
+            Outcome::Updated { .. } | Outcome::Unchanged { .. } => tracing::info!(revision, "updated {key}"),
+            Outcome::Deleted if is_mesh => tracing::info!(revision, "deleted {key} and everything in it"),
+            Outcome::Deleted => tracing::info!(revision, "deleted {key}"),
+        }
+        match outcome {
+            Outcome::Unchanged { .. } if is_mesh => (self.mesh_rewritten)(&key.name),
+            Outcome::Deleted if is_mesh => {
+                let mesh = key.name.clone();
+                if let Err(error) = self.cas.blocking(move |authority| authority.forget(&mesh)).await {
+                    // The Mesh is gone all the same. A new one of this name would get the old CA.
+                    let error = chain(&error);
+                    tracing::error!(mesh = %key.name, error, "the CA of a deleted mesh could not be removed");
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+fn store_refusal(attempt: Attempt, error: StoreError) -> Refusal {
+    match error {
+        StoreError::HeadMoved { expected, actual } => Refusal::HeadMoved { expected, head: actual },
+        error => Refusal::Store { attempt, error },
+    }
+}
