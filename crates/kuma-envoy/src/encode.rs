@@ -75,7 +75,7 @@ pub fn encode(key: &ResourceKey) -> Encoded {
             extension(names::http_rbac(inbound), Any::pack(&rbac::of_requests(policies.as_deref())))
         }
         ResourceKey::OutboundListener { address, port, flow, http, transparent } => {
-            listener(outbound::listener(*address, *port, *flow, *http), *transparent)
+            listener(outbound::listener(*address, *port, flow, *http), *transparent)
         }
         ResourceKey::HttpOutbound { outbound, service, log, tracing } => {
             extension(names::http(outbound), Any::pack(&http::outbound(service, log.as_ref(), tracing.as_deref())))

@@ -119,7 +119,7 @@ pub enum ResourceKey {
         address: IpAddr,
         /// Port on which the proxy listens.
         port: u16,
-        /// Whether the flow is permitted.
+        /// How much of the flow is permitted.
         flow: Flow,
         /// Whether it carries HTTP: then what is done with requests is [`ResourceKey::HttpOutbound`], else where connections go is
         /// [`ResourceKey::Split`].
@@ -186,14 +186,16 @@ pub struct Policy {
     pub peers: Arc<[Peer]>,
 }
 
-/// Whether what an outbound carries is permitted. It is part of the listener's filter chain, so a change of it, and
+/// How much of what an outbound carries is permitted. It is the name of the listener's filter chain, so a change of it, and
 /// nothing else, ends the connections that are open, within the drain time.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Flow {
     /// The mesh has no mTLS: nothing is enforced.
     Open,
     /// Enforced, and permitted.
     Permitted,
+    /// Enforced, and permitted to these clusters, sorted and distinct, among those of a split.
+    Partly(Arc<[Arc<str>]>),
     /// Enforced, and not permitted.
     Denied,
 }

@@ -14,7 +14,7 @@ use crate::key::{AccessLog, Flow, WeightedCluster};
 use crate::{access_log, address, ads, names};
 
 /// The listener of an outbound. Where its connections go is an extension config, so that they survive a change of it.
-pub(crate) fn listener(address: IpAddr, port: u16, flow: Flow, http: bool) -> Listener {
+pub(crate) fn listener(address: IpAddr, port: u16, flow: &Flow, http: bool) -> Listener {
     let name = names::outbound_listener(address, port);
     let filter = if http {
         ads::filter::<HttpConnectionManager>(names::http(&name))
@@ -22,11 +22,7 @@ pub(crate) fn listener(address: IpAddr, port: u16, flow: Flow, http: bool) -> Li
         ads::filter::<TcpProxy>(names::split(&name))
     };
     Listener {
-        filter_chains: vec![FilterChain {
-            name: chain_name(flow).to_owned(),
-            filters: vec![filter],
-            ..FilterChain::default()
-        }],
+        filter_chains: vec![FilterChain { name: chain_name(flow), filters: vec![filter], ..FilterChain::default() }],
         name,
         address: Some(address::tcp(address, port)),
         traffic_direction: TrafficDirection::Outbound as i32,
@@ -37,12 +33,14 @@ pub(crate) fn listener(address: IpAddr, port: u16, flow: Flow, http: bool) -> Li
 }
 
 /// When the name changes Envoy updates the listener in place and drains the old chain: the connections of a flow that was
-/// revoked end within the drain time, and those of the other listeners go on.
-fn chain_name(flow: Flow) -> &'static str {
+/// revoked end within the drain time, and those of the other listeners go on. It cannot tell the connections of one chain
+/// apart by where they went.
+fn chain_name(flow: &Flow) -> String {
     match flow {
-        Flow::Open => "open",
-        Flow::Permitted => "permitted",
-        Flow::Denied => "denied",
+        Flow::Open => "open".to_owned(),
+        Flow::Permitted => "permitted".to_owned(),
+        Flow::Partly(clusters) => format!("permitted:{}", clusters.join(",")),
+        Flow::Denied => "denied".to_owned(),
     }
 }
 

@@ -96,8 +96,10 @@ pub fn plan_flows(
     }
     let mut plan = Plan::new(snapshot, dataplane, None);
     for outbound in &dataplane.outbounds {
-        let is_permitted = || callers.is_flow_permitted(snapshot, dataplane, &outbound.service);
-        plan.outbound_listener(outbound, snapshot.is_http_outbound(dataplane, &outbound.service), is_permitted);
+        let service = &outbound.service;
+        let destinations = snapshot.destinations(dataplane, service);
+        let http = snapshot.are_http(service, &destinations);
+        plan.outbound_listener(outbound, http, || callers.flow(snapshot, dataplane, service, &destinations));
     }
     Some(plan.keys)
 }
@@ -199,13 +201,14 @@ impl<'a> Plan<'a> {
         self.keys.push(ResourceKey::Rbac { inbound: name, policies });
     }
 
-    fn outbound_listener(&mut self, outbound: &kuma_mesh::Outbound, http: bool, is_permitted: impl FnOnce() -> bool) {
+    fn outbound_listener(
+        &mut self,
+        outbound: &kuma_mesh::Outbound,
+        http: bool,
+        flow: impl FnOnce() -> kuma_mesh::Flow,
+    ) {
         let kuma_mesh::Outbound { address, port, .. } = *outbound;
-        let flow = match self.snapshot.mtls_enabled() {
-            false => Flow::Open,
-            true if is_permitted() => Flow::Permitted,
-            true => Flow::Denied,
-        };
+        let flow = if self.snapshot.mtls_enabled() { enforced(flow()) } else { Flow::Open };
         // Nothing redirects a connection to loopback.
         let transparent = self.transparent && !address.is_loopback();
         self.keys.push(ResourceKey::OutboundListener { address, port, flow, http, transparent });
@@ -216,7 +219,7 @@ impl<'a> Plan<'a> {
         let destinations = self.snapshot.destinations(dataplane, service);
         let http = self.snapshot.are_http(service, &destinations);
         let snapshot = self.snapshot;
-        self.outbound_listener(outbound, http, || snapshot.is_flow_permitted(dataplane, service));
+        self.outbound_listener(outbound, http, || snapshot.flow(dataplane, service, &destinations));
         let mut clusters: Vec<WeightedCluster> = Vec::new();
         for destination in destinations {
             let name = cluster_name(&destination);
@@ -250,6 +253,18 @@ impl<'a> Plan<'a> {
         let health = conf.and_then(|conf| health(conf, http.then_some(&destination.service)));
         self.keys.push(ResourceKey::ServiceCluster { name: name.clone(), tls, health, http });
         self.keys.push(endpoints(self.snapshot, destination, name));
+    }
+}
+
+/// A flow of a mesh with mTLS, its destinations by the names of their clusters.
+fn enforced(flow: kuma_mesh::Flow) -> Flow {
+    match flow {
+        kuma_mesh::Flow::Permitted => Flow::Permitted,
+        kuma_mesh::Flow::Partly(permitted) => {
+            let clusters: BTreeSet<Arc<str>> = permitted.iter().map(cluster_name).collect();
+            Flow::Partly(clusters.into_iter().collect())
+        }
+        kuma_mesh::Flow::Denied => Flow::Denied,
     }
 }
 

@@ -63,7 +63,8 @@ fn permissions_of_a_proxy(bencher: Bencher<'_, '_>, policies: usize) {
             black_box(snapshot.admitted(inbound));
         }
         for outbound in &proxy.outbounds {
-            black_box(snapshot.is_flow_permitted(&proxy, &outbound.service));
+            let destinations = snapshot.destinations(&proxy, &outbound.service);
+            black_box(snapshot.flow(&proxy, &outbound.service, &destinations));
         }
     });
 }

@@ -32,7 +32,7 @@ pub use effects::{Applied, EFFECTS, Effect, ReadTemplate};
 pub use endpoints::{Endpoint, Endpoints};
 pub use matching::{ConnectionPolicy, ProxyPolicy, best_for_proxy, best_policy};
 pub use metrics::MetricsEndpoint;
-pub use permissions::{Admitted, KnownCallers, Peer};
+pub use permissions::{Admitted, Flow, KnownCallers, Peer};
 pub use policies::Policies;
 pub use routes::Destination;
 pub use snapshot::MeshSnapshot;

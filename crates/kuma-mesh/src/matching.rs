@@ -90,9 +90,12 @@ pub fn best_policy<'a, P: ConnectionPolicy>(
     dataplane: &MeshDataplane,
     service: &str,
 ) -> Option<(&'a Arc<str>, &'a Arc<P>)> {
+    let mut candidates = policies.for_destination(service).peekable();
+    // Most services of most meshes have none.
+    candidates.peek()?;
     let destination = Tags::from([(SERVICE_TAG, service)]);
     let mut best: Option<(Rank, &'a Arc<str>, &'a Arc<P>)> = None;
-    for (name, policy) in policies.for_destination(service) {
+    for (name, policy) in candidates {
         let Some(rank) = rank(policy.as_ref(), dataplane, &destination) else {
             continue;
         };

@@ -8,7 +8,7 @@ use kuma_model::{ANY, SERVICE_TAG, Selector, Tags, TrafficPermission, spiffe_id,
 use rustc_hash::FxHashMap;
 
 use crate::policies::service_or_any;
-use crate::{ConnectionPolicy, Inbound, MeshDataplane, MeshSnapshot};
+use crate::{ConnectionPolicy, Destination, Inbound, MeshDataplane, MeshSnapshot};
 
 /// A peer that is permitted, by its SPIFFE id.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -64,27 +64,49 @@ pub struct Admitted {
     pub peers: Arc<[Peer]>,
 }
 
-/// Who may call which service, found out once for all proxies that dial it. It is about one state of a mesh, and no use for the
+/// How much of what an outbound carries is permitted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Flow {
+    /// All of it.
+    Permitted,
+    /// What goes to these destinations, and not what goes to the others.
+    Partly(Vec<Destination>),
+    /// Nothing.
+    Denied,
+}
+
+/// Who may call which destination, found out once for all proxies that do. It is about one state of a mesh, and no use for the
 /// next.
 #[derive(Default)]
-pub struct KnownCallers(FxHashMap<Arc<str>, Callers>);
+pub struct KnownCallers(FxHashMap<Arc<str>, FxHashMap<Tags, Callers>>);
 
-/// Whose connections to a service are permitted.
+/// Whose connections to a destination are permitted.
 enum Callers {
     Any,
     Services(BTreeSet<Arc<str>>),
 }
 
 impl KnownCallers {
-    /// See [`MeshSnapshot::is_flow_permitted`].
-    pub fn is_flow_permitted(&mut self, snapshot: &MeshSnapshot, source: &MeshDataplane, service: &Arc<str>) -> bool {
-        let callers = match self.0.get(service) {
-            Some(callers) => callers,
-            None => self.0.entry(service.clone()).or_insert(snapshot.callers(service)),
-        };
-        match callers {
-            Callers::Any => true,
-            Callers::Services(services) => source.services.iter().any(|service| services.contains(service)),
+    /// See [`MeshSnapshot::flow`].
+    pub fn flow(
+        &mut self,
+        snapshot: &MeshSnapshot,
+        source: &MeshDataplane,
+        service: &str,
+        destinations: &[Destination],
+    ) -> Flow {
+        snapshot.flow_by(source, service, destinations, |to| self.is_permitted(snapshot, source, to))
+    }
+
+    fn is_permitted(&mut self, snapshot: &MeshSnapshot, source: &MeshDataplane, to: &Destination) -> bool {
+        if !self.0.get(&to.service).is_some_and(|by_tags| by_tags.contains_key(&to.tags)) {
+            let callers = snapshot.callers(to);
+            self.0.entry(to.service.clone()).or_default().insert(to.tags.clone(), callers);
+        }
+        match self.0.get(&to.service).and_then(|by_tags| by_tags.get(&to.tags)) {
+            Some(Callers::Any) => true,
+            Some(Callers::Services(services)) => source.services.iter().any(|service| services.contains(service)),
+            None => false,
         }
     }
 }
@@ -100,16 +122,46 @@ impl MeshSnapshot {
             .collect()
     }
 
-    /// Whether a proxy is admitted by at least one instance of a service.
+    /// How much of what a proxy sends to a service is permitted. `destinations` are those of the connections
+    /// ([`MeshSnapshot::destinations`]): what counts is who is admitted where a route leads, not at the service that is dialled.
     ///
-    /// A service without instances is judged by its name alone, so that the answer does not flip while it starts.
-    pub fn is_flow_permitted(&self, source: &MeshDataplane, service: &str) -> bool {
-        self.admitting(service).flat_map(sources).any(|name| name == ANY || source.services.contains(name))
+    /// Where a route stops the traffic those count to which it gives weight 0, so that stopping it decides nothing else.
+    pub fn flow(&self, source: &MeshDataplane, service: &str, destinations: &[Destination]) -> Flow {
+        self.flow_by(source, service, destinations, |to| self.is_permitted(source, to))
     }
 
-    fn callers(&self, service: &str) -> Callers {
+    fn flow_by(
+        &self,
+        source: &MeshDataplane,
+        service: &str,
+        destinations: &[Destination],
+        mut is_permitted: impl FnMut(&Destination) -> bool,
+    ) -> Flow {
+        let idle;
+        let destinations = if destinations.is_empty() {
+            idle = self.idle_destinations(source, service);
+            &idle
+        } else {
+            destinations
+        };
+        let permitted: Vec<&Destination> = destinations.iter().filter(|to| is_permitted(to)).collect();
+        match permitted.len() {
+            0 => Flow::Denied,
+            all if all == destinations.len() => Flow::Permitted,
+            _ => Flow::Partly(permitted.into_iter().cloned().collect()),
+        }
+    }
+
+    /// Whether a proxy is admitted by at least one instance of a destination.
+    ///
+    /// A destination without instances is judged by its tags alone, so that the answer does not flip while it starts.
+    pub fn is_permitted(&self, source: &MeshDataplane, to: &Destination) -> bool {
+        self.admitting(to).flat_map(sources).any(|name| name == ANY || source.services.contains(name))
+    }
+
+    fn callers(&self, to: &Destination) -> Callers {
         let mut services = BTreeSet::new();
-        for name in self.admitting(service).flat_map(sources) {
+        for name in self.admitting(to).flat_map(sources) {
             if name == ANY {
                 return Callers::Any;
             }
@@ -118,15 +170,21 @@ impl MeshSnapshot {
         Callers::Services(services)
     }
 
-    /// The permissions with a destination that at least one instance of a service is.
-    fn admitting(&self, service: &str) -> impl Iterator<Item = &TrafficPermission> {
-        let mut targets =
-            Cow::Borrowed(self.services.get(service).map(|service| service.tag_sets()).unwrap_or_default());
-        if targets.is_empty() {
-            targets = Cow::Owned(vec![Arc::new(Tags::from([(SERVICE_TAG, service)]))]);
+    /// The permissions with a destination that at least one instance of a route's destination is.
+    fn admitting(&self, to: &Destination) -> impl Iterator<Item = &TrafficPermission> {
+        let mut instances =
+            Cow::Borrowed(self.services.get(&to.service).map(|service| service.tag_sets()).unwrap_or_default());
+        if !to.tags.is_empty() {
+            let selector = Selector { tags: to.tags.clone() };
+            instances = Cow::Owned(instances.iter().filter(|tags| selector.matches(tags)).cloned().collect());
         }
-        let is_target = move |selector: &Selector| targets.iter().any(|tags| selector.matches(tags));
-        let permissions = self.permissions.for_destination(service).map(|(_, permission)| &*permission.spec);
-        permissions.filter(move |permission| permission.destinations.iter().any(&is_target))
+        if instances.is_empty() {
+            let mut tags = to.tags.clone();
+            tags.insert(SERVICE_TAG.to_owned(), to.service.to_string());
+            instances = Cow::Owned(vec![Arc::new(tags)]);
+        }
+        let is_instance = move |selector: &Selector| instances.iter().any(|tags| selector.matches(tags));
+        let permissions = self.permissions.for_destination(&to.service).map(|(_, permission)| &*permission.spec);
+        permissions.filter(move |permission| permission.destinations.iter().any(&is_instance))
     }
 }

@@ -47,9 +47,9 @@ impl<P: ConnectionPolicy> Policies<P> {
         before
     }
 
-    /// All of them, by name.
-    pub fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<P>)> {
-        self.by_name.iter()
+    /// One by its name.
+    pub fn get(&self, name: &str) -> Option<&Arc<P>> {
+        self.by_name.get(name)
     }
 
     /// Those with a destination that may be this service, by name.

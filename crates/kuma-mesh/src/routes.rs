@@ -1,10 +1,13 @@
 //! TrafficRoute: where the connections to a service go.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use kuma_model::{SERVICE_TAG, Tags};
+use kuma_model::{SERVICE_TAG, Tags, TrafficRoute};
+use rustc_hash::FxHashMap;
 
-use crate::{Endpoints, MeshDataplane, MeshSnapshot, best_policy};
+use crate::policies::destination_services;
+use crate::{Affected, Endpoints, MeshDataplane, MeshSnapshot, best_policy};
 
 /// One destination of an outbound, with its share of the connections.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -13,8 +16,73 @@ pub struct Destination {
     pub service: Arc<str>,
     /// Further tags that its endpoints must carry, `service` left out.
     pub tags: Tags,
-    /// Share, relative to the sum of all. Never 0.
+    /// Share, relative to the sum of all.
     pub weight: u32,
+}
+
+/// The outbounds that routes lead to another service than their own: an index in both directions.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Detours {
+    /// Names of the routes that lead to another service than one that they are about. Without any there is nothing to look up.
+    routes: BTreeSet<Arc<str>>,
+    /// The services to which a Dataplane's outbounds of other services lead.
+    services: BTreeMap<Arc<str>, BTreeSet<Arc<str>>>,
+    /// The Dataplanes, by such a service.
+    dataplanes: FxHashMap<Arc<str>, BTreeSet<Arc<str>>>,
+}
+
+impl Detours {
+    /// The Dataplanes with an outbound of another service that a route leads to this one, also with weight 0.
+    pub(crate) fn to(&self, service: &str) -> Option<&BTreeSet<Arc<str>>> {
+        self.dataplanes.get(service)
+    }
+
+    /// Whether any route leads to another service.
+    fn has_routes(&self) -> bool {
+        !self.routes.is_empty()
+    }
+
+    fn set_route(&mut self, name: &Arc<str>, route: Option<&TrafficRoute>) {
+        let leads_elsewhere = |route: &TrafficRoute| {
+            destination_services(route).any(|service| services_of(route).any(|to| to != service))
+        };
+        if route.is_some_and(leads_elsewhere) {
+            self.routes.insert(name.clone());
+        } else {
+            self.routes.remove(name);
+        }
+    }
+
+    pub(crate) fn set_dataplane(&mut self, dataplane: &Arc<str>, services: BTreeSet<Arc<str>>) {
+        for service in self.services.remove(dataplane).unwrap_or_default() {
+            if let Some(dataplanes) = self.dataplanes.get_mut(&service) {
+                dataplanes.remove(dataplane);
+                if dataplanes.is_empty() {
+                    self.dataplanes.remove(&service);
+                }
+            }
+        }
+        for service in &services {
+            self.dataplanes.entry(service.clone()).or_default().insert(dataplane.clone());
+        }
+        if !services.is_empty() {
+            self.services.insert(dataplane.clone(), services);
+        }
+    }
+}
+
+/// All destinations of a route, in its order.
+fn destinations(route: &TrafficRoute) -> impl Iterator<Item = Destination> {
+    route.conf.iter().filter_map(|entry| {
+        let mut tags = entry.destination.clone();
+        let service = tags.remove(SERVICE_TAG)?;
+        Some(Destination { service: Arc::from(service), tags, weight: entry.weight })
+    })
+}
+
+/// The services of all destinations of a route.
+fn services_of(route: &TrafficRoute) -> impl Iterator<Item = &str> {
+    route.conf.iter().filter_map(|entry| entry.destination.service())
 }
 
 impl MeshSnapshot {
@@ -24,16 +92,49 @@ impl MeshSnapshot {
         let Some((_, route)) = best_policy(&self.routes, dataplane, service) else {
             return vec![Destination { service: service.clone(), tags: Tags::default(), weight: 1 }];
         };
-        route
-            .conf
-            .iter()
-            .filter(|entry| entry.weight > 0)
-            .filter_map(|entry| {
-                let mut tags = entry.destination.clone();
-                let service = tags.remove(SERVICE_TAG)?;
-                Some(Destination { service: Arc::from(service), tags, weight: entry.weight })
-            })
-            .collect()
+        destinations(route).filter(|destination| destination.weight > 0).collect()
+    }
+
+    /// The destinations of weight 0 of the route that applies to the connections of a proxy to a service.
+    pub(crate) fn idle_destinations(&self, dataplane: &MeshDataplane, service: &str) -> Vec<Destination> {
+        let route = best_policy(&self.routes, dataplane, service).map(|(_, route)| route);
+        let listed = route.into_iter().flat_map(|route| destinations(route));
+        listed.filter(|destination| destination.weight == 0).collect()
+    }
+
+    /// Puts or deletes a TrafficRoute.
+    pub fn set_route(&mut self, name: &Arc<str>, route: Option<Arc<TrafficRoute>>) -> Affected {
+        let before = self.routes.get(name).cloned();
+        if before == route {
+            return Affected::none();
+        }
+        let mut affected = BTreeSet::new();
+        for route in before.iter().chain(&route) {
+            self.add_sources(route.as_ref(), &mut affected);
+        }
+        let led_elsewhere = self.detours.has_routes();
+        self.detours.set_route(name, route.as_deref());
+        self.routes.set(name, route);
+        if led_elsewhere || self.detours.has_routes() {
+            let dataplanes = affected.iter().filter_map(|name| self.dataplanes.get(name).cloned());
+            for dataplane in dataplanes.collect::<Vec<_>>() {
+                self.follow_routes(&dataplane);
+            }
+        }
+        Affected::proxies(affected)
+    }
+
+    /// Notes where routes lead the outbounds of a Dataplane.
+    pub(crate) fn follow_routes(&mut self, dataplane: &MeshDataplane) {
+        let mut services = BTreeSet::new();
+        if self.detours.has_routes() {
+            for outbound in dataplane.consumed_services() {
+                if let Some((_, route)) = best_policy(&self.routes, dataplane, outbound) {
+                    services.extend(services_of(route).filter(|&to| *to != **outbound).map(Arc::from));
+                }
+            }
+        }
+        self.detours.set_dataplane(&dataplane.name, services);
     }
 
     /// The endpoints of a destination, sorted and distinct.

@@ -8,6 +8,7 @@ use rustc_hash::FxHashMap;
 
 use crate::permissions::Permission;
 use crate::policies::{exact_service, may_be_service};
+use crate::routes::Detours;
 use crate::services::{Protocol, Refreshed, Service};
 use crate::templates::Templates;
 use crate::traces::Traces;
@@ -30,6 +31,7 @@ pub struct MeshSnapshot {
     pub(crate) services: FxHashMap<Arc<str>, Service>,
     pub(crate) permissions: Policies<Permission>,
     pub(crate) routes: Policies<TrafficRoute>,
+    pub(crate) detours: Detours,
     pub(crate) health_checks: Policies<HealthCheck>,
     pub(crate) logs: Policies<TrafficLog>,
     pub(crate) templates: Templates,
@@ -95,7 +97,8 @@ impl MeshSnapshot {
         }
         let (mut admission, mut flows) = (BTreeSet::new(), BTreeSet::new());
         for policy in before.iter().chain(&policy) {
-            self.add_sources(policy.as_ref(), &mut flows);
+            // A flow is permitted by what admits it where its route leads.
+            self.add_callers(policy.as_ref(), &mut flows);
             self.add_destinations(policy.as_ref(), &mut admission);
         }
         Affected::Proxies {
@@ -107,19 +110,6 @@ impl MeshSnapshot {
         }
     }
 
-    /// Puts or deletes a TrafficRoute.
-    pub fn set_route(&mut self, name: &Arc<str>, policy: Option<Arc<TrafficRoute>>) -> Affected {
-        let before = self.routes.set(name, policy.clone());
-        if before == policy {
-            return Affected::none();
-        }
-        let mut affected = BTreeSet::new();
-        for policy in before.iter().chain(&policy) {
-            self.add_sources(policy.as_ref(), &mut affected);
-        }
-        Affected::proxies(affected)
-    }
-
     /// Puts or deletes a HealthCheck.
     pub fn set_health_check(&mut self, name: &Arc<str>, policy: Option<Arc<HealthCheck>>) -> Affected {
         let before = self.health_checks.set(name, policy.clone());
@@ -129,11 +119,7 @@ impl MeshSnapshot {
         let mut affected = BTreeSet::new();
         for policy in before.iter().chain(&policy) {
             // It is about the services that connections are routed to.
-            self.add_matching_sources(policy.as_ref(), &mut affected, |dataplane| {
-                dataplane.consumed_services().into_iter().any(|service| {
-                    self.destinations(dataplane, service).iter().any(|to| is_about(policy.as_ref(), &to.service))
-                })
-            });
+            self.add_callers(policy.as_ref(), &mut affected);
         }
         Affected::proxies(affected)
     }
@@ -177,6 +163,9 @@ impl MeshSnapshot {
                 touched.insert(service.clone());
                 self.services.entry(service.clone()).or_default().enter(service, after, takes_traffic);
             }
+            self.follow_routes(after);
+        } else {
+            self.detours.set_dataplane(name, BTreeSet::new());
         }
         let (mut whole, mut endpoints, mut services) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
         for service in touched {
@@ -190,10 +179,10 @@ impl MeshSnapshot {
             match refreshed {
                 Refreshed::Nothing => {}
                 Refreshed::Endpoints => {
-                    self.add_consumers(&service, &mut endpoints);
+                    endpoints.extend(self.callers_of(&service).cloned());
                     services.insert(service.clone());
                 }
-                Refreshed::Nature => self.add_consumers(&service, &mut whole),
+                Refreshed::Nature => whole.extend(self.callers_of(&service).cloned()),
             }
             // That a service is empty is knowledge where documents may be missing, so there it stays.
             if !self.forgetful && self.services.get(&service).is_some_and(Service::is_unused) {
@@ -203,36 +192,54 @@ impl MeshSnapshot {
         Affected::Proxies { whole, admission: BTreeSet::new(), flows: BTreeSet::new(), endpoints, services }
     }
 
-    /// The proxies that dial a service: by an outbound of its name, or of one that a route sends there.
-    fn add_consumers(&self, service: &str, affected: &mut BTreeSet<Arc<str>>) {
-        if let Some(entry) = self.services.get(service) {
-            affected.extend(entry.consumers.iter().cloned());
-        }
-        for (_, route) in self.routes.iter() {
-            let leads_here = route
-                .conf
-                .iter()
-                .any(|entry| entry.destination.get(kuma_model::SERVICE_TAG).is_some_and(|to| to == service));
-            if leads_here {
-                self.add_sources(route.as_ref(), affected);
-            }
-        }
+    /// The Dataplanes that call a service: by an outbound of it, or of another one that a route leads there. One whose route
+    /// leads its outbound away from the service may be among them.
+    fn callers_of(&self, service: &str) -> impl Iterator<Item = &Arc<str>> {
+        let outbounds = self.services.get(service).map(|entry| &entry.consumers);
+        outbounds.into_iter().chain(self.detours.to(service)).flatten()
     }
 
-    /// The proxies with an outbound that a policy is about: they match a source and dial a destination.
-    fn add_sources<P: ConnectionPolicy>(&self, policy: &P, affected: &mut BTreeSet<Arc<str>>) {
+    /// Whether a Dataplane is one of [`MeshSnapshot::callers_of`] a service.
+    fn calls(&self, dataplane: &str, service: &str) -> bool {
+        let outbounds = self.services.get(service).map(|entry| &entry.consumers);
+        outbounds.into_iter().chain(self.detours.to(service)).any(|names| names.contains(dataplane))
+    }
+
+    /// The proxies that match a source of a policy and have an outbound of a destination.
+    pub(crate) fn add_sources<P: ConnectionPolicy>(&self, policy: &P, affected: &mut BTreeSet<Arc<str>>) {
+        self.add_matching(policy, affected, |dataplane| {
+            dataplane.outbounds.iter().any(|outbound| is_about(policy, &outbound.service))
+        });
+    }
+
+    /// The proxies that match a source of a policy and call a destination, wherever routes lead.
+    fn add_callers<P: ConnectionPolicy>(&self, policy: &P, affected: &mut BTreeSet<Arc<str>>) {
+        self.add_matching(policy, affected, |dataplane| {
+            policy.destinations().iter().any(|selector| match exact_service(selector) {
+                Some(service) => self.calls(&dataplane.name, service),
+                None => !dataplane.outbounds.is_empty(),
+            })
+        });
+    }
+
+    /// The proxies that match a source of a policy and of which this holds, which does only of those that call a destination.
+    fn add_matching<P: ConnectionPolicy>(
+        &self,
+        policy: &P,
+        affected: &mut BTreeSet<Arc<str>>,
+        holds: impl Fn(&MeshDataplane) -> bool,
+    ) {
         for selector in policy.sources() {
             for dataplane in self.candidates(policy, selector) {
-                let dials = || dataplane.outbounds.iter().any(|outbound| is_about(policy, &outbound.service));
-                if dataplane.matches(selector) && dials() {
+                if dataplane.matches(selector) && holds(dataplane) {
                     affected.insert(dataplane.name.clone());
                 }
             }
         }
     }
 
-    /// The Dataplanes among which are all that match a source of a policy and dial a destination of it: where the source may be
-    /// any service, those that dial the destinations, unless these may be any, too.
+    /// The Dataplanes among which are all that match a source of a policy and call a destination of it: where the source may be
+    /// any service, those that call the destinations, unless these may be any, too.
     fn candidates<'a, P: ConnectionPolicy>(
         &'a self,
         policy: &'a P,
@@ -241,26 +248,10 @@ impl MeshSnapshot {
         let destinations: Option<BTreeSet<&str>> = policy.destinations().iter().map(exact_service).collect();
         match (exact_service(source), destinations) {
             (None, Some(services)) => {
-                let entries = services.into_iter().filter_map(|service| self.services.get(service));
-                Box::new(entries.flat_map(|entry| &entry.consumers).filter_map(|name| self.dataplanes.get(name)))
+                let names = services.into_iter().flat_map(|service| self.callers_of(service));
+                Box::new(names.filter_map(|name| self.dataplanes.get(name)))
             }
             (service, _) => self.providers(service),
-        }
-    }
-
-    /// The proxies that match a source of a policy, those of them for which the policy has a destination.
-    fn add_matching_sources<P: ConnectionPolicy>(
-        &self,
-        policy: &P,
-        affected: &mut BTreeSet<Arc<str>>,
-        has_destination: impl Fn(&MeshDataplane) -> bool,
-    ) {
-        for selector in policy.sources() {
-            for dataplane in self.providers(exact_service(selector)) {
-                if dataplane.matches(selector) && has_destination(dataplane) {
-                    affected.insert(dataplane.name.clone());
-                }
-            }
         }
     }
 

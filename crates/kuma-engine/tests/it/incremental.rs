@@ -41,20 +41,29 @@ fn step() -> impl Strategy<Value = Step> {
             ))
         },
     );
-    let permission = (name.clone(), any_service(), any_service()).prop_map(|(name, source, destination)| {
+    let version = prop_oneof![3 => Just(""), 1 => Just(", version: v1"), 1 => Just(", version: '*'")];
+    let permission = (name.clone(), any_service(), any_service(), version).prop_map(|(name, source, destination, version)| {
         Step::Write(format!(
-            "type: TrafficPermission\nmesh: default\nname: {}\nsources: [{{match: {{service: '{source}'}}}}]\ndestinations: [{{match: {{service: '{destination}'}}}}]",
+            "type: TrafficPermission\nmesh: default\nname: {}\nsources: [{{match: {{service: '{source}'}}}}]\ndestinations: [{{match: {{service: '{destination}'{version}}}}}]",
             NAMES[name]
         ))
     });
-    let route = (name.clone(), any_service(), service(), service(), 0..3u32, 1..4u8).prop_map(
-        |(name, source, destination, to, weight, version)| {
-            Step::Write(format!(
-                "type: TrafficRoute\nmesh: default\nname: {}\nsources: [{{match: {{service: '{source}'}}}}]\ndestinations: [{{match: {{service: '{destination}'}}}}]\nconf:\n- {{weight: {weight}, destination: {{service: {to}}}}}\n- {{weight: 1, destination: {{service: {to}, version: v{version}}}}}",
-                NAMES[name]
-            ))
-        },
-    );
+    // Permissions and routes that tell versions apart, and routes that lead to other services, to several of them or to none.
+    let destination = || {
+        (service(), prop::option::of(1..4u8)).prop_map(|(service, version)| match version {
+            Some(version) => format!("service: {service}, version: v{version}"),
+            None => format!("service: {service}"),
+        })
+    };
+    let ways = prop::collection::vec((0..3u32, destination()), 1..4);
+    let route = (name.clone(), any_service(), any_service(), ways).prop_map(|(name, source, destination, ways)| {
+        let conf: String =
+            ways.iter().map(|(weight, to)| format!("\n- {{weight: {weight}, destination: {{{to}}}}}")).collect();
+        Step::Write(format!(
+            "type: TrafficRoute\nmesh: default\nname: {}\nsources: [{{match: {{service: '{source}'}}}}]\ndestinations: [{{match: {{service: '{destination}'}}}}]\nconf:{conf}",
+            NAMES[name]
+        ))
+    });
     let health_check = (name.clone(), any_service(), any_service(), 1..3u32).prop_map(|(name, source, destination, threshold)| {
         Step::Write(format!(
             "type: HealthCheck\nmesh: default\nname: {}\nsources: [{{match: {{service: '{source}'}}}}]\ndestinations: [{{match: {{service: '{destination}'}}}}]\nconf: {{passiveChecks: {{unhealthyThreshold: {threshold}, penaltyInterval: 5s}}}}",

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use kuma_mesh::{Admitted, Affected, Destination, Endpoints, MeshSnapshot};
+use kuma_mesh::{Admitted, Affected, Destination, Endpoints, Flow, KnownCallers, MeshDataplane, MeshSnapshot};
 use kuma_model::{
     Dataplane, HealthCheck, LoggingBackend, Mesh, TracingBackend, TrafficLog, TrafficPermission, TrafficRoute,
     TrafficTrace,
@@ -63,6 +63,8 @@ fn inbound() -> impl Strategy<Value = String> {
 
 fn edit() -> impl Strategy<Value = Edit> {
     let name = 0..NAMES.len();
+    let any_service =
+        prop_oneof![4 => service().prop_map(|name| format!("service: {name}")), 1 => Just("service: '*'".to_owned())];
     let sources = prop_oneof![service().prop_map(|name| format!("service: {name}")), Just("service: '*'".to_owned())];
     prop_oneof![
         1 => prop::option::of((any::<bool>(), prop::option::of(prop::sample::select(vec!["a", "b"])), prop::sample::select(TRACING.to_vec()))).prop_map(Edit::Mesh),
@@ -73,8 +75,8 @@ fn edit() -> impl Strategy<Value = Edit> {
         2 => (name.clone(), prop::option::weighted(0.7, (selector(), sources.clone(), 1u32..3))).prop_map(|(name, content)| Edit::HealthCheck(name, content)),
         2 => (name.clone(), prop::option::weighted(0.7, (selector(), sources.clone(), prop::sample::select(vec!["", "a", "none"])))).prop_map(|(name, content)| Edit::Log(name, content)),
         2 => (name.clone(), prop::option::weighted(0.7, (prop_oneof![selector(), Just("version: v1".to_owned())], prop::sample::select(vec!["", "a", "none"])))).prop_map(|(name, content)| Edit::Trace(name, content)),
-        3 => (name, prop::option::weighted(0.7, (selector(), service(), prop::collection::vec((0u32..3, tags()), 1..3))))
-            .prop_map(|(name, content)| Edit::Route(name, content.map(|(source, to, conf)| (source, to.to_owned(), conf)))),
+        3 => (name, prop::option::weighted(0.7, (selector(), any_service, prop::collection::vec((0u32..3, tags()), 1..4))))
+            .prop_map(|(name, content)| Edit::Route(name, content)),
     ]
 }
 
@@ -105,7 +107,7 @@ fn apply(mesh: &mut MeshSnapshot, edit: &Edit) -> Affected {
         Edit::Route(name, content) => {
             let policy = content.as_ref().map(|(source, destination, conf)| {
                 let conf: String = conf.iter().map(|(weight, tags)| format!("- {{weight: {weight}, destination: {{{tags}}}}}\n")).collect();
-                let yaml = format!("sources: [{{match: {{{source}}}}}]\ndestinations: [{{match: {{service: {destination}}}}}]\nconf:\n{conf}");
+                let yaml = format!("sources: [{{match: {{{source}}}}}]\ndestinations: [{{match: {{{destination}}}}}]\nconf:\n{conf}");
                 Arc::new(spec::<TrafficRoute>(&yaml))
             });
             mesh.set_route(&Arc::from(NAMES[*name]), policy)
@@ -147,7 +149,7 @@ struct Way {
 #[derive(Debug, PartialEq)]
 struct Outbound {
     service: String,
-    permitted: bool,
+    flow: Option<Flow>,
     http: bool,
     ways: Vec<Way>,
     log: Option<LoggingBackend>,
@@ -164,10 +166,18 @@ struct View {
 }
 
 impl View {
-    /// Whether what each outbound carries is permitted.
-    fn permitted(&self) -> Vec<bool> {
-        self.outbounds.iter().map(|outbound| outbound.permitted).collect()
+    /// How much of what each outbound carries is permitted.
+    fn flows(&self) -> Vec<Option<&Flow>> {
+        self.outbounds.iter().map(|outbound| outbound.flow.as_ref()).collect()
     }
+}
+
+/// How much of a flow is permitted, found out in both ways.
+fn flow(mesh: &MeshSnapshot, dataplane: &MeshDataplane, service: &Arc<str>) -> Flow {
+    let destinations = mesh.destinations(dataplane, service);
+    let flow = mesh.flow(dataplane, service, &destinations);
+    assert_eq!(flow, KnownCallers::default().flow(mesh, dataplane, service, &destinations), "the two ways differ");
+    flow
 }
 
 fn views(mesh: &MeshSnapshot) -> BTreeMap<String, View> {
@@ -176,7 +186,7 @@ fn views(mesh: &MeshSnapshot) -> BTreeMap<String, View> {
         let mtls = mesh.mtls_enabled();
         let outbounds = dataplane.outbounds.iter().map(|outbound| Outbound {
             service: outbound.service.to_string(),
-            permitted: mtls && mesh.is_flow_permitted(dataplane, &outbound.service),
+            flow: mtls.then(|| flow(mesh, dataplane, &outbound.service)),
             http: mesh.is_http_outbound(dataplane, &outbound.service),
             ways: mesh
                 .destinations(dataplane, &outbound.service)
@@ -223,7 +233,7 @@ proptest! {
                         prop_assert_eq!(&before.admitted, &after.admitted, "{} by {:?}", name, edit);
                     }
                     if !flows.contains(*name) {
-                        prop_assert_eq!(before.permitted(), after.permitted(), "{} by {:?}", name, edit);
+                        prop_assert_eq!(before.flows(), after.flows(), "{} by {:?}", name, edit);
                     }
                 }
             }

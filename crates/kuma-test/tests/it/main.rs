@@ -19,6 +19,7 @@ mod metrics;
 mod permissions;
 mod remote;
 mod restart;
+mod routed_permissions;
 mod routes;
 mod scene;
 mod sds;
