@@ -13,6 +13,7 @@ mod query;
 mod read;
 pub mod routes;
 mod templates;
+mod warnings;
 mod write;
 mod write_mesh;
 
@@ -153,9 +154,8 @@ impl Api {
                 let body = body::read(&parts.headers, body, MAX_BODY)
                     .await
                     .map_err(|error| error.into_api_error(write::UNUSABLE))?;
-                self.put(kind, &mesh, &name, &body, &Conditions::of(&parts.headers))
-                    .await
-                    .map(StatusCode::into_response)
+                let status = self.put(kind, &mesh, &name, &body, &Conditions::of(&parts.headers)).await?;
+                Ok(warnings::respond(status, &self.warnings(kind.name, &mesh, &name).await))
             }
             (Method::DELETE, Target::Item { kind, mesh, name }) => {
                 self.delete(kind, &mesh, &name, &Conditions::of(&parts.headers)).await.map(StatusCode::into_response)
