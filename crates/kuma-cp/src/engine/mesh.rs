@@ -347,7 +347,7 @@ impl MeshEngine {
     /// that the proxy's own stream comes from, or that its Dataplane listens on: an Envoy that has ended has no stream.
     pub fn believes(&self, proxy: &str, address: IpAddr) -> bool {
         let comes_from = |id: &StreamId| self.streams.get(id).is_some_and(|stream| stream.address == address);
-        let listens_on = |inbound: &kuma_mesh::Inbound| inbound.address == address.to_canonical();
+        let listens_on = |inbound: &kuma_mesh::Inbound| inbound.advertised == address.to_canonical();
         !self.documents.snapshot.mtls_enabled()
             && (self.proxies.get(proxy).is_some_and(|proxy| proxy.streams.iter().any(comes_from))
                 || self
