@@ -13,6 +13,7 @@ mod query;
 mod read;
 mod revision;
 pub mod routes;
+mod warnings;
 mod write;
 
 use std::sync::Arc;
@@ -134,7 +135,8 @@ impl Api {
         match (parts.method.clone(), target) {
             (Method::PUT, Target::Item { kind, mesh, name }) => {
                 let body = read_json(&parts.headers, body, write::UNUSABLE).await?;
-                self.put(kind, &mesh, &name, &body, Conditions::of(&parts.headers)).await
+                let response = self.put(kind, &mesh, &name, &body, Conditions::of(&parts.headers)).await?;
+                Ok(warnings::attach(response, &self.warnings(kind.name, &mesh, &name).await))
             }
             (Method::DELETE, Target::Item { kind, mesh, name }) => {
                 self.delete(kind, &mesh, &name, Conditions::of(&parts.headers)).await

@@ -285,7 +285,7 @@ impl MeshEngine {
     /// the proxy's own stream comes from, or that its Dataplane listens on: an Envoy that has ended has no stream.
     pub fn speaks_for(&self, proxy: &str, address: IpAddr) -> bool {
         let snapshot = self.documents.snapshot();
-        let listens_on = |inbound: &kuma_mesh::Inbound| inbound.address == address.to_canonical();
+        let listens_on = |inbound: &kuma_mesh::Inbound| inbound.advertised == address.to_canonical();
         !snapshot.mtls_enabled()
             && (self.connections.comes_from(proxy, address)
                 || snapshot.dataplane(proxy).is_some_and(|dataplane| dataplane.inbounds.iter().any(listens_on)))

@@ -74,8 +74,7 @@ fn passive(check: &PassiveCheck) -> OutlierDetection {
         base_ejection_time: penalty,
         // The penalty would grow with each ejection, up to 5 min.
         max_ejection_time: penalty,
-        // How often Envoy looks whose penalty is over.
-        interval: penalty,
+        interval: Some(duration(look(check.penalty))),
         // At most a tenth would be ejected: none of fewer than ten.
         max_ejection_percent: Some(100),
         // An active check ends at the peer's proxy and succeeds where the application behind it fails: it would cancel the
@@ -87,6 +86,12 @@ fn passive(check: &PassiveCheck) -> OutlierDetection {
     }
 }
 
+/// How often Envoy looks whose penalty is over: seldom enough to cost nothing, and often enough that no penalty lasts more
+/// than a twentieth longer than asked for, or half a second.
+fn look(penalty: Duration) -> Duration {
+    (penalty / 20).clamp(Duration::from_millis(50), Duration::from_millis(500)).min(penalty)
+}
+
 /// A length of time in protobuf.
 fn duration(time: Duration) -> envoy_api::Duration {
     let time = time.max(SHORTEST);
@@ -94,5 +99,17 @@ fn duration(time: Duration) -> envoy_api::Duration {
         // Documents hold at most 292 years.
         seconds: i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
         nanos: i32::try_from(time.subsec_nanos()).unwrap_or_default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_penalty_ends_soon_after_it_is_over() {
+        for (penalty, expected) in [(1, 1), (200, 50), (2_000, 100), (10_000, 500), (3_600_000, 500)] {
+            assert_eq!(look(Duration::from_millis(penalty)), Duration::from_millis(expected), "{penalty} ms");
+        }
     }
 }

@@ -47,7 +47,7 @@ fn fill(placeholder: Placeholder, dataplane: &MeshDataplane, service: &str) -> S
     // A gateway has no inbound, and no address that anybody knows.
     let address = || {
         let inbound = dataplane.inbounds.iter().find(|inbound| inbound.service.as_ref() == source);
-        inbound.map(|inbound| inbound.address.to_string()).unwrap_or_default()
+        inbound.map(|inbound| inbound.advertised.to_string()).unwrap_or_default()
     };
     match placeholder {
         Placeholder::SourceAddress => match address() {

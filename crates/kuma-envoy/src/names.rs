@@ -1,5 +1,6 @@
 //! The names of what is generated. Statistics, dashboards and tests know them: each is kept byte for byte.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 
 use kuma_model::SERVICE_TAG;
@@ -26,8 +27,7 @@ pub const CATCH_ALL: &str = "catch_all";
 pub const CATCH_ALL_IPV6: &str = "catch_all_ipv6";
 /// The cluster that leads where the connection was going.
 pub const PASS_THROUGH: &str = "pass_through";
-/// A cluster that nobody has: a connection to it is reset. No cluster of a service is called so, since `:` followed by no
-/// port is in no name that we make.
+/// A cluster that nobody has: a connection to it is reset.
 pub const NOWHERE: &str = "kuma:nowhere";
 /// An identity that nobody has: a mesh's name holds no dot, so it is the trust domain of none.
 pub const NOBODY: &str = "spiffe://nobody.invalid/nobody";
@@ -87,23 +87,42 @@ pub fn outbound_routes(service: &str) -> String {
     format!("outbound:{service}")
 }
 
-/// `tracing:<backend>`: the cluster of a collector of traces.
+/// `tracing:<backend>`: the cluster of a collector of traces. A backend may have any name: see [`service_cluster`].
 pub fn tracing_cluster(backend: &str) -> String {
-    format!("tracing:{backend}")
+    format!("tracing:{}", escaped(backend))
 }
 
 /// `<service>`, or `<service>{k1=v1,k2=v2}` where a destination has more tags than `service`, sorted.
+///
+/// Different destinations have different names, which are those of no other cluster: a service that is called like one of
+/// ours is followed by `{}`, and within a tag or the name of a backend each of `{},=` has a backslash before it.
 pub fn service_cluster<'a>(service: &str, tags: impl IntoIterator<Item = (&'a String, &'a String)>) -> String {
     let mut others: Vec<String> = tags
         .into_iter()
         .filter(|(key, _)| key.as_str() != SERVICE_TAG)
-        .map(|(key, value)| format!("{key}={value}"))
+        .map(|(key, value)| format!("{}={}", escaped(key), escaped(value)))
         .collect();
+    let own = if is_ours(service) { "{}" } else { "" };
     if others.is_empty() {
-        return service.to_owned();
+        return format!("{service}{own}");
     }
     others.sort_unstable();
-    format!("{service}{{{}}}", others.join(","))
+    format!("{service}{own}{{{}}}", others.join(","))
+}
+
+/// Whether a name is that of a cluster that leads to no service. Users' templates and dashboards know those names, so they
+/// stay, and a service of that name gives way (see [`service_cluster`]).
+pub fn is_ours(cluster: &str) -> bool {
+    [ADS_CLUSTER, ACCESS_LOG_SINK, PASS_THROUGH].contains(&cluster)
+        || ["localhost:", "kuma:", "tracing:"].iter().any(|ours| cluster.starts_with(ours))
+}
+
+fn escaped(text: &str) -> Cow<'_, str> {
+    let special = ['\\', ',', '=', '{', '}'];
+    if !text.contains(special) {
+        return text.into();
+    }
+    text.chars().flat_map(|c| special.contains(&c).then_some('\\').into_iter().chain([c])).collect()
 }
 
 /// A name as part of a statistic's name, where a dot or colon would start another part.
@@ -142,6 +161,33 @@ mod tests {
         assert_eq!(service_cluster("redis", &tags(&[("version", "1.0"), ("service", "redis")])), "redis{version=1.0}");
         // Sorted as pairs: `-` sorts before `=`.
         assert_eq!(service_cluster("db", &tags(&[("a", "1"), ("a-b", "2"), ("service", "db")])), "db{a-b=2,a=1}");
+    }
+
+    #[test]
+    fn no_two_destinations_and_none_of_ours_share_a_name() {
+        let tags = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
+            pairs.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect()
+        };
+        let ours = [ADS_CLUSTER, ACCESS_LOG_SINK, PASS_THROUGH, NOWHERE, ADMIN_CLUSTER].map(str::to_owned);
+        let ours: Vec<String> = ours
+            .into_iter()
+            .chain([local_cluster(80), tracing_cluster("a"), tracing_cluster("a{b=c}"), tracing_cluster("a{}")])
+            .collect();
+        let services = ours[..7].iter().map(String::as_str).chain(["kuma:", "localhost:", "a", "tracing"]);
+        let other_tags =
+            [&[][..], &[("b", "c")], &[("b", "c"), ("d", "e")], &[("b", "c,d=e")], &[("b", "c\\"), ("d", "e")]];
+        let pairs = [&[("b=c", "d")][..], &[("b", "c=d")], &[("", "")]];
+        let mut names: Vec<String> = services
+            .flat_map(|service| other_tags.iter().chain(&pairs).map(|pairs| service_cluster(service, &tags(pairs))))
+            .chain(ours.clone())
+            .collect();
+        let all = names.len();
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), all, "{names:#?}");
+        assert_eq!(service_cluster("localhost:80", &tags(&[])), "localhost:80{}");
+        assert_eq!(service_cluster("ads_cluster", &tags(&[("version", "1")])), "ads_cluster{}{version=1}");
+        assert_eq!(service_cluster("localhost", &tags(&[])), "localhost");
     }
 
     #[test]

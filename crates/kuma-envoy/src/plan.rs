@@ -29,7 +29,7 @@ pub fn plan(snapshot: &MeshSnapshot, dataplane: &MeshDataplane, roots: Option<&A
 /// What a proxy gets without a ProxyTemplate: the profile of this name.
 fn default_proxy(snapshot: &MeshSnapshot, dataplane: &MeshDataplane, roots: Option<&Arc<str>>) -> Vec<ResourceKey> {
     let mut plan = Plan { tracing: tracing::plan(snapshot, dataplane), ..Plan::new(snapshot, dataplane, roots) };
-    if let Some(port) = redirect_port(dataplane) {
+    if let Some(port) = dataplane.spec.redirect_port() {
         plan.keys.extend(transparent::keys(dataplane, port));
     }
     for inbound in &dataplane.inbounds {
@@ -114,16 +114,10 @@ fn endpoints(snapshot: &MeshSnapshot, destination: &Destination, cluster: Arc<st
 
 /// The name of a destination's cluster; most often it is the service's, in the same memory.
 fn cluster_name(destination: &Destination) -> Arc<str> {
-    if destination.tags.is_empty() {
+    if destination.tags.is_empty() && !names::is_ours(&destination.service) {
         return destination.service.clone();
     }
     names::service_cluster(&destination.service, &destination.tags.0).into()
-}
-
-/// The port to which the operating system redirects the proxy's connections, if it does.
-pub(crate) fn redirect_port(dataplane: &MeshDataplane) -> Option<u16> {
-    let proxying = dataplane.spec.networking.as_ref()?.transparent_proxying.as_ref()?;
-    u16::try_from(proxying.redirect_port).ok().filter(|&port| port != 0)
 }
 
 struct Plan<'a> {
@@ -139,7 +133,7 @@ struct Plan<'a> {
 
 impl<'a> Plan<'a> {
     fn new(snapshot: &'a MeshSnapshot, dataplane: &MeshDataplane, roots: Option<&'a Arc<str>>) -> Plan<'a> {
-        let transparent = redirect_port(dataplane).is_some();
+        let transparent = dataplane.spec.redirect_port().is_some();
         Plan { snapshot, roots, transparent, tracing: None, keys: Vec::new(), clusters: BTreeSet::new() }
     }
 
@@ -169,7 +163,7 @@ impl<'a> Plan<'a> {
             service_port,
             tls,
             http,
-            transparent: self.transparent && transparent::takes_over(address, port, service_port),
+            transparent: self.transparent && kuma_model::takes_over(address, port, service_port),
         });
         if http {
             let (inbound, service, tracing) = (name.clone(), service.clone(), self.traced());

@@ -24,12 +24,6 @@ pub(crate) fn keys(dataplane: &MeshDataplane, port: u16) -> Vec<ResourceKey> {
     keys
 }
 
-/// Whether the connections of an inbound can come by redirection alone: the application itself may listen on its port.
-/// Where the proxy has a port of its own it opens that as well, for the machine's own connections, which nothing redirects.
-pub(crate) fn takes_over(address: IpAddr, port: u16, service_port: u16) -> bool {
-    !address.is_loopback() && port == service_port
-}
-
 /// Takes every redirected connection and hands it to the listener of the address that it was going to. One that goes
 /// elsewhere passes through. One that was made to the port itself goes nowhere: it would come back for ever.
 pub(crate) fn catch_all(address: IpAddr, port: u16) -> Listener {

@@ -45,7 +45,7 @@ impl Assignment {
     /// There is nothing to scrape.
     pub fn new(mesh_name: &str, mesh: &Mesh, name: &str, dataplane: &Dataplane) -> Result<Assignment, Absent> {
         let MetricsEndpoint { port, path } = MetricsEndpoint::new(mesh, dataplane).ok_or(Absent::NotAsked)?;
-        let of_inbound = dataplane.inbounds().first().map(|inbound| inbound.address);
+        let of_inbound = dataplane.inbounds().first().map(|inbound| inbound.advertised);
         let of_networking = || dataplane.networking.as_ref()?.address.parse().ok();
         let address = of_inbound.or_else(of_networking).ok_or(Absent::NoAddress)?;
         Ok(Assignment {

@@ -9,8 +9,10 @@ use kuma_model::{Dataplane, Selector, Tags};
 /// One inbound of a proxy: where it listens, where its application does, and what it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Inbound {
-    /// Address on which the proxy listens, and at which its peers reach it.
+    /// Address on which the proxy listens.
     pub address: IpAddr,
+    /// Address at which its peers reach it.
+    pub advertised: IpAddr,
     /// Port on which the proxy listens.
     pub port: u16,
     /// Port of the application, on loopback.
@@ -58,6 +60,7 @@ impl MeshDataplane {
             .into_iter()
             .map(|inbound| Inbound {
                 address: inbound.address,
+                advertised: inbound.advertised,
                 port: inbound.port,
                 service_port: inbound.service_port,
                 tags: Arc::new(inbound.tags.clone()),

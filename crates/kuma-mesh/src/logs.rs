@@ -16,9 +16,6 @@ impl MeshSnapshot {
 
     /// The backend that a log goes to, whomever it is about; `None` if the mesh has no such backend.
     pub fn backend_of(&self, log: &TrafficLog) -> Option<&LoggingBackend> {
-        let logging = self.mesh.as_ref()?.logging.as_ref()?;
-        let named = log.conf.as_ref().map(|conf| conf.backend.as_str()).filter(|name| !name.is_empty());
-        let name = named.unwrap_or(&logging.default_backend);
-        logging.backends.iter().find(|backend| !name.is_empty() && backend.name == name)
+        self.mesh.as_ref()?.log_backend(log)
     }
 }

@@ -86,7 +86,7 @@ impl Service {
         }
         for (index, inbound) in dataplane.inbounds.iter().enumerate() {
             if inbound.service.as_ref() == service {
-                let endpoint = Endpoint { address: inbound.address, port: inbound.port, tags: inbound.tags.clone() };
+                let endpoint = Endpoint { address: inbound.advertised, port: inbound.port, tags: inbound.tags.clone() };
                 self.members.insert((dataplane.name.clone(), index), endpoint);
             }
         }

@@ -23,10 +23,7 @@ impl MeshSnapshot {
 
     /// The backend that a trace goes to, whomever it is about; `None` if the mesh has no such backend.
     pub fn trace_backend_of(&self, trace: &TrafficTrace) -> Option<&TracingBackend> {
-        let tracing = self.mesh.as_ref()?.tracing.as_ref()?;
-        let named = trace.conf.as_ref().map(|conf| conf.backend.as_str()).filter(|name| !name.is_empty());
-        let name = named.unwrap_or(&tracing.default_backend);
-        tracing.backends.iter().find(|backend| !name.is_empty() && backend.name == name)
+        self.mesh.as_ref()?.trace_backend(trace)
     }
 
     /// Puts or deletes a TrafficTrace.

@@ -35,6 +35,16 @@ impl Fields<'_> {
         T::decode(value, &child(self.path, name), self.violations)
     }
 
+    /// The field of that camelCase name, which whoever writes the document has to set: absent or `null`, it is refused with
+    /// `message`. In a stored document it is its default then.
+    pub fn required<T: Decode + Default>(&mut self, name: &'static str, message: &str) -> T {
+        if self.written(name).is_none_or(Value::is_null) {
+            let field = child(self.path, name);
+            self.violations.add_of_writing(|| Violation { field, message: message.to_owned() });
+        }
+        self.get(name)
+    }
+
     /// Reads a nested object by a function of its fields; nothing where it is absent or `null`.
     pub fn object<T>(&mut self, name: &'static str, read: impl FnOnce(&mut Fields<'_>) -> T) -> Option<T> {
         let value = self.written(name).filter(|value| !value.is_null())?;
@@ -62,7 +72,7 @@ impl Fields<'_> {
     fn finish(self) {
         for key in self.object.keys() {
             if !self.known.iter().any(|name| key == name || *key == snake_case(name)) {
-                self.violations.add_unknown_field(|| Violation {
+                self.violations.add_of_writing(|| Violation {
                     field: child(self.path, key),
                     message: did_you_mean("unknown field", key, self.known.iter().copied()),
                 });
@@ -266,7 +276,7 @@ mod tests {
     fn reading<T>(json: &Value, read: impl FnOnce(&mut Fields<'_>) -> T) -> (Option<T>, String) {
         let mut violations = Violations::default();
         let value = object(json, "", &mut violations, read);
-        violations.refuse_unknown_fields();
+        violations.refuse_of_writing();
         (value, violations.to_string())
     }
 

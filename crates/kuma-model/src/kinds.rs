@@ -19,6 +19,7 @@ mod traffic_trace;
 
 pub use dataplane::{
     Dataplane, Gateway, Inbound, InboundInterface, Networking, Outbound, OutboundInterface, TransparentProxying,
+    takes_over,
 };
 pub use dataplane_insight::{
     Counters, DataplaneInsight, Departure, Rejection, Subscription, SubscriptionStatus, UnsettledResource,

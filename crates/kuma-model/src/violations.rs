@@ -20,9 +20,9 @@ pub struct Violation {
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct Violations {
     found: Vec<Violation>,
-    /// Fields that the reading did not know. Kept apart, because a stored document may have been written by a newer
-    /// version: when it is read back, that is no reason to drop it.
-    unknown_fields: Vec<Violation>,
+    /// What is refused when a document is written, and passed over when a stored one is read back: fields that the reading
+    /// did not know (a newer version may have stored them), and mandatory ones that lack (an older version asked for fewer).
+    of_writing: Vec<Violation>,
 }
 
 impl Violations {
@@ -71,17 +71,17 @@ impl Violations {
         if self.is_empty() { Ok(value) } else { Err(self) }
     }
 
-    /// Notes a field that the reading did not know. Looking for what was meant costs something, so it is not done past the
-    /// limit.
-    pub(crate) fn add_unknown_field(&mut self, describe: impl FnOnce() -> Violation) {
-        if self.unknown_fields.len() <= LIMIT {
-            self.unknown_fields.push(describe());
+    /// Notes what is refused only when a document is written. Looking for what was meant costs something, so it is not
+    /// done past the limit.
+    pub(crate) fn add_of_writing(&mut self, describe: impl FnOnce() -> Violation) {
+        if self.of_writing.len() <= LIMIT {
+            self.of_writing.push(describe());
         }
     }
 
-    /// Counts the unknown fields among the violations.
-    pub(crate) fn refuse_unknown_fields(&mut self) {
-        for Violation { field, message } in std::mem::take(&mut self.unknown_fields) {
+    /// Counts what is refused only when a document is written among the violations.
+    pub(crate) fn refuse_of_writing(&mut self) {
+        for Violation { field, message } in std::mem::take(&mut self.of_writing) {
             self.add(field, message);
         }
     }
@@ -90,7 +90,7 @@ impl Violations {
     /// read says nothing new and is left out.
     pub(crate) fn then(mut self, rules: Violations) -> Violations {
         let unreadable: Vec<String> = self.found.iter().map(|violation| violation.field.clone()).collect();
-        self.refuse_unknown_fields();
+        self.refuse_of_writing();
         for Violation { field, message } in rules.found {
             if !unreadable.iter().any(|path| lies_in(&field, path) || is_field_of(path, &field)) {
                 self.add(field, message);
@@ -170,9 +170,9 @@ mod tests {
         }
         let mut unknown = Violations::default();
         for _ in 0..5000 {
-            unknown.add_unknown_field(|| Violation { field: "a".into(), message: "b".into() });
+            unknown.add_of_writing(|| Violation { field: "a".into(), message: "b".into() });
         }
-        unknown.refuse_unknown_fields();
+        unknown.refuse_of_writing();
         for all in [all, unknown] {
             assert_eq!(all.len(), LIMIT + 1);
             assert!(all.to_string().ends_with("\nthere are more violations than can be listed"));
@@ -197,7 +197,7 @@ mod tests {
     #[test]
     fn unknown_fields_hide_no_rule_and_are_refused_only_on_demand() {
         let mut reading = Violations::default();
-        reading.add_unknown_field(|| Violation { field: "networking.inbond".into(), message: "unknown field".into() });
+        reading.add_of_writing(|| Violation { field: "networking.inbond".into(), message: "unknown field".into() });
         assert!(reading.is_empty());
         assert_eq!(
             reading.then(one("networking")).to_string(),

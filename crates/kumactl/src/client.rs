@@ -4,6 +4,7 @@ use std::error::Error;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use reqwest::header::{HeaderValue, WARNING};
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::Value;
 use url::{Host, Url};
@@ -177,7 +178,10 @@ impl Client {
         let answer = async {
             let response = fill(self.http.request(method, url)).send().await?;
             let status = response.status();
-            reqwest::Result::Ok((status, response.bytes().await?))
+            let warnings = response.headers().get_all(WARNING).iter().filter_map(warning_text).collect::<Vec<String>>();
+            let body = response.bytes().await?;
+            warnings.iter().for_each(|warning| eprintln!("Warning: {warning}"));
+            reqwest::Result::Ok((status, body))
         };
         let answer = answer.await;
         if self.log {
@@ -229,6 +233,18 @@ pub(crate) fn http_client(url: &Url) -> reqwest::ClientBuilder {
     };
     let builder = if local { builder.no_proxy() } else { builder };
     if url.scheme() == "http" { builder.tls_certs_only([]) } else { builder }
+}
+
+/// What a header `Warning` says to a person: `299 kuma-cp "…"` (RFC 7234, 5.5).
+fn warning_text(value: &HeaderValue) -> Option<String> {
+    let value = String::from_utf8_lossy(value.as_bytes());
+    let quoted = value.strip_prefix("299 ")?.split_once(" \"")?.1.strip_suffix('"')?;
+    let mut text = String::with_capacity(quoted.len());
+    let mut letters = quoted.chars();
+    while let Some(letter) = letters.next() {
+        text.extend(if letter == '\\' { letters.next() } else { Some(letter) });
+    }
+    Some(text.chars().filter(|letter| !letter.is_control()).collect())
 }
 
 /// The innermost cause, which is the one that a person can act on.

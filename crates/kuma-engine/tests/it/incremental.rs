@@ -98,8 +98,8 @@ fn step() -> impl Strategy<Value = Step> {
     let metrics = prop::sample::select(vec!["{}", "{prometheus: {}}", "{prometheus: {port: 80}}"]);
     let tracing = prop::sample::select(vec![
         "{}",
-        "{defaultBackend: a, backends: [{name: a, zipkin: {url: 'http://a:1'}}, {name: b}]}",
-        "{defaultBackend: b, backends: [{name: a, sampling: 1, zipkin: {url: 'http://1.1.1.1:2/'}}, {name: b}]}",
+        "{defaultBackend: a, backends: [{name: a, zipkin: {url: 'http://a:1'}}, {name: b, zipkin: {url: 'http://b:1'}}]}",
+        "{defaultBackend: b, backends: [{name: a, sampling: 1, zipkin: {url: 'http://1.1.1.1:2/'}}, {name: b, zipkin: {url: 'http://b:1'}}]}",
     ]);
     let mesh = (any::<bool>(), prop::sample::select(vec!["", "file", "tcp"]), metrics, tracing).prop_map(|(mtls, default, metrics, tracing)| {
         Step::Write(format!(

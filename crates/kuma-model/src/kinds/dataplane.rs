@@ -106,8 +106,10 @@ pub struct TransparentProxying {
 /// What an [`Inbound`] means.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct InboundInterface<'a> {
-    /// Address on which the proxy listens, and at which its peers reach it.
+    /// Address on which the proxy listens.
     pub address: IpAddr,
+    /// Address at which its peers reach it: the same, or `networking.address` where it listens on all addresses.
+    pub advertised: IpAddr,
     /// Port on which the proxy listens.
     pub port: u16,
     /// Port of the application.
@@ -144,6 +146,11 @@ impl Dataplane {
         networking.outbound.iter().filter_map(Outbound::resolve).collect()
     }
 
+    /// The port to which the operating system redirects its connections, if it does.
+    pub fn redirect_port(&self) -> Option<u16> {
+        self.networking.as_ref()?.redirect_port()
+    }
+
     /// The tags of each inbound, or those of the gateway. Selectors match each set by itself.
     pub fn tag_sets(&self) -> Vec<&Tags> {
         let Some(networking) = &self.networking else {
@@ -177,17 +184,33 @@ impl Dataplane {
     }
 }
 
+impl Networking {
+    fn redirect_port(&self) -> Option<u16> {
+        real_port(self.transparent_proxying.as_ref()?.redirect_port)
+    }
+}
+
+/// Whether the connections of an inbound can come by redirection alone: the application itself may listen on its port.
+/// Where the proxy has a port of its own it opens that as well, for the machine's own connections, which nothing redirects.
+pub fn takes_over(address: IpAddr, port: u16, service_port: u16) -> bool {
+    !address.is_loopback() && port == service_port
+}
+
 impl Inbound {
     fn resolve(&self, networking_address: &str) -> Option<InboundInterface<'_>> {
         let (address, port, service_port) = if self.interface.is_empty() {
             let address = if self.address.is_empty() { networking_address } else { &self.address };
             let port = real_port(self.port)?;
             let service_port = if self.service_port == 0 { port } else { real_port(self.service_port)? };
-            (address.parse().ok()?, port, service_port)
+            (address.parse::<IpAddr>().ok()?, port, service_port)
         } else {
             interfaces::parse_inbound(&self.interface)?
         };
-        Some(InboundInterface { address, port, service_port, tags: &self.tags })
+        // An IPv4 address written in IPv6 is the same to the operating system, but no socket takes it.
+        let address = address.to_canonical();
+        let machine = || networking_address.parse::<IpAddr>().ok().filter(|machine| !machine.is_unspecified());
+        let advertised = if address.is_unspecified() { machine().unwrap_or(address) } else { address };
+        Some(InboundInterface { address, advertised, port, service_port, tags: &self.tags })
     }
 }
 
@@ -200,7 +223,7 @@ impl Outbound {
         } else {
             (self.address.parse().ok()?, real_port(self.port)?)
         };
-        Some(OutboundInterface { address, port, service: &self.service })
+        Some(OutboundInterface { address: address.to_canonical(), port, service: &self.service })
     }
 }
 
@@ -220,7 +243,8 @@ impl Resource for Dataplane {
     }
 
     fn validate(&self, violations: &mut Violations) {
-        validation::check_networking(self.networking.as_ref().unwrap_or(&Networking::default()), violations);
+        let networking = self.networking.clone().unwrap_or_default();
+        validation::check_networking(&networking, self.metrics.as_ref(), violations);
         if let Some(metrics) = &self.metrics {
             metrics.validate(violations);
         }

@@ -5,6 +5,8 @@ use serde_json::{Value, json};
 
 use crate::decode::{self, Decode, Fields};
 use crate::kinds::metrics::Metrics;
+use crate::kinds::traffic_log::TrafficLog;
+use crate::kinds::traffic_trace::TrafficTrace;
 use crate::omit;
 use crate::resource::{Column, Resource, Scope};
 use crate::violations::Violations;
@@ -78,6 +80,22 @@ impl Mesh {
     /// Who issues its certificates, mTLS on or not.
     pub fn ca(&self) -> Ca {
         self.mtls.as_ref().and_then(|mtls| mtls.ca).unwrap_or_default()
+    }
+
+    /// The backend that a log goes to: the one that it names, else the default one; `None` if there is no such backend.
+    pub fn log_backend(&self, log: &TrafficLog) -> Option<&LoggingBackend> {
+        let logging = self.logging.as_ref()?;
+        let named = log.conf.as_ref().map(|conf| conf.backend.as_str()).filter(|name| !name.is_empty());
+        let name = named.unwrap_or(&logging.default_backend);
+        logging.backends.iter().find(|backend| !name.is_empty() && backend.name == name)
+    }
+
+    /// The backend that a trace goes to: the one that it names, else the default one; `None` if there is no such backend.
+    pub fn trace_backend(&self, trace: &TrafficTrace) -> Option<&TracingBackend> {
+        let tracing = self.tracing.as_ref()?;
+        let named = trace.conf.as_ref().map(|conf| conf.backend.as_str()).filter(|name| !name.is_empty());
+        let name = named.unwrap_or(&tracing.default_backend);
+        tracing.backends.iter().find(|backend| !name.is_empty() && backend.name == name)
     }
 }
 

@@ -26,6 +26,11 @@ pub(super) fn stored<R: Resource>(yaml: &str) -> String {
     json
 }
 
+/// What is wrong with a spec, a line each; nothing if it is valid.
+pub(super) fn violations_of<R: Resource>(yaml: &str) -> String {
+    check::<R>(yaml).err().unwrap_or_default()
+}
+
 /// A valid spec in its type.
 #[track_caller]
 pub(super) fn read<R: Resource>(yaml: &str) -> R {

@@ -4,7 +4,6 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::decode::{self, Decode, Fields, element};
-use crate::omit;
 use crate::resource::Resource;
 use crate::selectors::{self, Allowed};
 use crate::tags::{Selector, Tags};
@@ -24,8 +23,8 @@ pub struct TrafficRoute {
 /// One way that connections of a [`TrafficRoute`] take.
 #[derive(Clone, Default, PartialEq, Debug, Serialize)]
 pub struct WeightedDestination {
-    /// Share of the connections, relative to the sum of the weights; 0 sends none this way.
-    #[serde(skip_serializing_if = "omit::is_zero")]
+    /// Share of the connections, relative to the sum of the weights; 0 sends none this way. Has to be written, and is
+    /// always shown: who forgets it would stop the traffic without meaning to.
     pub weight: u32,
     /// Tags of the inbounds to connect to, `service` among them.
     pub destination: Tags,
@@ -66,7 +65,7 @@ impl Resource for TrafficRoute {
 impl Decode for WeightedDestination {
     fn decode(value: &Value, path: &str, violations: &mut Violations) -> Option<WeightedDestination> {
         decode::object(value, path, violations, |fields| WeightedDestination {
-            weight: fields.get("weight"),
+            weight: fields.required("weight", "has to be set; 0 sends nothing this way"),
             destination: fields.get("destination"),
         })
     }
@@ -83,7 +82,7 @@ destinations: [{match: {service: backend}}]
 ";
 
     #[test]
-    fn a_weight_of_zero_is_left_out() {
+    fn a_weight_of_zero_is_kept() {
         let yaml = format!(
             "{SELECTORS}
 conf:
@@ -94,8 +93,19 @@ conf:
         let stored = stored::<TrafficRoute>(&yaml);
         let conf = r#""conf":[{"weight":90,"destination":{"service":"backend","version":"*"}},"#.to_owned()
             + r#"{"weight":10,"destination":{"service":"other"}},"#
-            + r#"{"destination":{"service":"backend","version":"v3"}}]}"#;
+            + r#"{"weight":0,"destination":{"service":"backend","version":"v3"}}]}"#;
         assert!(stored.ends_with(&conf), "{stored}");
+    }
+
+    #[test]
+    fn a_weight_is_never_guessed_but_read_as_zero_where_one_is_stored_without() {
+        for conf in ["{destination: {service: a}}", "{weight: null, destination: {service: a}}"] {
+            let yaml = format!("{SELECTORS}\nconf: [{{weight: 1, destination: {{service: a}}}}, {conf}]");
+            refused::<TrafficRoute>(&yaml, "conf[1].weight: has to be set; 0 sends nothing this way");
+        }
+        let stored = serde_json::json!({"conf": [{"destination": {"service": "a"}}]});
+        let route: TrafficRoute = crate::decode_spec(&stored).expect("it is read");
+        assert_eq!(route.conf[0].weight, 0);
     }
 
     #[test]
@@ -114,6 +124,7 @@ conf:
             r#"
             conf[2].weight: must be a whole number from 0 to 4294967295
             conf[3].weight: must be a whole number from 0 to 4294967295
+            conf[1].weight: has to be set; 0 sends nothing this way
             conf[3].wieght: unknown field; did you mean "weight"?
             conf[0].destination: must have at least one tag
             conf[0].destination: mandatory tag "service" is missing

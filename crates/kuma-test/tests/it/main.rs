@@ -3,6 +3,8 @@
 mod access_logs;
 mod bad_input;
 mod ca;
+mod clashes;
+mod documents;
 mod fleet;
 mod health_checks;
 mod hitless;

@@ -29,7 +29,7 @@ pub struct LoggingBackend {
     /// A line of the log, with placeholders; the built-in format if empty.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub format: String,
-    /// Where to.
+    /// Where to. Valid documents have it.
     #[serde(flatten)]
     pub sink: Option<LogSink>,
 }
@@ -85,7 +85,8 @@ impl LoggingBackend {
             Some(LogSink::Tcp { address }) if !is_host_and_port(address) => {
                 violations.add(format!("{path}.tcp.address"), "has to be in format of HOST:PORT");
             }
-            _ => {}
+            None => violations.add(path, r#"has to have one of "file" and "tcp": it would log nothing"#),
+            Some(_) => {}
         }
     }
 }
@@ -141,15 +142,13 @@ mod tests {
               defaultBackend: logstash
               backends:
               - {name: file, format: '%START_TIME%', file: {path: /tmp/access.log}}
-              - {name: logstash, tcp: {address: 'logstash.internal:9000'}}
-              - {name: neither}";
+              - {name: logstash, tcp: {address: 'logstash.internal:9000'}}";
         let expected = r#""logging":{"defaultBackend":"logstash","backends":["#.to_owned()
             + r#"{"name":"file","format":"%START_TIME%","file":{"path":"/tmp/access.log"}},"#
-            + r#"{"name":"logstash","tcp":{"address":"logstash.internal:9000"}},{"name":"neither"}]}"#;
+            + r#"{"name":"logstash","tcp":{"address":"logstash.internal:9000"}}]}"#;
         assert!(stored::<Mesh>(yaml).contains(&expected));
         let backends = read::<Mesh>(yaml).logging.expect("logging").backends;
         assert_eq!(backends[1].sink, Some(LogSink::Tcp { address: "logstash.internal:9000".into() }));
-        assert_eq!(backends[2].sink, None);
     }
 
     #[test]
@@ -164,7 +163,9 @@ mod tests {
               - {name: a, tcp: {address: 'host'}}
               - {name: a, tcp: {address: ':9000'}, file: null}
               - {name: "q\"", format: '[%START_TIME%] 100% of %NONSENSE%', file: {path: x}}
-              - {name: "q\"", tcp: {addres: 'a:1'}}"#,
+              - {name: "q\"", tcp: {addres: 'a:1'}}
+              - {name: neither}
+              - {name: nothing, file: }"#,
             r#"
             logging.backends[3]: only one of "file" and "tcp" can be set
             logging.backends[5].tcp.addres: unknown field; did you mean "address"?
@@ -176,6 +177,8 @@ mod tests {
             logging.backends[4].format: format string is not valid: expected a command operator to start at position 19, instead got: "% of %NONSENSE%" (a percent sign is written %%)
             logging.backends[5].tcp.address: cannot be empty
             logging.backends[5].name: "q\"" name is already used for another backend
+            logging.backends[6]: has to have one of "file" and "tcp": it would log nothing
+            logging.backends[7].file.path: cannot be empty
             logging.defaultBackend: has to be set to one of the logging backend in mesh"#,
         );
     }

@@ -40,7 +40,7 @@ pub struct TracingBackend {
     /// Percentage of requests that are traced; all if unset.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "without_needless_fraction")]
     pub sampling: Option<f64>,
-    /// Zipkin's collector.
+    /// Zipkin's collector. Valid documents have it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub zipkin: Option<Zipkin>,
 }
@@ -85,7 +85,10 @@ impl TracingBackend {
         if self.sampling.is_some_and(|percentage| !(0.0..=100.0).contains(&percentage)) {
             violations.add(format!("{path}.sampling"), "has to be in [0.0 - 100.0] range");
         }
-        let Some(zipkin) = &self.zipkin else { return };
+        let Some(zipkin) = &self.zipkin else {
+            violations.add(path, r#"has to have "zipkin": it would trace nothing"#);
+            return;
+        };
         if let Err(problem) = read_url(&zipkin.url) {
             violations.add(format!("{path}.zipkin.url"), problem);
         }
@@ -200,8 +203,8 @@ mod tests {
             ("tracing: {zipkin: {address: 'zipkin:9411'}}", r#"{"zipkin":{"address":"zipkin:9411"}}"#),
             (
                 "tracing: {defaultBackend: z, backends: [{name: z, sampling: 100.0, zipkin: {url: 'http://zipkin:9411/api/v1/spans',
-                    traceId128bit: true, apiVersion: httpJsonV1}}, {name: y, sampling: 12.5}]}",
-                r#"{"defaultBackend":"z","backends":[{"name":"z","sampling":100,"zipkin":{"url":"http://zipkin:9411/api/v1/spans","traceId128bit":true,"apiVersion":"httpJsonV1"}},{"name":"y","sampling":12.5}]}"#,
+                    traceId128bit: true, apiVersion: httpJsonV1}}, {name: y, sampling: 12.5, zipkin: {url: 'http://y:1'}}]}",
+                r#"{"defaultBackend":"z","backends":[{"name":"z","sampling":100,"zipkin":{"url":"http://zipkin:9411/api/v1/spans","traceId128bit":true,"apiVersion":"httpJsonV1"}},{"name":"y","sampling":12.5,"zipkin":{"url":"http://y:1"}}]}"#,
             ),
         ] {
             let expected = format!(r#"{{"mtls":{{"ca":{{"builtin":{{}}}}}},"tracing":{kept}}}"#);
@@ -219,7 +222,9 @@ mod tests {
               - {zipkin: {}}
               - {name: a, sampling: 100.1, zipkin: {url: 'http://zipkin', apiVersion: httpXml}}
               - {name: a, sampling: -1, zipkin: {url: 'zipkin:9411'}}
-              - {name: b, sampling: much}",
+              - {name: b, sampling: much}
+              - {name: c, zipkin: null}
+              - {name: d}",
             r#"
             tracing.backends[3].sampling: must be a number
             tracing.backends[0].name: cannot be empty
@@ -230,6 +235,8 @@ mod tests {
             tracing.backends[2].sampling: has to be in [0.0 - 100.0] range
             tracing.backends[2].zipkin.url: invalid URL
             tracing.backends[2].name: "a" name is already used for another backend
+            tracing.backends[4].zipkin.url: cannot be empty
+            tracing.backends[5]: has to have "zipkin": it would trace nothing
             tracing.defaultBackend: has to be set to one of the tracing backend in mesh"#,
         );
     }
