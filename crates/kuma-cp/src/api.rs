@@ -11,6 +11,7 @@ pub mod overview;
 mod page;
 mod query;
 mod read;
+mod receipts;
 mod revision;
 pub mod routes;
 mod warnings;
@@ -26,6 +27,7 @@ use bytes::Bytes;
 use http::header::{ACCESS_CONTROL_REQUEST_METHOD, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ORIGIN};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
+use kuma_engine::Engine;
 use kuma_store::Store;
 use serde_json::json;
 
@@ -51,6 +53,8 @@ pub struct Api {
     store: Arc<dyn Store>,
     live: Arc<dyn LiveInsights>,
     documents: Arc<Documents>,
+    /// What knows how far a change has come.
+    engine: Arc<Engine>,
     catalog: Catalog,
     /// The effective configuration, printed once.
     config: Bytes,
@@ -62,7 +66,7 @@ pub struct Api {
 }
 
 impl Api {
-    /// An API that reads from `store` and writes by `documents`. `config` is complete (see [`Config::complete`]).
+    /// An API that reads from `store`, writes by `documents`, and asks `engine` how far changes have come. `config` is complete (see [`Config::complete`]).
     ///
     /// # Errors
     /// If an entry of `apiServer.corsAllowedDomains` cannot be used.
@@ -70,12 +74,14 @@ impl Api {
         store: Arc<dyn Store>,
         live: Arc<dyn LiveInsights>,
         documents: Arc<Documents>,
+        engine: Arc<Engine>,
         config: &Config,
     ) -> Result<Self, String> {
         Ok(Self {
             store,
             live,
             documents,
+            engine,
             catalog: Catalog::new(config),
             config: config.to_json().to_string().into(),
             origins: Origins::new(&config.api_server.cors_allowed_domains)?,
@@ -98,7 +104,7 @@ async fn handle(State(api): State<Arc<Api>>, request: Request<Body>) -> Response
     let grant = api.origins.grant_of(&parts.headers);
     if method == Method::OPTIONS
         && parts.headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
-        && let Some(target) = api.find(parts.uri.path())
+        && let Some(target) = routes::find(parts.uri.path())
     {
         return cors::preflight(grant, origin.as_ref(), api.methods(&target));
     }
@@ -121,7 +127,7 @@ impl Api {
     }
 
     async fn answer(&self, parts: Parts, body: Body, grant: Grant) -> Result<Response, ApiError> {
-        let target = self.find(parts.uri.path()).ok_or_else(ApiError::no_such_path)?;
+        let target = routes::find(parts.uri.path()).ok_or_else(ApiError::no_such_path)?;
         let allowed = self.methods(&target);
         if !allowed.split(", ").any(|method| parts.method.as_str() == method) {
             return Err(ApiError::method_not_allowed(allowed));
@@ -158,21 +164,16 @@ impl Api {
             Target::OpenApi => Ok(json::respond(&openapi::document())),
             Target::List { kind, mesh } => self.list(kind, mesh.as_deref(), path, query).await,
             Target::Item { kind, mesh, name } => self.item(kind, &mesh, &name, &Conditions::of(&parts.headers)).await,
-            // It is only written to.
-            Target::Changes => Err(ApiError::no_such_path()),
+            Target::Changes => self.list_changes(query).await,
+            Target::Receipt { revision } => self.receipt(&revision, parts).await,
             Target::Overviews { mesh } => self.overviews(&mesh, path, query).await,
             Target::Overview { mesh, name } => self.overview(&mesh, &name).await,
         }
     }
 
-    /// What a path means here: where nothing may be written, there is nothing that is only for that.
-    fn find(&self, path: &str) -> Option<Target> {
-        routes::find(path).filter(|target| !(self.read_only && matches!(target, Target::Changes)))
-    }
-
     fn methods(&self, target: &Target) -> &'static str {
         match target {
-            Target::Changes => "POST",
+            Target::Changes if !self.read_only => "GET, HEAD, POST",
             Target::Item { .. } if !self.read_only => "GET, HEAD, PUT, DELETE",
             _ => "GET, HEAD",
         }

@@ -156,7 +156,8 @@ pub async fn start_on(store: Arc<dyn Store>, mut config: Config, home: Option<&P
         touched.1.touch_mesh(mesh);
     }));
     let cas = documents.cas();
-    let api = Api::new(store.clone(), departures.clone(), documents, &config).map_err(anyhow::Error::msg)?;
+    let api =
+        Api::new(store.clone(), departures.clone(), documents, engine.clone(), &config).map_err(anyhow::Error::msg)?;
 
     let tokens = Arc::new(TokenVerifier::new([signing_key.verifying_key()]));
     let ads = Arc::new(Ads {

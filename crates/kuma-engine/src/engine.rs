@@ -211,8 +211,8 @@ impl Engine {
         let deadline = Instant::now() + wait.map_or(HEAR_WITHIN, |(time, _)| time.max(HEAR_WITHIN));
         // What was committed a moment ago may be on its way to us.
         let mut head = self.head.subscribe();
-        let heard = tokio::time::timeout_at(deadline, head.wait_for(|head| *head >= revision)).await;
-        if heard.is_err() {
+        let is_heard = tokio::time::timeout_at(deadline, head.wait_for(|head| *head >= revision)).await.is_ok();
+        if !is_heard {
             return Err(NoReceipt::NotCommitted(*self.head.borrow()));
         }
         let change = self.known_changes().iter().find(|change| change.revision == revision).cloned();

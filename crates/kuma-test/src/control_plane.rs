@@ -143,6 +143,48 @@ impl ControlPlane {
         request.send().await.expect("the HTTP API answers")
     }
 
+    /// Writes a document, and gives the revision of the change.
+    ///
+    /// # Panics
+    /// If that is refused.
+    pub async fn change(&self, document: &Value) -> u64 {
+        self.change_in_epoch(document).await.0
+    }
+
+    /// Writes a document, and gives the revision of the change and the epoch that it belongs to.
+    ///
+    /// # Panics
+    /// If that is refused.
+    pub async fn change_in_epoch(&self, document: &Value) -> (u64, String) {
+        let response = self.put(document).await;
+        let (status, revision) = (response.status(), revision_of(&response));
+        let body = response.text().await.unwrap_or_default();
+        assert!(status.is_success(), "{status} for {document}: {body}");
+        revision.expect("an answer to a write has a revision")
+    }
+
+    /// Deletes what is at a path of the HTTP API, and gives the revision of the change.
+    ///
+    /// # Panics
+    /// If that is refused.
+    pub async fn revoke(&self, path: &str) -> u64 {
+        let response = self.http.delete(format!("{}{path}", self.api_url())).send().await;
+        let response = response.expect("the HTTP API answers");
+        assert!(response.status().is_success(), "{} for DELETE {path}", response.status());
+        revision_of(&response).expect("an answer to a write has a revision").0
+    }
+
+    /// How far a change has come, once that is final or after a time such as `30s`.
+    pub async fn receipt(&self, revision: u64, wait: &str) -> Value {
+        self.get(&format!("/changes/{revision}?wait={wait}")).await
+    }
+
+    /// What a path of the HTTP API answers, with its status.
+    pub async fn get_status(&self, path: &str) -> (u16, Value) {
+        let response = self.http.get(format!("{}{path}", self.api_url())).send().await.expect("the HTTP API answers");
+        (response.status().as_u16(), response.json().await.unwrap_or_default())
+    }
+
     /// Deletes what is at a path of the HTTP API.
     ///
     /// # Panics
@@ -221,6 +263,12 @@ fn run(ports: Ports, log_level: &str, env: &[(String, String)], folder: &Path) -
         .env("KUMA_BOOTSTRAP_SERVER_PORT", ports.bootstrap.to_string())
         .envs(env.iter().map(|(name, value)| (name, value)));
     Process::start("kuma-cp", &mut command, folder)
+}
+
+/// The revision and the epoch in the headers of an answer.
+fn revision_of(response: &reqwest::Response) -> Option<(u64, String)> {
+    let header = |name: &str| response.headers().get(name)?.to_str().ok();
+    Some((header("kuma-revision")?.parse().ok()?, header("kuma-epoch")?.to_owned()))
 }
 
 /// The path of a document on the HTTP API.

@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::changes::MAX_DOCUMENTS;
 use super::page::{MAX_OFFSET, MAX_SIZE};
+use super::receipts::{EXCEPTIONS, LISTED, LONGEST_WAIT, STATES};
 use super::revision::{EPOCH, REVISION};
 
 /// Characters of names (see [`kuma_model::check_name`]).
@@ -20,11 +21,13 @@ pub(super) fn document() -> Value {
     paths.insert("/catalog".into(), json!({"get": get("Where the other servers are", json!({"type": "object"}), &[])}));
     paths.insert("/config".into(), json!({"get": get("The effective configuration", json!({"type": "object"}), &[])}));
     paths.insert("/openapi.json".into(), json!({"get": get("This description", json!({"type": "object"}), &[])}));
-    paths.insert("/changes".into(), json!({"post": changes()}));
+    paths.insert("/changes".into(), json!({"get": list_changes(), "post": changes()}));
+    paths.insert("/changes/{revision}".into(), json!({"get": receipt()}));
     let mut schemas = Map::new();
     schemas.insert("Error".into(), error());
     schemas.insert("Changes".into(), changes_schema());
     schemas.insert("Changed".into(), changed_schema());
+    schemas.insert("Receipt".into(), receipt_schema());
     for kind in KINDS {
         schemas.insert(kind.name.into(), schema(kind));
         let collection = match kind.scope {
@@ -135,6 +138,78 @@ fn changes() -> Value {
         }],
         "requestBody": {"required": true, "content": schema("Changes")},
         "responses": responses,
+    })
+}
+
+fn list_changes() -> Value {
+    let items = json!({"type": "array", "maxItems": LISTED, "items": {"$ref": "#/components/schemas/Receipt"}});
+    let schema = json!({"type": "object", "required": ["items"], "properties": {"items": items}});
+    let mut operation = get("The latest changes, the latest first, and how far each has come", schema, &["400", "410"]);
+    operation["parameters"] = json!([epoch()]);
+    operation
+}
+
+fn receipt() -> Value {
+    let schema = json!({"$ref": "#/components/schemas/Receipt"});
+    let mut operation = get("A change, and how far it has come", schema, &["400", "404", "410"]);
+    let seconds = LONGEST_WAIT.as_secs();
+    operation["parameters"] = json!([
+        {"name": "revision", "in": "path", "required": true, "schema": {"type": "integer", "minimum": 0}},
+        {
+            "name": "wait", "in": "query", "required": false, "schema": {"type": "string", "pattern": "^[0-9]{1,4}(ms|s)$"},
+            "description": format!("Answer when that is final, or after this time, which is {seconds}s at most"),
+        },
+        {
+            "name": "all", "in": "query", "required": false, "schema": {"type": "boolean"},
+            "description": "Wait for proxies that were silent before the change as well",
+        },
+        epoch(),
+    ]);
+    operation
+}
+
+fn epoch() -> Value {
+    json!({
+        "name": "epoch", "in": "query", "required": false, "schema": {"type": "string"},
+        "description": "What the revision belongs to; another epoch than the present one is answered with 410",
+    })
+}
+
+fn receipt_schema() -> Value {
+    let count = json!({"type": "integer", "minimum": 0});
+    let counts = ["concerned", "accepted", "refused", "waiting", "superseded", "silent", "away", "held", "joined"];
+    let counts: Map<String, Value> = counts.iter().map(|name| ((*name).to_owned(), count.clone())).collect();
+    let seconds = ["first", "p50", "p99", "last"].map(|name| (name.to_owned(), json!({"type": ["number", "null"]})));
+    let document = json!({
+        "type": "object",
+        "required": ["type", "name", "change"],
+        "properties": {
+            "type": {"type": "string"}, "mesh": name(), "name": name(), "change": {"enum": ["written", "deleted"]},
+        },
+    });
+    let exception = json!({
+        "type": "object",
+        "required": ["dataplane", "state"],
+        "properties": {
+            "dataplane": {"type": "string"},
+            "state": {"enum": EXCEPTIONS},
+            "type": {"type": "string"}, "resource": {"type": "string"}, "message": {"type": "string"},
+            "sinceRevision": {"type": "integer", "minimum": 0}, "since": {"type": "string"},
+        },
+    });
+    json!({
+        "type": "object",
+        "required": ["revision", "epoch", "state", "documents", "proxies", "seconds", "exceptions"],
+        "properties": {
+            "revision": {"type": "integer", "minimum": 0},
+            "epoch": {"type": "string"},
+            "time": {"type": "string"},
+            "state": {"enum": STATES},
+            "documents": {"type": "array", "items": document},
+            "proxies": {"type": "object", "required": counts.keys().collect::<Vec<_>>(), "properties": counts},
+            "seconds": {"type": "object", "properties": Map::from_iter(seconds)},
+            "exceptions": {"type": "array", "items": exception},
+        },
     })
 }
 

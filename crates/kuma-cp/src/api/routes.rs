@@ -16,6 +16,11 @@ pub enum Target {
     OpenApi,
     /// `/changes`
     Changes,
+    /// `/changes/{revision}`
+    Receipt {
+        /// As in the path, decoded, of any characters.
+        revision: String,
+    },
     /// `/meshes`, `/meshes/{mesh}/{kind}`
     List {
         /// The kind of the documents.
@@ -55,6 +60,7 @@ impl Target {
             Self::Config => "/config",
             Self::OpenApi => "/openapi.json",
             Self::Changes => "/changes",
+            Self::Receipt { .. } => "/changes/{revision}",
             Self::List { mesh: None, .. } => "/{global}",
             Self::List { mesh: Some(_), .. } => "/meshes/{mesh}/{kind}",
             Self::Item { kind, .. } => match kind.scope {
@@ -74,6 +80,7 @@ pub const TEMPLATES: &[&str] = &[
     "/config",
     "/openapi.json",
     "/changes",
+    "/changes/{revision}",
     "/{global}",
     "/{global}/{name}",
     "/meshes/{mesh}/{kind}",
@@ -100,6 +107,7 @@ pub fn find(path: &str) -> Option<Target> {
         ["config"] => Some(Target::Config),
         ["openapi.json"] => Some(Target::OpenApi),
         ["changes"] => Some(Target::Changes),
+        ["changes", revision] => Some(Target::Receipt { revision: revision.to_string() }),
         [top] => Some(Target::List { kind: kind(top, Scope::Global)?, mesh: None }),
         [top, name] => {
             Some(Target::Item { kind: kind(top, Scope::Global)?, mesh: name.to_string(), name: name.to_string() })

@@ -4,8 +4,8 @@
 //! Nothing refuses it, because a policy may be there before the Mesh gets its backend, and be changed after the Mesh loses it.
 
 use axum::response::Response;
-use http::header::WARNING;
 use http::HeaderValue;
+use http::header::WARNING;
 use kuma_model::{Key, Mesh, Resource, TrafficLog, TrafficTrace};
 
 use super::Api;

@@ -40,12 +40,19 @@ impl World {
         let state = Arc::new(StateFolder::open(folder.path().join("state")).expect("opens"));
         let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
         let documents = Arc::new(Documents::new(store.clone(), Arc::new(KeptRoots(state))));
-        let api = Api::new(store.clone(), Arc::new(Live::default()), documents.clone(), &config(&[]));
+        let api = Api::new(
+            store.clone(),
+            Arc::new(Live::default()),
+            documents.clone(),
+            crate::test_api::engine(),
+            &config(&[]),
+        );
         let api = Arc::new(api.expect("an API"));
         documents.cas().restore().await.expect("what is kept can be read");
         let settings =
             Settings { durable: false, leaf_validity: Duration::from_secs(3600), started: SystemTime::now() };
-        let ca = CaAdmin { cas: documents.cas(), engine: Engine::new(settings, Arc::new(()), CancellationToken::new()) };
+        let ca =
+            CaAdmin { cas: documents.cas(), engine: Engine::new(settings, Arc::new(()), CancellationToken::new()) };
         let admin = admin::router(Arc::new(Admin { tokens: None, ca: Some(ca), api: None }));
         World { api: api::router(api), admin, store, folder }
     }

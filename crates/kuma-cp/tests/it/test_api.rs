@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
 
 use axum::Router;
 use futures_util::future::BoxFuture;
@@ -11,8 +12,11 @@ use kuma_cp::api::{self, Api};
 use kuma_cp::config::{self, Config};
 use kuma_cp::documents::Documents;
 use kuma_cp::mesh_ca::{FreshRoots, MeshAuthority};
+use kuma_engine::{Engine, Settings};
 use kuma_model::{DataplaneInsight, Document, Key};
 use kuma_store::{Change, Committed, Expect, MemoryStore, Revision, Store, StoreError, Stored, Write};
+
+use tokio_util::sync::CancellationToken;
 
 use crate::client;
 
@@ -60,7 +64,8 @@ impl TestApi {
         let known = live.clone();
         let documents = Documents::new(store.clone(), authority);
         let documents = documents.on_dataplane_gone(move |mesh, name| known.forget(mesh, name));
-        let api = Api::new(store.clone(), live.clone(), Arc::new(documents), config).expect("a configuration");
+        let api =
+            Api::new(store.clone(), live.clone(), Arc::new(documents), engine(), config).expect("a configuration");
         Self { router: api::router(Arc::new(api)), store, live }
     }
 
@@ -72,6 +77,13 @@ impl TestApi {
         assert_eq!(answer.status, 201, "{}", answer.text());
         api
     }
+}
+
+/// An engine that nobody tells of commits.
+pub(crate) fn engine() -> Arc<Engine> {
+    let leaf_validity = Duration::from_secs(24 * 3600);
+    let settings = Settings { durable: false, leaf_validity, started: SystemTime::UNIX_EPOCH };
+    Engine::new(settings, Arc::new(()), CancellationToken::new())
 }
 
 pub(crate) fn config(variables: &[(&str, &str)]) -> Config {

@@ -19,6 +19,7 @@ mod mads;
 mod meshes;
 mod metrics;
 mod permissions;
+mod receipts;
 mod remote;
 mod restart;
 mod routed_permissions;

@@ -20,7 +20,9 @@ fn settled(client: &mut Client) -> Option<(u64, Vec<(String, u64)>, Vec<(String,
 fn at(revision: u64, text: &str) -> kuma_xds::Snapshot {
     let mut builder = kuma_xds::Snapshot::builder().revision(revision);
     for list in ResourceType::ALL.map(|kind| snapshot(text).list(kind).clone()) {
-        list.iter().for_each(|resource| drop(builder.insert(resource.clone())));
+        for resource in list.iter() {
+            builder.insert(resource.clone());
+        }
     }
     builder.build()
 }

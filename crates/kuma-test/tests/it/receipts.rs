@@ -1,0 +1,314 @@
+//! A receipt says that a change is in force on real Envoys, no sooner than it is.
+//!
+//! `KUMA_TEST_ROUNDS` and `KUMA_TEST_PROXIES` set how often, and with how many proxies, the proofs are repeated; `make soak` asks
+//! for more than `make test` does.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use kuma_test::apps::{Client, GREETING, Greeter, bytes_from};
+use kuma_test::documents::{dataplane, mesh, permission};
+use kuma_test::ports::free_port;
+use kuma_test::wire::Wire;
+use kuma_test::{ControlPlane, Dataplane, eventually};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+
+use crate::scene::Scene;
+
+/// What is begun so long after the answer "live" is on its way to an Envoy that has the change.
+const AFTER_LIVE: Duration = Duration::from_millis(5);
+
+const PERMISSION: &str = "/meshes/default/traffic-permissions/all";
+
+fn setting(name: &str, default: usize) -> usize {
+    std::env::var(name).map_or(default, |text| text.parse().expect("a number"))
+}
+
+/// Tries to connect through an outbound again and again.
+struct Prober {
+    stop: Arc<AtomicBool>,
+    task: JoinHandle<Vec<Probe>>,
+}
+
+/// When a connection was begun, and whether it was let through.
+#[derive(Clone, Copy)]
+struct Probe {
+    begun: Instant,
+    admitted: bool,
+}
+
+impl Prober {
+    fn start(outbound: u16) -> Prober {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = stop.clone();
+        let task = tokio::spawn(async move {
+            let mut probes = Vec::new();
+            while !stopped.load(Ordering::Relaxed) {
+                let begun = Instant::now();
+                let admitted = Client::connect(outbound).await.is_some();
+                probes.push(Probe { begun, admitted });
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+            probes
+        });
+        Prober { stop, task }
+    }
+
+    async fn end(self) -> Vec<Probe> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.task.await.expect("the prober does not panic")
+    }
+}
+
+/// From when until when the state `admitted` is known to be in force.
+struct Known {
+    from: Instant,
+    until: Instant,
+    admitted: bool,
+}
+
+/// 200 rounds over 20 Envoys in `make soak`.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_that_begins_after_live_is_treated_the_old_way() {
+    let (rounds, proxies) = (setting("KUMA_TEST_ROUNDS", 6), setting("KUMA_TEST_PROXIES", 4));
+    let cp = ControlPlane::start().await;
+    let redis = Greeter::start().await;
+    cp.apply(&mesh("default", true)).await;
+    cp.apply(&dataplane("default", "redis-1", "redis", (free_port(), redis.port), &[])).await;
+    let outbounds: Vec<u16> = (1..proxies).map(|_| free_port()).collect();
+    let name = |number: usize| format!("web-{number}");
+    for (number, &outbound) in outbounds.iter().enumerate() {
+        let web = dataplane("default", &name(number), "web", (free_port(), redis.port), &[(outbound, "redis")]);
+        cp.apply(&web).await;
+    }
+    let mut dataplanes = vec![Dataplane::start(&cp, "default", "redis-1")];
+    for number in 0..outbounds.len() {
+        dataplanes.push(Dataplane::start(&cp, "default", &name(number)));
+    }
+    for dataplane in &dataplanes {
+        dataplane.live().await;
+    }
+
+    let probers: Vec<Prober> = outbounds.iter().map(|&outbound| Prober::start(outbound)).collect();
+    let mut known = Vec::new();
+    for round in 0..rounds {
+        let admitted = round % 2 == 0;
+        let revision = match admitted {
+            true => cp.change(&permission("default", "all", "*", "*")).await,
+            false => cp.revoke(PERMISSION).await,
+        };
+        let receipt = cp.receipt(revision, "30s").await;
+        let from = Instant::now() + AFTER_LIVE;
+        assert_eq!(receipt["state"], "live", "{receipt}");
+        assert_eq!(receipt["proxies"]["accepted"], proxies, "{receipt}");
+        tokio::time::sleep(Duration::from_millis(60)).await;
+        known.push(Known { from, until: Instant::now(), admitted });
+    }
+    for (number, prober) in probers.into_iter().enumerate() {
+        let probes = prober.end().await;
+        let mut seen = [0, 0];
+        for Known { from, until, admitted } in &known {
+            for probe in probes.iter().filter(|probe| probe.begun >= *from && probe.begun < *until) {
+                seen[usize::from(*admitted)] += 1;
+                assert_eq!(probe.admitted, *admitted, "{}: treated the old way after live", name(number));
+            }
+        }
+        assert!(seen.iter().all(|&seen| seen > 0), "{} has not seen both states: {seen:?}", name(number));
+        println!("{}: {} probes while refused, {} while admitted", name(number), seen[0], seen[1]);
+    }
+}
+
+/// E2 of the trials: a listener is accepted before it has its secrets, and goes on in plain text till then.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_switch_to_mtls_is_not_live_while_plain_text_is_served() {
+    let scene = Scene::start().await;
+    let greets = async || bytes_from(scene.inbound).await.starts_with(GREETING);
+    for round in 0..setting("KUMA_TEST_ROUNDS", 4) {
+        assert!(greets().await, "round {round}: plain text is served before");
+        let revision = scene.cp.change(&mesh("default", true)).await;
+        let receipt = scene.cp.receipt(revision, "30s").await;
+        tokio::time::sleep(AFTER_LIVE).await;
+        assert_eq!(receipt["state"], "live", "{receipt}");
+        assert!(!greets().await, "round {round}: plain text is served after {receipt}");
+        let revision = scene.cp.change(&mesh("default", false)).await;
+        let receipt = scene.cp.receipt(revision, "30s").await;
+        assert_eq!(receipt["state"], "live", "{receipt}");
+        tokio::time::sleep(AFTER_LIVE).await;
+    }
+}
+
+fn template(resource: &str) -> Value {
+    json!({
+        "type": "ProxyTemplate", "mesh": "default", "name": "raw",
+        "selectors": [{"match": {"service": "web"}}],
+        "conf": {
+            "imports": ["default-proxy"],
+            "resources": [{"name": "raw", "version": "1", "resource": resource}],
+        },
+    })
+}
+
+/// E3 of the trials: Envoy accepts a listener whose secret nobody has, and opens its port after 15 s.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listener_that_waits_for_a_secret_is_not_live() {
+    let scene = Scene::start().await;
+    let listener = format!(
+        r#"
+'@type': type.googleapis.com/envoy.config.listener.v3.Listener
+name: waiting
+address: {{socket_address: {{address: 127.0.0.1, port_value: {}}}}}
+filter_chains:
+- filters:
+  - name: tcp
+    typed_config:
+      '@type': type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy
+      stat_prefix: waiting
+      cluster: redis
+  transport_socket:
+    name: tls
+    typed_config:
+      '@type': type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext
+      common_tls_context:
+        tls_certificate_sds_secret_configs:
+        - {{name: nobody-has-it, sds_config: {{ads: {{}}, resource_api_version: V3}}}}
+"#,
+        free_port()
+    );
+    let revision = scene.cp.change(&template(&listener)).await;
+    let receipt = eventually("the receipt names what the listener waits for", async || {
+        let receipt = scene.cp.receipt(revision, "1s").await;
+        (receipt["exceptions"][0]["state"] == "unanswered").then_some(receipt)
+    })
+    .await;
+    assert_eq!(receipt["state"], "spreading", "{receipt}");
+    let exception = &receipt["exceptions"][0];
+    assert_eq!((&exception["dataplane"], &exception["resource"]), (&json!("web-1"), &json!("nobody-has-it")));
+    let status = status(&scene, "web-1").await;
+    assert_eq!(status["unanswered"][0]["name"], "nobody-has-it", "{status}");
+
+    // Another change, of nothing that may refer to it, is none of its business.
+    let revision = scene.cp.change(&another_redis()).await;
+    assert_eq!(scene.cp.receipt(revision, "30s").await["state"], "live");
+
+    let revision = scene.cp.revoke("/meshes/default/proxytemplates/raw").await;
+    assert_eq!(scene.cp.receipt(revision, "30s").await["state"], "live");
+}
+
+/// A second instance of redis: an endpoint for web.
+fn another_redis() -> Value {
+    dataplane("default", "redis-2", "redis", (free_port(), free_port()), &[])
+}
+
+async fn status(scene: &Scene, name: &str) -> Value {
+    let overview = scene.cp.get(&format!("/meshes/default/dataplanes+insights/{name}")).await;
+    let subscriptions = overview["dataplaneInsight"]["subscriptions"].as_array().expect("subscriptions").clone();
+    subscriptions.last().expect("a stream")["status"].clone()
+}
+
+/// E4 of the trials, and what comes after it: when the port is free again, the listener is sent once more.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listener_that_cannot_bind_is_refused_alone_and_opens_when_it_can() {
+    let scene = Scene::start().await;
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = taken.local_addr().expect("an address").port();
+    let [_, mut web] = scene.documents();
+    web["networking"]["outbound"].as_array_mut().expect("outbounds").push(json!({
+        "interface": format!(":{port}"), "service": "redis",
+    }));
+    let revision = scene.cp.change(&web).await;
+    let receipt = scene.cp.receipt(revision, "30s").await;
+    assert_eq!(receipt["state"], "refused", "{receipt}");
+    let exception = &receipt["exceptions"][0];
+    assert_eq!(exception["resource"], format!("outbound:127.0.0.1:{port}"), "{receipt}");
+    assert!(exception["message"].as_str().is_some_and(|text| text.contains("bind")), "{receipt}");
+    assert_eq!(exception["sinceRevision"], revision, "{receipt}");
+
+    // What comes later is accepted, and seen to be.
+    let later = scene.cp.change(&another_redis()).await;
+    let receipt = scene.cp.receipt(later, "30s").await;
+    assert_eq!(receipt["state"], "live", "an older refusal is told, and does not count against it: {receipt}");
+    let status = status(&scene, "web-1").await;
+    assert_eq!(status["acceptedRevision"], later.to_string(), "{status}");
+    assert_eq!(status["refused"][0]["name"], format!("outbound:127.0.0.1:{port}"), "{status}");
+    scene.cp.revoke("/meshes/default/dataplanes/redis-2").await;
+
+    drop(taken);
+    eventually("the listener that could not be opened is open", || Client::connect(port)).await;
+    let receipt = scene.cp.receipt(revision, "30s").await;
+    assert!(matches!(receipt["state"].as_str(), Some("live" | "superseded")), "{receipt}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_envoy_that_is_stopped_is_waited_for() {
+    let scene = Scene::start().await;
+    let envoy = scene.web_proxy.envoy().await;
+    let envoy = Pid::from_raw(i32::try_from(envoy).expect("a process id")).expect("not 0");
+    kill_process(envoy, Signal::STOP).expect("Envoy runs");
+    let revision = scene.cp.change(&another_redis()).await;
+    let receipt = scene.cp.receipt(revision, "2s").await;
+    assert_eq!((&receipt["state"], &receipt["proxies"]["waiting"]), (&json!("spreading"), &json!(1)), "{receipt}");
+    assert_eq!(receipt["exceptions"], json!([{"dataplane": "web-1", "state": "waiting"}]));
+    kill_process(envoy, Signal::CONT).expect("Envoy runs");
+    assert_eq!(scene.cp.receipt(revision, "30s").await["state"], "live");
+}
+
+/// An Envoy that cannot be reached may go on with what it had: nothing is live before it is back, or known to have ended.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_envoy_behind_a_network_that_is_cut_is_waited_for() {
+    let port = free_port();
+    let wire = Wire::start(port).await;
+    let env = [
+        ("KUMA_XDS_SERVER_GRPC_PORT", port.to_string()),
+        ("KUMA_BOOTSTRAP_SERVER_PARAMS_XDS_PORT", wire.port.to_string()),
+    ];
+    let env: Vec<(&str, &str)> = env.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let scene = Scene::start_with(&env).await;
+    wire.silence();
+    let revision = scene.cp.change(&another_redis()).await;
+    let receipt = scene.cp.receipt(revision, "2s").await;
+    assert_eq!(receipt["state"], "spreading", "{receipt}");
+    wire.mend();
+    let receipt = eventually("the change is live", async || {
+        let receipt = scene.cp.receipt(revision, "5s").await;
+        (receipt["state"] == "live").then_some(receipt)
+    })
+    .await;
+    assert_eq!(receipt["proxies"]["waiting"], 0, "{receipt}");
+}
+
+/// An Envoy whose process has ended holds nobody up: its system has closed the connection.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_envoy_that_has_ended_is_away() {
+    let mut scene = Scene::start().await;
+    scene.web_proxy.process().kill();
+    eventually("the control plane knows that web-1 is gone", async || {
+        let overview = scene.cp.get("/meshes/default/dataplanes+insights/web-1").await;
+        let subscriptions = overview["dataplaneInsight"]["subscriptions"].as_array()?.clone();
+        subscriptions.last()?.get("disconnectTime").map(|_| ())
+    })
+    .await;
+    let revision = scene.cp.change(&another_redis()).await;
+    let receipt = scene.cp.receipt(revision, "10s").await;
+    assert_eq!((&receipt["state"], &receipt["proxies"]["away"]), (&json!("live"), &json!(2)), "{receipt}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revision_belongs_to_one_life_of_the_store() {
+    let mut scene = Scene::start().await;
+    let (revision, epoch) = scene.cp.change_in_epoch(&another_redis()).await;
+    let path = format!("/changes/{revision}?epoch={epoch}");
+    assert_eq!(scene.cp.get(&path).await["revision"], revision);
+    let list = scene.cp.get("/changes").await;
+    assert_eq!(list["items"][0]["documents"][0]["name"], "redis-2", "{list}");
+    let (status, error) = scene.cp.get_status(&format!("/changes/{}", revision + 1)).await;
+    assert_eq!(
+        (status, &error["details"]),
+        (404, &json!(format!("There is no revision {}: the latest is {revision}", revision + 1)))
+    );
+    scene.cp.kill();
+    scene.cp.restart().await;
+    assert_eq!(scene.cp.get_status(&path).await.0, 410);
+}
