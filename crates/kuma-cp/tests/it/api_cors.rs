@@ -99,7 +99,7 @@ async fn preflights() {
     assert_eq!(ask(&open, "/meshes/demo", STRANGER).await, (200, STRANGER.into(), "GET, HEAD".into()));
     let listed = TestApi::with(&[("KUMA_API_SERVER_CORS_ALLOWED_DOMAINS", OWNER)]);
     assert_eq!(ask(&listed, "/meshes/demo", OWNER).await, (200, OWNER.into(), "GET, HEAD, PUT, DELETE".into()));
-    assert_eq!(ask(&listed, "/changes", OWNER).await, (200, OWNER.into(), "POST".into()));
+    assert_eq!(ask(&listed, "/changes", OWNER).await, (200, OWNER.into(), "GET, HEAD, POST".into()));
     assert_eq!(ask(&listed, "/changes", STRANGER).await, (200, String::new(), String::new()));
     assert_eq!(ask(&listed, "/meshes", OWNER).await, (200, OWNER.into(), "GET, HEAD".into()));
     assert_eq!(ask(&listed, "/meshes/demo", STRANGER).await, (200, String::new(), String::new()));

@@ -338,10 +338,10 @@ async fn requests_that_make_no_sense() {
     }
     let text = request(Method::POST, "/changes").header("content-type", "text/yaml").body(Body::from("{}"));
     assert_eq!(send(&api.router, text.expect("a request")).await.status, 415);
-    for method in [Method::GET, Method::PUT, Method::DELETE] {
+    for method in [Method::PUT, Method::DELETE] {
         let other = request(method, "/changes").body(Body::empty()).expect("a request");
         let answer = send(&api.router, other).await;
-        assert_eq!((answer.status.as_u16(), answer.header("allow")), (405, "POST"));
+        assert_eq!((answer.status.as_u16(), answer.header("allow")), (405, "GET, HEAD, POST"));
     }
     assert_eq!(state(&api).await, before, "nothing is stored");
 }
@@ -525,12 +525,47 @@ async fn a_lost_ca_and_a_store_that_is_away() {
 }
 
 #[tokio::test]
-async fn where_nothing_may_be_written_there_is_nothing() {
+async fn where_nothing_may_be_written_there_is_only_to_read() {
     let api = TestApi::with(&[("KUMA_API_SERVER_READ_ONLY", "true")]);
-    assert_eq!(post(&api, &json!({})).await.status, 404);
+    let answer = post(&api, &json!({})).await;
+    assert_eq!((answer.status.as_u16(), answer.header("allow")), (405, "GET, HEAD"));
+    assert_eq!(get(&api.router, "/changes").await.json(), json!({"items": []}));
     assert_eq!(get(&api.router, "/catalog").await.json()["apis"].get("changes"), None, "it is not offered");
     let preflight = request(Method::OPTIONS, "/changes")
         .header("origin", "https://gui.example.com")
         .header("access-control-request-method", "POST");
-    assert_eq!(send(&api.router, preflight.body(Body::empty()).expect("a request")).await.status, 404);
+    let answer = send(&api.router, preflight.body(Body::empty()).expect("a request")).await;
+    assert_eq!(answer.header("access-control-allow-methods"), "GET, HEAD");
+}
+
+#[tokio::test]
+async fn questions_about_changes_that_make_no_sense() {
+    let api = TestApi::new();
+    let epoch = api.store.epoch();
+    let one = "Could not retrieve a change";
+    let list = "Could not retrieve changes";
+    let invalid = |title: &str, wrong: &str| (400, format!("{title} | Resource is not valid | {wrong}"));
+    let duration = "wait: must be a duration such as \"30s\" or \"1m30s\"";
+    for (path, expected) in [
+        ("/changes/abc", (404, format!("{one} | \"abc\" is not a revision, which is a whole number"))),
+        ("/changes/-1", (404, format!("{one} | \"-1\" is not a revision, which is a whole number"))),
+        ("/changes/7", (404, format!("{one} | There is no revision 7: the latest is 0"))),
+        ("/changes/7?wait=10", invalid(one, duration)),
+        ("/changes/7?wait=-1s", invalid(one, duration)),
+        ("/changes/7?wait=", invalid(one, duration)),
+        ("/changes/7?all=yes", invalid(one, "all: must be true or false")),
+        ("/changes/7?wiat=1s", invalid(one, "wiat: unknown parameter; there are wait, all, epoch")),
+        ("/changes?wait=1s", invalid(list, "wait: unknown parameter; there are epoch")),
+    ] {
+        assert_eq!(get(&api.router, path).await.error(), expected, "{path}");
+    }
+    let other = get(&api.router, "/changes/7?epoch=another").await;
+    let expected = format!(
+        "{one} | The revision belongs to epoch \"another\", and the store is at {:?}: it has lost its documents since, or it is \
+         another one",
+        &*epoch
+    );
+    assert_eq!(other.error(), (410, expected));
+    let header = request(Method::GET, "/changes/7").header("kuma-epoch", "another").body(Body::empty());
+    assert_eq!(send(&api.router, header.expect("a request")).await.status, 410);
 }
