@@ -65,6 +65,11 @@ pub(crate) enum Given {
 }
 
 impl Stream {
+    /// Whether it comes from this address.
+    pub(crate) fn comes_from(&self, address: IpAddr) -> bool {
+        self.address.to_canonical() == address.to_canonical()
+    }
+
     /// Gives the stream a state, unless it has it. A snapshot that differs from the one before is numbered with `revision` at
     /// least: it is given because of what holds at that revision.
     pub(crate) fn give(&mut self, state: StreamState, revision: Revision) -> Given {
@@ -222,6 +227,6 @@ impl Connections {
 
     /// Whether one of a proxy's streams comes from this address.
     pub(crate) fn comes_from(&self, proxy: &str, address: IpAddr) -> bool {
-        self.streams_of(proxy).any(|stream| stream.address == address)
+        self.streams_of(proxy).any(|stream| stream.comes_from(address))
     }
 }

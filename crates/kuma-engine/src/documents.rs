@@ -2,6 +2,7 @@
 //! deleted. One that does not parse is reported and left out; where it guards access that denies.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use kuma_ca::{MeshRoots, mesh_secret};
@@ -118,6 +119,11 @@ impl Documents {
     /// Notes that a proxy is leaving, so that its clients stop dialling it, or that it is back.
     pub(crate) fn set_departed(&mut self, proxy: &Arc<str>, departed: bool) -> Affected {
         Arc::make_mut(&mut self.view.snapshot).set_departed(proxy, departed)
+    }
+
+    /// Notes which inbounds of a proxy are not open.
+    pub(crate) fn set_unopened(&mut self, proxy: &Arc<str>, unopened: BTreeSet<(IpAddr, u16)>) -> Affected {
+        Arc::make_mut(&mut self.view.snapshot).set_unopened(proxy, unopened)
     }
 
     /// Takes the place of all that were there before.

@@ -12,7 +12,7 @@ use kuma_mesh::{Affected, KnownCallers};
 use kuma_model::{Ca, Dataplane, Key, Resource as _, SECRET_KIND};
 use kuma_store::{DocumentChange, Revision, Stored};
 use kuma_xds::grpc::{Code, Status};
-use kuma_xds::{ResourceType, Snapshot, StreamState};
+use kuma_xds::{Refusal, ResourceType, Snapshot, StreamState};
 use tokio::sync::watch;
 
 use crate::connections::{Connections, Given, OpenStream, StreamId};
@@ -253,6 +253,32 @@ impl MeshEngine {
         stream.settled = settled;
         let proxy = stream.proxy.clone();
         self.answered(&proxy, now);
+        self.note_unopened(id, &proxy, now);
+    }
+
+    /// An inbound that its proxy cannot open, such as on a port that is taken, is no endpoint. Where no token proves whose stream
+    /// it is, only one from the proxy's own address may say so.
+    fn note_unopened(&mut self, id: StreamId, proxy: &Arc<str>, now: SystemTime) {
+        let (snapshot, Some(stream)) = (self.documents.snapshot(), self.connections.stream(id)) else { return };
+        let is_unopened = |one: &&Refusal| {
+            one.resource_type == ResourceType::Listener && !one.has_older && names::is_inbound(&one.name)
+        };
+        let refused: BTreeSet<&str> = stream.settled.refused.iter().filter(is_unopened).map(|one| &*one.name).collect();
+        if stream.only_secrets || (refused.is_empty() && !snapshot.has_unopened(proxy)) {
+            return;
+        }
+        let Some(dataplane) = snapshot.dataplane(proxy) else { return };
+        let is_its_own = |inbound: &kuma_mesh::Inbound| stream.comes_from(inbound.advertised);
+        if !stream.authenticated && !dataplane.inbounds.iter().any(is_its_own) {
+            return;
+        }
+        let is_refused = |inbound: &&kuma_mesh::Inbound| {
+            refused.contains(names::inbound_listener(inbound.address, inbound.port).as_str())
+        };
+        let unopened = dataplane.inbounds.iter().filter(is_refused).map(|inbound| (inbound.address, inbound.port));
+        let unopened = unopened.collect();
+        let affected = self.documents.set_unopened(proxy, unopened);
+        self.publish(&affected, now);
     }
 
     fn answered(&mut self, proxy: &Arc<str>, now: SystemTime) {

@@ -74,18 +74,16 @@ impl Service {
         &self.tag_sets
     }
 
-    /// Enters a Dataplane's inbounds of this service; [`Service::refresh`] makes them count.
-    pub(crate) fn enter(&mut self, service: &str, dataplane: &MeshDataplane, takes_traffic: bool) {
+    /// Enters a Dataplane's inbounds of this service, of which those that take traffic are endpoints; [`Service::refresh`] makes
+    /// them count.
+    pub(crate) fn enter(&mut self, service: &str, dataplane: &MeshDataplane, takes_traffic: impl Fn(&Inbound) -> bool) {
         self.providers.insert(dataplane.name.clone());
         for inbound in inbounds_of(service, dataplane) {
             self.inbounds += 1;
             self.http_inbounds += usize::from(inbound.tags.speaks_http());
         }
-        if !takes_traffic {
-            return;
-        }
         for (index, inbound) in dataplane.inbounds.iter().enumerate() {
-            if inbound.service.as_ref() == service {
+            if inbound.service.as_ref() == service && takes_traffic(inbound) {
                 let endpoint = Endpoint { address: inbound.advertised, port: inbound.port, tags: inbound.tags.clone() };
                 self.members.insert((dataplane.name.clone(), index), endpoint);
             }

@@ -1,6 +1,7 @@
 //! The documents of one mesh with their indexes, and what each change of them concerns.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use kuma_model::{Dataplane, HealthCheck, Mesh, Selector, TrafficLog, TrafficPermission, TrafficRoute};
@@ -12,7 +13,7 @@ use crate::routes::Detours;
 use crate::services::{Protocol, Refreshed, Service};
 use crate::templates::Templates;
 use crate::traces::Traces;
-use crate::{Affected, ConnectionPolicy, MeshDataplane, Policies};
+use crate::{Affected, ConnectionPolicy, Inbound, MeshDataplane, Policies};
 
 /// One mesh: its documents as of a revision, with the indexes that answer what they mean.
 ///
@@ -40,6 +41,8 @@ pub struct MeshSnapshot {
     pub(crate) http_services: usize,
     /// Dataplanes whose proxies have said that they are leaving: they stand for no endpoint.
     departed: BTreeSet<Arc<str>>,
+    /// The inbounds that proxies could not open, by Dataplane: they are no endpoints.
+    unopened: FxHashMap<Arc<str>, BTreeSet<(IpAddr, u16)>>,
 }
 
 impl MeshSnapshot {
@@ -72,6 +75,7 @@ impl MeshSnapshot {
     pub fn set_dataplane(&mut self, name: &Arc<str>, spec: Option<Dataplane>) -> Affected {
         if spec.is_none() {
             self.departed.remove(name);
+            self.unopened.remove(name);
         }
         let after = spec.map(|spec| Arc::new(MeshDataplane::new(name.clone(), spec)));
         let mut affected = self.replace(name, after);
@@ -86,6 +90,23 @@ impl MeshSnapshot {
             Some(dataplane) if changed => self.replace(name, Some(dataplane)),
             _ => Affected::none(),
         }
+    }
+
+    /// Notes which inbounds of a proxy are not open, by address and port: its clients do not dial them.
+    pub fn set_unopened(&mut self, name: &Arc<str>, unopened: BTreeSet<(IpAddr, u16)>) -> Affected {
+        let before = match unopened.is_empty() {
+            true => self.unopened.remove(name).unwrap_or_default(),
+            false => self.unopened.insert(name.clone(), unopened.clone()).unwrap_or_default(),
+        };
+        match self.dataplanes.get(name).cloned() {
+            Some(dataplane) if before != unopened => self.replace(name, Some(dataplane)),
+            _ => Affected::none(),
+        }
+    }
+
+    /// Whether a proxy has inbounds that are not open.
+    pub fn has_unopened(&self, name: &str) -> bool {
+        self.unopened.contains_key(name)
     }
 
     /// Puts or deletes a TrafficPermission.
@@ -155,13 +176,19 @@ impl MeshSnapshot {
             }
         }
         if let Some(after) = &after {
-            let takes_traffic = !self.departed.contains(name);
+            let (departed, unopened) = (self.departed.contains(name), self.unopened.get(name));
+            let is_open = |inbound: &Inbound| {
+                unopened.is_none_or(|unopened| !unopened.contains(&(inbound.address, inbound.port)))
+            };
             for service in after.consumed_services() {
                 self.services.entry(service.clone()).or_default().consumers.insert(name.clone());
             }
             for service in &after.services {
                 touched.insert(service.clone());
-                self.services.entry(service.clone()).or_default().enter(service, after, takes_traffic);
+                self.services
+                    .entry(service.clone())
+                    .or_default()
+                    .enter(service, after, |inbound| !departed && is_open(inbound));
             }
             self.follow_routes(after);
         } else {

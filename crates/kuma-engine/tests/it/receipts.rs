@@ -27,7 +27,8 @@ fn settled(life: &Mesh) -> Settled {
 }
 
 fn refusal(name: &str, revision: u64) -> Refusal {
-    Refusal { resource_type: ResourceType::Listener, name: name.into(), revision, message: "cannot bind".into() }
+    let (resource_type, message) = (ResourceType::Listener, "cannot bind".into());
+    Refusal { resource_type, name: name.into(), revision, message, has_older: false }
 }
 
 #[test]
@@ -245,4 +246,24 @@ fn a_held_proxy_is_named() {
     next.pass(Duration::from_secs(61));
     next.accept(&back);
     assert_eq!(receipt(&next, next.revision).progress, Progress::Live);
+}
+
+/// A listener that its proxy cannot open is no endpoint, and one again when it is open.
+#[test]
+fn an_inbound_that_cannot_be_opened_is_no_endpoint() {
+    let endpoints = |stream: &Stream| {
+        let served = stream.served().expect("served");
+        served.get(ResourceType::Endpoint, "redis").expect("an assignment").delta_entry().len()
+    };
+    for (authenticated, has_older, is_withdrawn) in [(true, false, true), (true, true, false), (false, false, false)] {
+        let mut life = Mesh::new(true);
+        life.load(&[mesh(false), redis(), web()]);
+        let (web, redis) = (life.open("web-1", false), life.open_as("redis-1", false, authenticated));
+        let before = endpoints(&web);
+        let inbound = Refusal { has_older, ..refusal("inbound:10.0.0.2:9000", life.revision) };
+        life.settle(&redis, Settled { refused: vec![inbound], ..settled(&life) });
+        assert_eq!(endpoints(&web) < before, is_withdrawn, "authenticated: {authenticated}, has_older: {has_older}");
+        life.settle(&redis, settled(&life));
+        assert_eq!(endpoints(&web), before, "it is open");
+    }
 }

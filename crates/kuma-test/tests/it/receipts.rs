@@ -312,3 +312,36 @@ async fn a_revision_belongs_to_one_life_of_the_store() {
     scene.cp.restart().await;
     assert_eq!(scene.cp.get_status(&path).await.0, 410);
 }
+
+/// An instance whose inbound cannot be opened gets no share of the connections, and gets it when it is open.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_inbound_that_cannot_be_opened_gets_no_connections() {
+    let scene = Scene::start().await;
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = taken.local_addr().expect("an address").port();
+    let second = Greeter::start().await;
+    scene.cp.apply(&dataplane("default", "redis-2", "redis", (port, second.port), &[])).await;
+    let proxy = Dataplane::start(&scene.cp, "default", "redis-2");
+    let instances = async |wanted: u64| {
+        let number = scene.web_proxy.stat("cluster.redis.membership_total").await;
+        (number == wanted).then_some(())
+    };
+    eventually("the refusal is known", async || {
+        let overview = scene.cp.get("/meshes/default/dataplanes+insights/redis-2").await;
+        let subscriptions = overview["dataplaneInsight"]["subscriptions"].as_array()?.clone();
+        let refused = &subscriptions.last()?["status"]["refused"][0]["name"];
+        (*refused == format!("inbound:127.0.0.1:{port}")).then_some(())
+    })
+    .await;
+    eventually("its clients do not dial it", || instances(1)).await;
+    for _ in 0..20 {
+        assert!(Client::connect(scene.outbound).await.is_some(), "a connection went to the port of somebody else");
+    }
+    let shown = scene.cp.kumactl(&["inspect", "dataplanes"], "");
+    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+    let line = shown.lines().find(|line| line.contains("redis-2")).expect("a line for it");
+    assert!(line.contains("Degraded") && !line.contains("Online"), "{shown}");
+    drop(taken);
+    eventually("its clients dial it", || instances(2)).await;
+    drop(proxy);
+}

@@ -179,7 +179,9 @@ impl Core {
             return;
         };
         self.settled = None;
-        self.refused.retain(|one| one.resource_type != resource_type || !parts.iter().any(|part| part.has(&one.name)));
+        let is_answered =
+            |one: &mut Refusal| one.resource_type == resource_type && parts.iter().any(|part| part.has(&one.name));
+        let before: Vec<Refusal> = self.refused.extract_if(.., is_answered).collect();
         let Some(error) = error else {
             events.push(Event::Acked { resource_type });
             return;
@@ -190,8 +192,21 @@ impl Core {
             names = sent().cloned().collect();
         }
         let message: Arc<str> = tidy(&error.message).into();
-        let refusal =
-            |name: &Arc<str>| Refusal { resource_type, name: name.clone(), revision, message: message.clone() };
+        let refusal = |name: &Arc<str>| {
+            let (name, message) = (name.clone(), message.clone());
+            match before.iter().find(|one| one.name == name) {
+                // Tried once more: it is refused since then.
+                Some(before) if parts.iter().any(|part| part.repeats(&name)) => Refusal { message, ..before.clone() },
+                // What replaced a refused version says nothing: what counts is what there was before that.
+                Some(Refusal { has_older, .. }) => {
+                    Refusal { resource_type, name, revision, message, has_older: *has_older }
+                }
+                None => {
+                    let has_older = parts.iter().any(|part| part.replaces(&name));
+                    Refusal { resource_type, name, revision, message, has_older }
+                }
+            }
+        };
         self.refused.extend(names.iter().map(refusal));
         events.push(Event::Nacked { resource_type, names, message });
     }

@@ -27,6 +27,8 @@ pub struct Refusal {
     pub revision: u64,
     /// The client's reason.
     pub message: Arc<str>,
+    /// Whether the client goes on with an older version of it. Otherwise it has nothing by that name: a listener is not open.
+    pub has_older: bool,
 }
 
 /// A name that the client has asked for and got no answer to, since there is no such secret or extension config.

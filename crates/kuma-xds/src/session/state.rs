@@ -77,12 +77,26 @@ pub(super) struct Part {
     /// The revision of the snapshot that it was sent for.
     pub(super) revision: u64,
     pub(super) resources: Vec<Arc<Resource>>,
+    /// Names of those of which the client had another version before. Sorted.
+    replaced: Vec<Arc<str>>,
+    /// Names of those that it had been sent before just as they are. Sorted.
+    repeated: Vec<Arc<str>>,
 }
 
 impl Part {
     /// Whether a resource of this name is in it.
     pub(super) fn has(&self, name: &str) -> bool {
         find(&self.resources, name).is_some()
+    }
+
+    /// Whether the client had been sent the resource of this name before just as it is.
+    pub(super) fn repeats(&self, name: &str) -> bool {
+        find_name(&self.repeated, name)
+    }
+
+    /// Whether the client had another version of the resource of this name before.
+    pub(super) fn replaces(&self, name: &str) -> bool {
+        find_name(&self.replaced, name)
     }
 }
 
@@ -188,7 +202,15 @@ impl TypeState {
             |resource: &Arc<Resource>| !resource.requires().is_empty() && find(&self.view, resource.name()).is_none();
         let warms = resources.iter().any(is_new);
         self.last_nonce = nonce;
-        let part = Part { nonce, revision, resources: resources.to_vec() };
+        let (mut replaced, mut repeated) = (Vec::new(), Vec::new());
+        for resource in resources {
+            match find(&self.view, resource.name()) {
+                None => {}
+                Some(held) if held.same_as(resource) => repeated.push(resource.name().clone()),
+                Some(_) => replaced.push(resource.name().clone()),
+            }
+        }
+        let part = Part { nonce, revision, resources: resources.to_vec(), replaced, repeated };
         match &mut self.flight {
             Some(flight) => {
                 flight.parts.push(part);

@@ -115,3 +115,34 @@ fn a_name_without_an_answer_is_told_until_it_has_one() {
         assert_eq!(settled(&mut client), Some((4, vec![], vec![])));
     }
 }
+
+/// Whether the client goes on with an older version of what it has refused, by name.
+fn has_older(client: &mut Client) -> Vec<(String, u64, bool)> {
+    let events = std::mem::take(&mut client.events);
+    let last = events.into_iter().rev().find_map(|event| match event {
+        Event::Settled { refused, .. } => Some(refused),
+        _ => None,
+    });
+    let told = last.into_iter().flatten().map(|one| (one.name.to_string(), one.revision, one.has_older));
+    told.collect()
+}
+
+#[test]
+fn a_refusal_says_whether_there_is_an_older_version_and_since_when() {
+    let mut client = Client::delta("");
+    client.serve_snapshot(at(1, "L a:1"));
+    client.ask("L");
+    client.ack("L");
+    client.serve_snapshot(at(2, "L a:2 b:1"));
+    client.nack("L", "a: bad, b: bad");
+    let refused = |a: u64, b: u64| vec![("a".to_owned(), a, true), ("b".to_owned(), b, false)];
+    assert_eq!(has_older(&mut client), refused(2, 2));
+    client.serve_snapshot(at(3, "L a:3 b:2"));
+    client.nack("L", "a: bad, b: bad");
+    assert_eq!(has_older(&mut client), refused(3, 3), "the refused version is no older version");
+    client.serve_snapshot(at(9, "L a:3 b:2; E e:1"));
+    client.session.retry();
+    client.drain();
+    client.nack("L", "a: bad, b: bad");
+    assert_eq!(has_older(&mut client), refused(3, 3), "a retry makes it no refusal of the latest revision");
+}

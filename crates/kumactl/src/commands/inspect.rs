@@ -84,8 +84,18 @@ fn insight(overview: &Value) -> DataplaneInsight {
     overview.get("dataplaneInsight").and_then(|insight| decode_spec(insight).ok()).unwrap_or_default()
 }
 
+/// `Degraded` is a proxy that is connected and does not do all that its documents say: it refuses a resource, waits for one that
+/// does not exist, has left, or has no certificate.
 fn status(insight: &DataplaneInsight) -> &'static str {
-    if insight.is_online() { "Online" } else { "Offline" }
+    let status = insight.latest().map(|latest| &latest.status);
+    let is_degraded = status.is_some_and(|status| {
+        !status.refused.is_empty() || !status.unanswered.is_empty() || !status.warnings.is_empty()
+    });
+    match (insight.is_online(), is_degraded) {
+        (false, _) => "Offline",
+        (true, false) => "Online",
+        (true, true) => "Degraded",
+    }
 }
 
 /// The cells of one overview. Times are those of the newest connection; updates and errors are summed over all of them.

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use jiff::Timestamp;
-use kuma_model::{Counters, DataplaneInsight, SubscriptionStatus};
+use kuma_model::{Counters, DataplaneInsight, SubscriptionStatus, UnsettledResource};
 use serde_json::Value;
 
 use super::{dataplane_cells, insight, status};
@@ -44,6 +44,12 @@ pub(super) fn text(overview: &Value, now: Timestamp) -> String {
     for warning in &latest.status.warnings {
         line("Warning", warning);
     }
+    for UnsettledResource { resource_type, name, message, .. } in &latest.status.refused {
+        line("Refuses", &format!("{} {name}: {message}", short(resource_type)));
+    }
+    for UnsettledResource { resource_type, name, .. } in &latest.status.unanswered {
+        line("Waits for", &format!("{} {name}, which does not exist", short(resource_type)));
+    }
     if let Some(rejection) = insight.last_rejection() {
         let what = short(&rejection.resource_type);
         line("Last refused", &format!("{what}, {} ago: {}", age(rejection.time), rejection.message));
@@ -69,7 +75,7 @@ pub(super) fn config(status: &SubscriptionStatus) -> &'static str {
     let states: Vec<&str> = types(status).map(|(_, counters)| state(counters)).collect();
     let any = |wanted: &str| states.contains(&wanted);
     match () {
-        () if any(REFUSED) => REFUSED,
+        () if any(REFUSED) || !status.refused.is_empty() => REFUSED,
         () if any(PENDING) => PENDING,
         // One that comes back with all that it should hold is sent nothing.
         () if any(ACCEPTED) || status.accepted_time.is_some() => ACCEPTED,
@@ -79,8 +85,13 @@ pub(super) fn config(status: &SubscriptionStatus) -> &'static str {
 
 /// The most important thing to know of a proxy that is not as it should be.
 pub(super) fn reason(insight: &DataplaneInsight, status: &SubscriptionStatus) -> String {
-    let refused =
-        insight.last_rejection().map(|rejection| format!("{}: {}", short(&rejection.resource_type), rejection.message));
+    let refused = match status.refused.first() {
+        Some(refused) => Some(format!("{}: {}", short(&refused.resource_type), refused.message)),
+        None => {
+            let last = insight.last_rejection();
+            last.map(|rejection| format!("{}: {}", short(&rejection.resource_type), rejection.message))
+        }
+    };
     let left = insight.departure.as_ref().map(|departure| departure.reason.clone());
     left.or_else(|| status.warnings.first().cloned()).or(refused).unwrap_or_else(|| "-".to_owned())
 }
