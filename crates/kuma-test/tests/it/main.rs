@@ -5,6 +5,7 @@ mod bad_input;
 mod ca;
 mod clashes;
 mod documents;
+mod changes;
 mod fleet;
 mod health_checks;
 mod hitless;
