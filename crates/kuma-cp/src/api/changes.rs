@@ -192,7 +192,9 @@ fn refused(refusal: Refusal, applied: usize) -> ApiError {
         let at = place(change);
         match reason {
             Reason::Invalid(wrong) => violations.extend_under(&at, wrong),
-            Reason::Twice { first } => violations.add(at, format!("{named} is in {} as well", place(first))),
+            Reason::Twice { first } => {
+                violations.add(at, format!("is the same document as {}: {named}", place(first)));
+            }
             Reason::MeshMissing(_) | Reason::MeshDeleted(_) => {
                 violations.add(format!("{at}.mesh"), reason.to_string());
             }
