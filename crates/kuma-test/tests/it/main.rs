@@ -3,9 +3,9 @@
 mod access_logs;
 mod bad_input;
 mod ca;
+mod changes;
 mod clashes;
 mod documents;
-mod changes;
 mod fleet;
 mod health_checks;
 mod hitless;
