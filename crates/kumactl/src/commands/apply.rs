@@ -1,8 +1,9 @@
 //! `kumactl apply`: creates or changes resources.
 //!
-//! The whole input is read, rendered, parsed and checked before anything is sent, so that a mistake in the last document does not
-//! leave the first ones applied. The checks are those of the control plane, out of the same crate. Several documents are one
-//! request, and one commit, where the control plane offers that; else they are sent one after the other.
+//! The whole input is read, rendered, parsed and checked before anything is sent, so that a mistake in the last
+//! document does not leave the first ones applied. The checks are those of the control plane, out of the same crate.
+//! Several documents are one request, and one commit, where the control plane offers that; else they are sent one
+//! after the other.
 
 use std::collections::HashMap;
 
