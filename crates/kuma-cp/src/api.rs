@@ -141,8 +141,7 @@ impl Api {
         match (parts.method.clone(), target) {
             (Method::PUT, Target::Item { kind, mesh, name }) => {
                 let body = read_json(&parts.headers, body, write::UNUSABLE).await?;
-                let response = self.put(kind, &mesh, &name, &body, Conditions::of(&parts.headers)).await?;
-                Ok(warnings::attach(response, &self.warnings(kind.name, &mesh, &name).await))
+                self.put(kind, &mesh, &name, &body, Conditions::of(&parts.headers)).await
             }
             (Method::DELETE, Target::Item { kind, mesh, name }) => {
                 self.delete(kind, &mesh, &name, Conditions::of(&parts.headers)).await

@@ -1,13 +1,15 @@
 //! The service of documents: whatever changes documents goes through it, whoever asks for it.
 //!
-//! It knows nothing of HTTP. A change is checked (its text, the rules of its kind, what must be true of other documents),
-//! becomes what the store is to write, and is committed with all that goes with it: the CA of a Mesh, the insight of a
-//! Dataplane. What cannot be done is a [`Refusal`]. What a request would do can be asked without doing it.
+//! It knows nothing of HTTP. A change is checked (its text, the rules of its kind, what must be true of other
+//! documents), becomes what the store is to write, and is committed with all that goes with it: the CA of a Mesh, the
+//! insight of a Dataplane. What cannot be done is a [`Refusal`]. What a request would do can be asked without doing
+//! it.
 
 mod check;
 pub mod mesh_rules;
 mod prepare;
 mod refusal;
+mod warnings;
 
 use std::sync::Arc;
 
@@ -17,6 +19,7 @@ use kuma_model::{Document, Key, Mesh, Resource as _};
 use kuma_store::{Expect, Outcome, Revision, Store, StoreError, Write};
 use prepare::{NewCa, Prepared, Step};
 pub use refusal::{Attempt, Problem, Reason, Refusal};
+pub use warnings::Warning;
 
 use crate::http::error::chain;
 use crate::mesh_ca::{MeshAuthority, MeshCas};
@@ -44,6 +47,8 @@ pub struct Done {
     pub epoch: Arc<str>,
     /// One for each change, in their order.
     pub outcomes: Vec<(Key, Outcome)>,
+    /// What the writer should know although it is allowed, such as policies that have no effect.
+    pub warnings: Vec<Warning>,
 }
 
 impl Documents {
@@ -57,8 +62,8 @@ impl Documents {
         }
     }
 
-    /// Has `notify` called with the mesh and the name of each Dataplane that is deleted: what this process knows about it
-    /// goes too.
+    /// Has `notify` called with the mesh and the name of each Dataplane that is deleted: what this process knows
+    /// about it goes too.
     #[must_use]
     pub fn on_dataplane_gone(mut self, notify: impl Fn(&str, &str) + Send + Sync + 'static) -> Self {
         self.dataplane_gone = Box::new(notify);
@@ -78,15 +83,16 @@ impl Documents {
         self.cas.clone()
     }
 
-    /// Makes changes, all or none, in one commit: only if `expected` is the latest revision, where one is given. When others
-    /// write the same documents at the same time, it tries again.
+    /// Makes changes, all or none, in one commit: only if `expected` is the latest revision, where one is given. When
+    /// others write the same documents at the same time, it tries again.
     ///
     /// # Errors
     /// Nothing is stored then.
     pub async fn change(&self, changes: Vec<Change>, expected: Option<Revision>) -> Result<Done, Refusal> {
         let changes = check(changes).await?;
         let concerns_cas = changes.iter().any(|change| change.key.as_ref().is_some_and(|key| key.kind == Mesh::KIND));
-        for _ in 0..ATTEMPTS {
+        let mut attempts = 0;
+        loop {
             let _one_at_a_time = match concerns_cas {
                 true => Some(self.cas.lock().await),
                 false => None,
@@ -97,11 +103,12 @@ impl Documents {
             }
             let mut prepared = self.prepare(&changes).await?;
             prepared.expected.extend(expected.map(Expect::Head));
-            if let Some(done) = self.commit(prepared).await? {
-                return Ok(done);
+            attempts += 1;
+            match self.commit(prepared).await {
+                Err(Refusal::Overtaken(_)) if attempts < ATTEMPTS => {}
+                done => return done,
             }
         }
-        Err(Refusal::Overtaken(changes.into_iter().find_map(|change| change.key)))
     }
 
     /// What [`change`](Self::change) would do at this moment. Nothing is stored, and no CA is made.
@@ -111,9 +118,9 @@ impl Documents {
     pub async fn dry_run(&self, changes: Vec<Change>, expected: Option<Revision>) -> Result<Done, Refusal> {
         let changes = check(changes).await?;
         let revision = self.head(expected).await?;
-        let steps = self.prepare(&changes).await?.steps;
+        let Prepared { steps, warnings, .. } = self.prepare(&changes).await?;
         let outcomes = steps.into_iter().map(|step| (step.key.clone(), step.outcome())).collect();
-        Ok(Done { revision, epoch: self.store.epoch(), outcomes })
+        Ok(Done { revision, epoch: self.store.epoch(), outcomes, warnings })
     }
 
     /// The latest revision, which has to be the expected one.
@@ -140,56 +147,51 @@ impl Documents {
         }
     }
 
-    /// Stores what is prepared; `None` if somebody else was faster.
-    async fn commit(&self, prepared: Prepared) -> Result<Option<Done>, Refusal> {
-        let Prepared { steps, expected, further, new_cas, gone } = prepared;
+    /// Stores what is prepared, unless somebody else was faster.
+    async fn commit(&self, prepared: Prepared) -> Result<Done, Refusal> {
+        let Prepared { steps, expected, further, new_cas, gone, warnings } = prepared;
         let attempt = match steps.as_slice() {
             [step] => step.attempt,
             _ => Attempt::Several,
         };
-        let mut writes: Vec<(Option<usize>, Write)> = further.into_iter().map(|write| (None, write)).collect();
+        let mut writes = further;
         for NewCa { change, attempt, mesh } in new_cas {
             let name = mesh.name.clone();
             let created = self.cas.blocking(move |authority| authority.create_ca(&name)).await;
             let failed =
                 |error| Problem { change, key: Some(mesh), attempt, reason: Reason::Internal(chain(&error)) }.alone();
-            writes.push((None, Write::Create(created.map_err(failed)?)));
-        }
-        let mut keys = Vec::new();
-        for (index, Step { key, write, .. }) in steps.into_iter().enumerate() {
-            keys.push(key);
-            writes.push((Some(index), write));
+            writes.push(Write::Create(created.map_err(failed)?));
         }
         // What is in a mesh that goes, and is deleted for its own part as well, goes before it.
-        writes.sort_by_key(|(_, write)| matches!(write, Write::DeleteMesh { .. }));
-        let (indexes, writes): (Vec<_>, Vec<_>) = writes.into_iter().unzip();
-        let committed = match self.store.commit_if(expected, writes).await {
-            Ok(committed) => committed,
-            Err(
-                error @ (StoreError::NotFound(_)
-                | StoreError::AlreadyExists(_)
-                | StoreError::Conflict { .. }
-                | StoreError::MeshNotFound(_)),
-            ) => {
+        let (meshes, others): (Vec<_>, Vec<_>) =
+            (0..).zip(steps).partition(|(_, step): &(usize, Step)| matches!(step.write, Write::DeleteMesh { .. }));
+        let before = writes.len();
+        let mut keys = Vec::new();
+        for (index, Step { key, write, .. }) in others.into_iter().chain(meshes) {
+            keys.push((index, key));
+            writes.push(write);
+        }
+        let committed = self.store.commit_if(expected, writes).await.map_err(|error| match overtaken(&error) {
+            Some(by) => {
                 tracing::debug!(%error, "a write was overtaken");
-                return Ok(None);
+                let named = keys.iter().map(|(_, key)| key).find(|key| **key == by);
+                Refusal::Overtaken(named.or(keys.first().map(|(_, key)| key)).cloned().unwrap_or(by))
             }
-            Err(error) => return Err(store_refusal(attempt, error)),
-        };
-        let mut outcomes: Vec<_> = indexes
-            .into_iter()
-            .zip(&committed.outcomes)
-            .filter_map(|(index, outcome)| Some((index?, *outcome)))
-            .collect();
-        outcomes.sort_by_key(|(index, _)| *index);
-        let outcomes: Vec<_> = keys.into_iter().zip(outcomes.into_iter().map(|(_, outcome)| outcome)).collect();
+            None => store_refusal(attempt, error),
+        })?;
+        let mut outcomes: Vec<_> = keys.into_iter().zip(committed.outcomes.into_iter().skip(before)).collect();
+        outcomes.sort_by_key(|((index, _), _)| *index);
+        let outcomes: Vec<_> = outcomes.into_iter().map(|((_, key), outcome)| (key, outcome)).collect();
         for (mesh, name) in gone {
             (self.dataplane_gone)(&mesh, &name);
         }
         for (key, outcome) in &outcomes {
             self.tell(key, *outcome, committed.revision).await;
         }
-        Ok(Some(Done { revision: committed.revision, epoch: self.store.epoch(), outcomes }))
+        for Warning { mesh, text } in &warnings {
+            tracing::warn!(revision = committed.revision, %mesh, "{text}");
+        }
+        Ok(Done { revision: committed.revision, epoch: self.store.epoch(), outcomes, warnings })
     }
 
     /// What a change means beyond the store.
@@ -213,6 +215,17 @@ impl Documents {
             }
             _ => {}
         }
+    }
+}
+
+/// The document that somebody else was faster with, if that is why a commit was refused.
+fn overtaken(error: &StoreError) -> Option<Key> {
+    match error {
+        StoreError::NotFound(key) | StoreError::AlreadyExists(key) | StoreError::Conflict { key, .. } => {
+            Some(key.clone())
+        }
+        StoreError::MeshNotFound(mesh) => Some(Key::mesh(mesh)),
+        _ => None,
     }
 }
 

@@ -22,8 +22,8 @@ pub type StoreFuture<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
 /// A document and what it is now; `None` when it is gone.
 pub type DocumentChange = (Key, Option<Arc<Stored>>);
 
-/// A document as it is stored. Its spec is kept as JSON text: as a tree of values it takes five times the memory, and most
-/// documents are seldom looked at.
+/// A document as it is stored. Its spec is kept as JSON text: as a tree of values it takes five times the memory, and
+/// most documents are seldom looked at.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Stored {
     /// What it is.
@@ -44,8 +44,8 @@ impl Stored {
         Stored { key, spec: spec.to_string().into(), version: 1, created: now, modified: now }
     }
 
-    /// What it becomes with another spec, or `None` if it says that already, in whatever order. The fields of an insight have
-    /// one order, since it is we who write it.
+    /// What it becomes with another spec, or `None` if it says that already, in whatever order. The fields of an
+    /// insight have one order, since it is we who write it.
     pub fn replaced(&self, spec: &Value, now: Timestamp) -> Option<Stored> {
         let text = spec.to_string();
         let is_equal = || *text == *self.spec || !is_insight(&self.key) && self.spec() == *spec;
@@ -61,8 +61,8 @@ impl Stored {
 
     /// The part that depends on the kind, read anew each time.
     pub fn spec(&self) -> Value {
-        // It was written by `to_string`. A null is no spec of any kind, and is reported as that. Not by serde_json's own reader,
-        // which takes a map that begins with a certain private key for something else.
+        // It was written by `to_string`. A null is no spec of any kind, and is reported as that. Not by serde_json's
+        // own reader, which takes a map that begins with a certain private key for something else.
         parse_json(self.spec.as_bytes()).unwrap_or_default()
     }
 
@@ -209,8 +209,8 @@ pub trait Store: Send + Sync + 'static {
     /// was deleted while it was on its way.
     fn put_insights(&self, insights: Vec<Document>) -> StoreFuture<'_, ()>;
 
-    /// A short text that names this history: a revision means something beside it alone. A store that begins at revision 0
-    /// again has another one.
+    /// A short text that names this history: a revision means something beside it alone. A store that begins at
+    /// revision 0 again has another one.
     fn epoch(&self) -> Arc<str>;
 
     /// Whether documents outlive the process.

@@ -30,7 +30,8 @@ impl<'a> Transaction<'a> {
         Transaction { documents, now, written: BTreeMap::new(), outcomes: Vec::new() }
     }
 
-    /// Looks whether a document is stored in this version; `None`: whether it is not stored. Writes that were added count.
+    /// Looks whether a document is stored in this version; `None`: whether it is not stored. Writes that were added
+    /// count.
     ///
     /// # Errors
     /// [`StoreError::NotFound`], [`StoreError::AlreadyExists`], [`StoreError::Conflict`].

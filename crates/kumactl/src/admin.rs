@@ -30,15 +30,33 @@ pub(crate) async fn dataplane_token(active: Active<'_>, name: &str, mesh: &str, 
 
 /// A client for writes: of the HTTP API where that takes them, else of the admin server with the user's certificate.
 pub(crate) async fn writer(active: Active<'_>, log: bool) -> Result<Client, Failure> {
-    if let Some(credentials) = active.admin_api
-        && !is_this_machine(active.address)?
-    {
-        let public = Catalog::read(active, log).await?.admin_public;
-        if !public.is_empty() {
-            return public_client(&public, credentials, API_TIMEOUT, log);
+    match active.admin_api {
+        Some(_) if !is_this_machine(active.address)? => {
+            writer_by(Some(&Catalog::read(active, log).await?), active, log)
         }
+        _ => writer_by(None, active, log),
     }
-    Client::new(active.address, API_TIMEOUT, log)
+}
+
+/// The same, and whether the control plane takes several documents at once. One that has no catalog does not.
+pub(crate) async fn writer_of_changes(active: Active<'_>, log: bool) -> Result<(Client, bool), Failure> {
+    let catalog = match Catalog::call(active, log).await? {
+        Ok(catalog) => Some(catalog),
+        Err(error @ CallError::Unreachable { .. }) => return Err(error.into()),
+        Err(_) => None,
+    };
+    let takes_changes = catalog.as_ref().is_some_and(|catalog| catalog.changes);
+    Ok((writer_by(catalog.as_ref(), active, log)?, takes_changes))
+}
+
+fn writer_by(catalog: Option<&Catalog>, active: Active<'_>, log: bool) -> Result<Client, Failure> {
+    let public = catalog.map(|catalog| catalog.admin_public.as_str()).filter(|public| !public.is_empty());
+    match (active.admin_api, public) {
+        (Some(credentials), Some(public)) if !is_this_machine(active.address)? => {
+            public_client(public, credentials, API_TIMEOUT, log)
+        }
+        _ => Client::new(active.address, API_TIMEOUT, log),
+    }
 }
 
 async fn tokens_client(active: Active<'_>, log: bool) -> Result<Client, Failure> {
@@ -91,17 +109,28 @@ struct Catalog {
     tokens_local: String,
     admin_local: String,
     admin_public: String,
+    /// Whether several documents are changed at once there.
+    changes: bool,
 }
 
 impl Catalog {
     async fn read(active: Active<'_>, log: bool) -> Result<Catalog, Failure> {
-        let catalog = Client::new(active.address, ADMIN_TIMEOUT, log)?.get(&["catalog"], &[]).await?;
+        Ok(Catalog::call(active, log).await??)
+    }
+
+    async fn call(active: Active<'_>, log: bool) -> Result<Result<Catalog, CallError>, Failure> {
+        let client = Client::new(active.address, ADMIN_TIMEOUT, log)?;
+        Ok(client.get(&["catalog"], &[]).await.map(|catalog| Catalog::of(&catalog)))
+    }
+
+    fn of(catalog: &Value) -> Catalog {
         let url = |pointer: &str| catalog.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
-        Ok(Catalog {
+        Catalog {
             tokens_local: url("/apis/dataplaneToken/localUrl"),
             admin_local: url("/apis/admin/localUrl"),
             admin_public: url("/apis/admin/publicUrl"),
-        })
+            changes: !url("/apis/changes/url").is_empty(),
+        }
     }
 }
 

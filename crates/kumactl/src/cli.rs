@@ -100,7 +100,7 @@ pub(crate) enum Command {
 }
 
 const APPLY_HELP: &str = "\
-Without -f, standard input is read. A folder stands for its *.yaml, *.yml and *.json files. The input may hold several documents, separated by `---`, and lists as `kumactl get -o yaml` shows them. All of them are checked before the first one is sent; meshes are sent first.
+Without -f, standard input is read. A folder stands for its *.yaml, *.yml and *.json files. The input may hold several documents, separated by `---`, and lists as `kumactl get -o yaml` shows them. All of them are checked before anything is sent. Several are applied at once or not at all, where the control plane offers that; else one after the other, meshes first.
 
 {{ name }} becomes the value given by --var name=value. Values are inserted as they are. A placeholder without a value is an error; \
 {{! … }} is a comment.";

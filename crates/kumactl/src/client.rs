@@ -71,7 +71,7 @@ struct ErrorBody {
     causes: Vec<ErrorCause>,
 }
 
-#[derive(Debug, serde::Deserialize)]
+#[derive(Debug, Default, serde::Deserialize)]
 struct ErrorCause {
     #[serde(default)]
     field: String,
@@ -118,7 +118,7 @@ impl Client {
             url.query_pairs_mut().extend_pairs(query);
         }
         let body = self.call(Method::GET, url, |request| request).await?;
-        serde_json::from_slice(&body).map_err(|error| self.garbled(format!("the answer is not JSON: {error}")))
+        self.json(&body)
     }
 
     /// Reads the items of a list.
@@ -155,6 +155,16 @@ impl Client {
     pub(crate) async fn post(&self, path: &[&str], body: &Value) -> Result<String, CallError> {
         let text = self.call(Method::POST, self.url(path), |request| request.json(body)).await?;
         String::from_utf8(text).map_err(|_| self.garbled("the answer is not text"))
+    }
+
+    /// Sends JSON and reads JSON.
+    pub(crate) async fn post_json(&self, path: &[&str], body: &Value) -> Result<Value, CallError> {
+        let body = self.call(Method::POST, self.url(path), |request| request.json(body)).await?;
+        self.json(&body)
+    }
+
+    fn json(&self, body: &[u8]) -> Result<Value, CallError> {
+        serde_json::from_slice(body).map_err(|error| self.garbled(format!("the answer is not JSON: {error}")))
     }
 
     fn url(&self, path: &[&str]) -> Url {
@@ -216,7 +226,8 @@ impl Client {
         if error.is_timeout() { format!("no answer within {} s", self.timeout.as_secs()) } else { root_cause(error) }
     }
 
-    fn garbled(&self, reason: impl Into<String>) -> CallError {
+    /// An answer that is not what the API answers.
+    pub(crate) fn garbled(&self, reason: impl Into<String>) -> CallError {
         CallError::Garbled { address: self.address.clone(), reason: reason.into() }
     }
 }
@@ -265,6 +276,23 @@ impl Refusal {
     /// What there is does not allow it.
     pub(crate) fn is_conflict(&self) -> bool {
         self.status == StatusCode::CONFLICT && self.body.is_ok()
+    }
+
+    /// There is more in the request than is taken at once.
+    pub(crate) fn is_too_large(&self) -> bool {
+        self.status == StatusCode::PAYLOAD_TOO_LARGE
+    }
+
+    /// With other words for field and message of each cause.
+    pub(crate) fn map_causes(mut self, map: impl Fn(String, String) -> (String, String)) -> Refusal {
+        if let Ok(body) = &mut self.body {
+            for cause in &mut body.causes {
+                let ErrorCause { field, message } = std::mem::take(cause);
+                let (field, message) = map(field, message);
+                *cause = ErrorCause { field, message };
+            }
+        }
+        self
     }
 
     fn read(status: StatusCode, body: &[u8]) -> Refusal {

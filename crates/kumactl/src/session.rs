@@ -39,4 +39,9 @@ impl Session {
     pub(crate) async fn writer(&self) -> Result<Client, Failure> {
         admin::writer(self.configuration()?.active()?, self.log).await
     }
+
+    /// The same, and whether the control plane takes several documents at once.
+    pub(crate) async fn writer_of_changes(&self) -> Result<(Client, bool), Failure> {
+        admin::writer_of_changes(self.configuration()?.active()?, self.log).await
+    }
 }

@@ -6,7 +6,7 @@ use kuma_model::{Document, Key, Violations};
 use kuma_store::{Outcome, Revision};
 use serde_json::{Map, Value, json};
 
-use super::{Api, revision};
+use super::{Api, revision, warnings};
 use crate::documents::{Change, Done, Problem, Reason, Refusal};
 use crate::http::error::cause;
 use crate::http::{ApiError, json as body};
@@ -147,6 +147,7 @@ fn answer(done: &Done) -> Response {
     let outcomes: Vec<Value> = done.outcomes.iter().map(|(key, outcome)| told(key, *outcome)).collect();
     let mut response = body::respond(&json!({"revision": done.revision, "epoch": &*done.epoch, "outcomes": outcomes}));
     revision::add(&mut response, done.revision, &done.epoch);
+    warnings::add(&mut response, &done.warnings);
     response
 }
 
@@ -192,7 +193,9 @@ fn refused(refusal: Refusal, applied: usize) -> ApiError {
         let at = place(change);
         match reason {
             Reason::Invalid(wrong) => violations.extend_under(&at, wrong),
-            Reason::Twice { first } => violations.add(at, format!("{named} is in {} as well", place(first))),
+            Reason::Twice { first } => {
+                violations.add(at, format!("is the same document as {}: {named}", place(first)));
+            }
             Reason::MeshMissing(_) | Reason::MeshDeleted(_) => {
                 violations.add(format!("{at}.mesh"), reason.to_string());
             }

@@ -2,12 +2,12 @@
 
 use axum::response::{IntoResponse as _, Response};
 use http::StatusCode;
-use kuma_model::{Key, Kind, Scope, Violation};
+use kuma_model::{Kind, Scope, Violation};
 use kuma_store::Outcome;
 use serde_json::{Map, Value};
 
 use super::conditions::Conditions;
-use super::{Api, changes, revision, routes};
+use super::{Api, changes, revision, routes, warnings};
 use crate::documents::{Attempt, Change, Done, Problem, Reason, Refusal};
 use crate::http::error::cause;
 use crate::http::{ApiError, json};
@@ -57,10 +57,12 @@ impl Api {
 fn answer(status: StatusCode, done: &Done) -> Response {
     let mut response = status.into_response();
     revision::add(&mut response, done.revision, &done.epoch);
+    warnings::add(&mut response, &done.warnings);
     response
 }
 
-/// Compares type, mesh and name of the body with the path. All that is wrong is reported together, in the documented order.
+/// Compares type, mesh and name of the body with the path. All that is wrong is reported together, in the documented
+/// order.
 fn check_envelope(kind: &'static Kind, mesh: &str, name: &str, fields: &Map<String, Value>) -> Result<(), ApiError> {
     let mut causes: Vec<Violation> = Vec::new();
     let mut same = |field: &str, expected: &str| {
@@ -89,7 +91,10 @@ pub(super) fn refused(refusal: Refusal, title: &str) -> ApiError {
             Some(problem) => told(problem),
             None => ApiError::internal(title, &"it was refused for no reason"),
         },
-        Refusal::Overtaken(key) => overtaken(key.as_ref(), title),
+        Refusal::Overtaken(key) => {
+            let details = format!("{key} is being changed by others at the same time; try again");
+            ApiError::new(StatusCode::CONFLICT, title, details)
+        }
         Refusal::HeadMoved { .. } => ApiError::new(StatusCode::CONFLICT, title, refusal.to_string()),
         Refusal::Store { attempt, error } => ApiError::store(title_of(attempt), &error),
     }
@@ -121,10 +126,4 @@ fn title_of(attempt: Attempt) -> &'static str {
         Attempt::Delete => DELETE,
         Attempt::Several => changes::TITLE,
     }
-}
-
-fn overtaken(key: Option<&Key>, title: &str) -> ApiError {
-    let what = key.map_or_else(|| "It".to_owned(), Key::to_string);
-    let details = format!("{what} is being changed by others at the same time; try again");
-    ApiError::new(StatusCode::CONFLICT, title, details)
 }

@@ -69,8 +69,8 @@ pub(super) async fn check(changes: Vec<Change>) -> Result<Vec<Checked>, Refusal>
     })
 }
 
-/// Whether the check takes no longer than reading the request did. That of Envoy's resources takes time by the length of
-/// their texts, and the first one unpacks Envoy's messages.
+/// Whether the check takes no longer than reading the request did. That of Envoy's resources takes time by the length
+/// of their texts, and the first one unpacks Envoy's messages.
 fn is_quick(changes: &[Change]) -> bool {
     match changes {
         [Change { edit: Edit::Put(json), .. }] => json.get("type").is_none_or(|kind| kind != ProxyTemplate::KIND),

@@ -20,8 +20,8 @@ pub enum CaPlan {
     Create,
     /// The Mesh cannot be written like this.
     Refuse(Violation),
-    /// The mesh has had a builtin CA and it is gone. A new one would cut off every proxy that trusts the old one, so it is
-    /// never made without being asked for.
+    /// The mesh has had a builtin CA and it is gone. A new one would cut off every proxy that trusts the old one, so
+    /// it is never made without being asked for.
     Lost,
 }
 

@@ -13,6 +13,7 @@ use super::Documents;
 use super::check::{Checked, Wanted};
 use super::mesh_rules::{self, CaPlan, KeptCas};
 use super::refusal::{Attempt, Problem, Reason, Refusal};
+use super::warnings::{Warning, warnings};
 use crate::mesh_ca;
 
 /// What the store is to write, and what follows from it.
@@ -28,6 +29,8 @@ pub(super) struct Prepared {
     pub(super) new_cas: Vec<NewCa>,
     /// Dataplanes that are gone afterwards, by mesh and name.
     pub(super) gone: Vec<(Arc<str>, Arc<str>)>,
+    /// What the writer should know of what is written.
+    pub(super) warnings: Vec<Warning>,
 }
 
 /// What one change comes to.
@@ -73,8 +76,13 @@ impl Documents {
                 Refusal::Store { attempt, error }
             })?;
         }
-        let Preparation { prepared, problems, .. } = preparation;
-        if problems.is_empty() { Ok(prepared) } else { Err(Refusal::Changes(problems)) }
+        let Preparation { mut prepared, problems, .. } = preparation;
+        if !problems.is_empty() {
+            return Err(Refusal::Changes(problems));
+        }
+        // A store that does not answer any more will say so to the commit.
+        prepared.warnings = warnings(self.store.as_ref(), &prepared.steps).await.unwrap_or_default();
+        Ok(prepared)
     }
 }
 
@@ -175,8 +183,8 @@ impl<'a> Preparation<'a> {
         }))
     }
 
-    /// The rules that a document's own text cannot decide, all of them: what must be true of the other documents that are
-    /// stored, or written by the same request. `spec` is `None` if it breaks rules of its own.
+    /// The rules that a document's own text cannot decide, all of them: what must be true of the other documents that
+    /// are stored, or written by the same request. `spec` is `None` if it breaks rules of its own.
     async fn check_against_others(&mut self, subject: Subject<'_>, spec: Option<&Value>) -> Result<(), StoreError> {
         let key = subject.key;
         if key.kind == Mesh::KIND {
@@ -195,11 +203,12 @@ impl<'a> Preparation<'a> {
         Ok(())
     }
 
-    /// A Mesh and its builtin CA are one commit: neither exists without the other. A provided CA may be there before its
-    /// Mesh.
+    /// A Mesh and its builtin CA are one commit: neither exists without the other. A provided CA may be there before
+    /// its Mesh.
     async fn check_ca(&mut self, subject: Subject<'_>, new: &Mesh) -> Result<(), StoreError> {
         let mesh = &subject.key.name;
-        // A stored Mesh that cannot be read says nothing about its CA: it counts as builtin, so that no key is made anew.
+        // A stored Mesh that cannot be read says nothing about its CA: it counts as builtin, so that no key is made
+        // anew.
         let old = subject.before.map(|before| before.decode::<Mesh>().unwrap_or_default());
         let provided_key = mesh_ca::key(Ca::Provided, mesh);
         let provided = self.documents.store.get(&provided_key).await?;
@@ -231,8 +240,8 @@ impl<'a> Preparation<'a> {
         Ok(())
     }
 
-    /// The deletion of a document, and of what goes with it; `None` if it is refused. A conditional one is of the version
-    /// that met the condition.
+    /// The deletion of a document, and of what goes with it; `None` if it is refused. A conditional one is of the
+    /// version that met the condition.
     async fn delete(&mut self, subject: Subject<'_>, conditional: bool) -> Result<Option<Write>, StoreError> {
         let Subject { key, before: Some(before), .. } = subject else {
             self.refuse(subject, Reason::NotFound);

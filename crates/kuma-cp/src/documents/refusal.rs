@@ -8,13 +8,13 @@ use kuma_store::{Revision, StoreError};
 /// Why nothing was stored.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
-    /// These changes cannot be made, in the order of the request; there is at least one. A change that is wrong in several
-    /// ways may be in here several times.
+    /// These changes cannot be made, in the order of the request; there is at least one. A change that is wrong in
+    /// several ways may be in here several times.
     #[error("{}", in_one_line(.0))]
     Changes(Vec<Problem>),
     /// Others write the same documents at the same time, again and again; this is one of the documents.
     #[error("others write the same documents at the same time")]
-    Overtaken(Option<Key>),
+    Overtaken(Key),
     /// The request was made for another revision than the latest.
     #[error("revision {expected} was expected to be the latest, but {head} is")]
     HeadMoved {

@@ -504,6 +504,50 @@ async fn a_ca_and_its_mesh_rest_on_each_other() {
 }
 
 #[tokio::test]
+async fn policies_without_effect_are_told() {
+    let api = TestApi::with_mesh("demo").await;
+    let warnings = |answer: &Answer| -> Vec<String> {
+        assert!(answer.status.is_success(), "{}", answer.text());
+        let all = answer.headers.get_all("warning").iter().map(|value| value.to_str().expect("text"));
+        let unquoted = |text: &str| {
+            let quoted = text.strip_prefix("299 kuma-cp \"").and_then(|rest| rest.strip_suffix('"'));
+            quoted.unwrap_or_else(|| panic!("{text}")).replace("\\\"", "\"")
+        };
+        all.map(unquoted).collect()
+    };
+    let with_backend = |name: &str| {
+        let backend = json!({"name": "file", "file": {"path": "/log"}});
+        json!({"type": "Mesh", "name": name, "logging": {"backends": [backend]}})
+    };
+    let told = |name: &str| format!("TrafficLog \"{name}\" logs nothing: the Mesh has no log backend \"file\"");
+
+    let both = json!({"apply": [log("new", "a", "file"), log("demo", "b", "file"), mesh("new")]});
+    let expected = [told("a"), told("b")];
+    let mut dry = both.clone();
+    dry["dryRun"] = true.into();
+    assert_eq!(warnings(&post(&api, &dry).await).len(), 2, "each once");
+    let mut made = warnings(&post(&api, &both).await);
+    made.sort();
+    assert_eq!(made, expected);
+
+    // What the request itself writes or deletes counts.
+    for request in [
+        json!({"apply": [with_backend("new"), log("demo", "c", "file"), with_backend("demo")], "dryRun": true}),
+        json!({"apply": [mesh("new")], "delete": [{"type": "TrafficLog", "mesh": "new", "name": "a"}], "dryRun": true}),
+        json!({"apply": [with_backend("new"), with_backend("demo")]}),
+    ] {
+        assert_eq!(warnings(&post(&api, &request).await), Vec::<String>::new(), "{request}");
+    }
+    assert_eq!(warnings(&put(&api.router, "/meshes/new", mesh("new").to_string()).await), [told("a")]);
+    let one = put(&api.router, "/meshes/new/traffic-logs/d", log("new", "d", "file").to_string()).await;
+    assert_eq!(warnings(&one), [told("d")]);
+
+    let many: Vec<Value> = (0..30).map(|n| log("new", &format!("log-{n}"), "file")).collect();
+    let many = warnings(&post(&api, &json!({"apply": many})).await);
+    assert_eq!((many.len(), many[20].as_str()), (21, "10 more policies have no effect for the same reason"));
+}
+
+#[tokio::test]
 async fn a_lost_ca_and_a_store_that_is_away() {
     let api = TestApi::with_mesh("demo").await;
     let ca = Key::new(SECRET_KIND, "demo", "builtinca.demo");

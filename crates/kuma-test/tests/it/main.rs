@@ -3,6 +3,7 @@
 mod access_logs;
 mod bad_input;
 mod ca;
+mod changes;
 mod clashes;
 mod documents;
 mod fleet;

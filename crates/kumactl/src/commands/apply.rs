@@ -1,28 +1,111 @@
 //! `kumactl apply`: creates or changes resources.
 //!
-//! The whole input is read, rendered, parsed and checked before the first document is sent, so that a mistake in the last one does not leave
-//! the first ones applied. The checks are those of the control plane, out of the same crate.
+//! The whole input is read, rendered, parsed and checked before anything is sent, so that a mistake in the last
+//! document does not leave the first ones applied. The checks are those of the control plane, out of the same crate.
+//! Several documents are one request, and one commit, where the control plane offers that; else they are sent one
+//! after the other.
+
+use std::collections::HashMap;
 
 use kuma_model::Scope;
+use serde_json::{Value, json};
 
 use super::read::{Checked, read};
 use super::{collection, segment};
 use crate::cli::Apply;
-use crate::client::{CallError, Client};
+use crate::client::{CallError, Client, Refusal};
 use crate::failure::Failure;
 use crate::session::Session;
 
-/// Applies. Silent when all went well.
+/// Applies. Silent when one document went well; of several, says what was done to each.
 pub(super) async fn run(session: &Session, arguments: Apply) -> Result<String, Failure> {
     let Apply { input, dry_run } = arguments;
     let mut documents = read(input).await?;
     // What belongs to a mesh is refused while the mesh is not there. The sort keeps the order otherwise.
     documents.sort_by_key(|checked| checked.kind.scope != Scope::Global);
-    if dry_run {
-        return preview(&session.api()?, &documents).await;
+    if documents.len() == 1 && !dry_run {
+        return send(&session.writer().await?, &documents).await.map(|()| String::new());
     }
-    send(&session.writer().await?, &documents).await?;
-    Ok(String::new())
+    let (client, takes_changes) = session.writer_of_changes().await?;
+    if takes_changes {
+        match change(&client, &documents, dry_run).await {
+            Err(CallError::Refused(refusal)) if refusal.is_too_large() => {
+                eprintln!("Note: that is more than the Control Plane takes at once, so documents go one by one");
+            }
+            Err(CallError::Refused(refusal)) => {
+                // After an error of its own, a server cannot tell that.
+                let certain = !dry_run && refusal.status.is_client_error();
+                let failure = refused(refusal, &documents);
+                return Err(if certain { failure.note("Nothing was applied.") } else { failure });
+            }
+            done => return Ok(done?),
+        }
+    }
+    match dry_run {
+        true => preview(&client, &documents).await,
+        false => send(&client, &documents).await.map(|()| String::new()),
+    }
+}
+
+/// Sends all documents at once, and says what was, or would be, done to each.
+async fn change(client: &Client, documents: &[Checked], dry_run: bool) -> Result<String, CallError> {
+    let bodies: Vec<&Value> = documents.iter().map(|checked| &checked.body).collect();
+    let mut request = json!({ "apply": bodies });
+    if dry_run {
+        request["dryRun"] = true.into();
+    }
+    let answer = client.post_json(&["changes"], &request).await?;
+    let outcomes = answer.get("outcomes").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    if outcomes.len() != documents.len() {
+        return Err(client.garbled("the answer does not say what was done to each document"));
+    }
+    let lines = documents.iter().zip(outcomes).map(|(checked, outcome)| {
+        let outcome = outcome.get("outcome").and_then(Value::as_str).unwrap_or_default();
+        format!("{} {}\n", checked.document.key, if dry_run { would_be(outcome) } else { was(outcome).to_owned() })
+    });
+    Ok(lines.collect())
+}
+
+/// What was done, in words. One that a newer control plane has stands for itself.
+fn was(outcome: &str) -> &str {
+    match outcome {
+        "updated" => "changed",
+        other => other,
+    }
+}
+
+fn would_be(outcome: &str) -> String {
+    match outcome {
+        "unchanged" => "would stay as it is".to_owned(),
+        other => format!("would be {}", was(other)),
+    }
+}
+
+/// The refusal of a request with all documents: each cause with the document and the field that it is about.
+fn refused(refusal: Refusal, documents: &[Checked]) -> Failure {
+    let refusal = refusal.map_causes(|field, message| {
+        let field = match entry(&field, documents) {
+            Some((Checked { place, document, .. }, rest)) => {
+                let separator = if rest.is_empty() { "" } else { ", " };
+                format!("{place}, {}{separator}{}", document.key, rest.trim_start_matches('.'))
+            }
+            None => field,
+        };
+        // A message may name another document of the request.
+        let named = message.find("apply[").and_then(|at| Some((&message[..at], entry(&message[at..], documents)?)));
+        let message = match named {
+            Some((before, (Checked { place, .. }, rest))) => format!("{before}{place}{rest}"),
+            None => message,
+        };
+        (field, message)
+    });
+    refusal.into()
+}
+
+/// The document that `apply[3]` at the beginning of a text stands for, and what follows.
+fn entry<'a, 'b>(text: &'a str, documents: &'b [Checked]) -> Option<(&'b Checked, &'a str)> {
+    let (index, rest) = text.strip_prefix("apply[")?.split_once(']')?;
+    Some((documents.get(index.parse::<usize>().ok()?)?, rest))
 }
 
 /// Sends documents one after the other, up to the first that is refused.
@@ -48,19 +131,42 @@ async fn send(client: &Client, documents: &[Checked]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What applying would do, told by what is there now. Nothing is sent.
+/// What applying would do, told by what is there now, for a control plane that cannot be asked. Nothing is sent.
 async fn preview(client: &Client, documents: &[Checked]) -> Result<String, Failure> {
-    let mut lines = String::new();
-    for Checked { kind, document, .. } in documents {
-        let mut path = collection(kind, &document.key.mesh)?;
-        path.push(segment(&document.key.name)?);
-        let what = match client.get(&path, &[]).await {
-            Ok(stored) if stored == document.to_json() => "would stay as it is",
-            Ok(_) => "would be changed",
-            Err(CallError::Refused(refusal)) if refusal.is_not_found() => "would be created",
-            Err(error) => return Err(error.into()),
+    let (mut lines, mut failures) = (String::new(), Vec::new());
+    // Meshes and whether they will be there. Those of the input come first.
+    let mut meshes: HashMap<&str, bool> = HashMap::new();
+    for Checked { place, kind, document, .. } in documents {
+        let (mesh, name) = (&*document.key.mesh, &*document.key.name);
+        let exists = match (kind.scope, meshes.get(mesh)) {
+            (Scope::Global, _) => true,
+            (Scope::Mesh, Some(exists)) => *exists,
+            (Scope::Mesh, None) => stored(client, &["meshes", segment(mesh)?]).await?.is_some(),
+        };
+        meshes.insert(mesh, exists);
+        if !exists {
+            let failure = Failure::new("Could not create a resource (Mesh is not found)");
+            let failure = failure.cause("mesh", format!("mesh of name {mesh} is not found"));
+            failures.push(failure.note(format!("This was {place}, {}.", document.key)));
+            continue;
+        }
+        let mut path = collection(kind, mesh)?;
+        path.push(segment(name)?);
+        let what = match stored(client, &path).await? {
+            Some(stored) if stored == document.to_json() => "would stay as it is",
+            Some(_) => "would be changed",
+            None => "would be created",
         };
         lines.push_str(&format!("{} {what}\n", document.key));
     }
-    Ok(lines)
+    if failures.is_empty() { Ok(lines) } else { Err(Failure::all(failures)) }
+}
+
+/// What is there now.
+async fn stored(client: &Client, path: &[&str]) -> Result<Option<Value>, Failure> {
+    match client.get(path, &[]).await {
+        Ok(stored) => Ok(Some(stored)),
+        Err(CallError::Refused(refusal)) if refusal.is_not_found() => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }

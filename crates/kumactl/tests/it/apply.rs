@@ -86,3 +86,85 @@ fn the_first_refusal_ends_it_and_says_what_was_applied() {
     transcript.run_with_input("apply", "type: Mesh\nname: default");
     assert_snapshot!(transcript.text());
 }
+
+#[test]
+fn several_documents_are_one_request_where_that_is_offered() {
+    let control_plane = ControlPlane::start();
+    control_plane.takes_changes();
+    let mut transcript = Transcript::new(&control_plane);
+    // The mesh comes after what is in it.
+    transcript.file("dp.yaml", &format!("{DATAPLANE}\n---\n{}", DATAPLANE.replace("default", "demo")));
+    transcript.file("mesh.json", r#"{"type": "Mesh", "name": "demo"}"#);
+    transcript.run("apply -f dp.yaml -f mesh.json").run("apply -f dp.yaml -f mesh.json");
+    transcript.file(
+        "dp.yaml",
+        &format!("{}\n---\n{}", DATAPLANE.replace(": echo", ": other"), DATAPLANE.replace("echo-1", "echo-2")),
+    );
+    transcript.run("apply -f dp.yaml -f mesh.json --dry-run");
+    // One document needs no word of what is offered.
+    transcript.run_with_input("apply", DATAPLANE).run_with_input("apply --dry-run", DATAPLANE);
+    assert_snapshot!(transcript.text());
+}
+
+#[test]
+fn a_refusal_of_several_names_each_document_and_field() {
+    let control_plane = ControlPlane::start();
+    control_plane.takes_changes();
+    let mut transcript = Transcript::new(&control_plane);
+    let elsewhere = DATAPLANE.replace("default", "elsewhere");
+    transcript.file("dp.yaml", &format!("{DATAPLANE}\n---\n{elsewhere}"));
+    for dry_run in ["", " --dry-run"] {
+        transcript.run(&format!("apply -f dp.yaml{dry_run}"));
+        transcript
+            .run_with_input(&format!("apply{dry_run}"), &format!("items:\n- {}", elsewhere.replace('\n', "\n  ")));
+    }
+    let causes = r#"[{"field": "apply[1]", "message": "is the same document as apply[0]: Mesh \"demo\""}, {"field": "apply[2].mtls.ca", "message": "is wrong"},
+        {"field": "apply[9].x", "message": "see apply[9]"}, {"field": "expected", "message": "apply["}]"#;
+    let body =
+        format!(r#"{{"title": "Could not change resources", "details": "Resource is not valid", "causes": {causes}}}"#);
+    control_plane.answers("POST /changes", Answer::new(400, body));
+    let mesh = "type: Mesh\nname: demo\n";
+    transcript.run_with_input("apply", &format!("{mesh}---\n{mesh}---\n{}", mesh.replace("demo", "three")));
+    control_plane.answers(
+        "POST /changes",
+        Answer::new(
+            503,
+            r#"{"title": "Could not change resources", "details": "The store is unavailable. Try again later"}"#,
+        ),
+    );
+    transcript.run("apply -f dp.yaml");
+    control_plane.answers("POST /changes", Answer::new(200, r#"{"outcomes": []}"#));
+    transcript.run("apply -f dp.yaml");
+    assert_snapshot!(transcript.text());
+}
+
+#[test]
+fn what_is_too_much_for_one_request_goes_one_by_one() {
+    let control_plane = ControlPlane::start();
+    let too_large =
+        Answer::new(413, r#"{"title": "Could not change resources", "details": "There are 1001 documents"}"#);
+    control_plane.takes_changes().answers("POST /changes", too_large);
+    let mut transcript = Transcript::new(&control_plane);
+    let input = format!("{DATAPLANE}\n---\n{}", DATAPLANE.replace("echo-1", "echo-2"));
+    transcript.run_with_input("apply", &input).run_with_input("apply --dry-run", &input);
+    assert_snapshot!(transcript.text());
+}
+
+#[test]
+fn a_control_plane_that_cannot_be_asked_is_looked_at() {
+    let control_plane = ControlPlane::start();
+    let mut transcript = Transcript::new(&control_plane);
+    let elsewhere = DATAPLANE.replace("default", "elsewhere");
+    let mesh = "type: Mesh\nname: elsewhere\n";
+    transcript.run_with_input("apply --dry-run", &elsewhere);
+    transcript.run_with_input(
+        "apply --dry-run",
+        &format!("{elsewhere}\n---\n{DATAPLANE}\n---\n{}", elsewhere.replace("echo-1", "echo-2")),
+    );
+    transcript.run_with_input("apply --dry-run", &format!("{elsewhere}\n---\n{mesh}"));
+    // One without a catalog at all.
+    control_plane.answers("GET /catalog", Answer::new(404, "404: Page Not Found"));
+    transcript.run_with_input("apply --dry-run", DATAPLANE);
+    transcript.run_with_input("apply", &format!("{DATAPLANE}\n---\n{mesh}"));
+    assert_snapshot!(transcript.text());
+}

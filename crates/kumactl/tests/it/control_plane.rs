@@ -25,6 +25,8 @@ struct Known {
     answers: BTreeMap<String, Answer>,
     requests: Vec<String>,
     port: u16,
+    /// Whether it takes several documents at once.
+    takes_changes: bool,
 }
 
 /// A prescribed answer.
@@ -71,6 +73,12 @@ impl ControlPlane {
         self
     }
 
+    /// Takes several documents at once from now on, and says so in its catalog.
+    pub(crate) fn takes_changes(&self) -> &Self {
+        self.state.lock().expect("no panic").takes_changes = true;
+        self
+    }
+
     /// Requests since the last call, with their bodies.
     pub(crate) fn take_requests(&self) -> Vec<String> {
         std::mem::take(&mut self.state.lock().expect("no panic").requests)
@@ -107,10 +115,14 @@ async fn handle(
         ("GET", [""]) => json(StatusCode::OK, &json!({"tagline": "Kuma", "version": "0.4.0"})),
         ("GET", ["catalog"]) => {
             let local = format!("http://localhost:{}", known.port);
-            json(
-                StatusCode::OK,
-                &json!({"apis": {"dataplaneToken": {"localUrl": local, "publicUrl": ""}, "admin": {"localUrl": local, "publicUrl": ""}}}),
-            )
+            let mut catalog = json!({"apis": {"dataplaneToken": {"localUrl": local, "publicUrl": ""}, "admin": {"localUrl": local, "publicUrl": ""}}});
+            if known.takes_changes {
+                catalog["apis"]["changes"] = json!({"url": format!("{local}/changes")});
+            }
+            json(StatusCode::OK, &catalog)
+        }
+        ("POST", ["changes"]) if known.takes_changes => {
+            known.change(&serde_json::from_slice(&body).expect("kumactl sends JSON"))
         }
         ("POST", ["tokens"]) => "the.dataplane.token".into_response(),
         ("GET", ["meshes"] | ["meshes", _, _]) => {
@@ -152,6 +164,46 @@ async fn handle(
             }
         },
         _ => (StatusCode::NOT_FOUND, "404: Page Not Found").into_response(),
+    }
+}
+
+impl Known {
+    /// Applies all documents, if all of their meshes are there.
+    fn change(&mut self, request: &Value) -> Response {
+        let documents = request["apply"].as_array().expect("a list");
+        let documents: Vec<_> =
+            documents.iter().map(|json| kuma_model::Document::parse(json).expect("valid")).collect();
+        let path = |key: &kuma_model::Key| match key.kind {
+            "Mesh" => format!("/meshes/{}", key.name),
+            kind => format!("/meshes/{}/{}/{}", key.mesh, kuma_model::kind(kind).expect("known").api_path, key.name),
+        };
+        let mut resources = self.resources.clone();
+        let outcomes = documents.iter().map(|document| {
+            let json = document.to_json();
+            let outcome = match resources.insert(path(&document.key), json.clone()) {
+                None => "created",
+                Some(before) if before == json => "unchanged",
+                Some(_) => "updated",
+            };
+            json!({"type": document.key.kind, "mesh": *document.key.mesh, "name": *document.key.name, "outcome": outcome})
+        });
+        let outcomes: Vec<Value> = outcomes.collect();
+        let causes = documents.iter().enumerate().filter_map(|(index, document)| {
+            let mesh = &document.key.mesh;
+            let message = format!("mesh of name {mesh} is not found");
+            let missing = !resources.contains_key(&format!("/meshes/{mesh}"));
+            missing.then(|| json!({"field": format!("apply[{index}].mesh"), "message": message}))
+        });
+        let causes: Vec<Value> = causes.collect();
+        if !causes.is_empty() {
+            let error =
+                json!({"title": "Could not change resources", "details": "Resource is not valid", "causes": causes});
+            return json(StatusCode::BAD_REQUEST, &error);
+        }
+        if request["dryRun"] != true {
+            self.resources = resources;
+        }
+        json(StatusCode::OK, &json!({"revision": 7, "epoch": "7f3a", "outcomes": outcomes}))
     }
 }
 
