@@ -1,9 +1,11 @@
 //! The whole system: kuma-cp, kuma-dp, kumactl and real Envoys as processes, as users run them.
 
 mod access_logs;
+mod as_they_are;
 mod bad_input;
 mod ca;
 mod clashes;
+mod dead_instances;
 mod documents;
 mod fleet;
 mod health_checks;
@@ -27,6 +29,8 @@ mod routes;
 mod scene;
 mod sds;
 mod secrets;
+mod silence;
+mod switch;
 mod templates;
 mod tracing;
 mod transparent;
