@@ -7,6 +7,7 @@ mod ca;
 mod clashes;
 mod dead_instances;
 mod documents;
+mod drain;
 mod fleet;
 mod health_checks;
 mod hitless;
