@@ -5,6 +5,7 @@ mod as_they_are;
 mod bad_input;
 mod ca;
 mod clashes;
+mod comes_back;
 mod dead_instances;
 mod documents;
 mod drain;
