@@ -14,8 +14,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// An Envoy that does not answer so many times in a row will not say more.
 const MAX_SILENCE: u32 = 3;
 
-/// Returns when Envoy may be ended: no listener serves a connection any more, or `drain_time` is over. That is waited out where
-/// nobody can say whether connections are open: the admin interface is off, or does not answer.
+/// Returns when Envoy may be ended: no listener serves a connection any more, or `drain_time` is over. That is
+/// waited out where nobody can say whether connections are open: the admin interface is off, or does not answer.
 pub(crate) async fn drain(lifecycle: Option<&Lifecycle>, admin: Option<&Admin>, drain_time: Duration) {
     let start = Instant::now();
     let deadline = start + drain_time;

@@ -135,8 +135,8 @@ impl Documents {
         affected
     }
 
-    /// mTLS has just been switched on or off: one side is told of it at first. `before`: the revision up to which both have been
-    /// told all.
+    /// mTLS has just been switched on or off: one side is told of it at first. `before`: the revision up to which
+    /// both have been told all.
     pub(crate) fn begin_switch(&mut self, before: Revision) {
         let snapshot = Arc::make_mut(&mut self.view.snapshot);
         snapshot.lagging = Some(if snapshot.mtls_enabled() { Side::Servers } else { Side::Clients });

@@ -85,9 +85,10 @@ pub struct MeshEngine {
     switch: Option<Switch>,
 }
 
-/// How long, when mTLS is switched on, those who are connected to go on in plain text, and when it is switched off, those who
-/// connect with TLS. A connection with TLS that meets plain text fails before anything is sent on it, and is tried again for longer
-/// than this; one in plain text that meets TLS is lost. So long do proxies have to learn of the first part of the switch.
+/// How long, when mTLS is switched on, those who are connected to go on in plain text, and when it is switched off,
+/// those who connect with TLS. A connection with TLS that meets plain text fails before anything is sent on it, and
+/// is tried again for longer than this; one in plain text that meets TLS is lost. So long do proxies have to learn
+/// of the first part of the switch.
 const LAG: Duration = Duration::from_millis(100);
 
 /// A switch of mTLS of which one side has heard.
@@ -165,7 +166,8 @@ impl MeshEngine {
         }
     }
 
-    /// Tells the other side of a switch of mTLS, if one is under way. Whoever gets nothing more has accepted it with what he has.
+    /// Tells the other side of a switch of mTLS, if one is under way. Whoever gets nothing more has accepted it with
+    /// what he has.
     fn end_switch(&mut self, now: SystemTime) {
         let Some(Switch { revision, .. }) = self.switch.take() else { return };
         self.documents.end_switch(revision);

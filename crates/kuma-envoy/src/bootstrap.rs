@@ -53,8 +53,8 @@ pub fn bootstrap(params: &BootstrapParams<'_>) -> Value {
                 "grpc_services": [{
                     "envoy_grpc": {
                         "cluster_name": names::ADS_CLUSTER,
-                        // Envoy's own limit is 30 s: as long would a proxy stay behind after its control plane is back. The
-                        // field of the same name beside `envoy_grpc` means nothing for xDS.
+                        // Envoy's own limit is 30 s: as long would a proxy stay behind after its control plane is
+                        // back. The field of the same name beside `envoy_grpc` means nothing for xDS.
                         "retry_policy": {"retry_back_off": {"base_interval": "0.25s", "max_interval": "2s"}},
                     },
                 }],
@@ -202,7 +202,8 @@ fn http2(token: bool) -> Value {
     json!({(TYPE): options})
 }
 
-/// No limit on what is under way at a time, as in all clusters (`cluster.rs`): each log of an outbound is a stream of its own.
+/// No limit on what is under way at a time, as in all clusters (`cluster.rs`): each log of an outbound is a stream
+/// of its own.
 fn unlimited() -> Value {
     json!({"thresholds": [{
         "max_connections": u32::MAX,

@@ -20,8 +20,8 @@ use crate::{address, ads, endpoints, health, http, names, tcp, tls};
 /// How long a connection to an endpoint may take to open.
 const CONNECT_TIMEOUT: Duration = Duration { seconds: 5, nanos: 0 };
 
-/// How long a connection to an application is kept without a request: shorter than applications do (Node 5 s, Gunicorn 2 s),
-/// or a request would meet one that is just being closed.
+/// How long a connection to an application is kept without a request: shorter than applications do (Node 5 s,
+/// Gunicorn 2 s), or a request would meet one that is just being closed.
 const APPLICATION_IDLE: Duration = Duration { seconds: 1, nanos: 0 };
 
 /// The application behind an inbound, on loopback.
@@ -86,8 +86,8 @@ pub(crate) fn pass_through() -> Cluster {
     }
 }
 
-/// Requests go on in the version of HTTP in which they came, so that gRPC stays what it is. Without `idle` a connection is kept
-/// for an hour.
+/// Requests go on in the version of HTTP in which they came, so that gRPC stays what it is. Without `idle` a
+/// connection is kept for an hour.
 fn speaking_http(cluster: Cluster, idle: Option<Duration>) -> Cluster {
     let options = HttpProtocolOptions {
         common_http_protocol_options: Some(CommonOptions {
@@ -124,8 +124,8 @@ fn named(name: String) -> Cluster {
     }
 }
 
-/// Envoy would refuse what exceeds 1,024 connections, requests, or requests that wait for a connection, at a time, and send
-/// only three again.
+/// Envoy would refuse what exceeds 1,024 connections, requests, or requests that wait for a connection, at a time,
+/// and send only three again.
 fn unlimited() -> CircuitBreakers {
     CircuitBreakers {
         thresholds: vec![Thresholds {

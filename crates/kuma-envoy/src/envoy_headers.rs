@@ -1,5 +1,5 @@
-//! Headers of requests by which one Envoy tells the next one what to do. From an application's client they are headers like any
-//! other: no proxy of the mesh obeys them, and the application gets them.
+//! Headers of requests by which one Envoy tells the next one what to do. From an application's client they are
+//! headers like any other: no proxy of the mesh obeys them, and the application gets them.
 
 use envoy_api::Any;
 use envoy_api::envoy::config::common::mutation_rules::v3::{
@@ -42,8 +42,8 @@ const NAMES: [&str; 18] = [
 /// Before the names under which they pass through a proxy.
 const ASIDE: &str = "x-kuma-aside-";
 
-/// Puts them aside when a request comes, before Envoy looks at them: it trusts no address to be of its own kind unless it is
-/// told to, and takes them out.
+/// Puts them aside when a request comes, before Envoy looks at them: it trusts no address to be of its own kind
+/// unless it is told to, and takes them out.
 pub(crate) fn put_aside() -> TypedExtensionConfig {
     let mutations = NAMES.iter().map(|name| copy(name, &format!("{ASIDE}{name}"))).collect();
     extension("envoy.http.early_header_mutation.header_mutation", Any::pack(&Early { mutations }))

@@ -16,8 +16,8 @@ const SHORTEST: Duration = Duration::from_millis(1);
 
 /// In percent: what is not healthy gets nothing, even if nothing is healthy.
 const NOBODY: f64 = 0.0;
-/// With fewer healthy, all are used: those that a passive check has taken out serve where no other is left, and errors of the
-/// application stay what they are.
+/// With fewer healthy, all are used: those that a passive check has taken out serve where no other is left, and
+/// errors of the application stay what they are.
 const LAST: f64 = 1.0;
 
 /// How many of the endpoints a passive check may take out, in percent: of up to a hundred, all but one.

@@ -112,8 +112,9 @@ pub(crate) fn limits() -> HttpProtocolOptions {
     HttpProtocolOptions { max_headers_count: Some(MAX_HEADERS), ..HttpProtocolOptions::default() }
 }
 
-/// A request of HTTP/1.0 would be refused, one without a host or with a method that Envoy does not know too, and trailers
-/// would be left out. An upgrade that is offered and not passed on would be refused; whoever offers one takes an answer without.
+/// A request of HTTP/1.0 would be refused, one without a host or with a method that Envoy does not know too, and
+/// trailers would be left out. An upgrade that is offered and not passed on would be refused; whoever offers one
+/// takes an answer without.
 fn http1(host: &str) -> Http1ProtocolOptions {
     Http1ProtocolOptions {
         accept_http_10: true,

@@ -41,9 +41,9 @@ fn permits(peers: &[Peer]) -> v3::Policy {
     policy(peers.iter().map(principal).collect())
 }
 
-/// This filter is there at once when mTLS is switched on, also for connections in plain text, which cannot carry an identity. Those
-/// are drained from then on, and none is accepted any more: the listener with TLS requires a certificate. Until they end they
-/// do what they did.
+/// This filter is there at once when mTLS is switched on, also for connections in plain text, which cannot carry an
+/// identity. Those are drained from then on, and none is accepted any more: the listener with TLS requires a
+/// certificate. Until they end they do what they did.
 fn from_before_mtls() -> v3::Policy {
     let with_identity = Principal { identifier: Some(Identifier::Authenticated(Authenticated::default())) };
     policy(vec![Principal { identifier: Some(Identifier::NotId(Box::new(with_identity))) }])

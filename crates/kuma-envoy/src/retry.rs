@@ -1,5 +1,5 @@
-//! Which requests are sent again, to another instance or over another connection: those that nobody has received, and, where
-//! a connection has ended before any answer, those of which it does not matter (RFC 9110, section 9.2.2).
+//! Which requests are sent again, to another instance or over another connection: those that nobody has received,
+//! and, where a connection has ended before any answer, those of which it does not matter (RFC 9110, section 9.2.2).
 
 use envoy_api::envoy::config::route::v3::retry_policy::{RetryBackOff, RetryHostPredicate, retry_host_predicate};
 use envoy_api::envoy::config::route::v3::{HeaderMatcher, RetryPolicy, header_matcher::HeaderMatchSpecifier};

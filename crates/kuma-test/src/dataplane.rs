@@ -16,8 +16,8 @@ pub struct Dataplane {
 
 /// How one is started.
 pub struct Start<'a> {
-    /// How long its connections may take to end when it is stopped. By default 2 s: revoked flows end within it, and tests
-    /// wait for that.
+    /// How long its connections may take to end when it is stopped. By default 2 s: revoked flows end within it, and
+    /// tests wait for that.
     pub drain_time: &'a str,
     /// Whether its Envoy has an admin server. Without, nothing can be asked of it here.
     pub admin: bool,

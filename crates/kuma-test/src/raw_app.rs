@@ -113,8 +113,8 @@ fn content_length(head: &[u8]) -> usize {
     value.and_then(|value| value.trim().parse().ok()).unwrap_or_default()
 }
 
-/// Sends bytes to a loopback port, and returns what comes back until the connection ends, or, where an answer says how long it
-/// is, all of that answer.
+/// Sends bytes to a loopback port, and returns what comes back until the connection ends, or, where an answer says
+/// how long it is, all of that answer.
 pub async fn exchange(port: u16, request: &[u8]) -> Vec<u8> {
     let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)).await else { return Vec::new() };
     let (mut read, mut write) = stream.split();

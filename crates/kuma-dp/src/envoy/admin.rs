@@ -61,8 +61,8 @@ impl Admin {
         Ok(listeners.metrics_stat_name())
     }
 
-    /// How many connections all listeners serve now, inbound, outbound, passed through and users' own, but `metrics` and the
-    /// admin interface itself.
+    /// How many connections all listeners serve now, inbound, outbound, passed through and users' own, but `metrics`
+    /// and the admin interface itself.
     pub(crate) async fn active_connections(&self, metrics: Option<&str>) -> Result<u64, AdminError> {
         let query = r"format=json&type=Gauges&filter=^listener\..*\.downstream_cx_active$";
         let stats: Stats = self.json("/stats", query).await?;

@@ -79,8 +79,8 @@ fn the_next_change_ends_a_switch() {
     assert_eq!(life.engine.audit(10), Vec::<String>::new());
 }
 
-/// A control plane that has forgotten its documents does not take mTLS that is written again for a switch: inbounds are not
-/// opened in between.
+/// A control plane that has forgotten its documents does not take mTLS that is written again for a switch: inbounds
+/// are not opened in between.
 #[test]
 fn a_mesh_that_is_written_again_is_no_switch() {
     let mut life = Mesh::new(false);

@@ -70,6 +70,19 @@ async fn many_requests_at_a_time() {
     for _ in 0..MANY {
         clients.push(HttpClient::connect(scene.outbound).await.expect("a connection"));
     }
+    at_a_time(&scene, clients).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_streams_of_one_connection_at_a_time() {
+    let scene = http::Scene::start(true).await;
+    let client = HttpClient::connect_http2(scene.outbound).await.expect("a connection");
+    let clients = (0..MANY).map(|_| client.share().expect("it is of HTTP/2"));
+    at_a_time(&scene, clients.collect()).await;
+}
+
+/// Sends a request of each client.
+async fn at_a_time(scene: &http::Scene, clients: Vec<HttpClient>) {
     // All of them are under way when the last one begins.
     let requests = clients.into_iter().map(|mut client| tokio::spawn(async move { client.get("/slow/10000").await }));
     let requests: Vec<_> = requests.collect();

@@ -1,5 +1,5 @@
-//! What moves, dies or goes away and comes back, and how long its clients are without it: docs/traffic.md has the figures that
-//! are printed here.
+//! What moves, dies or goes away and comes back, and how long its clients are without it: docs/traffic.md has the
+//! figures that are printed here.
 
 use std::time::{Duration, Instant};
 

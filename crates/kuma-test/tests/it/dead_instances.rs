@@ -1,5 +1,5 @@
-//! Instances that refuse connections, or end them: requests that nobody has received, or that may be repeated, reach another
-//! instance, or the same one over another connection.
+//! Instances that refuse connections, or end them: requests that nobody has received, or that may be repeated, reach
+//! another instance, or the same one over another connection.
 
 use std::time::{Duration, Instant};
 
@@ -45,6 +45,11 @@ async fn an_instance_that_is_killed_costs_no_connection() {
     fleet.instances(1).await;
     println!("it was an endpoint for {:?}", begun.elapsed());
     println!("{} connections, none lost", load.end().await);
+    // And with nobody left they fail, not at once and not for ever.
+    fleet.scene.redis_proxy.process().kill();
+    let begun = Instant::now();
+    assert!(Client::connect(fleet.scene.outbound).await.is_none());
+    println!("with nobody left a connection took {:?}", begun.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -76,7 +81,9 @@ async fn requests_pass_by_an_application_that_is_down() {
     }
     // Where no other is left the proxy's answer is the client's, without what is between the proxies.
     scene.one.stop();
+    let begun = Instant::now();
     let answer = client.get("/").await.expect("an answer");
+    println!("with nobody left a request took {:?}", begun.elapsed());
     let ours = answer.headers.keys().find(|name| name.as_str().starts_with("x-kuma"));
     assert_eq!((answer.status, ours), (503, None));
 }

@@ -1,4 +1,5 @@
-//! A machine that vanishes without a word: the connections to it end as those with SO_KEEPALIVE do, at both of their ends.
+//! A machine that vanishes without a word: the connections to it end as those with SO_KEEPALIVE do, at both of their
+//! ends.
 
 use std::time::{Duration, Instant};
 

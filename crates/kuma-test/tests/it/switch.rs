@@ -1,4 +1,5 @@
-//! mTLS is switched on and off under load: no request is refused for that one proxy has heard of it before another one.
+//! mTLS is switched on and off under load: no request is refused for that one proxy has heard of it before another
+//! one.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -42,8 +43,8 @@ async fn of_http() {
     assert!(answered > 1_000 && failures.is_empty(), "{answered} were answered, and these not: {failures:?}");
 }
 
-/// Sends requests over a connection until an answer says that it is the last one, then over another. Returns how many were
-/// answered with 200, and what became of the others.
+/// Sends requests over a connection until an answer says that it is the last one, then over another. Returns how
+/// many were answered with 200, and what became of the others.
 async fn send(port: u16, ended: Arc<AtomicBool>) -> (usize, Vec<String>) {
     let (mut answered, mut failures, begun) = (0, Vec::new(), Instant::now());
     let mut kept = None;
