@@ -4,7 +4,7 @@ use bytes::Bytes;
 use prost::Message;
 
 use crate::envoy::config::{cluster, core, endpoint, listener, route, trace};
-use crate::envoy::extensions::{access_loggers, filters, transport_sockets, upstreams};
+use crate::envoy::extensions::{access_loggers, filters, http, retry, transport_sockets, upstreams};
 
 /// A message of any type: what it is, and its bytes. The bytes are shared: a clone copies none.
 #[derive(Clone, PartialEq, Eq, Hash, Message)]
@@ -60,12 +60,19 @@ packed! {
         "envoy.extensions.access_loggers.grpc.v3.HttpGrpcAccessLogConfig",
     access_loggers::grpc::v3::TcpGrpcAccessLogConfig = "envoy.extensions.access_loggers.grpc.v3.TcpGrpcAccessLogConfig",
     access_loggers::stream::v3::StdoutAccessLog = "envoy.extensions.access_loggers.stream.v3.StdoutAccessLog",
+    filters::http::header_mutation::v3::HeaderMutation =
+        "envoy.extensions.filters.http.header_mutation.v3.HeaderMutation",
     filters::http::rbac::v3::Rbac = "envoy.extensions.filters.http.rbac.v3.RBAC",
     filters::http::router::v3::Router = "envoy.extensions.filters.http.router.v3.Router",
+    filters::http::upstream_codec::v3::UpstreamCodec = "envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec",
     filters::network::http_connection_manager::v3::HttpConnectionManager =
         "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
     filters::network::rbac::v3::Rbac = "envoy.extensions.filters.network.rbac.v3.RBAC",
     filters::network::tcp_proxy::v3::TcpProxy = "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
+    http::early_header_mutation::header_mutation::v3::HeaderMutation =
+        "envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation",
+    retry::host::previous_hosts::v3::PreviousHostsPredicate =
+        "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate",
     transport_sockets::tls::v3::DownstreamTlsContext = "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
     transport_sockets::tls::v3::Secret = "envoy.extensions.transport_sockets.tls.v3.Secret",
     transport_sockets::tls::v3::UpstreamTlsContext = "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",

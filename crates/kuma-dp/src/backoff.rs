@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 const FIRST: Duration = Duration::from_secs(1);
-const LONGEST: Duration = Duration::from_secs(30);
+const LONGEST: Duration = Duration::from_secs(5);
+/// Between attempts that will most likely be for nothing.
+const RARE: Duration = Duration::from_secs(30);
 
-/// Pauses that double from one second to thirty. Each is shortened by up to half at random, so that a thousand proxies
+/// Pauses that double from one second to five. Each is shortened by up to half at random, so that a thousand proxies
 /// that lost their control plane at once do not come back at once.
 #[derive(Debug)]
 pub(crate) struct Backoff {
@@ -27,9 +29,9 @@ impl Backoff {
         self.base = FIRST;
     }
 
-    /// Goes straight to the longest pauses, where soon is of no use.
+    /// Makes the next pause a long one, where soon is of no use.
     pub(crate) fn slow_down(&mut self) {
-        self.base = LONGEST;
+        self.base = RARE;
     }
 
     /// `jitter` in 0..1: how much of the random half to wait.
@@ -48,7 +50,7 @@ mod tests {
     fn doubles_up_to_the_cap() {
         let mut backoff = Backoff::new();
         let pauses: Vec<u64> = (0..7).map(|_| backoff.jittered(1.0).as_secs()).collect();
-        assert_eq!(pauses, [1, 2, 4, 8, 16, 30, 30]);
+        assert_eq!(pauses, [1, 2, 4, 5, 5, 5, 5]);
         backoff.reset();
         assert_eq!(backoff.jittered(0.0), Duration::from_millis(500));
     }

@@ -10,14 +10,12 @@ use crate::lifecycle::{Lifecycle, State};
 /// From the report to the end at the earliest, if the control plane heard it: time for the other proxies to learn that
 /// they should connect elsewhere. It takes them milliseconds; this is for slow machines.
 const SETTLE: Duration = Duration::from_millis(500);
-/// With the admin interface off, nobody can say whether connections are open. Envoy then gets this much time, no more:
-/// whoever stops a proxy should not wait out the whole drain time each time for connections that may not exist.
-const BLIND: Duration = Duration::from_secs(1);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// An Envoy that does not answer so many times in a row will not say more.
 const MAX_SILENCE: u32 = 3;
 
-/// Returns when Envoy may be ended: no inbound listener serves a connection any more, or `drain_time` is over.
+/// Returns when Envoy may be ended: no listener serves a connection any more, or `drain_time` is over. That is
+/// waited out where nobody can say whether connections are open: the admin interface is off, or does not answer.
 pub(crate) async fn drain(lifecycle: Option<&Lifecycle>, admin: Option<&Admin>, drain_time: Duration) {
     let start = Instant::now();
     let deadline = start + drain_time;
@@ -28,32 +26,41 @@ pub(crate) async fn drain(lifecycle: Option<&Lifecycle>, admin: Option<&Admin>, 
             earliest = start + SETTLE.min(drain_time);
         }
     }
-    match admin {
-        None => sleep(BLIND.min(drain_time)).await,
-        Some(admin) => {
-            tokio::select! {
-                () = sleep_until(deadline) => tracing::info!("the drain time is over"),
-                result = until_idle(admin, earliest) => match result {
-                    Ok(()) => tracing::info!("no inbound connection is open"),
-                    Err(error) => tracing::warn!("ending Envoy without a drain: {:#}", anyhow::Error::from(error)),
-                },
+    let idle = async {
+        match admin {
+            None => {
+                tracing::info!("Envoy has no admin interface to ask for its connections: they get the whole drain time")
             }
+            Some(admin) => match until_idle(admin, earliest).await {
+                Ok(()) => return,
+                Err(error) => {
+                    let error = anyhow::Error::from(error);
+                    tracing::warn!(
+                        "cannot tell whether connections are open, they get the whole drain time: {error:#}"
+                    );
+                }
+            },
         }
+        std::future::pending().await
+    };
+    tokio::select! {
+        () = sleep_until(deadline) => tracing::info!("the drain time is over"),
+        () = idle => tracing::info!("no connection is open"),
     }
     sleep_until(earliest).await;
 }
 
 async fn until_idle(admin: &Admin, earliest: Instant) -> Result<(), AdminError> {
-    let listeners = retried(|| admin.inbound_listeners()).await?;
+    let metrics = retried(|| admin.metrics_listener()).await?;
     retried(|| admin.drain_listeners()).await?;
     let mut last = None;
     loop {
-        let active = retried(|| admin.active_connections(&listeners)).await?;
+        let active = retried(|| admin.active_connections(metrics.as_deref())).await?;
         if active == 0 && Instant::now() >= earliest {
             return Ok(());
         }
         if last.replace(active) != Some(active) {
-            tracing::debug!("{active} inbound connections are open");
+            tracing::debug!("{active} connections are open");
         }
         sleep(LOOK_EVERY).await;
     }

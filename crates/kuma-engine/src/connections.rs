@@ -147,6 +147,13 @@ impl Connections {
         self.streams.is_empty()
     }
 
+    /// Whether there are any, and none comes from an earlier life of the control plane, in which its mesh may have
+    /// been another one, and has not been told yet what holds in this one.
+    pub(crate) fn all_know_the_mesh(&self) -> bool {
+        let knows = |stream: &Stream| stream.recovery.is_none() && !stream.identity.may_hold_unknown();
+        !self.is_empty() && self.streams.values().all(|stream| knows(stream))
+    }
+
     /// How many streams are open.
     pub(crate) fn stream_count(&self) -> usize {
         self.streams.len()

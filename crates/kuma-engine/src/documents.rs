@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use kuma_ca::{MeshRoots, mesh_secret};
-use kuma_mesh::{Affected, MeshSnapshot};
+use kuma_mesh::{Affected, MeshSnapshot, Side};
 use kuma_model::{Ca, Dataplane, Key, Mesh, Resource as _, SECRET_KIND};
 use kuma_store::{DocumentChange, Revision, Stored};
 
@@ -139,6 +139,20 @@ impl Documents {
             affected.merge(self.apply(&stored.key, Some(stored)));
         }
         affected
+    }
+
+    /// mTLS has just been switched on or off: one side is told of it at first. `before`: the revision up to which
+    /// both have been told all.
+    pub(crate) fn begin_switch(&mut self, before: Revision) {
+        let snapshot = Arc::make_mut(&mut self.view.snapshot);
+        snapshot.lagging = Some(if snapshot.mtls_enabled() { Side::Servers } else { Side::Clients });
+        self.view.revision = before;
+    }
+
+    /// And then the other.
+    pub(crate) fn end_switch(&mut self, revision: Revision) {
+        Arc::make_mut(&mut self.view.snapshot).lagging = None;
+        self.view.revision = self.view.revision.max(revision);
     }
 
     /// Applies what somebody has written.

@@ -52,6 +52,11 @@ impl StreamIdentity {
         self.wanted || self.reported.is_some() || self.issued.is_some()
     }
 
+    /// Whether it may hold a certificate of an earlier life of the control plane.
+    pub(crate) fn may_hold_unknown(&self) -> bool {
+        self.may_hold_unknown
+    }
+
     /// Notes that the mesh has no mTLS: its inbounds are open, and must not stay that when mTLS is switched on.
     pub(crate) fn without_mtls(&mut self) {
         self.may_hold_unknown = false;
@@ -62,7 +67,7 @@ impl Stream {
     /// Why it gets no certificate, if the mesh has mTLS and it gets none. One that may have a certificate keeps it, and its
     /// inbounds with it, also while the CA cannot be used.
     pub(crate) fn identity_problem(&self, documents: &Documents) -> Option<&'static str> {
-        if !documents.snapshot().mtls_enabled() {
+        if !documents.snapshot().has_any_mtls() {
             return None;
         }
         let identity = &self.identity;

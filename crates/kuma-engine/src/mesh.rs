@@ -81,6 +81,22 @@ pub struct MeshEngine {
     deadlines: BTreeSet<(SystemTime, StreamId)>,
     receipts: Receipts,
     news: News,
+    /// A switch of mTLS that is under way.
+    switch: Option<Switch>,
+}
+
+/// How long, when mTLS is switched on, those who are connected to go on in plain text, and when it is switched off,
+/// those who connect with TLS. A connection with TLS that meets plain text fails before anything is sent on it, and
+/// is tried again for longer than this; one in plain text that meets TLS is lost. So long do proxies have to learn
+/// of the first part of the switch.
+const LAG: Duration = Duration::from_millis(100);
+
+/// A switch of mTLS of which one side has heard.
+struct Switch {
+    /// When the other one is told.
+    at: SystemTime,
+    /// The revision at which both have been.
+    revision: Revision,
 }
 
 impl MeshEngine {
@@ -97,6 +113,7 @@ impl MeshEngine {
             deadlines: BTreeSet::new(),
             receipts: Receipts::default(),
             news: News::default(),
+            switch: None,
         }
     }
 
@@ -117,6 +134,7 @@ impl MeshEngine {
 
     /// Takes the whole mesh as it is in the store at a revision: at start and after a gap. What is not there any more is gone.
     pub fn load(&mut self, documents: &[Arc<Stored>], revision: Revision, now: SystemTime) {
+        self.end_switch(now);
         self.receipts.begin(revision, Vec::new(), now);
         let affected = self.documents.load(documents, revision);
         self.publish(&affected, now);
@@ -125,15 +143,37 @@ impl MeshEngine {
 
     /// Applies one commit as a whole: nobody sees half of it.
     pub fn commit(&mut self, changes: &[DocumentChange], revision: Revision, now: SystemTime) {
+        self.end_switch(now);
         self.last_write = now;
         let documents = changes.iter().map(|(key, _)| key).filter(|key| key.kind != SECRET_KIND);
         self.receipts.begin(revision, documents.cloned().collect(), now);
+        let before = self.documents.view.revision;
+        let mtls = self.documents.snapshot().mtls_enabled();
         let affected = self.documents.commit(changes, revision);
+        if self.documents.snapshot().mtls_enabled() != mtls && self.connections.all_know_the_mesh() {
+            self.documents.begin_switch(before);
+            self.switch = Some(Switch { at: now + LAG, revision });
+        }
         self.publish(&affected, now);
+        if self.switch.is_some() {
+            // All are concerned, also those who hear of it later.
+            self.connections.proxies.keys().for_each(|proxy| self.receipts.given(proxy));
+        }
         self.receipts.end(self.away(&affected));
         let is_deleted = |(key, stored): &&DocumentChange| key.kind == Dataplane::KIND && stored.is_none();
         for (Key { name, .. }, _) in changes.iter().filter(is_deleted) {
             self.receipts.deleted(name);
+        }
+    }
+
+    /// Tells the other side of a switch of mTLS, if one is under way. Whoever gets nothing more has accepted it with
+    /// what he has.
+    fn end_switch(&mut self, now: SystemTime) {
+        let Some(Switch { revision, .. }) = self.switch.take() else { return };
+        self.documents.end_switch(revision);
+        self.publish(&Affected::All, now);
+        for proxy in self.connections.proxies.keys().cloned().collect::<Vec<_>>() {
+            self.answered(&proxy, now);
         }
     }
 
@@ -332,7 +372,8 @@ impl MeshEngine {
     /// The next time that [`MeshEngine::on_deadline`] has something to do.
     pub fn next_deadline(&self) -> Option<SystemTime> {
         let stream = self.deadlines.first().map(|(time, _)| *time);
-        [stream, self.rotation.look_at].into_iter().flatten().min()
+        let switch = self.switch.as_ref().map(|switch| switch.at);
+        [stream, switch, self.rotation.look_at].into_iter().flatten().min()
     }
 
     /// Whether there may be so much that no proxy holds any more that a [`MeshEngine::sweep`] is due, once the clients have
@@ -349,6 +390,9 @@ impl MeshEngine {
     /// Renews the certificates that are due, and answers the proxies whose grace is over; some of them, if there are many. The rest is
     /// due still.
     pub fn on_deadline(&mut self, now: SystemTime) {
+        if self.switch.as_ref().is_some_and(|switch| switch.at <= now) {
+            self.end_switch(now);
+        }
         for _ in 0..AT_ONCE {
             let Some(&(time, id)) = self.deadlines.first().filter(|(time, _)| *time <= now) else { return };
             self.deadlines.remove(&(time, id));
@@ -501,7 +545,7 @@ impl MeshEngine {
             return if gone { StreamState::Serve(Arc::new(Snapshot::default())) } else { StreamState::Hold };
         }
         let Some(config) = self.current(&proxy) else { return StreamState::Hold };
-        let mtls = snapshot.mtls_enabled();
+        let mtls = snapshot.has_any_mtls();
         let Some(stream) = self.connections.stream_mut(id) else { return StreamState::Hold };
         if let Some(recovery) = &mut stream.recovery {
             if recovery.waits_for_mesh(self.documents.mesh_written) {

@@ -51,9 +51,12 @@ pub fn bootstrap(params: &BootstrapParams<'_>) -> Value {
                 // The first message lists some 500 extensions, 60 kB.
                 "set_node_on_first_message_only": true,
                 "grpc_services": [{
-                    "envoy_grpc": {"cluster_name": names::ADS_CLUSTER},
-                    // Envoy's own limit is 30 s: as long would a proxy stay behind after its control plane is back.
-                    "retry_policy": {"retry_back_off": {"base_interval": "0.5s", "max_interval": "5s"}},
+                    "envoy_grpc": {
+                        "cluster_name": names::ADS_CLUSTER,
+                        // Envoy's own limit is 30 s: as long would a proxy stay behind after its control plane is
+                        // back. The field of the same name beside `envoy_grpc` means nothing for xDS.
+                        "retry_policy": {"retry_back_off": {"base_interval": "0.25s", "max_interval": "2s"}},
+                    },
                 }],
             },
         },
@@ -115,6 +118,7 @@ fn ads_cluster(params: &BootstrapParams<'_>) -> Value {
         "dns_lookup_family": "V4_PREFERRED",
         "typed_extension_protocol_options": http2(params.token_path.is_some()),
         "upstream_connection_options": {"tcp_keepalive": {}},
+        "circuit_breakers": unlimited(),
         "load_assignment": load_assignment(
             names::ADS_CLUSTER,
             socket_address(params.xds_host, params.xds_port),
@@ -150,6 +154,7 @@ fn access_log_sink(params: &BootstrapParams<'_>) -> Value {
         "name": names::ACCESS_LOG_SINK,
         "connect_timeout": "1s",
         "type": "STATIC",
+        "circuit_breakers": unlimited(),
         "typed_extension_protocol_options": http2(false),
         "load_assignment": load_assignment(
             names::ACCESS_LOG_SINK,
@@ -195,6 +200,17 @@ fn http2(token: bool) -> Value {
         ]);
     }
     json!({(TYPE): options})
+}
+
+/// No limit on what is under way at a time, as in all clusters (`cluster.rs`): each log of an outbound is a stream
+/// of its own.
+fn unlimited() -> Value {
+    json!({"thresholds": [{
+        "max_connections": u32::MAX,
+        "max_pending_requests": u32::MAX,
+        "max_requests": u32::MAX,
+        "max_retries": u32::MAX,
+    }]})
 }
 
 fn ads() -> Value {

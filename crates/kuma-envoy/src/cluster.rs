@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use envoy_api::envoy::config::cluster::v3::Cluster;
+use envoy_api::envoy::config::cluster::v3::circuit_breakers::Thresholds;
 use envoy_api::envoy::config::cluster::v3::cluster::{ClusterDiscoveryType, DiscoveryType, EdsClusterConfig, LbPolicy};
+use envoy_api::envoy::config::cluster::v3::{CircuitBreakers, Cluster};
 use envoy_api::envoy::config::endpoint::v3::{ClusterLoadAssignment, LocalityLbEndpoints};
 
-use envoy_api::envoy::config::core::v3::Http2ProtocolOptions;
+use envoy_api::envoy::config::core::v3::{Http2ProtocolOptions, HttpProtocolOptions as CommonOptions};
 use envoy_api::envoy::extensions::upstreams::http::v3::HttpProtocolOptions;
 use envoy_api::envoy::extensions::upstreams::http::v3::http_protocol_options::{
     UpstreamProtocolOptions, UseDownstreamHttpConfig,
@@ -14,15 +15,26 @@ use envoy_api::envoy::extensions::upstreams::http::v3::http_protocol_options::{
 use envoy_api::{Any, Duration, Packed as _};
 
 use crate::key::Health;
-use crate::{address, ads, endpoints, health, http, names, tls};
+use crate::{address, ads, endpoints, health, http, names, tcp, tls};
 
 /// How long a connection to an endpoint may take to open.
 const CONNECT_TIMEOUT: Duration = Duration { seconds: 5, nanos: 0 };
 
+/// How long a connection to an application is kept without a request: shorter than applications do (Node 5 s,
+/// Gunicorn 2 s), or a request would meet one that is just being closed.
+const APPLICATION_IDLE: Duration = Duration { seconds: 1, nanos: 0 };
+
 /// The application behind an inbound, on loopback.
 pub(crate) fn local(port: u16, http: bool) -> Cluster {
-    let cluster = on_loopback(names::local_cluster(port), port);
-    if http { speaking_http(cluster) } else { cluster }
+    let mut cluster = on_loopback(names::local_cluster(port), port);
+    // What listens on the loopback address of IPv6 alone is found there, at once where the other one refuses.
+    for endpoint in cluster.load_assignment.iter_mut().flat_map(|assignment| &mut assignment.endpoints) {
+        endpoint
+            .lb_endpoints
+            .iter_mut()
+            .for_each(|endpoint| endpoints::add_address(endpoint, address::of_host("::1", port)));
+    }
+    if http { speaking_http(cluster, Some(APPLICATION_IDLE)) } else { cluster }
 }
 
 /// Envoy's own admin server.
@@ -56,9 +68,9 @@ pub(crate) fn service(name: &str, tls: Option<&str>, checks: Option<&Health>, ht
         cluster_discovery_type: Some(ClusterDiscoveryType::Type(DiscoveryType::Eds as i32)),
         eds_cluster_config: Some(EdsClusterConfig { eds_config: Some(ads::source()), ..EdsClusterConfig::default() }),
         transport_socket: tls.map(tls::upstream),
-        ..named(name.to_owned())
+        ..remote(name.to_owned())
     };
-    let cluster = if http { speaking_http(cluster) } else { cluster };
+    let cluster = if http { speaking_http(cluster, None) } else { cluster };
     match checks {
         Some(checks) => health::checked(cluster, checks),
         None => cluster,
@@ -70,13 +82,19 @@ pub(crate) fn pass_through() -> Cluster {
     Cluster {
         cluster_discovery_type: Some(ClusterDiscoveryType::Type(DiscoveryType::OriginalDst as i32)),
         lb_policy: LbPolicy::ClusterProvided as i32,
-        ..named(names::PASS_THROUGH.to_owned())
+        ..remote(names::PASS_THROUGH.to_owned())
     }
 }
 
-/// Requests go on in the version of HTTP in which they came, so that gRPC stays what it is.
-fn speaking_http(cluster: Cluster) -> Cluster {
+/// Requests go on in the version of HTTP in which they came, so that gRPC stays what it is. Without `idle` a
+/// connection is kept for an hour.
+fn speaking_http(cluster: Cluster, idle: Option<Duration>) -> Cluster {
     let options = HttpProtocolOptions {
+        common_http_protocol_options: Some(CommonOptions {
+            idle_timeout: idle,
+            max_response_headers_kb: Some(http::MAX_HEADERS_KB),
+            ..http::limits()
+        }),
         upstream_protocol_options: Some(UpstreamProtocolOptions::UseDownstreamProtocolConfig(
             UseDownstreamHttpConfig {
                 http_protocol_options: Some(http::trailers()),
@@ -90,12 +108,33 @@ fn speaking_http(cluster: Cluster) -> Cluster {
     Cluster { typed_extension_protocol_options: BTreeMap::from([(name.to_owned(), Any::pack(&options))]), ..cluster }
 }
 
-pub(crate) fn named(name: String) -> Cluster {
+/// A cluster on other machines, which may go without a word.
+pub(crate) fn remote(name: String) -> Cluster {
+    Cluster { upstream_connection_options: Some(tcp::upstream_keepalive()), ..named(name) }
+}
+
+fn named(name: String) -> Cluster {
     let statistics = names::stat_prefix(&name);
     Cluster {
         alt_stat_name: if statistics == name { String::new() } else { statistics },
         name,
         connect_timeout: Some(CONNECT_TIMEOUT),
+        circuit_breakers: Some(unlimited()),
         ..Cluster::default()
+    }
+}
+
+/// Envoy would refuse what exceeds 1,024 connections, requests, or requests that wait for a connection, at a time,
+/// and send only three again.
+fn unlimited() -> CircuitBreakers {
+    CircuitBreakers {
+        thresholds: vec![Thresholds {
+            max_connections: Some(u32::MAX),
+            max_pending_requests: Some(u32::MAX),
+            max_requests: Some(u32::MAX),
+            max_retries: Some(u32::MAX),
+            ..Thresholds::default()
+        }],
+        ..CircuitBreakers::default()
     }
 }

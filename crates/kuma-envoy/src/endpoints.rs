@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use envoy_api::envoy::config::core::v3::{Address, Metadata};
+use envoy_api::envoy::config::endpoint::v3::endpoint::AdditionalAddress;
 use envoy_api::envoy::config::endpoint::v3::lb_endpoint::HostIdentifier;
 use envoy_api::envoy::config::endpoint::v3::{ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints};
 use envoy_api::{Struct, Value, value};
@@ -40,6 +41,13 @@ pub(crate) fn at(address: Address) -> LbEndpoint {
     LbEndpoint {
         host_identifier: Some(HostIdentifier::Endpoint(Endpoint { address: Some(address), ..Endpoint::default() })),
         ..LbEndpoint::default()
+    }
+}
+
+/// The same endpoint has another address, which is tried where the first one does not answer.
+pub(crate) fn add_address(endpoint: &mut LbEndpoint, address: Address) {
+    if let Some(HostIdentifier::Endpoint(endpoint)) = &mut endpoint.host_identifier {
+        endpoint.additional_addresses.push(AdditionalAddress { address: Some(address) });
     }
 }
 

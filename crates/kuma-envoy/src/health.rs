@@ -14,6 +14,15 @@ use crate::key::{ActiveCheck, Health, HttpCheck, PassiveCheck};
 /// The shortest time that Envoy counts with; it would take a shorter one for none at all and never rest.
 const SHORTEST: Duration = Duration::from_millis(1);
 
+/// In percent: what is not healthy gets nothing, even if nothing is healthy.
+const NOBODY: f64 = 0.0;
+/// With fewer healthy, all are used: those that a passive check has taken out serve where no other is left, and
+/// errors of the application stay what they are.
+const LAST: f64 = 1.0;
+
+/// How many of the endpoints a passive check may take out, in percent: of up to a hundred, all but one.
+const ALL_BUT_ONE: u32 = 99;
+
 /// The cluster with these checks.
 pub(crate) fn checked(cluster: Cluster, checks: &Health) -> Cluster {
     Cluster {
@@ -21,7 +30,7 @@ pub(crate) fn checked(cluster: Cluster, checks: &Health) -> Cluster {
         outlier_detection: checks.passive.as_ref().map(passive),
         common_lb_config: Some(CommonLbConfig {
             // With fewer than half of the endpoints healthy, Envoy would use the others again.
-            healthy_panic_threshold: Some(Percent { value: 0.0 }),
+            healthy_panic_threshold: Some(Percent { value: if checks.active.is_some() { NOBODY } else { LAST } }),
             // Envoy would wait for up to a second before it acts on what it has found out.
             update_merge_window: Some(envoy_api::Duration { seconds: 0, nanos: 0 }),
             ..CommonLbConfig::default()
@@ -76,7 +85,9 @@ fn passive(check: &PassiveCheck) -> OutlierDetection {
         max_ejection_time: penalty,
         interval: Some(duration(look(check.penalty))),
         // At most a tenth would be ejected: none of fewer than ten.
-        max_ejection_percent: Some(100),
+        max_ejection_percent: Some(ALL_BUT_ONE),
+        // And the only one would be.
+        always_eject_one_host: Some(false),
         // An active check ends at the peer's proxy and succeeds where the application behind it fails: it would cancel the
         // penalty.
         successful_active_health_check_uneject_host: Some(false),

@@ -10,7 +10,7 @@ use envoy_api::envoy::extensions::filters::network::rbac::v3::Rbac;
 use envoy_api::envoy::extensions::filters::network::tcp_proxy::v3::tcp_proxy::ClusterSpecifier;
 use envoy_api::envoy::extensions::filters::network::tcp_proxy::v3::{TcpProxy, UpstreamConnectMode};
 
-use crate::{address, ads, names, tls};
+use crate::{address, ads, names, tcp, tls};
 
 /// The listener of an inbound. With `tls` it holds no permission, only the names of a secret and an extension config that
 /// do, so that permissions change without a change of the listener.
@@ -40,17 +40,14 @@ pub(crate) fn listener(address: IpAddr, port: u16, service_port: u16, tls: bool,
         traffic_direction: TrafficDirection::Inbound as i32,
         // Otherwise two proxies with the same inbound on one host would share its connections, silently.
         enable_reuse_port: Some(false),
+        tcp_keepalive: Some(tcp::keepalive()),
         ..Listener::default()
     }
 }
 
 fn tcp_proxy(service_port: u16, tls: bool) -> TcpProxy {
     let cluster = names::local_cluster(service_port);
-    let proxy = TcpProxy {
-        stat_prefix: names::stat_prefix(&cluster),
-        cluster_specifier: Some(ClusterSpecifier::Cluster(cluster)),
-        ..TcpProxy::default()
-    };
+    let proxy = tcp::proxy(names::stat_prefix(&cluster), ClusterSpecifier::Cluster(cluster));
     if !tls {
         return proxy;
     }

@@ -11,7 +11,7 @@ use envoy_api::envoy::extensions::filters::network::tcp_proxy::v3::tcp_proxy::{
 };
 
 use crate::key::{AccessLog, Flow, WeightedCluster};
-use crate::{access_log, address, ads, names};
+use crate::{access_log, address, ads, names, tcp};
 
 /// The listener of an outbound. Where its connections go is an extension config, so that they survive a change of it.
 pub(crate) fn listener(address: IpAddr, port: u16, flow: &Flow, http: bool) -> Listener {
@@ -28,6 +28,7 @@ pub(crate) fn listener(address: IpAddr, port: u16, flow: &Flow, http: bool) -> L
         traffic_direction: TrafficDirection::Outbound as i32,
         // Otherwise two proxies with the same outbound on one host would share its connections, silently.
         enable_reuse_port: Some(false),
+        tcp_keepalive: Some(tcp::keepalive()),
         ..Listener::default()
     }
 }
@@ -63,9 +64,7 @@ pub(crate) fn split(service: &str, clusters: &[WeightedCluster], log: Option<&Ac
         }),
     };
     TcpProxy {
-        stat_prefix: names::stat_prefix(service),
-        cluster_specifier: Some(specifier),
         access_log: log.into_iter().map(access_log::of_connections).collect(),
-        ..TcpProxy::default()
+        ..tcp::proxy_to_instances(names::stat_prefix(service), specifier)
     }
 }

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use kuma_mesh::{Admitted, Destination, Inbound, KnownCallers, MeshDataplane, MeshSnapshot};
+use kuma_mesh::{Admitted, Destination, Inbound, KnownCallers, MeshDataplane, MeshSnapshot, Side};
 use kuma_model::{HealthCheckConf, spiffe_id};
 
 use crate::key::{
@@ -38,7 +38,7 @@ fn default_proxy(snapshot: &MeshSnapshot, dataplane: &MeshDataplane, roots: Opti
     for outbound in &dataplane.outbounds {
         plan.outbound(dataplane, outbound);
     }
-    if let (true, Some(roots)) = (snapshot.mtls_enabled(), roots) {
+    if let (true, Some(roots)) = (snapshot.has_any_mtls(), roots) {
         plan.keys.push(ResourceKey::MeshCa { roots: roots.clone() });
     }
     plan.keys
@@ -76,7 +76,7 @@ pub fn plan_admission(
         return None;
     }
     let mut plan = Plan::new(snapshot, dataplane, roots);
-    if snapshot.mtls_enabled() {
+    if snapshot.has_mtls(Side::Servers) {
         for inbound in &dataplane.inbounds {
             plan.permissions(inbound, Arc::from(names::inbound_listener(inbound.address, inbound.port)));
         }
@@ -148,7 +148,7 @@ impl<'a> Plan<'a> {
     }
 
     fn inbound(&mut self, dataplane: &MeshDataplane, inbound: &Inbound) {
-        let tls = self.snapshot.mtls_enabled();
+        let tls = self.snapshot.has_mtls(Side::Servers);
         let Inbound { address, port, service_port, ref service, .. } = *inbound;
         let http = inbound.tags.speaks_http();
         if self.clusters.insert(Arc::from(names::local_cluster(service_port))) {
@@ -202,7 +202,7 @@ impl<'a> Plan<'a> {
         flow: impl FnOnce() -> kuma_mesh::Flow,
     ) {
         let kuma_mesh::Outbound { address, port, .. } = *outbound;
-        let flow = if self.snapshot.mtls_enabled() { enforced(flow()) } else { Flow::Open };
+        let flow = if self.snapshot.has_mtls(Side::Clients) { enforced(flow()) } else { Flow::Open };
         // Nothing redirects a connection to loopback.
         let transparent = self.transparent && !address.is_loopback();
         self.keys.push(ResourceKey::OutboundListener { address, port, flow, http, transparent });
@@ -240,7 +240,8 @@ impl<'a> Plan<'a> {
         if !self.clusters.insert(name.clone()) {
             return;
         }
-        let tls = self.snapshot.mtls_enabled().then(|| spiffe_id(&self.snapshot.name, &destination.service).into());
+        let tls = self.snapshot.has_mtls(Side::Clients);
+        let tls = tls.then(|| spiffe_id(&self.snapshot.name, &destination.service).into());
         let http = self.snapshot.is_http(&destination.service);
         let check = self.snapshot.health_check(dataplane, &destination.service);
         let conf = check.and_then(|check| check.conf.as_ref());

@@ -14,9 +14,17 @@ pub(crate) fn filter(inbound: &str, policies: &[Policy]) -> Rbac {
     Rbac { stat_prefix: format!("{}.", names::stat_prefix(inbound)), rules: Some(rules(policies)), ..Rbac::default() }
 }
 
+/// The policy for requests of connections that are older than mTLS. A permission cannot have this name.
+const BEFORE_MTLS: &str = "kuma:before-mtls";
+
 /// The same for each request, so that it also ends what an open connection may do. Without policies nothing is enforced.
 pub(crate) fn of_requests(policies: Option<&[Policy]>) -> HttpRbac {
-    HttpRbac { rules: policies.map(rules), ..HttpRbac::default() }
+    let rules = policies.map(|policies| {
+        let mut rules = rules(policies);
+        rules.policies.insert(BEFORE_MTLS.to_owned(), from_before_mtls());
+        rules
+    });
+    HttpRbac { rules, ..HttpRbac::default() }
 }
 
 fn rules(policies: &[Policy]) -> v3::Rbac {
@@ -30,9 +38,21 @@ fn rules(policies: &[Policy]) -> v3::Rbac {
 }
 
 fn permits(peers: &[Peer]) -> v3::Policy {
+    policy(peers.iter().map(principal).collect())
+}
+
+/// This filter is there at once when mTLS is switched on, also for connections in plain text, which cannot carry an
+/// identity. Those are drained from then on, and none is accepted any more: the listener with TLS requires a
+/// certificate. Until they end they do what they did.
+fn from_before_mtls() -> v3::Policy {
+    let with_identity = Principal { identifier: Some(Identifier::Authenticated(Authenticated::default())) };
+    policy(vec![Principal { identifier: Some(Identifier::NotId(Box::new(with_identity))) }])
+}
+
+fn policy(principals: Vec<Principal>) -> v3::Policy {
     v3::Policy {
         permissions: vec![Permission { rule: Some(permission::Rule::Any(true)) }],
-        principals: peers.iter().map(principal).collect(),
+        principals,
         ..v3::Policy::default()
     }
 }

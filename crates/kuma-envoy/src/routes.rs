@@ -2,17 +2,19 @@
 
 use envoy_api::envoy::config::route::v3::weighted_cluster::ClusterWeight;
 use envoy_api::envoy::config::route::v3::{
-    DirectResponseAction, Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost, WeightedCluster as Weights,
-    route::Action, route_action::ClusterSpecifier, route_match::PathSpecifier,
+    DirectResponseAction, RetryPolicy, Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost,
+    WeightedCluster as Weights, route::Action, route_action::ClusterSpecifier, route_match::PathSpecifier,
 };
 
-use crate::http::NEVER;
 use crate::key::WeightedCluster;
-use crate::names;
+use crate::retry::Request;
+use crate::tcp::NEVER;
+use crate::{names, retry};
 
 /// From an inbound to its application.
 pub(crate) fn to_application(service: &str, cluster: String) -> RouteConfiguration {
-    configuration(names::inbound_routes(service), service, to(ClusterSpecifier::Cluster(cluster)))
+    let clusters = ClusterSpecifier::Cluster(cluster);
+    configuration(names::inbound_routes(service), service, by_method(&clusters, retry::to_application))
 }
 
 /// From an outbound to the destinations of a service.
@@ -20,42 +22,60 @@ pub(crate) fn to_application(service: &str, cluster: String) -> RouteConfigurati
 /// Its clusters are not validated: one that Envoy does not know yet would get the whole refused, and it would not ask again.
 pub(crate) fn to_service(service: &str, clusters: &[WeightedCluster]) -> RouteConfiguration {
     let clusters: Vec<&WeightedCluster> = clusters.iter().filter(|cluster| cluster.weight > 0).collect();
-    let action = match clusters.as_slice() {
-        // The route stops the traffic.
-        [] => Action::DirectResponse(DirectResponseAction { status: 503, ..DirectResponseAction::default() }),
-        [only] => to(ClusterSpecifier::Cluster(only.name.to_string())),
-        several => to(ClusterSpecifier::WeightedClusters(weighted(several))),
+    let clusters = match clusters.as_slice() {
+        [] => return configuration(names::outbound_routes(service), service, vec![nowhere()]),
+        [only] => ClusterSpecifier::Cluster(only.name.to_string()),
+        several => ClusterSpecifier::WeightedClusters(weighted(several)),
     };
-    configuration(names::outbound_routes(service), service, action)
+    let mut routes = configuration(names::outbound_routes(service), service, by_method(&clusters, retry::to_instances));
+    // It is between the proxies.
+    routes.response_headers_to_remove = vec![retry::NOT_REACHED.to_owned()];
+    routes
 }
 
-fn configuration(name: String, service: &str, action: Action) -> RouteConfiguration {
+fn configuration(name: String, service: &str, routes: Vec<Route>) -> RouteConfiguration {
     RouteConfiguration {
         name,
         virtual_hosts: vec![VirtualHost {
             name: service.to_owned(),
             domains: vec!["*".into()],
-            routes: vec![Route {
-                r#match: Some(RouteMatch {
-                    path_specifier: Some(PathSpecifier::Prefix("/".into())),
-                    ..RouteMatch::default()
-                }),
-                action: Some(action),
-                ..Route::default()
-            }],
+            routes,
             ..VirtualHost::default()
         }],
         ..RouteConfiguration::default()
     }
 }
 
-fn to(clusters: ClusterSpecifier) -> Action {
-    Action::Route(RouteAction {
-        cluster_specifier: Some(clusters),
-        // A response that is not complete after 15 s would be cut.
-        timeout: Some(NEVER),
-        ..RouteAction::default()
-    })
+/// Requests that may be repeated take the first route, all others the second one; both lead to the same clusters.
+fn by_method(clusters: &ClusterSpecifier, retries: fn(Request) -> RetryPolicy) -> Vec<Route> {
+    let to = |request| {
+        Action::Route(RouteAction {
+            cluster_specifier: Some(clusters.clone()),
+            // A response that is not complete after 15 s would be cut.
+            timeout: Some(NEVER),
+            retry_policy: Some(retries(request)),
+            ..RouteAction::default()
+        })
+    };
+    let mut idempotent = route(to(Request::Idempotent));
+    if let Some(every) = &mut idempotent.r#match {
+        every.headers = vec![retry::is_idempotent()];
+    }
+    vec![idempotent, route(to(Request::Any))]
+}
+
+/// The route stops the traffic.
+fn nowhere() -> Route {
+    route(Action::DirectResponse(DirectResponseAction { status: 503, ..DirectResponseAction::default() }))
+}
+
+/// For every request.
+fn route(action: Action) -> Route {
+    Route {
+        r#match: Some(RouteMatch { path_specifier: Some(PathSpecifier::Prefix("/".into())), ..RouteMatch::default() }),
+        action: Some(action),
+        ..Route::default()
+    }
 }
 
 /// Envoy refuses weights whose sum is more than 32 bits hold: those are all made smaller alike.

@@ -65,7 +65,7 @@ pub(crate) fn collector(name: &str, host: &str, port: u16) -> Cluster {
         wait_for_warm_on_init: Some(false),
         // Each address would be an endpoint of its own, and a collector often listens on one of them alone.
         dns_lookup_family: DnsLookupFamily::V4Preferred as i32,
-        ..cluster::named(name.to_owned())
+        ..cluster::remote(name.to_owned())
     }
 }
 

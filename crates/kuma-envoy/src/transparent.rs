@@ -4,12 +4,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use envoy_api::Any;
 use envoy_api::envoy::config::listener::v3::{Filter, FilterChain, FilterChainMatch, Listener, filter};
-use envoy_api::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy;
 use envoy_api::envoy::extensions::filters::network::tcp_proxy::v3::tcp_proxy::ClusterSpecifier;
 use kuma_mesh::MeshDataplane;
 
 use crate::key::ResourceKey;
-use crate::{address, names};
+use crate::{address, names, tcp};
 
 /// What takes the connections of a proxy that are redirected to this port. IPv6 has a listener of its own, where the
 /// Dataplane has an IPv6 interface: a machine without IPv6 could not open it.
@@ -39,16 +38,14 @@ pub(crate) fn catch_all(address: IpAddr, port: u16) -> Listener {
         // The listener filter `original_dst` alone restores the address, but hands nothing on.
         use_original_dst: Some(true),
         enable_reuse_port: Some(false),
+        // For the listeners that it hands connections to as well.
+        tcp_keepalive: Some(tcp::keepalive()),
         ..Listener::default()
     }
 }
 
 fn chain(cluster: &str) -> FilterChain {
-    let proxy = TcpProxy {
-        stat_prefix: names::stat_prefix(cluster),
-        cluster_specifier: Some(ClusterSpecifier::Cluster(cluster.to_owned())),
-        ..TcpProxy::default()
-    };
+    let proxy = tcp::proxy(names::stat_prefix(cluster), ClusterSpecifier::Cluster(cluster.to_owned()));
     FilterChain {
         filters: vec![Filter {
             name: "envoy.filters.network.tcp_proxy".into(),

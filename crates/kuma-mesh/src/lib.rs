@@ -35,5 +35,5 @@ pub use metrics::MetricsEndpoint;
 pub use permissions::{Admitted, Flow, KnownCallers, Peer};
 pub use policies::Policies;
 pub use routes::Destination;
-pub use snapshot::MeshSnapshot;
+pub use snapshot::{MeshSnapshot, Side};
 pub use templates::{RawResource, Template};

@@ -39,10 +39,21 @@ pub struct MeshSnapshot {
     pub(crate) traces: Traces,
     /// How many services speak HTTP.
     pub(crate) http_services: usize,
+    /// What is still as it was before mTLS was switched on or off, if that has just been.
+    pub lagging: Option<Side>,
     /// Dataplanes whose proxies have said that they are leaving: they stand for no endpoint.
     departed: BTreeSet<Arc<str>>,
     /// The inbounds that proxies could not open, by Dataplane: they are no endpoints.
     unopened: FxHashMap<Arc<str>, BTreeSet<(IpAddr, u16)>>,
+}
+
+/// A side of the connections of a mesh.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Side {
+    /// Those who connect.
+    Clients,
+    /// Those who are connected to.
+    Servers,
 }
 
 impl MeshSnapshot {
@@ -54,6 +65,16 @@ impl MeshSnapshot {
     /// Whether proxies of the mesh talk mutual TLS.
     pub fn mtls_enabled(&self) -> bool {
         self.mesh.as_ref().is_some_and(|mesh| mesh.mtls_enabled())
+    }
+
+    /// Whether one side talks mutual TLS.
+    pub fn has_mtls(&self, side: Side) -> bool {
+        self.mtls_enabled() != (self.lagging == Some(side))
+    }
+
+    /// Whether any does: proxies need certificates.
+    pub fn has_any_mtls(&self) -> bool {
+        self.has_mtls(Side::Clients) || self.has_mtls(Side::Servers)
     }
 
     /// A Dataplane by its name.

@@ -14,27 +14,51 @@ pub struct Dataplane {
     http: reqwest::Client,
 }
 
+/// How one is started.
+pub struct Start<'a> {
+    /// How long its connections may take to end when it is stopped. By default 2 s: revoked flows end within it, and
+    /// tests wait for that.
+    pub drain_time: &'a str,
+    /// Whether its Envoy has an admin server. Without, nothing can be asked of it here.
+    pub admin: bool,
+}
+
+impl Default for Start<'_> {
+    fn default() -> Self {
+        Start { drain_time: "2s", admin: true }
+    }
+}
+
 impl Dataplane {
     /// Starts one with a token of its own.
     pub fn start(cp: &ControlPlane, mesh: &str, name: &str) -> Dataplane {
+        Dataplane::start_as(cp, mesh, name, &Start::default())
+    }
+
+    /// The same in another way.
+    pub fn start_as(cp: &ControlPlane, mesh: &str, name: &str, start: &Start<'_>) -> Dataplane {
         let token = cp.token_file(mesh, name);
         let token = token.to_str().expect("a temporary path is UTF-8").to_owned();
-        Dataplane::start_with(cp, mesh, name, &["--dataplane-token-file", &token])
+        Dataplane::run(cp, mesh, name, &["--dataplane-token-file", &token], start)
     }
 
     /// Starts one with further arguments; without a token unless they name one.
     pub fn start_with(cp: &ControlPlane, mesh: &str, name: &str, arguments: &[&str]) -> Dataplane {
+        Dataplane::run(cp, mesh, name, arguments, &Start::default())
+    }
+
+    fn run(cp: &ControlPlane, mesh: &str, name: &str, arguments: &[&str], start: &Start<'_>) -> Dataplane {
         let admin = free_port();
+        let admin_port = if start.admin { admin.to_string() } else { String::new() };
         let mut command = Command::new(program("kuma-dp"));
         command
             .arg("run")
             .args(["--name", name, "--mesh", mesh, "--cp-address", &cp.api_url()])
-            .args(["--admin-port", &admin.to_string()])
+            .arg(format!("--admin-port={admin_port}"))
             .args(arguments)
             .env("HOME", cp.folder())
             .env("KUMA_DATAPLANE_RUNTIME_BINARY_PATH", envoy_binary())
-            // Revoked flows end within the drain time; tests wait for that.
-            .env("KUMA_DATAPLANE_DRAIN_TIME", "2s");
+            .env("KUMA_DATAPLANE_DRAIN_TIME", start.drain_time);
         let process = Process::start(&format!("{mesh}.{name}"), &mut command, cp.folder());
         let http = reqwest::Client::builder().no_proxy().build().expect("an HTTP client");
         Dataplane { process, admin, http }

@@ -52,9 +52,10 @@ impl HttpApp {
         let state = Arc::new(state);
         let shared = state.clone();
         let task = tokio::spawn(async move {
+            let mut connections = tokio::task::JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
                 let state = shared.clone();
-                tokio::spawn(async move {
+                connections.spawn(async move {
                     let service = service_fn(move |request| answer(request, state.clone()));
                     let server = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
                     // It ends as its client likes.
@@ -68,6 +69,11 @@ impl HttpApp {
     /// Answers with this status from now on.
     pub fn answers_with(&self, status: u16) {
         self.state.status.store(status, Ordering::Relaxed);
+    }
+
+    /// Ends it: it refuses connections from now on, and cuts those that it has.
+    pub fn stop(&self) {
+        self.task.abort();
     }
 
     /// How many requests it has had.

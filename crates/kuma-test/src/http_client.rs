@@ -1,5 +1,6 @@
 //! A client that sends requests over one connection, and notices if it ends.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,7 +18,16 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// One connection of HTTP/1.1 or HTTP/2 to a loopback port.
 pub struct HttpClient {
     sender: Sender,
-    connection: JoinHandle<()>,
+    connection: Arc<Connection>,
+}
+
+/// The task of a connection. It ends with the last client that shares it.
+struct Connection(JoinHandle<()>);
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 enum Sender {
@@ -56,7 +66,7 @@ impl HttpClient {
         let stream = TcpStream::connect(("127.0.0.1", port)).await.ok()?;
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.ok()?;
         let connection = tokio::spawn(async move { drop(connection.await) });
-        Some(HttpClient { sender: Sender::Http1(sender), connection })
+        Some(HttpClient { sender: Sender::Http1(sender), connection: Arc::new(Connection(connection)) })
     }
 
     /// Connects, to speak HTTP/2 without asking first, as gRPC does.
@@ -65,7 +75,13 @@ impl HttpClient {
         let handshake = http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
         let (sender, connection) = handshake.await.ok()?;
         let connection = tokio::spawn(async move { drop(connection.await) });
-        Some(HttpClient { sender: Sender::Http2(sender), connection })
+        Some(HttpClient { sender: Sender::Http2(sender), connection: Arc::new(Connection(connection)) })
+    }
+
+    /// Another client on the same connection; `None` if that is one of HTTP/1.1.
+    pub fn share(&self) -> Option<HttpClient> {
+        let Sender::Http2(sender) = &self.sender else { return None };
+        Some(HttpClient { sender: Sender::Http2(sender.clone()), connection: self.connection.clone() })
     }
 
     /// Asks for a path.
@@ -124,12 +140,6 @@ impl HttpClient {
 
     /// Whether the connection has ended.
     pub fn has_ended(&self) -> bool {
-        self.connection.is_finished()
-    }
-}
-
-impl Drop for HttpClient {
-    fn drop(&mut self) {
-        self.connection.abort();
+        self.connection.0.is_finished()
     }
 }

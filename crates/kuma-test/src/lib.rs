@@ -13,6 +13,7 @@ pub mod machine;
 pub mod ports;
 pub mod process;
 pub mod prometheus;
+pub mod raw_app;
 pub mod wait;
 pub mod wire;
 
@@ -23,4 +24,5 @@ pub use http_client::HttpClient;
 pub use load::Load;
 pub use process::{Process, envoy_binary, program};
 pub use prometheus::Prometheus;
+pub use raw_app::RawApp;
 pub use wait::eventually;

@@ -55,6 +55,16 @@ impl Machine {
         (link.address(1), link.address(2))
     }
 
+    /// Takes it off the network: nothing that is sent arrives, and nobody hears of it.
+    ///
+    /// # Panics
+    /// If that fails.
+    pub fn vanish(&self) {
+        let Machine { name, link, .. } = self;
+        // The near end stays up, or this machine would know at once that there is no way.
+        ip(&["-n", name, "link", "set", &link.device('t'), "down"]);
+    }
+
     /// Gives it an IPv6 address, and a way for all IPv6 to leave it.
     ///
     /// # Panics

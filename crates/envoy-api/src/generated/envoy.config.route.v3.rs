@@ -416,7 +416,7 @@ pub struct RouteAction {
 }
 /// Nested message and enum types in `RouteAction`.
 pub mod route_action {
-    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    #[derive(Clone, PartialEq, ::prost::Message)]
     pub struct RequestMirrorPolicy {
         #[prost(string, tag = "1")]
         pub cluster: ::prost::alloc::string::String,
@@ -430,6 +430,10 @@ pub mod route_action {
         pub trace_sampled: ::core::option::Option<bool>,
         #[prost(bool, tag = "6")]
         pub disable_shadow_host_suffix_append: bool,
+        #[prost(message, repeated, tag = "7")]
+        pub request_headers_mutations: ::prost::alloc::vec::Vec<
+            super::super::super::common::mutation_rules::v3::HeaderMutation,
+        >,
         #[prost(string, tag = "8")]
         pub host_rewrite_literal: ::prost::alloc::string::String,
     }

@@ -11,6 +11,13 @@ pub mod envoy {
                 include!("envoy.config.cluster.v3.rs");
             }
         }
+        pub mod common {
+            pub mod mutation_rules {
+                pub mod v3 {
+                    include!("envoy.config.common.mutation_rules.v3.rs");
+                }
+            }
+        }
         pub mod core {
             pub mod v3 {
                 include!("envoy.config.core.v3.rs");
@@ -74,6 +81,11 @@ pub mod envoy {
         }
         pub mod filters {
             pub mod http {
+                pub mod header_mutation {
+                    pub mod v3 {
+                        include!("envoy.extensions.filters.http.header_mutation.v3.rs");
+                    }
+                }
                 pub mod rbac {
                     pub mod v3 {
                         include!("envoy.extensions.filters.http.rbac.v3.rs");
@@ -82,6 +94,11 @@ pub mod envoy {
                 pub mod router {
                     pub mod v3 {
                         include!("envoy.extensions.filters.http.router.v3.rs");
+                    }
+                }
+                pub mod upstream_codec {
+                    pub mod v3 {
+                        include!("envoy.extensions.filters.http.upstream_codec.v3.rs");
                     }
                 }
             }
@@ -99,6 +116,24 @@ pub mod envoy {
                 pub mod tcp_proxy {
                     pub mod v3 {
                         include!("envoy.extensions.filters.network.tcp_proxy.v3.rs");
+                    }
+                }
+            }
+        }
+        pub mod http {
+            pub mod early_header_mutation {
+                pub mod header_mutation {
+                    pub mod v3 {
+                        include!("envoy.extensions.http.early_header_mutation.header_mutation.v3.rs");
+                    }
+                }
+            }
+        }
+        pub mod retry {
+            pub mod host {
+                pub mod previous_hosts {
+                    pub mod v3 {
+                        include!("envoy.extensions.retry.host.previous_hosts.v3.rs");
                     }
                 }
             }

@@ -1,6 +1,5 @@
 //! Envoy's admin interface, as far as a graceful end needs it.
 
-use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -15,8 +14,8 @@ use crate::http_client::{self, Answer, NoAnswer};
 
 /// Envoy answers from its main thread, which may be busy with configuration.
 const LIMIT: Duration = Duration::from_secs(2);
-/// Listeners of this prefix receive what others send to the Dataplane's services.
-const INBOUND: &str = "inbound:";
+/// The listener that offers metrics: whoever reads those holds up no end.
+const METRICS: &str = "kuma:metrics:prometheus";
 
 /// A client of the admin interface.
 pub(crate) struct Admin {
@@ -56,17 +55,18 @@ impl Admin {
         successful(path, answer).map(|_| ())
     }
 
-    /// The inbound listeners' names in statistics.
-    pub(crate) async fn inbound_listeners(&self) -> Result<BTreeSet<String>, AdminError> {
+    /// The name in statistics of the listener that offers metrics, if there is one.
+    pub(crate) async fn metrics_listener(&self) -> Result<Option<String>, AdminError> {
         let listeners: Listeners = self.json("/listeners", "format=json").await?;
-        Ok(listeners.inbound_stat_names())
+        Ok(listeners.metrics_stat_name())
     }
 
-    /// How many connections the given listeners serve now.
-    pub(crate) async fn active_connections(&self, listeners: &BTreeSet<String>) -> Result<u64, AdminError> {
+    /// How many connections all listeners serve now, inbound, outbound, passed through and users' own, but `metrics`
+    /// and the admin interface itself.
+    pub(crate) async fn active_connections(&self, metrics: Option<&str>) -> Result<u64, AdminError> {
         let query = r"format=json&type=Gauges&filter=^listener\..*\.downstream_cx_active$";
         let stats: Stats = self.json("/stats", query).await?;
-        Ok(stats.active(listeners))
+        Ok(stats.active(metrics))
     }
 
     async fn json<T: DeserializeOwned>(&self, path: &'static str, query: &str) -> Result<T, AdminError> {
@@ -127,19 +127,23 @@ struct Stat {
 
 impl Listeners {
     /// Envoy counts a listener's connections under its address, with `_` for `:` (which separates nothing in names).
-    fn inbound_stat_names(self) -> BTreeSet<String> {
-        (self.listener_statuses.into_iter())
-            .filter(|listener| listener.name.starts_with(INBOUND))
-            .filter_map(|listener| listener.local_address.socket_address)
-            .map(|SocketAddress { address, port_value }| std::net::SocketAddr::new(address, port_value))
-            .map(|address| format!("listener.{}.downstream_cx_active", address.to_string().replace(':', "_")))
-            .collect()
+    fn metrics_stat_name(self) -> Option<String> {
+        let metrics = self.listener_statuses.into_iter().find(|listener| listener.name == METRICS)?;
+        let SocketAddress { address, port_value } = metrics.local_address.socket_address?;
+        Some(std::net::SocketAddr::new(address, port_value).to_string().replace(':', "_"))
     }
 }
 
 impl Stats {
-    fn active(&self, listeners: &BTreeSet<String>) -> u64 {
-        self.stats.iter().filter(|stat| listeners.contains(&stat.name)).map(|stat| stat.value).sum()
+    fn active(&self, metrics: Option<&str>) -> u64 {
+        let counts = |stat: &&Stat| {
+            let listener =
+                stat.name.strip_prefix("listener.").and_then(|name| name.strip_suffix(".downstream_cx_active"));
+            // Each thread's share is part of its listener's count.
+            let of_thread = |name: &str| name.contains(".worker_") || name.ends_with(".main_thread");
+            listener.is_some_and(|name| name != "admin" && Some(name) != metrics && !of_thread(name))
+        };
+        self.stats.iter().filter(counts).map(|stat| stat.value).sum()
     }
 }
 
@@ -148,20 +152,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counts_the_inbound_listeners_alone() {
+    fn counts_all_listeners_but_those_of_operators() {
         let listeners = r#"{"listener_statuses":[
-            {"name":"inbound:127.0.0.1:10000","local_address":{"socket_address":{"address":"127.0.0.1","port_value":10000}}},
-            {"name":"inbound:[::1]:10001","local_address":{"socket_address":{"address":"::1","port_value":10001}}},
-            {"name":"outbound:127.0.0.1:20000","local_address":{"socket_address":{"address":"127.0.0.1","port_value":20000}}},
-            {"name":"inbound:pipe","local_address":{"pipe":{"path":"/x"}}}]}"#;
-        let listeners = serde_json::from_str::<Listeners>(listeners).unwrap().inbound_stat_names();
+            {"name":"inbound:pipe","local_address":{"pipe":{"path":"/x"}}},
+            {"name":"kuma:metrics:prometheus","local_address":{"socket_address":{"address":"0.0.0.0","port_value":5670}}}]}"#;
+        let metrics = serde_json::from_str::<Listeners>(listeners).unwrap().metrics_stat_name();
+        assert_eq!(metrics.as_deref(), Some("0.0.0.0_5670"));
+        assert_eq!(serde_json::from_str::<Listeners>("{}").unwrap().metrics_stat_name(), None);
         let stats = r#"{"stats":[
             {"name":"listener.127.0.0.1_10000.downstream_cx_active","value":2},
             {"name":"listener.127.0.0.1_10000.worker_0.downstream_cx_active","value":1},
             {"name":"listener.[__1]_10001.downstream_cx_active","value":3},
             {"name":"listener.127.0.0.1_20000.downstream_cx_active","value":10},
-            {"name":"listener.admin.downstream_cx_active","value":100}]}"#;
-        assert_eq!(serde_json::from_str::<Stats>(stats).unwrap().active(&listeners), 5);
+            {"name":"listener.0.0.0.0_15001.downstream_cx_active","value":20},
+            {"name":"listener.users_own.prefix.downstream_cx_active","value":40},
+            {"name":"listener.0.0.0.0_5670.downstream_cx_active","value":100},
+            {"name":"listener.admin.downstream_cx_active","value":100},
+            {"name":"listener.admin.main_thread.downstream_cx_active","value":100}]}"#;
+        let stats = serde_json::from_str::<Stats>(stats).unwrap();
+        assert_eq!((stats.active(metrics.as_deref()), stats.active(None)), (75, 175));
     }
 
     #[test]

@@ -6,4 +6,5 @@ mod receipts;
 mod restart;
 mod rotation;
 mod support;
+mod switch;
 mod templates;

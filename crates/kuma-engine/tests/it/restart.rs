@@ -261,6 +261,7 @@ fn without_a_ca_nothing_is_issued_and_without_a_token_nothing_secret_is_sent() {
     assert!(served.get(ResourceType::Listener, "outbound:127.0.0.1:9000").is_some());
     assert!(life.warnings(&stranger)[0].contains("no dataplane token"), "{:?}", life.warnings(&stranger));
     life.write(&[&mesh(false)]);
+    life.pass(Duration::from_secs(1));
     assert_eq!(life.warnings(&stranger), Vec::<String>::new(), "what was said holds no more");
     let served = stranger.served().expect("it stays connected");
     assert!(served.get(ResourceType::Listener, "inbound:10.0.0.1:8000").is_some(), "it is open again");

@@ -132,7 +132,7 @@ async fn a_server_that_is_another_service_is_not_spoken_to() {
     let envoy = Envoy::start(&fixture.ads);
     envoy.has_accepted(&fixture.ads, "a destination that is somebody else").await;
     assert!(fixture.connect().await.is_none());
-    assert_eq!(envoy.statistic("cluster.redis.ssl.fail_verify_san").await, 1);
+    assert!(envoy.statistic("cluster.redis.ssl.fail_verify_san").await >= 1);
 }
 
 /// Permissions and destinations change under an open connection, which must not notice: no listener's bytes change.

@@ -1,11 +1,15 @@
 //! The whole system: kuma-cp, kuma-dp, kumactl and real Envoys as processes, as users run them.
 
 mod access_logs;
+mod as_they_are;
 mod bad_input;
 mod ca;
 mod changes;
 mod clashes;
+mod comes_back;
+mod dead_instances;
 mod documents;
+mod drain;
 mod fleet;
 mod health_checks;
 mod hitless;
@@ -28,6 +32,8 @@ mod routes;
 mod scene;
 mod sds;
 mod secrets;
+mod silence;
+mod switch;
 mod templates;
 mod tracing;
 mod transparent;

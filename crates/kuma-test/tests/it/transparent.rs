@@ -25,7 +25,8 @@ struct Scene {
     redis_address: Ipv4Addr,
     /// Of this machine, where a server outside the mesh listens.
     outside: u16,
-    _processes: Vec<Process>,
+    /// The proxies of web and redis first.
+    processes: Vec<Process>,
 }
 
 /// Ports on every machine alike.
@@ -80,7 +81,7 @@ impl Scene {
         }
         let mut command = Command::new(program("kuma-tcp-echo"));
         processes.push(Process::start("outside", command.args(["-port", &outside.to_string()]), cp.folder()));
-        let scene = Scene { cp, web, redis, redis_address, outside, _processes: processes };
+        let scene = Scene { cp, web, redis, redis_address, outside, processes };
         for machine in [&scene.web, &scene.redis] {
             eventually("Envoy is live", async || {
                 scene.get(machine, PROXY, &format!("http://127.0.0.1:{ADMIN}/ready")).filter(|text| text == "LIVE\n")
@@ -262,4 +263,24 @@ async fn rules_of_iptables_do_as_well() {
             run(machine.command(iptables).args(["-t", "nat", "-F", chain]));
         }
     }
+}
+
+/// A connection that passes through a proxy counts as one of it when that is stopped.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_that_is_stopped_gives_passing_connections_time() {
+    let scene = Scene::start().await;
+    scene.install("");
+    scene.dials().await;
+    let talk = format!(
+        "exec 3<>/dev/tcp/{}/{} && echo one >&3 && head -n 1 <&3 && sleep 1.5 && echo two >&3 && head -n 1 <&3",
+        scene.web.here, scene.outside
+    );
+    let mut command = scene.web.command_as(USER, "bash");
+    let mut talk = Process::start("talk", command.args(["-c", &talk]), scene.cp.folder());
+    talk.prints("one\n").await;
+    assert_eq!(scene.passed_through(&scene.web), 1);
+    // The drain time of these proxies is 2 s.
+    scene.processes[0].signal(rustix::process::Signal::TERM);
+    talk.prints("two\n").await;
+    assert!(talk.wait(std::time::Duration::from_secs(30)).success());
 }

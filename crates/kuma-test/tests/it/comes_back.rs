@@ -1,0 +1,56 @@
+//! What moves, dies or goes away and comes back, and how long its clients are without it: docs/traffic.md has the
+//! figures that are printed here.
+
+use std::time::{Duration, Instant};
+
+use kuma_test::apps::Client;
+use kuma_test::documents::dataplane;
+use kuma_test::ports::free_port;
+use kuma_test::{Dataplane, Load, eventually};
+
+use crate::restart::connected;
+use crate::scene::Scene;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_only_instance_that_moves_to_another_port_costs_no_connection() {
+    let scene = Scene::start().await;
+    let load = Load::start(scene.outbound);
+    for _ in 0..5 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let moved = dataplane("default", "redis-1", "redis", (free_port(), scene.redis.port), &[]);
+        scene.cp.apply(&moved).await;
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    println!("{} connections, none lost", load.end().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_only_instance_is_back_when_its_proxy_is() {
+    let mut scene = Scene::start().await;
+    scene.redis_proxy.process().kill();
+    let killed = Instant::now();
+    scene.redis_proxy = Dataplane::start(&scene.cp, "default", "redis-1");
+    let is_back = async || Client::connect(scene.outbound).await.map(drop);
+    eventually("it serves again", is_back).await;
+    println!("a proxy that was killed and started again at once took {:?}", killed.elapsed());
+}
+
+/// However long a control plane was away, its proxies are back soon after it.
+#[tokio::test(flavor = "multi_thread")]
+async fn proxies_are_back_soon_after_their_control_plane() {
+    let mut scene = Scene::start().await;
+    let mut longest = Duration::ZERO;
+    for _ in 0..2 {
+        scene.cp.kill();
+        tokio::time::sleep(Duration::from_secs(15)).await;
+        scene.cp.restart().await;
+        let restarted = Instant::now();
+        for proxy in [&scene.redis_proxy, &scene.web_proxy] {
+            connected(proxy).await;
+        }
+        longest = longest.max(restarted.elapsed());
+        println!("after a control plane was away for 15 s its proxies took {:?}", restarted.elapsed());
+    }
+    // Far from the half minute to which Envoy would back off by itself.
+    assert!(longest < Duration::from_secs(8), "{longest:?}");
+}

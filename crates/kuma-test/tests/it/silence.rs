@@ -1,0 +1,80 @@
+//! A machine that vanishes without a word: the connections to it end as those with SO_KEEPALIVE do, at both of their
+//! ends.
+
+use std::time::{Duration, Instant};
+
+use kuma_test::machine::Machine;
+use kuma_test::ports::free_port;
+use kuma_test::{ControlPlane, Dataplane, Process, envoy_binary, eventually, program};
+use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+/// Ports on the other machine.
+const INBOUND: u16 = 8080;
+const APPLICATION: u16 = 9090;
+const ADMIN: u16 = 30001;
+
+/// `redis` on another machine, and `web` on this one with a connection to it that is quiet.
+#[tokio::test(flavor = "multi_thread")]
+async fn quiet_connections_end_at_both_ends() {
+    let machine = Machine::start();
+    let here = machine.here.to_string();
+    let cp = ControlPlane::start_with(&[("KUMA_GENERAL_ADVERTISED_HOSTNAME", &here)]).await;
+    let outbound = free_port();
+    let redis = json!({
+        "type": "Dataplane", "mesh": "default", "name": "redis-1",
+        "networking": {"inbound": [{
+            "interface": format!("{}:{INBOUND}:{APPLICATION}", machine.there), "tags": {"service": "redis"},
+        }]},
+    });
+    cp.apply(&redis).await;
+    cp.apply(&kuma_test::documents::dataplane(
+        "default",
+        "web-1",
+        "web",
+        (free_port(), APPLICATION),
+        &[(outbound, "redis")],
+    ))
+    .await;
+    let token = cp.token_file("default", "redis-1");
+    let mut command = machine.command(program("kuma-dp"));
+    command
+        .args(["run", "--name", "redis-1", "--mesh", "default", "--admin-port", &ADMIN.to_string()])
+        .args(["--cp-address", &cp.api_url().replace("127.0.0.1", &here)])
+        .arg("--dataplane-token-file")
+        .arg(token)
+        .env("HOME", cp.folder())
+        .env("KUMA_DATAPLANE_RUNTIME_BINARY_PATH", envoy_binary());
+    let _proxy = Process::start("redis-1", &mut command, cp.folder());
+    let mut command = machine.command(program("kuma-tcp-echo"));
+    let _echo = Process::start("echo", command.args(["-port", &APPLICATION.to_string()]), cp.folder());
+    let web = Dataplane::start(&cp, "default", "web-1");
+    web.live().await;
+    let mut connection = eventually("web reaches redis", async || {
+        let mut stream = TcpStream::connect(("127.0.0.1", outbound)).await.ok()?;
+        // It is echoed, and the connection kept.
+        stream.write_all(b"hello there\n").await.ok()?;
+        let mut answer = vec![0; 1000];
+        let read = tokio::time::timeout(Duration::from_secs(5), stream.read(&mut answer)).await.ok()?.ok()?;
+        (read > 0).then_some(stream)
+    })
+    .await;
+    let open_there = || {
+        let sockets = machine.command("ss").args(["-Htn", "state", "established"]).output().expect("`ss` runs");
+        let sockets = String::from_utf8_lossy(&sockets.stdout).into_owned();
+        sockets.lines().filter(|line| line.contains(&format!("{}:{INBOUND} ", machine.there))).count()
+    };
+    let all = machine.command("ss").args(["-Htna"]).output().expect("`ss` runs");
+    assert!(open_there() >= 1, "{}", String::from_utf8_lossy(&all.stdout));
+
+    machine.vanish();
+    let vanished = Instant::now();
+    let mut byte = [0];
+    let ended = tokio::time::timeout(kuma_test::wait::LIMIT, connection.read(&mut byte)).await;
+    println!("web learnt of it after {:?}: {ended:?}", vanished.elapsed());
+    assert!(ended.is_ok_and(|read| read.is_err() || read.is_ok_and(|bytes| bytes == 0)));
+    // The other machine is as lonely: its proxy holds nothing for a client that is gone.
+    eventually("redis's proxy lets go", async || (open_there() == 0).then_some(())).await;
+    println!("redis's proxy let go after {:?}", vanished.elapsed());
+}
