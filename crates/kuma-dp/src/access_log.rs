@@ -7,6 +7,7 @@
 mod buffer;
 mod messages;
 mod receiver;
+mod record;
 mod sender;
 
 use std::collections::HashMap;
@@ -15,7 +16,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::net::UnixListener;
 use tokio::task::{JoinHandle, JoinSet};
@@ -25,6 +26,8 @@ use self::buffer::Buffer;
 /// How many collectors are sent to at the same time. A mesh has a handful of backends, of which a proxy uses one or two;
 /// each may hold a whole buffer.
 const MAX_COLLECTORS: usize = 8;
+/// Pause between two words about records that are lost.
+const COMPLAINT_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Receives access logs and sends them on, in tasks of its own that end with this value.
 pub(crate) struct AccessLogs {
@@ -49,10 +52,11 @@ impl AccessLogs {
     /// Receives no more, and waits until what is there has been sent, at most for `limit`.
     pub(crate) async fn finish(self, limit: Duration) {
         self.receiving.abort();
-        let (buffers, mut senders) = {
-            let mut state = self.collectors.lock();
-            (std::mem::take(&mut state.buffers), std::mem::take(&mut state.senders))
-        };
+        let State { buffers, mut senders, unreadable, .. } = std::mem::take(&mut *self.collectors.lock());
+        let untold = unreadable.total - unreadable.told.map_or(0, |(_, told)| told);
+        if untold > 0 {
+            tracing::warn!("access logs: {untold} more entries of Envoy could not be read, and are lost");
+        }
         for buffer in buffers.iter().filter_map(Weak::upgrade) {
             buffer.close();
         }
@@ -94,6 +98,15 @@ struct State {
     buffers: Vec<Weak<Buffer>>,
     /// One for each buffer.
     senders: JoinSet<()>,
+    unreadable: Unreadable,
+}
+
+/// Entries that no record could be made of.
+#[derive(Default)]
+struct Unreadable {
+    total: u64,
+    /// When that was said last, and how many there were.
+    told: Option<(Instant, u64)>,
 }
 
 impl Collectors {
@@ -114,6 +127,20 @@ impl Collectors {
         state.buffers.push(Arc::downgrade(&collector.buffer));
         state.senders.spawn(sender::send(address.to_owned(), collector.buffer.clone()));
         Some(collector)
+    }
+
+    /// Counts entries that no record could be made of, and says so, at most once per interval.
+    fn count_unreadable(&self, count: u64) {
+        if count == 0 {
+            return;
+        }
+        let unreadable = &mut self.lock().unreadable;
+        unreadable.total += count;
+        if unreadable.told.is_none_or(|(last, _)| last.elapsed() >= COMPLAINT_INTERVAL) {
+            let new = unreadable.total - unreadable.told.map_or(0, |(_, told)| told);
+            tracing::warn!("access logs: {new} entries of Envoy could not be read, and are lost");
+            unreadable.told = Some((Instant::now(), unreadable.total));
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -11,9 +11,12 @@ use envoy_api::envoy::extensions::access_loggers::grpc::v3::{
     CommonGrpcAccessLogConfig, HttpGrpcAccessLogConfig, TcpGrpcAccessLogConfig,
 };
 use envoy_api::envoy::r#type::tracing::v3::{CustomTag, custom_tag};
-use envoy_api::{Any, Duration, Packed};
+use envoy_api::value::Kind;
+use envoy_api::{Any, Duration, Packed, Struct};
+use kuma_model::log_format::FieldKind;
+use serde_json::{Map, Value, json};
 
-use crate::key::AccessLog;
+use crate::key::{AccessLog, LogFormat};
 use crate::names;
 
 /// How long Envoy may keep entries back. Those that it keeps when it ends are lost, so it is shorter than what `kuma-dp`
@@ -47,22 +50,37 @@ fn named<M: Packed>(name: &str, config: &M) -> Logger {
     Logger { name: name.to_owned(), config_type: Some(ConfigType::TypedConfig(Any::pack(config))), ..Logger::default() }
 }
 
-fn file(path: &str, format: &str) -> FileAccessLog {
-    let line = DataSource { specifier: Some(Specifier::InlineString(format.to_owned())), ..DataSource::default() };
+fn file(path: &str, format: &LogFormat) -> FileAccessLog {
+    let format = match format {
+        LogFormat::Text(line) => Format::TextFormatSource(DataSource {
+            specifier: Some(Specifier::InlineString(line.to_string())),
+            ..DataSource::default()
+        }),
+        LogFormat::Json(fields) => Format::JsonFormat(envoys_fields(&parsed(fields))),
+    };
     FileAccessLog {
         path: path.to_owned(),
         access_log_format: Some(AccessLogFormat::LogFormat(SubstitutionFormatString {
-            format: Some(Format::TextFormatSource(line)),
+            format: Some(format),
             ..SubstitutionFormatString::default()
         })),
     }
 }
 
-/// To kuma-dp, which learns from the log's name where the lines go. The line itself is a tag of each entry, so Envoy makes
-/// it, with all its operators, just as it would for a file.
-fn tcp(address: &str, format: &str) -> CommonGrpcAccessLogConfig {
+/// To kuma-dp, which learns from the log's name where the lines go. A line of text is a tag of each entry, so Envoy makes it,
+/// with all its operators, just as it would for a file. Of JSON each field is a tag, and kuma-dp makes the object: what a
+/// client sends cannot end a string in it.
+fn tcp(address: &str, format: &LogFormat) -> CommonGrpcAccessLogConfig {
+    let (name, custom_tags) = match format {
+        LogFormat::Text(line) => (line.to_string(), vec![tag(names::ACCESS_LOG_RECORD.to_owned(), line)]),
+        LogFormat::Json(fields) => {
+            let mut tags = Vec::new();
+            let layout = laid_out(&parsed(fields), &mut tags);
+            (Value::Object(layout).to_string(), tags)
+        }
+    };
     CommonGrpcAccessLogConfig {
-        log_name: format!("{address};{format}"),
+        log_name: format!("{address};{name}"),
         transport_api_version: ApiVersion::V3 as i32,
         grpc_service: Some(GrpcService {
             target_specifier: Some(TargetSpecifier::EnvoyGrpc(EnvoyGrpc {
@@ -72,11 +90,54 @@ fn tcp(address: &str, format: &str) -> CommonGrpcAccessLogConfig {
             ..GrpcService::default()
         }),
         buffer_flush_interval: Some(FLUSH_INTERVAL),
-        custom_tags: vec![CustomTag {
-            tag: names::ACCESS_LOG_RECORD.to_owned(),
-            r#type: Some(custom_tag::Type::Value(format.to_owned())),
-            ..CustomTag::default()
-        }],
+        custom_tags,
         ..CommonGrpcAccessLogConfig::default()
     }
+}
+
+fn tag(name: String, format: &str) -> CustomTag {
+    CustomTag { tag: name, r#type: Some(custom_tag::Type::Value(format.to_owned())), ..CustomTag::default() }
+}
+
+/// The fields of a format in JSON; it was printed from such.
+fn parsed(fields: &str) -> Map<String, Value> {
+    serde_json::from_str(fields).unwrap_or_default()
+}
+
+fn envoys_fields(fields: &Map<String, Value>) -> Struct {
+    let read = |(name, value): (&String, &Value)| {
+        let kind = match value {
+            Value::Object(fields) => Kind::StructValue(envoys_fields(fields)),
+            other => Kind::StringValue(other.as_str().unwrap_or_default().to_owned()),
+        };
+        (name.clone(), envoy_api::Value { kind: Some(kind) })
+    };
+    Struct { fields: fields.iter().map(read).collect() }
+}
+
+/// The same object where each text is `[number, kind]`, with its format among the tags. kuma-dp reads it
+/// (`kuma-dp/src/access_log/record.rs`).
+fn laid_out(fields: &Map<String, Value>, tags: &mut Vec<CustomTag>) -> Map<String, Value> {
+    let mut layout = Map::new();
+    for (name, value) in fields {
+        let place = match value {
+            Value::Object(fields) => Value::Object(laid_out(fields, tags)),
+            other => {
+                let format = other.as_str().unwrap_or_default();
+                let number = tags.len();
+                let kind = match FieldKind::of(format) {
+                    FieldKind::Text => "text",
+                    FieldKind::Value => "value",
+                    FieldKind::Number => "number",
+                };
+                // Envoy refuses a tag without a value; a field without one needs none.
+                if !format.is_empty() {
+                    tags.push(tag(format!("{}{number}", names::ACCESS_LOG_FIELD), format));
+                }
+                json!([number, kind])
+            }
+        };
+        layout.insert(name.clone(), place);
+    }
+    layout
 }

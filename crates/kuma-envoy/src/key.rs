@@ -291,14 +291,23 @@ pub enum AccessLog {
     File {
         /// Its path.
         path: Arc<str>,
-        /// The line, its end included.
-        format: Arc<str>,
+        /// What a line is.
+        format: LogFormat,
     },
     /// A line to a server, which kuma-dp sends.
     Tcp {
         /// `HOST:PORT` of the server.
         address: Arc<str>,
-        /// The line, its end included.
-        format: Arc<str>,
+        /// What a line is.
+        format: LogFormat,
     },
+}
+
+/// What a line of a log is, with Envoy's operators in it.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum LogFormat {
+    /// The line, its end included.
+    Text(Arc<str>),
+    /// An object in JSON: its fields, and those of objects in it, are texts.
+    Json(Arc<str>),
 }

@@ -6,7 +6,9 @@ use kuma_mesh::{MeshDataplane, MeshSnapshot};
 use kuma_model::LogSink;
 use kuma_model::log_format::{self, Part, Placeholder};
 
-use crate::key::AccessLog;
+use serde_json::{Map, Value};
+
+use crate::key::{AccessLog, LogFormat};
 
 /// The log of a proxy's connections to a service, or of its requests where they carry HTTP, if there is one.
 pub(crate) fn access_log(
@@ -16,18 +18,44 @@ pub(crate) fn access_log(
     http: bool,
 ) -> Option<AccessLog> {
     let backend = snapshot.log_backend(dataplane, service)?;
-    let default = if http { log_format::DEFAULT_HTTP } else { log_format::DEFAULT };
-    let written = if backend.format.is_empty() { default } else { &backend.format };
-    let format = line(written, dataplane, service)?;
+    let format = match &backend.json {
+        Some(fields) => LogFormat::Json(object(fields, dataplane, service)?.to_string().into()),
+        None => {
+            let default = if http { log_format::DEFAULT_HTTP } else { log_format::DEFAULT };
+            let written = if backend.format.is_empty() { default } else { &backend.format };
+            LogFormat::Text(line(written, dataplane, service)?)
+        }
+    };
     match backend.sink.as_ref()? {
         LogSink::File { path } => Some(AccessLog::File { path: path.as_str().into(), format }),
         LogSink::Tcp { address } => Some(AccessLog::Tcp { address: address.as_str().into(), format }),
     }
 }
 
-/// The format as Envoy reads it, with the end of the line. Nothing if it does not parse: Envoy would refuse the whole
-/// outbound for it.
+/// The format as Envoy reads it, with the end of the line.
 fn line(format: &str, dataplane: &MeshDataplane, service: &str) -> Option<Arc<str>> {
+    let mut line = filled(format, dataplane, service)?;
+    if !line.ends_with('\n') {
+        line.push('\n');
+    }
+    Some(line.into())
+}
+
+/// The fields of a format in JSON, each as Envoy reads it.
+fn object(fields: &Map<String, Value>, dataplane: &MeshDataplane, service: &str) -> Option<Value> {
+    let read = |(name, value): (&String, &Value)| {
+        let value = match value {
+            Value::String(format) => Value::String(filled(format, dataplane, service)?),
+            Value::Object(fields) => object(fields, dataplane, service)?,
+            _ => return None,
+        };
+        Some((name.clone(), value))
+    };
+    fields.iter().map(read).collect::<Option<Map<String, Value>>>().map(Value::Object)
+}
+
+/// A text with nothing of ours left in it. Nothing if it does not parse: Envoy would refuse the whole outbound for it.
+fn filled(format: &str, dataplane: &MeshDataplane, service: &str) -> Option<String> {
     let mut line = String::with_capacity(2 * format.len());
     for part in log_format::parse(format).ok()? {
         match part {
@@ -35,10 +63,7 @@ fn line(format: &str, dataplane: &MeshDataplane, service: &str) -> Option<Arc<st
             Part::Ours(placeholder) => line.push_str(&fill(placeholder, dataplane, service)),
         }
     }
-    if !line.ends_with('\n') {
-        line.push('\n');
-    }
-    Some(line.into())
+    Some(line)
 }
 
 /// Services and addresses hold no `%`, so what is filled in means nothing to Envoy.
@@ -86,7 +111,7 @@ mod tests {
 
     fn line_of(dataplane: &str) -> String {
         match log_of(dataplane, ALL) {
-            Some(AccessLog::Tcp { address, format }) if &*address == "a:1" => format.to_string(),
+            Some(AccessLog::Tcp { address, format: LogFormat::Text(line) }) if &*address == "a:1" => line.to_string(),
             other => panic!("{other:?}"),
         }
     }
@@ -107,7 +132,7 @@ mod tests {
         let web = "networking: {inbound: [{interface: '10.0.0.1:80:8080', tags: {service: web}}]}";
         let expected = AccessLog::File {
             path: "/log".into(),
-            format: "[%START_TIME%] 10.0.0.1:0(web)->%UPSTREAM_HOST%(redis) took %DURATION%ms, sent %BYTES_SENT% bytes, received: %BYTES_RECEIVED% bytes\n".into(),
+            format: LogFormat::Text("[%START_TIME%] 10.0.0.1:0(web)->%UPSTREAM_HOST%(redis) took %DURATION%ms, sent %BYTES_SENT% bytes, received: %BYTES_RECEIVED% bytes\n".into()),
         };
         assert_eq!(log_of(web, "file: {path: /log}"), Some(expected));
         assert_eq!(log_of(web, "format: x"), None, "a backend that leads nowhere");
@@ -119,6 +144,15 @@ mod tests {
         let Some(AccessLog::File { format, .. }) = log_of(web, "format: \"x\\n\", file: {path: /log}") else {
             panic!("no log")
         };
-        assert_eq!(&*format, "x\n");
+        assert_eq!(format, LogFormat::Text("x\n".into()));
+    }
+
+    #[test]
+    fn json_has_its_fields_filled_in() {
+        let web = "networking: {inbound: [{interface: '10.0.0.1:80:8080', tags: {service: web}}]}";
+        let json =
+            "json: {z: '%KUMA_SOURCE_SERVICE% %DURATION%', a: {b: '%KUMA_DESTINATION_SERVICE%'}}, file: {path: /log}";
+        let Some(AccessLog::File { format, .. }) = log_of(web, json) else { panic!("no log") };
+        assert_eq!(format, LogFormat::Json(r#"{"z":"web %DURATION%","a":{"b":"redis"}}"#.into()));
     }
 }

@@ -15,6 +15,8 @@ pub const ADS_CLUSTER: &str = "ads_cluster";
 pub const ACCESS_LOG_SINK: &str = "access_log_sink";
 /// The tag of an entry of an access log that holds the line to send. kuma-dp reads it.
 pub const ACCESS_LOG_RECORD: &str = "kuma.record";
+/// What stands before its number in the tag with a field of a log in JSON. kuma-dp reads it.
+pub const ACCESS_LOG_FIELD: &str = "kuma.field.";
 /// The secret with the dataplane token, in the bootstrap.
 pub const DATAPLANE_TOKEN: &str = "dataplane_token";
 /// The listener that offers metrics to Prometheus.

@@ -198,6 +198,16 @@ impl Decode for String {
     }
 }
 
+/// Any object, as it is.
+impl Decode for Map<String, Value> {
+    fn decode(value: &Value, path: &str, violations: &mut Violations) -> Option<Map<String, Value>> {
+        match value {
+            Value::Object(fields) => Some(fields.clone()),
+            other => wrong_type(path, violations, "an object", other),
+        }
+    }
+}
+
 impl Decode for bool {
     fn decode(value: &Value, path: &str, violations: &mut Violations) -> Option<bool> {
         match value {

@@ -124,6 +124,28 @@ pub fn parse(format: &str) -> Result<Vec<Part<'_>>, LogFormatError> {
     Ok(parts)
 }
 
+/// What the value of a field is in a log of JSON.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FieldKind {
+    /// Text, with any number of operators in it.
+    Text,
+    /// What one operator gives; `null` where it knows nothing.
+    Value,
+    /// The same, and it is a number.
+    Number,
+}
+
+impl FieldKind {
+    /// The kind of a field of that format, once [`Part::Ours`] is filled in.
+    pub fn of(format: &str) -> FieldKind {
+        match Command::read(format).filter(|command| command.written == format) {
+            Some(command) if NUMBERS.contains(&command.name) => FieldKind::Number,
+            Some(_) => FieldKind::Value,
+            None => FieldKind::Text,
+        }
+    }
+}
+
 /// Every operator of Envoy that [`parse`] accepts, each written in a way that it accepts.
 pub fn examples() -> impl Iterator<Item = String> {
     OPERATORS.iter().flat_map(|(arguments, names)| {
@@ -265,6 +287,51 @@ enum Arguments {
 
 /// Their arguments are expressions or lists of their own.
 const UNSUPPORTED: &[&str] = &["CEL", "COALESCE", "COMMON_DURATION", "METADATA", "QUERY_PARAMS", "STREAM_INFO_REQ"];
+
+/// What Envoy writes as a number into a file of JSON.
+const NUMBERS: &[&str] = &[
+    "BYTES_RECEIVED",
+    "BYTES_RETRANSMITTED",
+    "BYTES_SENT",
+    "CONNECTION_ID",
+    "DOWNSTREAM_CX_RTT",
+    "DOWNSTREAM_DECOMPRESSED_HEADER_BYTES_RECEIVED",
+    "DOWNSTREAM_DECOMPRESSED_HEADER_BYTES_SENT",
+    "DOWNSTREAM_DIRECT_LOCAL_PORT",
+    "DOWNSTREAM_DIRECT_REMOTE_PORT",
+    "DOWNSTREAM_HANDSHAKE_DURATION",
+    "DOWNSTREAM_HEADER_BYTES_RECEIVED",
+    "DOWNSTREAM_HEADER_BYTES_SENT",
+    "DOWNSTREAM_LOCAL_PORT",
+    "DOWNSTREAM_REMOTE_PORT",
+    "DOWNSTREAM_WIRE_BYTES_RECEIVED",
+    "DOWNSTREAM_WIRE_BYTES_SENT",
+    "DURATION",
+    "GRPC_STATUS_NUMBER",
+    "PACKETS_RETRANSMITTED",
+    "REQUEST_DURATION",
+    "REQUEST_HEADERS_BYTES",
+    "REQUEST_TX_DURATION",
+    "RESPONSE_CODE",
+    "RESPONSE_DURATION",
+    "RESPONSE_HEADERS_BYTES",
+    "RESPONSE_TRAILERS_BYTES",
+    "RESPONSE_TX_DURATION",
+    "ROUNDTRIP_DURATION",
+    "ROUTE_RESOLUTION_COUNT",
+    "ROUTE_RESOLUTION_TIME_US",
+    "UPSTREAM_CONNECTION_ID",
+    "UPSTREAM_CONNECTION_POOL_READY_DURATION",
+    "UPSTREAM_DECOMPRESSED_HEADER_BYTES_RECEIVED",
+    "UPSTREAM_DECOMPRESSED_HEADER_BYTES_SENT",
+    "UPSTREAM_HEADER_BYTES_RECEIVED",
+    "UPSTREAM_HEADER_BYTES_SENT",
+    "UPSTREAM_LOCAL_PORT",
+    "UPSTREAM_REMOTE_PORT",
+    "UPSTREAM_REQUEST_ATTEMPT_COUNT",
+    "UPSTREAM_WIRE_BYTES_RECEIVED",
+    "UPSTREAM_WIRE_BYTES_SENT",
+];
 
 /// The operators of Envoy 1.40. Those of HTTP print `-` for a connection.
 const OPERATORS: &[(Arguments, &[&str])] = &[
@@ -447,6 +514,23 @@ mod tests {
         for default in [DEFAULT, DEFAULT_HTTP] {
             parse(default).expect("the default is a format");
         }
+    }
+
+    #[test]
+    fn a_field_is_what_its_only_operator_is() {
+        for (format, kind) in [
+            ("%DURATION%", FieldKind::Number),
+            ("%REQ(X-A?X-B):3%", FieldKind::Value),
+            ("%START_TIME(%s)%", FieldKind::Value),
+            ("%DURATION% ms", FieldKind::Text),
+            ("%DURATION%%DURATION%", FieldKind::Text),
+            ("100%%", FieldKind::Text),
+            ("", FieldKind::Text),
+        ] {
+            assert_eq!(FieldKind::of(format), kind, "{format}");
+        }
+        let names: Vec<&str> = names().collect();
+        assert_eq!(NUMBERS.iter().find(|number| !names.contains(number)), None, "all of them are operators");
     }
 
     #[test]

@@ -3,11 +3,17 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
+use prost::Message as _;
+
 /// The path of the method.
 pub(super) const METHOD: &str = "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs";
 
 /// The tag of an entry that holds the line. The control plane puts it into the configuration of the log.
 pub(super) const RECORD: &str = "kuma.record";
+
+/// What stands before the number of a field, in the tag of an entry that holds the field's value.
+pub(super) const FIELD: &str = "kuma.field.";
 
 /// What a stream carries.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -17,10 +23,10 @@ pub(super) struct StreamAccessLogsMessage {
     pub(super) identifier: Option<Identifier>,
     /// Of HTTP requests.
     #[prost(message, optional, tag = "2")]
-    pub(super) http_logs: Option<Entries>,
+    http_logs: Option<Entries>,
     /// Of TCP connections.
     #[prost(message, optional, tag = "3")]
-    pub(super) tcp_logs: Option<Entries>,
+    tcp_logs: Option<Entries>,
 }
 
 /// Which log it is.
@@ -31,29 +37,34 @@ pub(super) struct Identifier {
     pub(super) log_name: String,
 }
 
-/// Entries of either protocol: what is read has the same number in both.
+/// Entries of either protocol: what is read has the same number in both. Each is read by itself, so that one that cannot be
+/// read loses no other.
 #[derive(Clone, PartialEq, prost::Message)]
-pub(super) struct Entries {
-    #[prost(message, repeated, tag = "1")]
-    pub(super) log_entry: Vec<Entry>,
+struct Entries {
+    #[prost(bytes = "bytes", repeated, tag = "1")]
+    log_entry: Vec<Bytes>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-pub(super) struct Entry {
+struct Entry {
     #[prost(message, optional, tag = "1")]
-    pub(super) common_properties: Option<CommonProperties>,
+    common_properties: Option<CommonProperties>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-pub(super) struct CommonProperties {
-    #[prost(btree_map = "string, string", tag = "22")]
-    pub(super) custom_tags: BTreeMap<String, String>,
+struct CommonProperties {
+    /// A string in Envoy's description. What a client sends is copied into it byte by byte, UTF-8 or not.
+    #[prost(btree_map = "string, bytes", tag = "22")]
+    custom_tags: BTreeMap<String, Vec<u8>>,
 }
+
+/// The tags of one entry: what Envoy made of the format.
+pub(super) type Tags = BTreeMap<String, Vec<u8>>;
 
 impl StreamAccessLogsMessage {
-    /// The lines in it, in order.
-    pub(super) fn into_lines(self) -> impl Iterator<Item = String> {
+    /// The tags of the entries in it, in order; nothing for an entry that cannot be read.
+    pub(super) fn into_entries(self) -> impl Iterator<Item = Option<Tags>> {
         let entries = [self.http_logs, self.tcp_logs].into_iter().flatten().flat_map(|entries| entries.log_entry);
-        entries.filter_map(|entry| entry.common_properties?.custom_tags.remove(RECORD))
+        entries.map(|entry| Some(Entry::decode(entry).ok()?.common_properties.unwrap_or_default().custom_tags))
     }
 }

@@ -12,10 +12,12 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use prost::Message;
+use serde_json::Value;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 
 use super::messages::{METHOD, StreamAccessLogsMessage};
+use super::record::{layout, record};
 use super::{Collector, Collectors};
 
 /// Bytes of one message. Envoy sends batches of 16 kB; its first message says all about itself, some 60 kB.
@@ -132,6 +134,8 @@ fn next_message(pending: &mut BytesMut) -> Result<Option<Bytes>, StreamError> {
 struct Stream {
     /// `HOST:PORT` of its collector.
     address: String,
+    /// How its records are put together, if they are JSON.
+    layout: Option<Value>,
     /// Nothing while there are too many others.
     collector: Option<Arc<Collector>>,
     /// Whether that was said.
@@ -142,8 +146,8 @@ impl Stream {
     fn take(&mut self, message: StreamAccessLogsMessage, collectors: &Collectors) {
         if let Some(identifier) = &message.identifier {
             let name = &identifier.log_name;
-            let address = name.split_once(';').map_or(name.as_str(), |(address, _)| address);
-            *self = Stream { address: address.to_owned(), ..Stream::default() };
+            let (address, format) = name.split_once(';').unwrap_or((name, ""));
+            *self = Stream { address: address.to_owned(), layout: layout(format), ..Stream::default() };
         }
         if self.collector.is_none() {
             self.collector = collectors.get(&self.address);
@@ -154,19 +158,49 @@ impl Stream {
             }
             return;
         };
-        for mut line in message.into_lines() {
-            // Each record is a line of its own.
-            if !line.ends_with('\n') {
-                line.push('\n');
+        let mut unreadable = 0;
+        for entry in message.into_entries() {
+            match entry.and_then(|tags| record(self.layout.as_ref(), &tags)) {
+                Some(record) => collector.buffer.push(record.into()),
+                None => unreadable += 1,
             }
-            collector.buffer.push(line.into());
         }
+        collectors.count_unreadable(unreadable);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// An entry of Envoy with one tag, in bytes: field 1 is `common_properties`, 22 in it the tags, 1 and 2 in those name and
+    /// value.
+    fn entry(value: &[u8]) -> Vec<u8> {
+        fn field(number: u8, content: &[u8]) -> Vec<u8> {
+            let key: &[u8] = if number < 16 { &[number << 3 | 2] } else { &[number << 3 | 2 | 0x80, number >> 4] };
+            [key, &[u8::try_from(content.len()).expect("short")], content].concat()
+        }
+        let tag = [field(1, b"kuma.record"), field(2, value)].concat();
+        field(1, &field(22, &tag))
+    }
+
+    #[tokio::test]
+    async fn what_is_not_utf_8_loses_nothing_and_what_cannot_be_read_is_counted() {
+        let entries = [entry(b"one\n"), entry(b"\xff two\n"), vec![0x0f], entry(b"three\n")];
+        let http_logs: Vec<u8> = entries
+            .iter()
+            .flat_map(|entry| [&[0x0a, u8::try_from(entry.len()).expect("short")], &entry[..]].concat())
+            .collect();
+        let identifier = b"\x0a\x05\x12\x03a:1";
+        let message =
+            [&identifier[..], &[0x12, u8::try_from(http_logs.len()).expect("short")], &http_logs[..]].concat();
+        let message = StreamAccessLogsMessage::decode(&message[..]).expect("it is read");
+        let (mut stream, collectors) = (Stream::default(), Collectors::default());
+        stream.take(message, &collectors);
+        let buffer = &stream.collector.as_ref().expect("a collector").buffer;
+        assert_eq!(String::from_utf8_lossy(&buffer.oldest(1000).bytes), "one\n\u{fffd} two\nthree\n");
+        assert_eq!(collectors.lock().unreadable.total, 1);
+    }
 
     #[test]
     fn messages_are_taken_out_of_the_stream_whole() {

@@ -8,6 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
+use super::COMPLAINT_INTERVAL;
 use super::buffer::Buffer;
 use crate::backoff::Backoff;
 
@@ -15,8 +16,6 @@ use crate::backoff::Backoff;
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// Bytes that are written at once.
 const CHUNK: usize = 64 << 10;
-/// Pause between two words about records that were dropped.
-const COMPLAINT_INTERVAL: Duration = Duration::from_secs(60);
 /// How long a word waits for more to be dropped, so that it says more than "one".
 const COMPLAINT_DELAY: Duration = Duration::from_secs(1);
 /// How long records of a log that is not written any more wait for their collector.

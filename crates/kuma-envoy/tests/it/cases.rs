@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kuma_envoy::key::{
-    AccessLog, ActiveCheck, Flow, Health, HttpCheck, PassiveCheck, Peer, Policy, ResourceKey, Spans, Tracing,
-    WeightedCluster,
+    AccessLog, ActiveCheck, Flow, Health, HttpCheck, LogFormat, PassiveCheck, Peer, Policy, ResourceKey, Spans,
+    Tracing, WeightedCluster,
 };
 use kuma_envoy::names;
 use kuma_mesh::{Endpoint, Endpoints};
@@ -49,6 +49,14 @@ pub(crate) fn all(site: &Site) -> Vec<(&'static str, Vec<ResourceKey>)> {
         ("transparent", transparent(site)),
         ("checked", checked(site, checks())),
         ("logged_to_a_file", logged(site, file("[%START_TIME%] %UPSTREAM_HOST% 100%%\n"))),
+        (
+            "logged_as_json_to_a_file",
+            logged(site, AccessLog::File { path: "/dev/null".into(), format: LogFormat::Json(FIELDS.into()) }),
+        ),
+        (
+            "logged_as_json_over_tcp",
+            logged(site, AccessLog::Tcp { address: "127.0.0.1:5000".into(), format: LogFormat::Json(FIELDS.into()) }),
+        ),
         ("logged_over_tcp", logged(site, tcp("[%START_TIME%] %UPSTREAM_HOST%\n"))),
         ("metrics", metrics(site)),
         ("http", http(site, without_mtls(site), None)),
@@ -185,12 +193,15 @@ pub(crate) fn logged(site: &Site, to: AccessLog) -> Vec<ResourceKey> {
 }
 
 fn file(format: &str) -> AccessLog {
-    AccessLog::File { path: "/dev/null".into(), format: format.into() }
+    AccessLog::File { path: "/dev/null".into(), format: LogFormat::Text(format.into()) }
 }
 
 fn tcp(format: &str) -> AccessLog {
-    AccessLog::Tcp { address: "127.0.0.1:5000".into(), format: format.into() }
+    AccessLog::Tcp { address: "127.0.0.1:5000".into(), format: LogFormat::Text(format.into()) }
 }
+
+/// A format in JSON with each kind of field.
+const FIELDS: &str = r#"{"took":"%DURATION%","to":{"host":"%UPSTREAM_HOST%","text":"100%% of %PROTOCOL%"},"none":""}"#;
 
 /// Every operator that a document may use.
 fn everything() -> String {

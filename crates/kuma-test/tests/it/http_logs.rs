@@ -87,3 +87,88 @@ async fn each_request_gives_a_record_at_a_collector() {
     // In a file there would be a `-` for each that is missing.
     assert_eq!(line.as_deref(), Some("GET / HTTP/1.1 503    web->api\n"));
 }
+
+/// Makes a request of these bytes on a connection of its own, and waits for the answer.
+async fn send_raw(port: u16, request: &[u8]) {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.expect("a connection");
+    stream.write_all(request).await.expect("written");
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.expect("an answer");
+    assert!(answer.starts_with(b"HTTP/1.1 200 "), "{}", String::from_utf8_lossy(&answer));
+}
+
+/// A request whose header `x-own` has this value.
+fn request_with(value: &[u8]) -> Vec<u8> {
+    [b"GET /a HTTP/1.1\r\nhost: the.host\r\nconnection: close\r\nx-own: ", value, b"\r\n\r\n"].concat()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_header_that_is_not_utf_8_loses_no_record() {
+    let scene = Scene::start(false).await;
+    let mut collector = Collector::new();
+    collector.listen().await;
+    let address = format!("127.0.0.1:{}", collector.port);
+    log_to(&scene, &json!({"format": "%REQ(:PATH)% %REQ(X-OWN)%", "tcp": {"address": address}}), &address).await;
+    let mut requests = tokio::task::JoinSet::new();
+    for round in 0..50 {
+        let value: &[u8] = if round % 10 == 0 { b"\xff\xfe" } else { b"good" };
+        requests.spawn(async move { send_raw(scene.outbound, &request_with(value)).await });
+    }
+    while let Some(done) = requests.join_next().await {
+        done.expect("every request is answered");
+    }
+    collector.has(50).await;
+    let lines = collector.lines();
+    assert_eq!(lines.iter().filter(|line| *line == "/a good\n").count(), 45);
+    assert_eq!(lines.iter().filter(|line| *line == "/a \u{fffd}\u{fffd}\n").count(), 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_in_json_is_json_whatever_clients_send() {
+    let scene = Scene::start(false).await;
+    let path = scene.cp.folder().join("access.json");
+    let path = path.to_str().expect("UTF-8");
+    let mut collector = Collector::new();
+    collector.listen().await;
+    let address = format!("127.0.0.1:{}", collector.port);
+    // Every operator, so that both ways agree on what is a number.
+    let mut fields: serde_json::Map<String, Value> =
+        kuma_model::log_format::examples().map(|example| (example.clone(), json!(example))).collect();
+    fields.insert(
+        "own".into(),
+        json!({"header": "%REQ(X-OWN)%", "text": "<%REQ(X-OWN)%> 100%%", "flow": "%KUMA_SOURCE_SERVICE%"}),
+    );
+
+    let nasty = b"a \"quote\", a \\ and \xff\x80";
+    log_to(&scene, &json!({"json": fields, "file": {"path": path}}), path).await;
+    send_raw(scene.outbound, &request_with(nasty)).await;
+    let in_file = eventually("a record is in the file", || async {
+        let text = std::fs::read_to_string(path).ok()?;
+        Some(serde_json::from_str::<Value>(text.lines().next()?).expect("JSON"))
+    })
+    .await;
+    log_to(&scene, &json!({"json": fields, "tcp": {"address": address}}), &address).await;
+    send_raw(scene.outbound, &request_with(nasty)).await;
+    collector.has(1).await;
+    let sent: Value = serde_json::from_str(&collector.lines()[0]).expect("JSON");
+
+    assert_eq!(sent["own"]["header"], "a \"quote\", a \\ and \u{fffd}\u{fffd}");
+    assert_eq!(sent["own"]["text"], "<a \"quote\", a \\ and \u{fffd}\u{fffd}> 100%");
+    assert_eq!(sent["own"]["flow"], "web");
+    assert!(in_file["own"]["header"].as_str().is_some_and(|text| text.starts_with("a \"quote\", a \\ and ")));
+    assert_eq!((&sent["%RESPONSE_CODE%"], &in_file["%RESPONSE_CODE%"]), (&json!(200), &json!(200)));
+    let kind = |value: &Value| match value {
+        // A text without anything in it is not told from one that is not known, on the way to kuma-dp.
+        Value::String(text) if text.is_empty() => "null",
+        Value::Null => "null",
+        Value::Number(_) => "number",
+        Value::String(_) => "text",
+        _ => "another",
+    };
+    for (name, value) in in_file.as_object().expect("an object").iter().filter(|(name, _)| *name != "own") {
+        assert_eq!(kind(&sent[name]), kind(value), "{name}: {} and {value}", sent[name]);
+    }
+    let numbers = sent.as_object().expect("an object").values().filter(|value| value.is_number()).count();
+    assert!(numbers > 20, "only {numbers} operators gave a number");
+}

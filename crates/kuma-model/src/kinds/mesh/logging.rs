@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::decode::{self, Decode, Fields, element};
 use crate::log_format;
@@ -29,6 +29,9 @@ pub struct LoggingBackend {
     /// A line of the log, with placeholders; the built-in format if empty.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub format: String,
+    /// The fields of a record in JSON, in place of a line of text: each a text with placeholders, or an object of fields.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub json: Option<Map<String, Value>>,
     /// Where to. Valid documents have it.
     #[serde(flatten)]
     pub sink: Option<LogSink>,
@@ -75,6 +78,12 @@ impl LoggingBackend {
         if let Err(error) = log_format::parse(&self.format) {
             violations.add(format!("{path}.format"), format!("format string is not valid: {error}"));
         }
+        if let Some(fields) = &self.json {
+            if !self.format.is_empty() {
+                violations.add(path, r#"only one of "format" and "json" can be set"#);
+            }
+            check_fields(&format!("{path}.json"), fields, violations);
+        }
         match &self.sink {
             Some(LogSink::File { path: file }) if file.is_empty() => {
                 violations.add(format!("{path}.file.path"), "cannot be empty");
@@ -87,6 +96,25 @@ impl LoggingBackend {
             }
             None => violations.add(path, r#"has to have one of "file" and "tcp": it would log nothing"#),
             Some(_) => {}
+        }
+    }
+}
+
+/// Checks the fields of a format in JSON.
+fn check_fields(path: &str, fields: &Map<String, Value>, violations: &mut Violations) {
+    if fields.is_empty() {
+        violations.add(path, "must have at least one field");
+    }
+    for (name, value) in fields {
+        let path = decode::child(path, name);
+        match value {
+            Value::String(format) => {
+                if let Err(error) = log_format::parse(format) {
+                    violations.add(path, format!("format string is not valid: {error}"));
+                }
+            }
+            Value::Object(fields) => check_fields(&path, fields, violations),
+            _ => violations.add(path, "must be a text, which may have command operators, or an object of fields"),
         }
     }
 }
@@ -117,6 +145,7 @@ impl Decode for LoggingBackend {
         decode::object(value, path, violations, |fields| LoggingBackend {
             name: fields.get("name"),
             format: fields.get("format"),
+            json: fields.opt("json"),
             sink: read_sink(fields),
         })
     }
@@ -180,6 +209,31 @@ mod tests {
             logging.backends[6]: has to have one of "file" and "tcp": it would log nothing
             logging.backends[7].file.path: cannot be empty
             logging.defaultBackend: has to be set to one of the logging backend in mesh"#,
+        );
+    }
+
+    #[test]
+    fn a_format_in_json_is_fields_with_operators() {
+        let backend =
+            r#"{"name":"a","json":{"z":"%DURATION% ms","a":{"user agent":"%REQ(USER-AGENT)%"}},"file":{"path":"/a"}}"#;
+        let stored = stored::<Mesh>(&format!("logging: {{backends: [{backend}]}}"));
+        assert!(stored.contains(backend), "{stored}");
+        refused::<Mesh>(
+            "
+            logging:
+              backends:
+              - {name: a, file: {path: /a}, json: {}}
+              - {name: b, file: {path: /a}, format: x, json: {a: '%DURATIONS%', b: 5, c: {d.e: [], f: {}, g: null}}}
+              - {name: c, file: {path: /a}, json: '{}'}",
+            r#"
+            logging.backends[2].json: must be an object, not a string
+            logging.backends[0].json: must have at least one field
+            logging.backends[1]: only one of "format" and "json" can be set
+            logging.backends[1].json.a: format string is not valid: unknown command operator "DURATIONS" at position 1; did you mean "DURATION"?
+            logging.backends[1].json.b: must be a text, which may have command operators, or an object of fields
+            logging.backends[1].json.c["d.e"]: must be a text, which may have command operators, or an object of fields
+            logging.backends[1].json.c.f: must have at least one field
+            logging.backends[1].json.c.g: must be a text, which may have command operators, or an object of fields"#,
         );
     }
 
