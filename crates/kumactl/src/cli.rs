@@ -4,6 +4,7 @@ mod manage;
 mod transparent_proxy;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -111,8 +112,42 @@ pub(crate) struct Apply {
     #[command(flatten)]
     pub(crate) input: Input,
     /// Say what would be done, and do nothing
-    #[arg(long)]
+    #[arg(long, conflicts_with = "wait")]
     pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) wait: WaitFlag,
+}
+
+/// Flag of commands that change documents.
+#[derive(Debug, Args)]
+pub(crate) struct WaitFlag {
+    /// Wait until every proxy that the change concerns has accepted it, for a time such as 10s at most [default: 60s]; with
+    /// 'all', or 'all,10s', for proxies that were silent before as well. Exit code 3: time ran out, 4: a proxy refused
+    #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true, default_missing_value = "60s", value_parser = wait)]
+    pub(crate) wait: Option<Wait>,
+}
+
+/// Value of `--wait`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Wait {
+    /// For how long.
+    pub(crate) limit: Duration,
+    /// Whether for proxies that were silent before the change as well.
+    pub(crate) all: bool,
+}
+
+fn wait(text: &str) -> Result<Wait, String> {
+    let mut wait = Wait { limit: Duration::from_secs(60), all: false };
+    for part in text.split(',') {
+        match part {
+            "all" => wait.all = true,
+            time => match time.parse::<kuma_model::Duration>().map(kuma_model::Duration::to_std) {
+                Ok(Some(limit)) => wait.limit = limit,
+                _ => return Err("must be a duration such as 10s or 1m30s, 'all', or 'all,10s'".to_owned()),
+            },
+        }
+    }
+    Ok(wait)
 }
 
 /// Flags of commands that read documents.
@@ -191,6 +226,8 @@ pub(crate) struct Delete {
     pub(crate) name: Option<String>,
     #[command(flatten)]
     pub(crate) input: Input,
+    #[command(flatten)]
+    pub(crate) wait: WaitFlag,
 }
 
 /// `generate`

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use reqwest::header::{HeaderValue, WARNING};
+use reqwest::header::{HeaderMap, HeaderValue, WARNING};
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::Value;
 use url::{Host, Url};
@@ -51,6 +51,28 @@ pub(crate) enum CallError {
         /// What is wrong with it.
         reason: String,
     },
+}
+
+/// Which change a write has made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Written {
+    /// Its revision; the latest one where the write has changed nothing.
+    pub(crate) revision: u64,
+    /// What the revision belongs to.
+    pub(crate) epoch: String,
+}
+
+impl Written {
+    fn read(headers: &HeaderMap) -> Option<Written> {
+        let text = |name: &str| headers.get(name)?.to_str().ok();
+        Some(Written { revision: text("kuma-revision")?.parse().ok()?, epoch: text("kuma-epoch")?.to_owned() })
+    }
+}
+
+/// An answer of the API.
+struct Answer {
+    body: Vec<u8>,
+    written: Option<Written>,
 }
 
 /// An answer with an error status.
@@ -117,8 +139,8 @@ impl Client {
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
         }
-        let body = self.call(Method::GET, url, |request| request).await?;
-        self.json(&body)
+        let answer = self.call(Method::GET, url, |request| request).await?;
+        self.json(&answer.body)
     }
 
     /// Reads the items of a list.
@@ -132,14 +154,16 @@ impl Client {
         }
     }
 
-    /// Creates or replaces.
-    pub(crate) async fn put(&self, path: &[&str], body: &Value) -> Result<(), CallError> {
-        self.call(Method::PUT, self.url(path), |request| request.json(body)).await.map(drop)
+    /// Creates or replaces. An older control plane does not say which change that was.
+    pub(crate) async fn put(&self, path: &[&str], body: &Value) -> Result<Option<Written>, CallError> {
+        let answer = self.call(Method::PUT, self.url(path), |request| request.json(body)).await?;
+        Ok(answer.written)
     }
 
-    /// Deletes.
-    pub(crate) async fn delete(&self, path: &[&str]) -> Result<(), CallError> {
-        self.call(Method::DELETE, self.url(path), |request| request).await.map(drop)
+    /// Deletes. An older control plane does not say which change that was.
+    pub(crate) async fn delete(&self, path: &[&str]) -> Result<Option<Written>, CallError> {
+        let answer = self.call(Method::DELETE, self.url(path), |request| request).await?;
+        Ok(answer.written)
     }
 
     /// Deletes, with a query.
@@ -153,14 +177,14 @@ impl Client {
 
     /// Sends JSON and reads text.
     pub(crate) async fn post(&self, path: &[&str], body: &Value) -> Result<String, CallError> {
-        let text = self.call(Method::POST, self.url(path), |request| request.json(body)).await?;
-        String::from_utf8(text).map_err(|_| self.garbled("the answer is not text"))
+        let answer = self.call(Method::POST, self.url(path), |request| request.json(body)).await?;
+        String::from_utf8(answer.body).map_err(|_| self.garbled("the answer is not text"))
     }
 
-    /// Sends JSON and reads JSON.
-    pub(crate) async fn post_json(&self, path: &[&str], body: &Value) -> Result<Value, CallError> {
-        let body = self.call(Method::POST, self.url(path), |request| request.json(body)).await?;
-        self.json(&body)
+    /// Sends JSON and reads JSON, and which change that was.
+    pub(crate) async fn post_change(&self, path: &[&str], body: &Value) -> Result<(Value, Option<Written>), CallError> {
+        let answer = self.call(Method::POST, self.url(path), |request| request.json(body)).await?;
+        Ok((self.json(&answer.body)?, answer.written))
     }
 
     fn json(&self, body: &[u8]) -> Result<Value, CallError> {
@@ -182,25 +206,26 @@ impl Client {
         method: Method,
         url: Url,
         fill: impl FnOnce(RequestBuilder) -> RequestBuilder,
-    ) -> Result<Vec<u8>, CallError> {
+    ) -> Result<Answer, CallError> {
         let start = Instant::now();
         let description = format!("{method} {url}");
         let answer = async {
             let response = fill(self.http.request(method, url)).send().await?;
             let status = response.status();
             let warnings = response.headers().get_all(WARNING).iter().filter_map(warning_text).collect::<Vec<String>>();
+            let written = Written::read(response.headers());
             let body = response.bytes().await?;
             warnings.iter().for_each(|warning| eprintln!("Warning: {warning}"));
-            reqwest::Result::Ok((status, body))
+            reqwest::Result::Ok((status, body, written))
         };
         let answer = answer.await;
         if self.log {
-            let outcome = answer.as_ref().map_or_else(root_cause, |(status, _)| status.to_string());
+            let outcome = answer.as_ref().map_or_else(root_cause, |(status, ..)| status.to_string());
             eprintln!("{description}: {outcome} ({} ms)", start.elapsed().as_millis());
         }
         match answer {
-            Ok((status, body)) if status.is_success() => Ok(body.into()),
-            Ok((status, body)) => Err(CallError::Refused(Refusal::read(status, &body))),
+            Ok((status, body, written)) if status.is_success() => Ok(Answer { body: body.into(), written }),
+            Ok((status, body, _)) => Err(CallError::Refused(Refusal::read(status, &body))),
             Err(error) => {
                 let (address, reason) = (self.address.clone(), self.reason(&error));
                 let hint = self.hint(&reason);

@@ -11,6 +11,7 @@ mod manage;
 mod manual;
 mod read;
 mod uninstall;
+mod wait;
 mod watch;
 
 use kuma_model::{Document, Key, Kind, Scope};
@@ -21,23 +22,42 @@ use crate::failure::Failure;
 use crate::output::{Format, json_list, sorted, yaml, yaml_list};
 use crate::session::Session;
 
+/// What a command has to say on stdout, and its exit code.
+#[derive(Debug, Default)]
+pub(crate) struct Outcome {
+    /// What it has to say.
+    pub(crate) text: String,
+    /// 0 where it did all that it was asked to.
+    pub(crate) code: u8,
+}
+
+impl From<String> for Outcome {
+    fn from(text: String) -> Outcome {
+        Outcome { text, code: 0 }
+    }
+}
+
 /// Carries out a command.
-pub(crate) async fn run(cli: Cli) -> Result<String, Failure> {
+pub(crate) async fn run(cli: Cli) -> Result<Outcome, Failure> {
     let Cli { global, command } = cli;
     // None of these asks a control plane.
     let command = match command {
-        Command::Version { detailed } => return Ok(kuma_version::text(detailed)),
-        Command::Completion { shell } => return Ok(manual::completion(shell)),
-        Command::Man { dir } => return manual::pages(dir.as_deref()),
-        Command::Install(Install::TransparentProxy(arguments)) => return install::transparent_proxy(arguments),
-        Command::Uninstall(Uninstall::TransparentProxy(arguments)) => return uninstall::transparent_proxy(&arguments),
+        Command::Version { detailed } => return Ok(kuma_version::text(detailed).into()),
+        Command::Completion { shell } => return Ok(manual::completion(shell).into()),
+        Command::Man { dir } => return manual::pages(dir.as_deref()).map(Outcome::from),
+        Command::Install(Install::TransparentProxy(arguments)) => {
+            return install::transparent_proxy(arguments).map(Outcome::from);
+        }
+        Command::Uninstall(Uninstall::TransparentProxy(arguments)) => {
+            return uninstall::transparent_proxy(&arguments).map(Outcome::from);
+        }
         command => command,
     };
     let session = Session::new(global)?;
-    match command {
-        Command::Apply(arguments) => apply::run(&session, arguments).await,
+    let said = match command {
+        Command::Apply(arguments) => return apply::run(&session, arguments).await,
+        Command::Delete(arguments) => return delete::run(&session, arguments).await,
         Command::Config(command) => config::run(&session, command).await,
-        Command::Delete(arguments) => delete::run(&session, arguments).await,
         Command::Generate(Generate::DataplaneToken(arguments)) => generate::dataplane_token(&session, arguments).await,
         Command::Generate(Generate::TlsCertificate(arguments)) => generate::tls_certificate(arguments),
         Command::Get(arguments) => get::run(&session, arguments).await,
@@ -49,7 +69,8 @@ pub(crate) async fn run(cli: Cli) -> Result<String, Failure> {
         | Command::Man { .. }
         | Command::Install(_)
         | Command::Uninstall(_) => Ok(String::new()),
-    }
+    };
+    said.map(Outcome::from)
 }
 
 /// Path of a kind's collection in the HTTP API.

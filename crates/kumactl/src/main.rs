@@ -3,7 +3,8 @@
 //! One file per verb in [`commands`], and none per kind of resource: what can be listed, applied and deleted, and what a table shows, comes
 //! from `kuma_model::KINDS`.
 //!
-//! Results go to stdout, everything else to stderr. Exit codes: 0, 1 for a failure, 2 for a command line that makes no sense.
+//! Results go to stdout, everything else to stderr. Exit codes: 0, 1 for a failure, 2 for a command line that makes no sense;
+//! with `--wait` 3 if time ran out, and 4 if a proxy refused a change.
 
 mod admin;
 mod admin_tls;
@@ -28,18 +29,19 @@ use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
+use commands::Outcome;
 use failure::Failure;
 
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();
     match run(cli) {
-        Ok(result) => match std::io::stdout().write_all(result.as_bytes()) {
+        Ok(Outcome { text, code }) => match std::io::stdout().write_all(text.as_bytes()) {
             // A reader that has seen enough (`| head`) is no failure.
             Err(error) if error.kind() != ErrorKind::BrokenPipe => {
                 eprintln!("Error: could not write the result: {error}");
                 ExitCode::FAILURE
             }
-            _ => ExitCode::SUCCESS,
+            _ => ExitCode::from(code),
         },
         Err(failure) => {
             eprint!("{failure}");
@@ -48,8 +50,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// Carries out one command and returns what it has to say on stdout.
-fn run(cli: cli::Cli) -> Result<String, Failure> {
+/// Carries out one command and returns what it has to say on stdout, and the exit code.
+fn run(cli: cli::Cli) -> Result<Outcome, Failure> {
     // One provider for all TLS of the process; an error only means that it is installed already.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -345,3 +345,57 @@ async fn an_inbound_that_cannot_be_opened_gets_no_connections() {
     eventually("its clients dial it", || instances(2)).await;
     drop(proxy);
 }
+
+/// `kumactl apply --wait` and `delete --wait` say how far a change has come, and say it by their exit code too.
+#[tokio::test(flavor = "multi_thread")]
+async fn kumactl_waits_for_a_change() {
+    let scene = Scene::start().await;
+    let run = |arguments: &[&str], input: &str| {
+        let output = scene.cp.kumactl(arguments, input);
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    };
+    let applied =
+        |arguments: &[&str], document: &Value| run(&[&["apply", "-f", "-"], arguments].concat(), &document.to_string());
+
+    let (code, said, error) = applied(&["--wait"], &another_redis());
+    assert_eq!((code, error.as_str()), (Some(0), ""), "{said}");
+    assert!(said.contains(": live on 1 of 1 proxy after "), "{said}");
+    assert!(said.contains("1 dataplane is away and will get it when it comes"), "redis-2 has no proxy: {said}");
+
+    // Written once more, it is the same change.
+    let (code, again, _) = applied(&["--wait"], &scene.documents()[0]);
+    assert_eq!(code, Some(0), "{again}");
+
+    let envoy = scene.web_proxy.envoy().await;
+    let envoy = Pid::from_raw(i32::try_from(envoy).expect("a process id")).expect("not 0");
+    kill_process(envoy, Signal::STOP).expect("Envoy runs");
+    let (code, said, _) = run(&["delete", "dataplane", "redis-2", "--wait=1s"], "");
+    kill_process(envoy, Signal::CONT).expect("Envoy runs");
+    assert_eq!(code, Some(3), "{said}");
+    assert!(said.starts_with("deleted Dataplane \"redis-2\"\n") && said.contains("web-1  has not answered"), "{said}");
+
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = taken.local_addr().expect("an address").port();
+    let [_, mut web] = scene.documents();
+    web["networking"]["outbound"].as_array_mut().expect("outbounds").push(json!({
+        "interface": format!(":{port}"), "service": "redis",
+    }));
+    let (code, said, _) = applied(&["--wait=30s"], &web);
+    assert_eq!(code, Some(4), "{said}");
+    assert!(said.contains(&format!("web-1  refused Listener outbound:127.0.0.1:{port}: ")), "{said}");
+
+    // Several documents are one change.
+    let many = format!("{}\n---\n{}", another_redis(), permission("default", "all", "*", "*"));
+    let (code, said, _) = run(&["apply", "-f", "-", "--wait"], &many);
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(said.matches("revision ").count(), 1, "{said}");
+
+    for (value, wrong) in
+        [("--wait=soon", "must be a duration"), ("--wait=-1s", "must be a duration"), ("--wait=", "must be a duration")]
+    {
+        let (code, _, error) = applied(&[value], &web);
+        assert_eq!(code, Some(2), "{value}");
+        assert!(error.contains(wrong), "{value}: {error}");
+    }
+}

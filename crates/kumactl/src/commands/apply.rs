@@ -11,20 +11,23 @@ use kuma_model::Scope;
 use serde_json::{Value, json};
 
 use super::read::{Checked, read};
-use super::{collection, segment};
-use crate::cli::Apply;
-use crate::client::{CallError, Client, Refusal};
+use super::wait::wait;
+use super::{Outcome, collection, segment};
+use crate::cli::{Apply, Wait, WaitFlag};
+use crate::client::{CallError, Client, Refusal, Written};
 use crate::failure::Failure;
 use crate::session::Session;
 
 /// Applies. Silent when one document went well; of several, says what was done to each.
-pub(super) async fn run(session: &Session, arguments: Apply) -> Result<String, Failure> {
-    let Apply { input, dry_run } = arguments;
+pub(super) async fn run(session: &Session, arguments: Apply) -> Result<Outcome, Failure> {
+    let Apply { input, dry_run, wait: WaitFlag { wait: limit } } = arguments;
     let mut documents = read(input).await?;
     // What belongs to a mesh is refused while the mesh is not there. The sort keeps the order otherwise.
     documents.sort_by_key(|checked| checked.kind.scope != Scope::Global);
     if documents.len() == 1 && !dry_run {
-        return send(&session.writer().await?, &documents).await.map(|()| String::new());
+        let client = session.writer().await?;
+        let written = send(&client, &documents).await?;
+        return finish(&client, String::new(), written, limit).await;
     }
     let (client, takes_changes) = session.writer_of_changes().await?;
     if takes_changes {
@@ -38,23 +41,48 @@ pub(super) async fn run(session: &Session, arguments: Apply) -> Result<String, F
                 let failure = refused(refusal, &documents);
                 return Err(if certain { failure.note("Nothing was applied.") } else { failure });
             }
-            done => return Ok(done?),
+            done => {
+                let (said, written) = done?;
+                return finish(&client, said, vec![written], limit).await;
+            }
         }
     }
     match dry_run {
-        true => preview(&client, &documents).await,
-        false => send(&client, &documents).await.map(|()| String::new()),
+        true => Ok(preview(&client, &documents).await?.into()),
+        false => {
+            let written = send(&client, &documents).await?;
+            finish(&client, String::new(), written, limit).await
+        }
     }
 }
 
+/// Waits for what was written, where that is asked for. `said`: what there is to say of it already.
+pub(super) async fn finish(
+    client: &Client,
+    said: String,
+    written: Vec<Option<Written>>,
+    limit: Option<Wait>,
+) -> Result<Outcome, Failure> {
+    let Some(limit) = limit else { return Ok(said.into()) };
+    let known: Option<Vec<Written>> = written.into_iter().collect();
+    let Some(written) = known else {
+        return Err(Failure::new(
+            "this Control Plane does not say which change a write has made, so it cannot be waited for",
+        )
+        .note("What was written is stored.")
+        .hint("update kuma-cp, or leave --wait out"));
+    };
+    wait(client, said, &written, &limit).await
+}
+
 /// Sends all documents at once, and says what was, or would be, done to each.
-async fn change(client: &Client, documents: &[Checked], dry_run: bool) -> Result<String, CallError> {
+async fn change(client: &Client, documents: &[Checked], dry_run: bool) -> Result<(String, Option<Written>), CallError> {
     let bodies: Vec<&Value> = documents.iter().map(|checked| &checked.body).collect();
     let mut request = json!({ "apply": bodies });
     if dry_run {
         request["dryRun"] = true.into();
     }
-    let answer = client.post_json(&["changes"], &request).await?;
+    let (answer, written) = client.post_change(&["changes"], &request).await?;
     let outcomes = answer.get("outcomes").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     if outcomes.len() != documents.len() {
         return Err(client.garbled("the answer does not say what was done to each document"));
@@ -63,7 +91,7 @@ async fn change(client: &Client, documents: &[Checked], dry_run: bool) -> Result
         let outcome = outcome.get("outcome").and_then(Value::as_str).unwrap_or_default();
         format!("{} {}\n", checked.document.key, if dry_run { would_be(outcome) } else { was(outcome).to_owned() })
     });
-    Ok(lines.collect())
+    Ok((lines.collect(), written))
 }
 
 /// What was done, in words. One that a newer control plane has stands for itself.
@@ -108,27 +136,31 @@ fn entry<'a, 'b>(text: &'a str, documents: &'b [Checked]) -> Option<(&'b Checked
     Some((documents.get(index.parse::<usize>().ok()?)?, rest))
 }
 
-/// Sends documents one after the other, up to the first that is refused.
-async fn send(client: &Client, documents: &[Checked]) -> Result<(), Failure> {
+/// Sends documents one after the other, up to the first that is refused. Returns which change each has made.
+async fn send(client: &Client, documents: &[Checked]) -> Result<Vec<Option<Written>>, Failure> {
+    let mut written = Vec::with_capacity(documents.len());
     for (index, checked) in documents.iter().enumerate() {
         let Checked { place, kind, document, body } = checked;
         let mut path = collection(kind, &document.key.mesh)?;
         path.push(segment(&document.key.name)?);
-        if let Err(error) = client.put(&path, body).await {
-            let failure = Failure::from(error);
-            if documents.len() == 1 {
-                return Err(failure);
+        let failure = match client.put(&path, body).await {
+            Ok(change) => {
+                written.push(change);
+                continue;
             }
-            let applied: Vec<String> =
-                documents[..index].iter().map(|checked| checked.document.key.to_string()).collect();
-            let applied = if applied.is_empty() { "nothing".to_owned() } else { applied.join(", ") };
-            let left = documents.len() - index - 1;
-            return Err(failure
-                .note(format!("This was {place}, {}.", document.key))
-                .note(format!("Applied before it: {applied}. Not sent after it: {left}.")));
+            Err(error) => Failure::from(error),
+        };
+        if documents.len() == 1 {
+            return Err(failure);
         }
+        let applied: Vec<String> = documents[..index].iter().map(|checked| checked.document.key.to_string()).collect();
+        let applied = if applied.is_empty() { "nothing".to_owned() } else { applied.join(", ") };
+        let left = documents.len() - index - 1;
+        return Err(failure
+            .note(format!("This was {place}, {}.", document.key))
+            .note(format!("Applied before it: {applied}. Not sent after it: {left}.")));
     }
-    Ok(())
+    Ok(written)
 }
 
 /// What applying would do, told by what is there now, for a control plane that cannot be asked. Nothing is sent.
