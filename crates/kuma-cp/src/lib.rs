@@ -25,3 +25,4 @@ pub mod presence;
 pub mod run;
 pub mod sds;
 pub mod state_folder;
+mod xds_certificate;

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, bail};
+use axum::Router;
 use jiff::Timestamp;
-use kuma_ca::{TokenVerifier, XdsCa};
+use kuma_ca::TokenVerifier;
 use kuma_model::{DataplaneInsight, Resource as _};
 use kuma_store::{Follower, MemoryStore, Revision, Store};
 use kuma_xds::server::{Routes, Server, Service};
-use tokio::sync::{mpsc, watch};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -35,6 +37,7 @@ use crate::mesh_ca::{FreshRoots, KeptRoots, MeshAuthority, rotator};
 use crate::metrics::{MeteredStore, Metrics};
 use crate::sds::Sds;
 use crate::state_folder::{FolderLock, LockError, StateFolder};
+use crate::xds_certificate::xds_tls;
 use crate::{admin, api, bootstrap, diagnostics, identity, lifecycle, mads};
 use kuma_engine::{DueStep, Engine, Observer, Settings, Warning};
 
@@ -209,38 +212,73 @@ pub async fn start_on(store: Arc<dyn Store>, mut config: Config, home: Option<&P
     running.spawn("the SDS server", sds.serve(listeners.sds, cancel.clone()));
     let xds = Server::new(ads).routes(routes).tls(tls);
     running.spawn("the xDS server", xds.serve(listeners.xds, cancel.clone()));
-    let bounded = |name, listener, router, limits, security| {
-        serve_secured(name, listener, metrics.measured(name, router), limits, security, cancel.clone())
-    };
-    let http = |name, listener, router, security| bounded(name, listener, router, Limits::default(), security);
-    let assignments = bounded("mads", listeners.mads, assignments, mads::limits(), Security::Plain);
-    running.spawn("the monitoring assignment server", assignments);
     let api = Arc::new(api);
-    running.spawn("the HTTP API", http("api", listeners.api, api::router(api.clone()), Security::Plain));
-    let admin = admin::router(Arc::new(Admin { tokens: issuer, ca: Some(ca), api: Some(api) }));
-    match (listeners.admin, admin_tls) {
-        (AdminListeners::Shared(both), Some(tls)) => {
-            running.spawn("the admin server", http("admin", both, admin, Security::Either(tls)));
-        }
-        (AdminListeners::Apart { local, public }, Some(tls)) => {
-            running.spawn("the admin server", http("admin", local, admin.clone(), Security::Plain));
-            running.spawn("the public admin server", http("public admin", public, admin, Security::MutualTls(tls)));
-        }
-        (AdminListeners::Local(local), _) => {
-            running.spawn("the admin server", http("admin", local, admin, Security::Plain));
-        }
-        (_, None) => bail!("adminServer.public is on and has no certificate"),
-    }
-    let bootstrap = bootstrap::router(bootstrap);
-    running.spawn("the bootstrap server", http("bootstrap", listeners.bootstrap, bootstrap, Security::Plain));
+    let admin = admin::router(Arc::new(Admin { tokens: issuer, ca: Some(ca), api: Some(api.clone()) }));
     let diagnostics = diagnostics::router(readiness.clone(), metrics.clone());
-    running.spawn("the diagnostics server", http("diagnostics", listeners.diagnostics, diagnostics, Security::Plain));
+    let mut servers = vec![
+        HttpServer {
+            limits: mads::limits(),
+            ..HttpServer::new("the monitoring assignment server", "mads", listeners.mads, assignments)
+        },
+        HttpServer::new("the HTTP API", "api", listeners.api, api::router(api)),
+        HttpServer::new("the bootstrap server", "bootstrap", listeners.bootstrap, bootstrap::router(bootstrap)),
+        HttpServer::new("the diagnostics server", "diagnostics", listeners.diagnostics, diagnostics),
+    ];
+    servers.extend(admin_servers(listeners.admin, admin_tls, admin)?);
+    for HttpServer { task, name, listener, router, limits, security } in servers {
+        let router = metrics.measured(name, router);
+        running.spawn(task, serve_secured(name, listener, router, limits, security, cancel.clone()));
+    }
     readiness.set(true);
     tracing::info!(
         api = %addresses.api, xds = %addresses.xds, sds = %addresses.sds, admin = %addresses.admin, bootstrap = %addresses.bootstrap,
         diagnostics = %addresses.diagnostics, mads = %addresses.mads, "ready"
     );
     Ok(running)
+}
+
+/// One HTTP server.
+struct HttpServer {
+    /// Its task, for people.
+    task: &'static str,
+    /// Its name in metrics and log.
+    name: &'static str,
+    listener: TcpListener,
+    router: Router,
+    limits: Limits,
+    security: Security,
+}
+
+impl HttpServer {
+    /// One in plain text, with the usual limits.
+    fn new(task: &'static str, name: &'static str, listener: TcpListener, router: Router) -> HttpServer {
+        HttpServer { task, name, listener, router, limits: Limits::default(), security: Security::Plain }
+    }
+}
+
+/// The admin server: one port for this machine and others, or one for each.
+fn admin_servers(
+    listeners: AdminListeners,
+    tls: Option<Arc<MutualTls>>,
+    router: Router,
+) -> anyhow::Result<Vec<HttpServer>> {
+    let server = |listener, security| HttpServer {
+        security,
+        ..HttpServer::new("the admin server", "admin", listener, router.clone())
+    };
+    Ok(match (listeners, tls) {
+        (AdminListeners::Shared(both), Some(tls)) => vec![server(both, Security::Either(tls))],
+        (AdminListeners::Apart { local, public }, Some(tls)) => {
+            let public = HttpServer {
+                task: "the public admin server",
+                name: "public admin",
+                ..server(public, Security::MutualTls(tls))
+            };
+            vec![server(local, Security::Plain), public]
+        }
+        (AdminListeners::Local(local), _) => vec![server(local, Security::Plain)],
+        (_, None) => bail!("adminServer.public is on and has no certificate"),
+    })
 }
 
 /// Hands what the engine finds out to those whom it concerns.
@@ -357,85 +395,6 @@ fn lock(folder: &StateFolder) -> anyhow::Result<Option<FolderLock>> {
         Err(LockError::Impossible(error)) => {
             tracing::warn!(%error, folder = %folder.path().display(), "the state folder cannot be locked: see to it that no other kuma-cp uses it");
             Ok(None)
-        }
-    }
-}
-
-/// Makes the xDS server's certificate anew before it ends.
-struct Renewal {
-    made: Option<(XdsCa, Vec<String>, SystemTime)>,
-    tls: watch::Sender<Arc<rustls::ServerConfig>>,
-    metrics: Arc<Metrics>,
-}
-
-/// What the xDS server shows, and the PEM that proxies pin: the CA, or the certificate that the user has set.
-fn xds_tls(
-    config: &Config,
-    ca: XdsCa,
-    metrics: &Arc<Metrics>,
-) -> anyhow::Result<(watch::Receiver<Arc<rustls::ServerConfig>>, String, Renewal)> {
-    let sds = &config.sds_server;
-    if !sds.tls_cert_file.is_empty() {
-        let read = |path: &str, setting: &str| {
-            std::fs::read_to_string(path).with_context(|| format!("cannot read {path}; see {setting}"))
-        };
-        let chain = read(&sds.tls_cert_file, "sdsServer.tlsCertFile (KUMA_SDS_SERVER_TLS_CERT_FILE)")?;
-        let key = kuma_ca::Secret::new(read(&sds.tls_key_file, "sdsServer.tlsKeyFile (KUMA_SDS_SERVER_TLS_KEY_FILE)")?);
-        let (tls, receiver) =
-            watch::channel(identity::grpc_tls(&chain, key.expose()).context("sdsServer.tlsCertFile and tlsKeyFile")?);
-        metrics.certificate("xds_server", &chain);
-        return Ok((receiver, chain, Renewal { made: None, tls, metrics: metrics.clone() }));
-    }
-    let hosts = vec![config.general.advertised_hostname.clone(), config.bootstrap_server.params.xds_host.clone()];
-    let (first, renew_at) = server_config(&ca, &hosts, metrics)?;
-    metrics.certificate("xds_ca", ca.cert_pem());
-    let (tls, receiver) = watch::channel(first);
-    let pinned = ca.cert_pem().to_owned();
-    Ok((receiver, pinned, Renewal { made: Some((ca, hosts, renew_at)), tls, metrics: metrics.clone() }))
-}
-
-fn server_config(
-    ca: &XdsCa,
-    hosts: &[String],
-    metrics: &Metrics,
-) -> anyhow::Result<(Arc<rustls::ServerConfig>, SystemTime)> {
-    let hosts: Vec<&str> = hosts.iter().map(String::as_str).filter(|host| !host.is_empty()).collect();
-    let leaf = identity::server_leaf(ca, &hosts, SystemTime::now())
-        .context("general.advertisedHostname (KUMA_GENERAL_ADVERTISED_HOSTNAME) or bootstrapServer.params.xdsHost")?;
-    metrics.certificate("xds_server", &leaf.chain_pem);
-    let config = identity::grpc_tls(&leaf.chain_pem, leaf.key_pem.expose())?;
-    Ok((config, leaf.renewal_time(rand::random())))
-}
-
-impl Renewal {
-    /// The longest sleep: certificates go by the wall clock, which may be set while we sleep.
-    const LONGEST_SLEEP: Duration = Duration::from_secs(3600);
-    /// Pause after a failure.
-    const RETRY: Duration = Duration::from_secs(60);
-
-    async fn run(mut self, cancel: CancellationToken) {
-        loop {
-            let pause = match &mut self.made {
-                None => Self::LONGEST_SLEEP,
-                Some((_, _, renew_at)) if SystemTime::now() < *renew_at => {
-                    renew_at.duration_since(SystemTime::now()).unwrap_or_default().min(Self::LONGEST_SLEEP)
-                }
-                Some((ca, hosts, renew_at)) => match server_config(ca, hosts, &self.metrics) {
-                    Ok((config, next)) => {
-                        self.tls.send_replace(config);
-                        *renew_at = next;
-                        continue;
-                    }
-                    Err(error) => {
-                        tracing::error!("cannot renew the certificate of the xDS server: {error:#}");
-                        Self::RETRY
-                    }
-                },
-            };
-            tokio::select! {
-                () = tokio::time::sleep(pause) => {}
-                () = cancel.cancelled() => return,
-            }
         }
     }
 }
