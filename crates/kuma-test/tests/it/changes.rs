@@ -9,9 +9,11 @@ use serde_json::json;
 const APPLY: &[&str] = &["apply", "-f", "-"];
 const DRY_RUN: &[&str] = &["apply", "--dry-run", "-f", "-"];
 
-fn log(mesh: &str, name: &str, backend: &str) -> String {
+/// Permits `source` to call everybody.
+fn permission(mesh: &str, name: &str, source: &str) -> String {
     format!(
-        "---\ntype: TrafficLog\nmesh: {mesh}\nname: {name}\nsources: [{{match: {{service: '*'}}}}]\ndestinations: [{{match: {{service: '*'}}}}]\nconf: {{backend: {backend}}}\n"
+        "---\ntype: TrafficPermission\nmesh: {mesh}\nname: {name}\n\
+         sources: [{{match: {{service: {source}}}}}]\ndestinations: [{{match: {{service: '*'}}}}]\n"
     )
 }
 
@@ -41,44 +43,53 @@ async fn kumactl_applies_several_documents_in_one_commit() {
     let before = head(&cp).await;
 
     // What is refused is told, and by a dry run too; nothing of the rest is stored.
-    let missing = format!("{}{}", log("default", "here", "a"), log("nowhere", "there", "a"));
-    let cause = "Error: Could not change resources (Resource is not valid)\n* document 2 of standard input, TrafficLog \"there\" of mesh \"nowhere\", mesh: mesh of name nowhere is not found\n";
+    let missing = format!("{}{}", permission("default", "here", "a"), permission("nowhere", "there", "a"));
+    let cause = "Error: Could not change resources (Resource is not valid)\n* document 2 of standard input, TrafficPermission \"there\" of mesh \"nowhere\", mesh: mesh of name nowhere is not found\n";
     assert_eq!(refused(&cp.kumactl(APPLY, &missing)), format!("{cause}Nothing was applied.\n"));
     assert_eq!(refused(&cp.kumactl(DRY_RUN, &missing)), cause);
-    let one = refused(&cp.kumactl(DRY_RUN, &log("nowhere", "there", "a")));
+    let one = refused(&cp.kumactl(DRY_RUN, &permission("nowhere", "there", "a")));
     assert!(one.ends_with("of mesh \"nowhere\", mesh: mesh of name nowhere is not found\n"), "{one}");
     let provided = "type: Mesh\nname: other\nmtls: {ca: {provided: {}}}\n";
     let no_ca = refused(&cp.kumactl(DRY_RUN, provided));
     assert!(no_ca.contains("Mesh \"other\", mtls.ca.provided: There is no signing certificate"), "{no_ca}");
-    let twice = format!("{}{}", log("default", "here", "a"), log("default", "here", "b"));
+    let twice = format!("{}{}", permission("default", "here", "a"), permission("default", "here", "b"));
     let twice = refused(&cp.kumactl(APPLY, &twice));
-    let same = "* document 2 of standard input, TrafficLog \"here\" of mesh \"default\": is the same document as document 1 of standard input: ";
+    let same = "* document 2 of standard input, TrafficPermission \"here\" of mesh \"default\": is the same document as document 1 of standard input: ";
     assert!(twice.contains(same), "{twice}");
     assert_eq!(head(&cp).await, before);
 
-    let all = format!("{}{}---\ntype: Mesh\nname: demo\n", log("demo", "a", "x"), log("default", "b", "x"));
-    let would = "Mesh \"demo\" would be created\nTrafficLog \"a\" of mesh \"demo\" would be created\nTrafficLog \"b\" of mesh \"default\" would be created\n";
+    let all =
+        format!("{}{}---\ntype: Mesh\nname: demo\n", permission("demo", "a", "x"), permission("default", "b", "x"));
+    let would = "Mesh \"demo\" would be created\nTrafficPermission \"a\" of mesh \"demo\" would be created\nTrafficPermission \"b\" of mesh \"default\" would be created\n";
     assert_eq!(ok(&cp.kumactl(DRY_RUN, &all)), would);
     assert_eq!(head(&cp).await, before);
     assert_eq!(ok(&cp.kumactl(APPLY, &all)), would.replace("would be ", ""));
     assert_eq!(head(&cp).await, before + 1, "one commit");
-    let changed = all.replacen("backend: x", "backend: y", 1);
+    let changed = all.replacen("service: x", "service: y", 1);
     assert_eq!(
         ok(&cp.kumactl(APPLY, &changed)),
-        "Mesh \"demo\" unchanged\nTrafficLog \"a\" of mesh \"demo\" changed\nTrafficLog \"b\" of mesh \"default\" unchanged\n"
+        "Mesh \"demo\" unchanged\nTrafficPermission \"a\" of mesh \"demo\" changed\nTrafficPermission \"b\" of mesh \"default\" unchanged\n"
     );
     assert_eq!(head(&cp).await, before + 2);
-    assert_eq!(cp.get("/meshes/demo/traffic-logs/a").await["conf"]["backend"], "y");
+    // What is applied and has no effect is told.
+    let log = "type: TrafficLog\nmesh: demo\nname: l\nsources: [{match: {service: '*'}}]\n\
+               destinations: [{match: {service: '*'}}]\nconf: {backend: file}\n---\ntype: Mesh\nname: demo\n";
+    let told = "Warning: TrafficLog \"l\" logs nothing: the Mesh has no log backend \"file\"\n";
+    for arguments in [DRY_RUN, APPLY] {
+        let output = cp.kumactl(arguments, log);
+        assert_eq!((output.status.code(), &*String::from_utf8_lossy(&output.stderr)), (Some(0), told));
+    }
+    assert_eq!(cp.get("/meshes/demo/traffic-permissions/a").await["sources"][0]["match"]["service"], "y");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn kumactl_applies_more_documents_than_one_commit_takes() {
     let cp = ControlPlane::start().await;
     let mut all = String::new();
-    (0..1001).for_each(|n| write!(all, "{}", log("default", &format!("log-{n}"), "a")).expect("text"));
+    (0..1001).for_each(|n| write!(all, "{}", permission("default", &format!("p-{n}"), "a")).expect("text"));
     let output = cp.kumactl(APPLY, &all);
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && said.contains("more than the Control Plane takes at once"), "{output:?}");
-    let list = cp.get("/meshes/default/traffic-logs").await;
+    let list = cp.get("/meshes/default/traffic-permissions").await;
     assert_eq!(list["items"].as_array().map(Vec::len), Some(1001));
 }
