@@ -17,11 +17,9 @@ use envoy_api::envoy::extensions::filters::network::http_connection_manager::v3:
 use envoy_api::envoy::extensions::http::early_header_mutation::header_mutation::v3::HeaderMutation as Early;
 use envoy_api::envoy::r#type::matcher::v3::{StringMatcher, string_matcher::MatchPattern};
 
-/// Those that Envoy takes out of requests that are not of its own kind, or acts upon.
-const NAMES: [&str; 18] = [
-    "x-envoy-decorator-operation",
-    "x-envoy-downstream-service-cluster",
-    "x-envoy-downstream-service-node",
+/// Those that Envoy 1.40 takes out of requests that are not of its own kind: it was sent all that it knows. Each costs a proxy
+/// 0.7 µs for a request, whether that has it or not.
+const NAMES: [&str; 16] = [
     "x-envoy-expected-rq-timeout-ms",
     "x-envoy-force-trace",
     "x-envoy-hedge-on-per-try-timeout",
@@ -37,6 +35,7 @@ const NAMES: [&str; 18] = [
     "x-envoy-upstream-rq-per-try-timeout-ms",
     "x-envoy-upstream-rq-timeout-alt-response",
     "x-envoy-upstream-rq-timeout-ms",
+    "x-envoy-upstream-stream-duration-ms",
 ];
 
 /// Before the names under which they pass through a proxy.

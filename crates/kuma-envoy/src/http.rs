@@ -121,10 +121,7 @@ fn http1(host: &str) -> Http1ProtocolOptions {
         default_host_for_http_10: host.to_owned(),
         allow_custom_methods: true,
         ignore_http_11_upgrade: vec![StringMatcher {
-            match_pattern: Some(MatchPattern::SafeRegex(RegexMatcher {
-                regex: all_but(WEBSOCKET),
-                ..RegexMatcher::default()
-            })),
+            match_pattern: Some(MatchPattern::SafeRegex(RegexMatcher { regex: all_but(WEBSOCKET) })),
             ..StringMatcher::default()
         }],
         ..trailers()

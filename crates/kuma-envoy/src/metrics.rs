@@ -18,7 +18,7 @@ use envoy_api::envoy::extensions::filters::network::http_connection_manager::v3:
 use kuma_mesh::{MeshDataplane, MeshSnapshot};
 
 use crate::key::ResourceKey;
-use crate::{address, names, tls};
+use crate::{address, names, tcp, tls};
 
 /// What a proxy gets so that Prometheus finds its metrics.
 #[derive(Default, Debug)]
@@ -86,6 +86,7 @@ pub(crate) fn listener(port: u16, path: &str) -> Listener {
         traffic_direction: TrafficDirection::Inbound as i32,
         // Otherwise another listener on the port would share its connections, silently.
         enable_reuse_port: Some(false),
+        tcp_keepalive: Some(tcp::keepalive()),
         ..Listener::default()
     }
 }

@@ -34,7 +34,7 @@ pub(crate) enum Request {
 
 /// The requests that are [`Request::Idempotent`].
 pub(crate) fn is_idempotent() -> HeaderMatcher {
-    let methods = RegexMatcher { regex: IDEMPOTENT.to_owned(), ..RegexMatcher::default() };
+    let methods = RegexMatcher { regex: IDEMPOTENT.to_owned() };
     HeaderMatcher {
         name: ":method".to_owned(),
         header_match_specifier: Some(HeaderMatchSpecifier::StringMatch(StringMatcher {

@@ -134,6 +134,8 @@ async fn unusual_requests() {
         ("GET /d HTTP/1.1", "x-forwarded-proto: https"),
         ("GET /e HTTP/1.1", "x-envoy-retry-on: 5xx"),
         ("GET /f HTTP/1.1", "x-envoy-internal: true"),
+        ("GET /h HTTP/1.1", "x-envoy-upstream-stream-duration-ms: 5"),
+        ("GET /i HTTP/1.1", "x-envoy-decorator-operation: mine"),
         ("GET /g HTTP/1.1", "x-envoy-of-mine: 1"),
     ] {
         let before = app.heads().len();

@@ -10,6 +10,7 @@ use kuma_test::raw_app::{Reply, exchange, ok, status};
 use kuma_test::wait::LIMIT;
 use kuma_test::{Dataplane, HttpClient, Load, RawApp, eventually};
 use serde_json::json;
+use tokio::net::TcpStream;
 
 use crate::as_they_are::RawScene;
 use crate::fleet::Fleet;
@@ -37,11 +38,12 @@ async fn an_instance_that_is_not_there_yet_costs_no_connection() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_instance_that_is_killed_costs_no_connection() {
     let mut fleet = Fleet::start(2).await;
-    // Those that are open when it is killed end; so none is kept.
-    let killed = fleet.others[0].proxy.process();
-    killed.kill();
-    let load = Load::start(fleet.scene.outbound);
     let begun = Instant::now();
+    fleet.others[0].proxy.process().kill();
+    // Connections that are open when it dies end with it: the load begins when its Envoy is gone, too.
+    let inbound = ("127.0.0.1", fleet.others[0].inbound);
+    eventually("nothing listens there", async || TcpStream::connect(inbound).await.is_err().then_some(())).await;
+    let load = Load::start(fleet.scene.outbound);
     fleet.instances(1).await;
     println!("it was an endpoint for {:?}", begun.elapsed());
     println!("{} connections, none lost", load.end().await);

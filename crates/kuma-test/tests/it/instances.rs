@@ -31,7 +31,8 @@ impl Instance {
     pub(crate) fn document(&self, mesh: &str, name: &str, tags: &Value) -> Value {
         json!({
             "type": "Dataplane", "mesh": mesh, "name": name,
-            "networking": {"inbound": [{"interface": format!("127.0.0.1:{0}:{0}", self.port), "tags": tags}]},
+            // No proxy runs: the port of an application behind it means nothing, and may not be the same.
+            "networking": {"inbound": [{"interface": format!("127.0.0.1:{}:1", self.port), "tags": tags}]},
         })
     }
 
