@@ -19,6 +19,7 @@ mod envoy;
 mod files;
 mod http_client;
 mod lifecycle;
+mod only_one;
 mod run;
 mod runtime_dir;
 mod signals;

@@ -44,6 +44,23 @@ async fn answers_yaml_for_a_dataplane() {
 }
 
 #[tokio::test]
+async fn a_kuma_dp_of_another_release_is_told_so_in_words_that_it_prints() {
+    let router = server().await;
+    for body in [
+        r#"{"mesh":"demo","name":"dp-1","adminPort":30001,"dataplaneTokenPath":"/tmp/token"}"#,
+        r#"{"mesh":"demo","name":"dp-1","adminPort":30001}"#,
+        r#"{"mesh":"demo","name":"none","dataplaneTokenPath":"/tmp/token"}"#,
+    ] {
+        let answer = post(&router, "/bootstrap", body).await;
+        // It reads no other status than 200, and prints why it cannot read what it got: the name of the type.
+        assert_eq!(answer.status.as_u16(), 200);
+        let parsed: Value = serde_saphyr::from_str(answer.text()).expect("YAML");
+        let printed = &parsed["statsSinks"][0]["typedConfig"]["@type"];
+        assert_eq!(printed, "this control plane needs the kuma-dp of its own release", "{body}");
+    }
+}
+
+#[tokio::test]
 async fn refuses_everything_else() {
     let router = server().await;
     let (status, error) = post(&router, "/bootstrap", r#"{"mesh":"demo","name":"none"}"#).await.error();
