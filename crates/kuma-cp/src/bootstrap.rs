@@ -115,6 +115,7 @@ impl BootstrapServer {
             xds_ca_pem: &context.xds_ca_pem,
             token_path: wanted.token_path.as_deref(),
             access_log_socket: &wanted.access_log_socket,
+            max_connections: wanted.max_connections,
         })
     }
 }
@@ -130,6 +131,8 @@ struct Wanted {
     access_log_socket: String,
     /// Whether it says where access logs are received. Every kuma-dp of ours does.
     has_socket: bool,
+    /// How many connections its machine lets Envoy carry at a time.
+    max_connections: Option<u64>,
 }
 
 /// The answer to a kuma-dp of another release. It prints nothing of an answer but why it cannot read a bootstrap, so this is
@@ -152,12 +155,13 @@ impl Wanted {
         let admin_port = fields.port("adminPort");
         let token_path = fields.path("dataplaneTokenPath", MAX_PATH);
         let socket = fields.path("accessLogSocket", MAX_SOCKET_PATH);
+        let max_connections = fields.count("maxConnections");
         if !fields.causes.is_empty() {
             return Err(ApiError::invalid(TITLE, fields.causes));
         }
         let has_socket = socket.is_some();
         let access_log_socket = socket.unwrap_or_else(|| format!("/tmp/kuma-access-logs-{name}-{mesh}.sock"));
-        Ok(Self { mesh, name, admin_port, token_path, access_log_socket, has_socket })
+        Ok(Self { mesh, name, admin_port, token_path, access_log_socket, has_socket, max_connections })
     }
 }
 
@@ -187,6 +191,16 @@ impl Fields<'_> {
             self.causes.push(cause(field, "must be in the range [0, 65535]"));
         }
         value.unwrap_or_default()
+    }
+
+    /// A number from 1 on.
+    fn count(&mut self, field: &str) -> Option<u64> {
+        let value = self.fields.get(field).filter(|value| !value.is_null())?;
+        let count = value.as_u64().filter(|count| *count > 0);
+        if count.is_none() {
+            self.causes.push(cause(field, "must be a whole number above 0"));
+        }
+        count
     }
 
     /// An absolute path; one that is empty is not given.

@@ -18,6 +18,7 @@ use crate::drain::drain;
 use crate::envoy::admin::Admin;
 use crate::envoy::lookup::Places;
 use crate::envoy::{self, Envoy};
+use crate::file_limit;
 use crate::lifecycle::{Identity, Lifecycle, State};
 use crate::only_one::OnlyOne;
 use crate::runtime_dir::RuntimeDir;
@@ -43,6 +44,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<u8> {
     // What can be checked here is, before anybody waits for a control plane.
     let binary = Places::here().find(&config.binary_path)?;
     let dir = RuntimeDir::create(config.config_dir.as_deref())?;
+    let max_connections = file_limit::raise();
     let _only_one = OnlyOne::claim(&config);
     let token = config
         .token_file
@@ -51,7 +53,8 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<u8> {
         .transpose()?
         .map(Arc::new);
     let code = {
-        let mut supervisor = Supervisor { config: &config, binary, dir: &dir, token, signals: &mut signals };
+        let mut supervisor =
+            Supervisor { config: &config, binary, dir: &dir, token, signals: &mut signals, max_connections };
         supervisor.run().await
     };
     dir.remove();
@@ -65,6 +68,8 @@ struct Supervisor<'a> {
     dir: &'a RuntimeDir,
     token: Option<Arc<TokenFile>>,
     signals: &'a mut Signals,
+    /// How many connections Envoy can carry at a time.
+    max_connections: Option<u64>,
 }
 
 /// All that Envoy starts with.
@@ -79,7 +84,7 @@ struct Prepared<'a> {
 impl Supervisor<'_> {
     async fn run(&mut self) -> anyhow::Result<u8> {
         let preparing = async {
-            let prepared = prepare(self.config, self.dir, self.token.as_deref()).await?;
+            let prepared = prepare(self.config, self.dir, self.token.as_deref(), self.max_connections).await?;
             if tracing::enabled!(tracing::Level::INFO)
                 && let Some(version) = envoy::version(&self.binary).await
             {
@@ -219,7 +224,12 @@ async fn exited(status: ExitStatus, lifecycle: Option<Lifecycle>) -> anyhow::Res
 }
 
 /// Gets everything that Envoy needs from the control plane, however long that takes.
-async fn prepare<'a>(config: &Config, dir: &'a RuntimeDir, token: Option<&TokenFile>) -> anyhow::Result<Prepared<'a>> {
+async fn prepare<'a>(
+    config: &Config,
+    dir: &'a RuntimeDir,
+    token: Option<&TokenFile>,
+    max_connections: Option<u64>,
+) -> anyhow::Result<Prepared<'a>> {
     let mut backoff = Backoff::new();
     let mut warned_of_token = false;
     loop {
@@ -231,6 +241,7 @@ async fn prepare<'a>(config: &Config, dir: &'a RuntimeDir, token: Option<&TokenF
             admin_port: admin_port.as_ref().map(|admin| admin.port),
             dataplane_token_path: token.map(TokenFile::copy),
             access_log_socket: &dir.access_log_socket(),
+            max_connections,
         };
         let failure = match ask(config, &request, &mut warned_of_token).await {
             Ok(text) => {

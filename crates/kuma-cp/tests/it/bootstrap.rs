@@ -37,6 +37,10 @@ async fn answers_yaml_for_a_dataplane() {
     for part in ["/run/dp/token", "/run/dp/log.sock", "kuma.internal", "9901", "BEGIN CERTIFICATE"] {
         assert!(answer.text().contains(part), "{part} in {}", answer.text());
     }
+    assert!(answer.text().contains("max_active_downstream_connections: 50000"), "{}", answer.text());
+    let few =
+        post(&router, "/bootstrap", r#"{"mesh":"demo","name":"dp-1","accessLogSocket":"/s","maxConnections":64}"#);
+    assert!(few.await.text().contains("max_active_downstream_connections: 64"));
     let plain = post(&router, "/bootstrap/", r#"{"mesh":"demo","name":"dp-1"}"#).await;
     let parsed: Value = serde_saphyr::from_str(plain.text()).expect("YAML");
     assert_eq!(parsed.get("admin"), None, "no port, no admin interface");
@@ -75,6 +79,7 @@ async fn refuses_everything_else() {
             "dataplaneTokenPath: must be an absolute path",
         ),
         (r#"{"mesh":"demo","name":"dp-1","accessLogSocket":1}"#, "accessLogSocket: must be a text"),
+        (r#"{"mesh":"demo","name":"dp-1","maxConnections":0}"#, "maxConnections: must be a whole number above 0"),
     ] {
         let expected = format!("Could not generate a bootstrap configuration | Resource is not valid | {causes}");
         assert_eq!(post(&router, "/bootstrap", body).await.error(), (400, expected), "{body}");

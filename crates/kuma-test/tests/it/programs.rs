@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use kuma_test::apps::Client;
+use kuma_test::apps::{Client, Greeter};
+use kuma_test::dataplane::Start;
 use kuma_test::documents::{dataplane, mesh};
 use kuma_test::ports::free_port;
 use kuma_test::{ControlPlane, Dataplane, eventually};
@@ -96,4 +97,35 @@ async fn a_token_that_is_not_this_dataplanes_ends_kuma_dp_at_once() {
         assert!(output.contains(says) && output.contains("kumactl generate dataplane-token"), "{output}");
         std::fs::remove_file(cp.folder().join("default.web-1.log")).expect("a log");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn few_files_make_few_connections_and_end_none() {
+    let cp = ControlPlane::start().await;
+    let redis = Greeter::start().await;
+    let outbound = free_port();
+    cp.apply(&dataplane("default", "redis-1", "redis", (redis.port, free_port()), &[])).await;
+    cp.apply(&dataplane("default", "web-1", "web", (free_port(), redis.port), &[(outbound, "redis")])).await;
+    let start = Start { open_files: Some(256), ..Start::default() };
+    let mut web = Dataplane::start_as(&cp, "default", "web-1", &start);
+    web.process().prints("the limit of open files is 256, so Envoy takes at most").await;
+    web.live().await;
+    eventually("web reaches redis", || Client::connect(outbound)).await;
+    // Of 200 at a time some are carried, and the others refused: without a cap Envoy ended at the 113th.
+    let mut held = Vec::new();
+    for _ in 0..200 {
+        held.extend(Client::connect(outbound).await);
+    }
+    assert!((50..113).contains(&held.len()), "{} connections are carried", held.len());
+    let refused = web.stats("downstream_global_cx_overflow").await;
+    assert!(refused.values().any(|count| *count > 0), "{refused:?}");
+    for client in &mut held {
+        assert!(client.echoes().await, "a connection that was held is lost");
+    }
+    let carried = held.len();
+    held.clear();
+    for _ in 0..carried {
+        held.push(eventually("there is room again", || Client::connect(outbound)).await);
+    }
+    assert!(web.process().is_running());
 }
