@@ -1,6 +1,8 @@
 //! xDS streams of proxies: who may open one, and what becomes of their answers.
 
-use std::sync::Arc;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
@@ -142,6 +144,27 @@ impl Authority for Ads {
         };
         Ok((stream, receiver))
     }
+
+    fn distrusted(&self, client: SocketAddr) {
+        warn_of_distrust(client);
+    }
+}
+
+/// Says that a proxy trusts another CA, at most once a minute: each of them comes back every few seconds.
+pub(crate) fn warn_of_distrust(client: SocketAddr) {
+    static SAID: Mutex<Option<Instant>> = Mutex::new(None);
+    const PAUSE: Duration = Duration::from_secs(60);
+    let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
+    if said.is_some_and(|said| said.elapsed() < PAUSE) {
+        return;
+    }
+    *said = Some(Instant::now());
+    tracing::warn!(%client,
+        "a proxy does not trust this control plane's certificate: it was started when the control plane had another state \
+         folder (KUMA_GENERAL_WORK_DIR), or belongs to another control plane. It goes on with what it has, and takes no change. \
+         Put the old state folder back; or, if the new one is meant, start its kuma-dp again, with a new dataplane token. \
+         There may be others: this is said at most once a minute"
+    );
 }
 
 /// One stream of a proxy. Dropped when the stream ends.

@@ -10,7 +10,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_TYPE, USER_AGENT};
 use http::{Method, Request, StatusCode};
 use kuma_envoy::BootstrapParams;
 use kuma_model::{Dataplane, Key, Resource as _, Violation};
@@ -27,6 +27,8 @@ const MAX_SOCKET_PATH: usize = 107;
 const MAX_PATH: usize = 4096;
 /// The paths of the port.
 pub const PATHS: &[&str] = &["/bootstrap"];
+/// What a kuma-dp of the original Kuma, which knows nothing of today's Envoy, is told.
+const OTHER_RELEASE: &str = "this control plane needs the kuma-dp of its own release";
 const TITLE: &str = "Could not generate a bootstrap configuration";
 
 /// What is the same in every bootstrap configuration.
@@ -77,6 +79,15 @@ impl BootstrapServer {
         }
         let sent = body::read(&parts.headers, sent, MAX_BODY).await.map_err(|error| error.into_api_error(TITLE))?;
         let wanted = Wanted::parse(&sent)?;
+        let client = parts.headers.get(USER_AGENT).map(|name| String::from_utf8_lossy(name.as_bytes()));
+        if wanted.is_of_another_release(client.as_deref().unwrap_or_default()) {
+            tracing::warn!(
+                mesh = wanted.mesh,
+                dataplane = wanted.name,
+                "refused a kuma-dp of another release: {OTHER_RELEASE}"
+            );
+            return Ok(([(CONTENT_TYPE, "text/x-yaml")], for_another_release()).into_response());
+        }
         let key = Key::new(Dataplane::KIND, &wanted.mesh, &wanted.name);
         let stored = self.store.get(&key).await.map_err(|error| ApiError::store(TITLE, &error))?;
         let Some(stored) = stored else {
@@ -104,6 +115,7 @@ impl BootstrapServer {
             xds_ca_pem: &context.xds_ca_pem,
             token_path: wanted.token_path.as_deref(),
             access_log_socket: &wanted.access_log_socket,
+            max_connections: wanted.max_connections,
         })
     }
 }
@@ -117,9 +129,25 @@ struct Wanted {
     admin_port: u16,
     token_path: Option<String>,
     access_log_socket: String,
+    /// Whether it says where access logs are received. Every kuma-dp of ours does.
+    has_socket: bool,
+    /// How many connections its machine lets Envoy carry at a time.
+    max_connections: Option<u64>,
+}
+
+/// The answer to a kuma-dp of another release. It prints nothing of an answer but why it cannot read a bootstrap, so this is
+/// one that it cannot read, because of a type with our words for a name.
+fn for_another_release() -> String {
+    format!("# {OTHER_RELEASE}\nstatsSinks:\n- name: other-release\n  typedConfig:\n    '@type': '{OTHER_RELEASE}'\n")
 }
 
 impl Wanted {
+    /// Whether a kuma-dp of the original Kuma asks, of which there are releases up to 0.4: it names no socket for access logs.
+    /// A person who asks by hand, for an Envoy without kuma-dp, names no port and no token either.
+    fn is_of_another_release(&self, client: &str) -> bool {
+        !self.has_socket && (self.admin_port != 0 || self.token_path.is_some() || client.starts_with("Go-http-client/"))
+    }
+
     fn parse(body: &[u8]) -> Result<Self, ApiError> {
         let fields = json::object(body).map_err(|error| ApiError::unreadable(TITLE, &error))?;
         let mut fields = Fields { fields: &fields, causes: Vec::new() };
@@ -127,12 +155,13 @@ impl Wanted {
         let admin_port = fields.port("adminPort");
         let token_path = fields.path("dataplaneTokenPath", MAX_PATH);
         let socket = fields.path("accessLogSocket", MAX_SOCKET_PATH);
+        let max_connections = fields.count("maxConnections");
         if !fields.causes.is_empty() {
             return Err(ApiError::invalid(TITLE, fields.causes));
         }
-        // What a kuma-dp that chooses no place of its own listens on.
+        let has_socket = socket.is_some();
         let access_log_socket = socket.unwrap_or_else(|| format!("/tmp/kuma-access-logs-{name}-{mesh}.sock"));
-        Ok(Self { mesh, name, admin_port, token_path, access_log_socket })
+        Ok(Self { mesh, name, admin_port, token_path, access_log_socket, has_socket, max_connections })
     }
 }
 
@@ -162,6 +191,16 @@ impl Fields<'_> {
             self.causes.push(cause(field, "must be in the range [0, 65535]"));
         }
         value.unwrap_or_default()
+    }
+
+    /// A number from 1 on.
+    fn count(&mut self, field: &str) -> Option<u64> {
+        let value = self.fields.get(field).filter(|value| !value.is_null())?;
+        let count = value.as_u64().filter(|count| *count > 0);
+        if count.is_none() {
+            self.causes.push(cause(field, "must be a whole number above 0"));
+        }
+        count
     }
 
     /// An absolute path; one that is empty is not given.

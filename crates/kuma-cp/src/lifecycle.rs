@@ -94,7 +94,27 @@ impl Lifecycle {
     async fn listen(&self, peer: &Peer, claims: Option<&Claims>, mut body: RequestBody) -> Result<(), Status> {
         let mut decoder = FrameDecoder::new(MAX_REPORT);
         let mut attending: Option<Attendance> = None;
-        while let Some(frame) = body.frame().await {
+        // Of which mesh it is, once it has said so.
+        let mut mesh: Option<String> = None;
+        loop {
+            let refused = async {
+                match &mesh {
+                    // Who has proved all there is to prove is never refused.
+                    Some(mesh) if claims.is_none() || !peer.tls => {
+                        self.ads.engine.refuses(mesh, claims.is_some(), peer.tls).await
+                    }
+                    _ => std::future::pending().await,
+                }
+            };
+            let frame = tokio::select! {
+                biased;
+                // So that kuma-dp can say it: without a token its proxy has nothing, from when the mesh has mTLS on.
+                refusal = refused => return Err(refusal),
+                frame = body.frame() => match frame {
+                    Some(frame) => frame,
+                    None => break,
+                },
+            };
             if let Ok(Ok(data)) = frame.map(Frame::into_data) {
                 decoder.push(data);
             }
@@ -102,6 +122,7 @@ impl Lifecycle {
                 let report = Report::decode(message)
                     .map_err(|_| Status::new(Code::InvalidArgument, "not a report of a dataplane"))?;
                 check_claims(claims, &report.mesh, &report.name)?;
+                mesh.get_or_insert_with(|| report.mesh.clone());
                 tracing::info!(mesh = %report.mesh, dataplane = %report.name, state = ?report.state(), "kuma-dp reports");
                 match report.state() {
                     State::Unknown => {}

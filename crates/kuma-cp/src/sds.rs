@@ -4,6 +4,7 @@
 //! two names and no other: `mesh_ca`, and `identity_cert` of the token's own Dataplane. Where the mesh has no mTLS, both stay
 //! unanswered until it has.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use http::HeaderMap;
@@ -14,7 +15,7 @@ use kuma_xds::server::{Authority, Peer, StreamHandler};
 use kuma_xds::{Event, Node, StreamState, Variant};
 use tokio::sync::watch;
 
-use crate::ads::{Ads, check_claims, parse_node_id};
+use crate::ads::{Ads, check_claims, parse_node_id, warn_of_distrust};
 use crate::metrics::{Discovery, StreamMetrics};
 use kuma_engine::{Engine, OpenStream, Settled, StreamId};
 
@@ -67,6 +68,10 @@ impl Authority for Sds {
         let metrics = self.0.metrics.stream(Discovery::Sds);
         let peer = peer.clone();
         Ok((SdsStream { id, mesh, proxy, peer, opening: Some(stream), engine, metrics, refusal: None }, receiver))
+    }
+
+    fn distrusted(&self, client: SocketAddr) {
+        warn_of_distrust(client);
     }
 }
 

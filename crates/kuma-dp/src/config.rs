@@ -109,6 +109,53 @@ const CONFIG_DIR: Setting =
 const TOKEN_FILE: Setting =
     setting(Section::DataplaneRuntime, Some("--dataplane-token-file"), "KUMA_DATAPLANE_RUNTIME_TOKEN_PATH", "");
 
+/// Every setting, for who looks a variable up by its name.
+const SETTINGS: [&Setting; 8] =
+    [&CP_ADDRESS, &MESH, &NAME, &ADMIN_PORT, &DRAIN_TIME, &BINARY_PATH, &CONFIG_DIR, &TOKEN_FILE];
+
+/// With what variables of kuma-cp and of other programs begin. They may be in the same environment.
+const OF_OTHER_PROGRAMS: [&str; 19] = [
+    "KUMA_ADMIN_SERVER_",
+    "KUMA_API_SERVER_",
+    "KUMA_BOOTSTRAP_SERVER_",
+    "KUMA_BUILD_",
+    "KUMA_DATAPLANE_TOKEN_SERVER_",
+    "KUMA_DEFAULTS_",
+    "KUMA_DISCOVERY_",
+    "KUMA_ENVIRONMENT",
+    "KUMA_GENERAL_",
+    "KUMA_GUI_SERVER_",
+    "KUMA_INJECTOR_",
+    "KUMA_KUBERNETES_",
+    "KUMA_MONITORING_ASSIGNMENT_",
+    "KUMA_PROMETHEUS_",
+    "KUMA_REPORTS_",
+    "KUMA_RUNTIME_",
+    "KUMA_SDS_SERVER_",
+    "KUMA_STORE_",
+    "KUMA_XDS_SERVER_",
+];
+
+/// A sentence for each variable that looks like one of kuma-dp and is none, with the one that was likely meant.
+pub(crate) fn unknown_variables(names: impl IntoIterator<Item = String>) -> Vec<String> {
+    let known = || SETTINGS.iter().map(|setting| setting.variable);
+    let is_unknown = |name: &String| {
+        name.starts_with("KUMA_")
+            && !known().any(|known| known == name)
+            && !OF_OTHER_PROGRAMS.iter().any(|prefix| name.starts_with(prefix))
+    };
+    let mut unknown: Vec<String> = names.into_iter().filter(is_unknown).collect();
+    unknown.sort();
+    let sentence = |name: String| {
+        let score = |known: &&str| strsim::jaro_winkler(&name, known);
+        let best = known().max_by(|one, other| score(one).total_cmp(&score(other)));
+        let hint =
+            best.filter(|known| score(known) > 0.85).map_or(String::new(), |known| format!("; did you mean {known}?"));
+        format!("{name}: unknown environment variable, ignored{hint}")
+    };
+    unknown.into_iter().map(sentence).collect()
+}
+
 impl Config {
     /// Reads the settings from flags and from `variable`, which looks up an environment variable.
     ///
@@ -255,6 +302,29 @@ mod tests {
 
     fn named(name: &str) -> Flags {
         Flags { name: Some(name.into()), ..Flags::default() }
+    }
+
+    #[test]
+    fn variables_that_are_mistyped_are_told() {
+        let names = [
+            "KUMA_DATAPLANE_NAME",
+            "KUMA_DATAPLAN_NAME",
+            "KUMA_DATAPLANE_RUNTIME_TOKEN_FILE",
+            "KUMA_CONTROLPLANE_API_SERVER_URL",
+            "KUMA_X",
+            "KUMA_STORE_TYPE",
+            "KUMA_DATAPLANE_TOKEN_SERVER_ENABLED",
+            "PATH",
+        ];
+        assert_eq!(
+            unknown_variables(names.map(str::to_owned)),
+            [
+                "KUMA_CONTROLPLANE_API_SERVER_URL: unknown environment variable, ignored; did you mean KUMA_CONTROL_PLANE_API_SERVER_URL?",
+                "KUMA_DATAPLANE_RUNTIME_TOKEN_FILE: unknown environment variable, ignored; did you mean KUMA_DATAPLANE_RUNTIME_TOKEN_PATH?",
+                "KUMA_DATAPLAN_NAME: unknown environment variable, ignored; did you mean KUMA_DATAPLANE_NAME?",
+                "KUMA_X: unknown environment variable, ignored",
+            ]
+        );
     }
 
     #[test]

@@ -32,6 +32,9 @@ pub(crate) struct BootstrapRequest<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) dataplane_token_path: Option<&'a Path>,
     pub(crate) access_log_socket: &'a Path,
+    /// How many connections Envoy can carry at a time on this machine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) max_connections: Option<u64>,
 }
 
 /// Why there is no configuration for Envoy.
@@ -252,10 +255,11 @@ mod tests {
             admin_port: None,
             dataplane_token_path: Some(Path::new("/t")),
             access_log_socket: Path::new("/s"),
+            max_connections: Some(64),
         };
         assert_eq!(
             serde_json::to_string(&request).unwrap(),
-            r#"{"mesh":"default","name":"web-1","dataplaneTokenPath":"/t","accessLogSocket":"/s"}"#
+            r#"{"mesh":"default","name":"web-1","dataplaneTokenPath":"/t","accessLogSocket":"/s","maxConnections":64}"#
         );
     }
 }

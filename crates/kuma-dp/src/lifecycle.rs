@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::backoff::Backoff;
-use crate::bootstrap::XdsServer;
+use crate::bootstrap::{Address, XdsServer};
 use crate::token::TokenFile;
 
 pub(crate) use messages::State;
@@ -91,6 +91,8 @@ impl Drop for Lifecycle {
 async fn keep(identity: Identity, mut status: watch::Receiver<Status>, connection: watch::Sender<bool>) {
     let mut backoff = Backoff::new();
     let mut failures = 0_u32;
+    // The last warning: the same failure again is no news.
+    let mut told = None;
     loop {
         let started = Instant::now();
         let ended = grpc::report(&identity, &status, || {
@@ -107,6 +109,7 @@ async fn keep(identity: Identity, mut status: watch::Receiver<Status>, connectio
         if was_connected && started.elapsed() > HEALTHY_AFTER {
             backoff.reset();
             failures = 0;
+            told = None;
         }
         let pause = backoff.next();
         match ended {
@@ -118,13 +121,25 @@ async fn keep(identity: Identity, mut status: watch::Receiver<Status>, connectio
             }
             Err(error) => {
                 failures += 1;
+                let said = explained(&identity, &error);
                 let error = anyhow::Error::from(error);
-                if failures == WORTH_A_WARNING {
-                    tracing::warn!(
-                        "cannot report to the control plane: {error:#}. Envoy goes on with what it has; kuma-dp keeps trying"
-                    );
-                } else {
-                    tracing::debug!("could not report to the control plane: {error:#}; next attempt in {pause:.1?}");
+                let word = match said {
+                    // What a person has to do something about does not wait for a second failure.
+                    Some(explanation) => Some(explanation),
+                    None => (failures == WORTH_A_WARNING).then(|| {
+                        format!(
+                            "cannot report to the control plane: {error:#}. Envoy goes on with what it has; kuma-dp keeps trying"
+                        )
+                    }),
+                };
+                match word.filter(|word| told.as_ref() != Some(word)) {
+                    Some(word) => {
+                        tracing::warn!("{word}");
+                        told = Some(word);
+                    }
+                    None => {
+                        tracing::debug!("could not report to the control plane: {error:#}; next attempt in {pause:.1?}")
+                    }
                 }
             }
         }
@@ -134,4 +149,24 @@ async fn keep(identity: Identity, mut status: watch::Receiver<Status>, connectio
             Ok(_) = status.wait_for(|status| status.last) => return,
         }
     }
+}
+
+/// What has happened and what to do, where a person has to do something.
+fn explained(identity: &Identity, error: &grpc::CallError) -> Option<String> {
+    let Identity { server, mesh, name, .. } = identity;
+    if error.is_of_another_ca() {
+        let Address { host, port } = &server.address;
+        return Some(format!(
+            "the control plane at {host}:{port} has a certificate of another CA than when this proxy was started: its state \
+             folder (KUMA_GENERAL_WORK_DIR of kuma-cp) is another one, or another control plane answers there. Envoy goes on \
+             with what it has, and takes no change from it. Put the old state folder back; or, if the new one is meant, \
+             generate a new dataplane token, since the old one is not valid there, and start kuma-dp again"
+        ));
+    }
+    error.denial().map(|denial| {
+        format!(
+            "the control plane refuses Dataplane {name:?} of mesh {mesh:?}: {denial}. Until that is mended this proxy gets no \
+             certificate and no change"
+        )
+    })
 }

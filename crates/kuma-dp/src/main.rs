@@ -16,9 +16,11 @@ mod config;
 mod control_plane;
 mod drain;
 mod envoy;
+mod file_limit;
 mod files;
 mod http_client;
 mod lifecycle;
+mod only_one;
 mod run;
 mod runtime_dir;
 mod signals;
@@ -104,6 +106,9 @@ fn main() -> ExitCode {
 }
 
 fn launch(flags: &Flags) -> anyhow::Result<u8> {
+    for warning in config::unknown_variables(std::env::vars_os().filter_map(|(name, _)| name.into_string().ok())) {
+        tracing::warn!("{warning}");
+    }
     let config = Config::load(flags, |variable| std::env::var_os(variable))?;
     tls::install_provider();
     // One thread on purpose; see the notes at the top.

@@ -18,7 +18,9 @@ use crate::drain::drain;
 use crate::envoy::admin::Admin;
 use crate::envoy::lookup::Places;
 use crate::envoy::{self, Envoy};
+use crate::file_limit;
 use crate::lifecycle::{Identity, Lifecycle, State};
+use crate::only_one::OnlyOne;
 use crate::runtime_dir::RuntimeDir;
 use crate::signals::{Asked, Signals};
 use crate::token::TokenFile;
@@ -26,10 +28,14 @@ use crate::token::TokenFile;
 /// How long the last report may hold up kuma-dp's own end.
 const LAST_REPORT_LIMIT: Duration = Duration::from_secs(1);
 
+/// A signal to end that comes within this time of Envoy's end was meant for both.
+const LATE_SIGNAL: Duration = Duration::from_millis(100);
+
 /// And how long what is left of the access logs may.
 const LAST_LOGS_LIMIT: Duration = Duration::from_secs(2);
 
-/// Runs Envoy until it ends or a signal asks for the end. Gives the exit code: 0 after a signal, else Envoy's own.
+/// Runs Envoy until it ends or a signal asks for the end. Gives the exit code: 0 after a signal alone. Where Envoy has ended by
+/// itself it is Envoy's own, or 1 for one that ended well, so that whoever supervises kuma-dp starts it again.
 ///
 /// # Errors
 /// Envoy could not be started at all.
@@ -38,9 +44,17 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<u8> {
     // What can be checked here is, before anybody waits for a control plane.
     let binary = Places::here().find(&config.binary_path)?;
     let dir = RuntimeDir::create(config.config_dir.as_deref())?;
-    let token = config.token_file.clone().map(|path| TokenFile::open(path, dir.token())).transpose()?.map(Arc::new);
+    let max_connections = file_limit::raise();
+    let _only_one = OnlyOne::claim(&config);
+    let token = config
+        .token_file
+        .clone()
+        .map(|path| TokenFile::open(path, dir.token(), &config.mesh, &config.name))
+        .transpose()?
+        .map(Arc::new);
     let code = {
-        let mut supervisor = Supervisor { config: &config, binary, dir: &dir, token, signals: &mut signals };
+        let mut supervisor =
+            Supervisor { config: &config, binary, dir: &dir, token, signals: &mut signals, max_connections };
         supervisor.run().await
     };
     dir.remove();
@@ -54,6 +68,8 @@ struct Supervisor<'a> {
     dir: &'a RuntimeDir,
     token: Option<Arc<TokenFile>>,
     signals: &'a mut Signals,
+    /// How many connections Envoy can carry at a time.
+    max_connections: Option<u64>,
 }
 
 /// All that Envoy starts with.
@@ -68,7 +84,7 @@ struct Prepared<'a> {
 impl Supervisor<'_> {
     async fn run(&mut self) -> anyhow::Result<u8> {
         let preparing = async {
-            let prepared = prepare(self.config, self.dir, self.token.as_deref()).await?;
+            let prepared = prepare(self.config, self.dir, self.token.as_deref(), self.max_connections).await?;
             if tracing::enabled!(tracing::Level::INFO)
                 && let Some(version) = envoy::version(&self.binary).await
             {
@@ -114,13 +130,25 @@ impl Supervisor<'_> {
     ) -> anyhow::Result<u8> {
         loop {
             tokio::select! {
-                status = envoy.wait() => return exited(status?, lifecycle).await,
+                // Whoever ends all processes of a service asks both, and Envoy may be done first.
+                biased;
                 asked = self.signals.next() => match asked {
                     Asked::Stop(signal) => {
                         let admin = admin.as_ref().and_then(Admin::new);
                         return self.stop(signal, envoy, lifecycle, admin).await;
                     }
                     Asked::Reload => self.reload_token(),
+                },
+                status = envoy.wait() => {
+                    let status = status?;
+                    return match tokio::time::timeout(LATE_SIGNAL, self.signals.stop()).await {
+                        Ok(signal) => {
+                            tracing::info!("{signal}: Envoy was ended with kuma-dp");
+                            report_end(lifecycle, "kuma-dp was asked to end").await;
+                            Ok(0)
+                        }
+                        Err(_) => exited(status, lifecycle).await,
+                    };
                 }
             }
         }
@@ -158,9 +186,7 @@ impl Supervisor<'_> {
             tracing::warn!("{signal} again: Envoy was killed");
             return Ok(1);
         }
-        if let Some(lifecycle) = lifecycle {
-            lifecycle.finish(State::EnvoyExited, "kuma-dp was asked to end", LAST_REPORT_LIMIT).await;
-        }
+        report_end(lifecycle, "kuma-dp was asked to end").await;
         Ok(0)
     }
 
@@ -176,24 +202,34 @@ impl Supervisor<'_> {
     }
 }
 
+async fn report_end(lifecycle: Option<Lifecycle>, why: &str) {
+    if let Some(lifecycle) = lifecycle {
+        lifecycle.finish(State::EnvoyExited, why, LAST_REPORT_LIMIT).await;
+    }
+}
+
 /// Envoy has ended by itself: so does kuma-dp, for whoever supervises it to start both anew.
 async fn exited(status: ExitStatus, lifecycle: Option<Lifecycle>) -> anyhow::Result<u8> {
-    // A process that a signal ended has no code.
-    let code = status.code().map_or(1, |code| u8::try_from(code).unwrap_or(1));
+    // A process that a signal ended has no code. One that was asked to end by somebody else (/quitquitquit, SIGTERM) ends
+    // with 0, and a supervisor would take that for the end of kuma-dp's work.
+    let code = status.code().and_then(|code| u8::try_from(code).ok()).filter(|code| *code != 0).unwrap_or(1);
     let how = match status.signal() {
         Some(signal) => format!("it was killed by signal {signal}"),
-        None => format!("it exited with code {code}"),
+        None => format!("it exited with code {}", status.code().unwrap_or_default()),
     };
-    if let Some(lifecycle) = lifecycle {
-        lifecycle.finish(State::EnvoyExited, how.clone(), LAST_REPORT_LIMIT).await;
-    }
+    report_end(lifecycle, &how).await;
     // Always shown, like other warnings: it says why kuma-dp is gone.
     tracing::warn!("Envoy has ended: {how}. Its own messages are above; kuma-dp ends with it");
     Ok(code)
 }
 
 /// Gets everything that Envoy needs from the control plane, however long that takes.
-async fn prepare<'a>(config: &Config, dir: &'a RuntimeDir, token: Option<&TokenFile>) -> anyhow::Result<Prepared<'a>> {
+async fn prepare<'a>(
+    config: &Config,
+    dir: &'a RuntimeDir,
+    token: Option<&TokenFile>,
+    max_connections: Option<u64>,
+) -> anyhow::Result<Prepared<'a>> {
     let mut backoff = Backoff::new();
     let mut warned_of_token = false;
     loop {
@@ -205,6 +241,7 @@ async fn prepare<'a>(config: &Config, dir: &'a RuntimeDir, token: Option<&TokenF
             admin_port: admin_port.as_ref().map(|admin| admin.port),
             dataplane_token_path: token.map(TokenFile::copy),
             access_log_socket: &dir.access_log_socket(),
+            max_connections,
         };
         let failure = match ask(config, &request, &mut warned_of_token).await {
             Ok(text) => {

@@ -9,9 +9,10 @@ use std::time::{Duration, SystemTime};
 use futures_util::future::join_all;
 
 use kuma_ca::mesh_secret;
-use kuma_model::{Ca, Key, SECRET_KIND};
+use kuma_model::{Ca, Key, Mesh, Resource as _, SECRET_KIND};
 use kuma_store::{Commit, DocumentChange, Follower, Revision, Stored};
 use kuma_xds::ResourceType;
+use kuma_xds::grpc::Status;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -93,6 +94,8 @@ pub struct Engine {
     changes: Mutex<VecDeque<Change>>,
     /// The revision of the last of them.
     head: watch::Sender<Revision>,
+    /// Changes when a Mesh may have.
+    meshes_written: watch::Sender<()>,
     tasks: TaskTracker,
     cancel: CancellationToken,
 }
@@ -153,6 +156,7 @@ impl Engine {
             next_stream: AtomicU64::new(1),
             changes: Mutex::default(),
             head: watch::Sender::new(0),
+            meshes_written: watch::Sender::new(()),
             tasks: TaskTracker::new(),
             cancel,
         })
@@ -236,12 +240,18 @@ impl Engine {
 
     fn heard_of(&self, change: Change) {
         let revision = change.revision;
+        // After a load anything may have changed.
+        let writes_a_mesh =
+            change.documents.is_empty() || change.documents.iter().any(|(key, _)| key.kind == Mesh::KIND);
         let mut changes = self.known_changes();
         if changes.len() >= REMEMBERED {
             changes.pop_front();
         }
         changes.push_back(change);
         drop(changes);
+        if writes_a_mesh {
+            self.meshes_written.send_replace(());
+        }
         self.head.send_if_modified(|head| {
             let is_later = revision > *head;
             *head = revision.max(*head);
@@ -285,6 +295,21 @@ impl Engine {
         let (reply, answer) = oneshot::channel();
         self.tell(mesh, Event::SpeaksFor { proxy, address, reply });
         answer.await.unwrap_or(false)
+    }
+
+    /// Waits until a proxy of a mesh may have no stream that proves so little, and says why not. A mesh whose task has ended has
+    /// no objection.
+    pub async fn refuses(&self, mesh: &str, authenticated: bool, encrypted: bool) -> Status {
+        let mut meshes_written = self.meshes_written.subscribe();
+        loop {
+            let (reply, answer) = oneshot::channel();
+            self.tell(mesh, Event::Refusal { authenticated, encrypted, reply });
+            if let Ok(Some(refusal)) = answer.await {
+                return refusal;
+            }
+            // It depends on the Mesh alone. The sender is part of this value, so there is no error.
+            let _ = meshes_written.changed().await;
+        }
     }
 
     /// Compares what some connected proxies of each mesh are given with the slow whole answer; returns those that differ.

@@ -237,7 +237,7 @@ impl MeshEngine {
     }
 
     /// Why a stream may not be opened, if it may not.
-    fn refusal(&self, authenticated: bool, encrypted: bool) -> Option<Status> {
+    pub fn refusal(&self, authenticated: bool, encrypted: bool) -> Option<Status> {
         let mesh = &self.documents.snapshot().name;
         if !self.documents.snapshot().mtls_enabled() {
             None

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use kuma_model::Ca;
 use kuma_store::{DocumentChange, Revision, Stored};
+use kuma_xds::grpc::Status;
 use kuma_xds::{ResourceType, StreamState};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -57,6 +58,11 @@ pub(crate) enum Event {
     Departed {
         proxy: Arc<str>,
         departed: bool,
+    },
+    Refusal {
+        authenticated: bool,
+        encrypted: bool,
+        reply: oneshot::Sender<Option<Status>>,
     },
     SpeaksFor {
         proxy: Arc<str>,
@@ -152,6 +158,7 @@ fn handle(engine: &Engine, name: &Arc<str>, mesh: &mut MeshEngine, event: Event)
         Event::Departed { proxy, departed } => mesh.set_departed(&proxy, departed, now),
         // Whoever asked may have gone away.
         Event::SpeaksFor { proxy, address, reply } => drop(reply.send(mesh.speaks_for(&proxy, address))),
+        Event::Refusal { authenticated, encrypted, reply } => drop(reply.send(mesh.refusal(authenticated, encrypted))),
         Event::Rotation { ca, reply } => drop(reply.send(mesh.rotation_status(ca))),
         Event::Receipt { revision, wait: _, reply } => drop(reply.send(mesh.receipt(revision))),
         Event::Audit { reply } => drop(reply.send(mesh.audit(AUDITED))),

@@ -32,6 +32,8 @@ pub struct BootstrapParams<'a> {
     pub token_path: Option<&'a str>,
     /// Path of the unix socket on which access logs are received, at most 107 bytes long.
     pub access_log_socket: &'a str,
+    /// How many connections the machine lets Envoy carry at the same time, if that is known.
+    pub max_connections: Option<u64>,
 }
 
 /// How many connections a proxy accepts at the same time, over all listeners: far above what one application takes, and
@@ -68,7 +70,8 @@ pub fn bootstrap(params: &BootstrapParams<'_>) -> Value {
                 "name": "envoy.resource_monitors.global_downstream_max_connections",
                 "typed_config": {
                     "@type": "type.googleapis.com/envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
-                    "max_active_downstream_connections": MAX_DOWNSTREAM_CONNECTIONS,
+                    "max_active_downstream_connections":
+                        params.max_connections.unwrap_or(u64::MAX).min(MAX_DOWNSTREAM_CONNECTIONS),
                 },
             }],
         },

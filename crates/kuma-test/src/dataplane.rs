@@ -21,11 +21,13 @@ pub struct Start<'a> {
     pub drain_time: &'a str,
     /// Whether its Envoy has an admin server. Without, nothing can be asked of it here.
     pub admin: bool,
+    /// How many files it may have open, if not as many as the test.
+    pub open_files: Option<u32>,
 }
 
 impl Default for Start<'_> {
     fn default() -> Self {
-        Start { drain_time: "2s", admin: true }
+        Start { drain_time: "2s", admin: true, open_files: None }
     }
 }
 
@@ -50,7 +52,14 @@ impl Dataplane {
     fn run(cp: &ControlPlane, mesh: &str, name: &str, arguments: &[&str], start: &Start<'_>) -> Dataplane {
         let admin = free_port();
         let admin_port = if start.admin { admin.to_string() } else { String::new() };
-        let mut command = Command::new(program("kuma-dp"));
+        let mut command = match start.open_files {
+            None => Command::new(program("kuma-dp")),
+            Some(files) => {
+                let mut shell = Command::new("sh");
+                shell.args(["-c", &format!("ulimit -n {files} && exec \"$0\" \"$@\"")]).arg(program("kuma-dp"));
+                shell
+            }
+        };
         command
             .arg("run")
             .args(["--name", name, "--mesh", mesh, "--cp-address", &cp.api_url()])

@@ -218,8 +218,6 @@ async fn every_route_asks_for_its_proof() {
             for credential in ALL {
                 let expected = match rule.proof {
                     Proof::Nothing => true,
-                    // A word about a proxy needs no token where none is needed; here it has no effect, as tested elsewhere.
-                    Proof::TokenUnderMtls if rule.path == lifecycle::METHOD && credential == Credential::None => true,
                     Proof::ThisMachine | Proof::ClientCertificate | Proof::Token | Proof::TokenUnderMtls => {
                         credential == Credential::Right
                     }

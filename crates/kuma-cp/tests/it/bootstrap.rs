@@ -37,10 +37,31 @@ async fn answers_yaml_for_a_dataplane() {
     for part in ["/run/dp/token", "/run/dp/log.sock", "kuma.internal", "9901", "BEGIN CERTIFICATE"] {
         assert!(answer.text().contains(part), "{part} in {}", answer.text());
     }
+    assert!(answer.text().contains("max_active_downstream_connections: 50000"), "{}", answer.text());
+    let few =
+        post(&router, "/bootstrap", r#"{"mesh":"demo","name":"dp-1","accessLogSocket":"/s","maxConnections":64}"#);
+    assert!(few.await.text().contains("max_active_downstream_connections: 64"));
     let plain = post(&router, "/bootstrap/", r#"{"mesh":"demo","name":"dp-1"}"#).await;
     let parsed: Value = serde_saphyr::from_str(plain.text()).expect("YAML");
     assert_eq!(parsed.get("admin"), None, "no port, no admin interface");
     assert!(plain.text().contains("/tmp/kuma-access-logs-dp-1-demo.sock"), "{}", plain.text());
+}
+
+#[tokio::test]
+async fn a_kuma_dp_of_another_release_is_told_so_in_words_that_it_prints() {
+    let router = server().await;
+    for body in [
+        r#"{"mesh":"demo","name":"dp-1","adminPort":30001,"dataplaneTokenPath":"/tmp/token"}"#,
+        r#"{"mesh":"demo","name":"dp-1","adminPort":30001}"#,
+        r#"{"mesh":"demo","name":"none","dataplaneTokenPath":"/tmp/token"}"#,
+    ] {
+        let answer = post(&router, "/bootstrap", body).await;
+        // It reads no other status than 200, and prints why it cannot read what it got: the name of the type.
+        assert_eq!(answer.status.as_u16(), 200);
+        let parsed: Value = serde_saphyr::from_str(answer.text()).expect("YAML");
+        let printed = &parsed["statsSinks"][0]["typedConfig"]["@type"];
+        assert_eq!(printed, "this control plane needs the kuma-dp of its own release", "{body}");
+    }
 }
 
 #[tokio::test]
@@ -58,6 +79,7 @@ async fn refuses_everything_else() {
             "dataplaneTokenPath: must be an absolute path",
         ),
         (r#"{"mesh":"demo","name":"dp-1","accessLogSocket":1}"#, "accessLogSocket: must be a text"),
+        (r#"{"mesh":"demo","name":"dp-1","maxConnections":0}"#, "maxConnections: must be a whole number above 0"),
     ] {
         let expected = format!("Could not generate a bootstrap configuration | Resource is not valid | {causes}");
         assert_eq!(post(&router, "/bootstrap", body).await.error(), (400, expected), "{body}");

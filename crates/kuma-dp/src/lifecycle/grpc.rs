@@ -14,6 +14,7 @@ use http_body_util::{BodyExt, StreamBody};
 use hyper::body::{Body, Frame, Incoming};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use prost::Message;
+use rustls::CertificateError;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -33,6 +34,10 @@ const PING_LIMIT: Duration = Duration::from_secs(10);
 const RECEIVE_WINDOW: u32 = 65_535;
 /// `UNIMPLEMENTED` of gRPC's status codes.
 const UNIMPLEMENTED: i32 = 12;
+/// `PERMISSION_DENIED`.
+const PERMISSION_DENIED: i32 = 7;
+/// `UNAUTHENTICATED`.
+const UNAUTHENTICATED: i32 = 16;
 /// `UNKNOWN`: what a client makes of a status that is missing.
 const UNKNOWN: i32 = 2;
 
@@ -58,6 +63,24 @@ pub(super) enum CallError {
 impl CallError {
     pub(super) fn is_unimplemented(&self) -> bool {
         matches!(self, CallError::Refused { code: UNIMPLEMENTED, .. })
+    }
+
+    /// Why the server does not let this proxy in, if it says so: it wants a token, or another one.
+    pub(super) fn denial(&self) -> Option<&str> {
+        match self {
+            CallError::Refused { code: PERMISSION_DENIED | UNAUTHENTICATED, message } => Some(message),
+            _ => None,
+        }
+    }
+
+    /// Whether the server's certificate is not of the CA in the bootstrap.
+    pub(super) fn is_of_another_ca(&self) -> bool {
+        let CallError::Connect { source, .. } = self else { return false };
+        let cause = source.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
+        matches!(
+            cause,
+            Some(rustls::Error::InvalidCertificate(CertificateError::BadSignature | CertificateError::UnknownIssuer))
+        )
     }
 }
 

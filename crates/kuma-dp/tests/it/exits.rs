@@ -46,7 +46,8 @@ async fn kill_minus_9_takes_envoy_along() {
 async fn envoys_exit_code_is_kuma_dps() {
     for (body, code, said) in [
         ("exit 7", 7, "it exited with code 7"),
-        ("exit 0", 0, "it exited with code 0"),
+        // By /quitquitquit, say: whoever supervises kuma-dp is to start both again.
+        ("exit 0", 1, "it exited with code 0"),
         ("kill -9 $$", 1, "it was killed by signal 9"),
     ] {
         let world = World::new().await;
@@ -115,6 +116,47 @@ async fn an_unwilling_control_plane_holds_up_nothing() {
     kuma_dp.signal(Signal::TERM);
     assert_eq!(kuma_dp.wait(LIMIT).code(), Some(0));
     assert!(!is_running(pid));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_to_both_is_one_to_kuma_dp() {
+    let world = World::new().await;
+    let envoy = FakeEnvoy::new(world.folder.path(), OBEDIENT);
+    for _ in 0..5 {
+        let mut kuma_dp = world.start(&envoy.path(), &[]);
+        let pid = Pid::from_raw(envoy.started().await.try_into().unwrap()).unwrap();
+        kill_process(pid, Signal::TERM).unwrap();
+        kuma_dp.signal(Signal::TERM);
+        assert_eq!(kuma_dp.wait(LIMIT).code(), Some(0));
+        std::fs::remove_file(envoy.path().with_file_name("pid")).unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_start_says_who_has_the_ports() {
+    let world = World::new().await;
+    let envoy = FakeEnvoy::new(world.folder.path(), OBEDIENT);
+    let mut first = world.start(&envoy.path(), &["--log-level=off"]);
+    envoy.started().await;
+    assert!(!first.output().contains("another kuma-dp"), "{}", first.output());
+    let mut other = world.command(&envoy.path(), &["--log-level=off"]);
+    let second = kuma_test::Process::start("second", &mut other, world.folder.path());
+    second
+        .prints(&format!("another kuma-dp (process {}) runs Dataplane \"web-1\" of mesh \"default\"", first.id()))
+        .await;
+    second.prints("Address already in use").await;
+    drop(second);
+    first.signal(Signal::TERM);
+    first.wait(LIMIT);
+    // With its process the mark is gone.
+    std::fs::remove_file(envoy.path().with_file_name("pid")).unwrap();
+    let third = kuma_test::Process::start(
+        "third",
+        &mut world.command(&envoy.path(), &["--log-level=off"]),
+        world.folder.path(),
+    );
+    envoy.started().await;
+    assert!(!third.output().contains("another kuma-dp"), "{}", third.output());
 }
 
 #[tokio::test(flavor = "multi_thread")]

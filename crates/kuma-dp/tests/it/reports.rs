@@ -35,7 +35,7 @@ async fn the_token_travels_over_tls_to_the_pinned_authority() {
     let world = World::new().await;
     world.cp.with_tls(true);
     let token = world.path("token");
-    std::fs::write(&token, "canary-of-token\n").unwrap();
+    std::fs::write(&token, "e30.e30.canary-of-token\n").unwrap();
     let envoy = FakeEnvoy::new(world.folder.path(), OBEDIENT);
     let mut kuma_dp = world.start(&envoy.path(), &["--dataplane-token-file", token.to_str().unwrap()]);
     world.cp.reported(&[RUNNING]).await;
@@ -43,7 +43,7 @@ async fn the_token_travels_over_tls_to_the_pinned_authority() {
     assert_eq!(kuma_dp.wait(LIMIT).code(), Some(0));
     world.cp.reported(&[RUNNING, DRAINING, ENVOY_EXITED]).await;
     let sent = world.cp.script(|script| script.calls[0]["authorization"].to_str().unwrap().to_owned());
-    assert_eq!(sent, "canary-of-token");
+    assert_eq!(sent, "e30.e30.canary-of-token");
     assert!(!kuma_dp.output().contains("canary"), "{}", kuma_dp.output());
 }
 
@@ -52,18 +52,18 @@ async fn a_renewed_token_is_on_the_next_stream() {
     let mut world = World::new().await;
     world.cp.with_tls(true);
     let token = world.path("token");
-    std::fs::write(&token, "first").unwrap();
+    std::fs::write(&token, "e30.e30.first").unwrap();
     let envoy = FakeEnvoy::new(world.folder.path(), OBEDIENT);
     let _kuma_dp = world.start(&envoy.path(), &["--dataplane-token-file", token.to_str().unwrap()]);
     world.cp.reported(&[RUNNING]).await;
-    std::fs::write(&token, "second\n").unwrap();
+    std::fs::write(&token, "e30.e30.second\n").unwrap();
     world.cp.restart_xds().await;
     world.cp.reported(&[RUNNING, RUNNING]).await;
     let sent: Vec<String> = world.cp.script(|script| {
         script.calls.iter().map(|headers| headers["authorization"].to_str().unwrap().to_owned()).collect()
     });
-    assert_eq!(sent, ["first", "second"]);
-    assert_eq!(std::fs::read_to_string(world.runtime_dir().join("token")).unwrap(), "second");
+    assert_eq!(sent, ["e30.e30.first", "e30.e30.second"]);
+    assert_eq!(std::fs::read_to_string(world.runtime_dir().join("token")).unwrap(), "e30.e30.second");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -71,7 +71,7 @@ async fn another_authority_gets_no_word() {
     let world = World::new().await;
     world.cp.with_tls(false);
     let token = world.path("token");
-    std::fs::write(&token, "canary-of-token").unwrap();
+    std::fs::write(&token, "e30.e30.canary-of-token").unwrap();
     let envoy = FakeEnvoy::new(world.folder.path(), OBEDIENT);
     let mut kuma_dp = world.start(&envoy.path(), &["--dataplane-token-file", token.to_str().unwrap()]);
     envoy.started().await;
@@ -88,7 +88,7 @@ async fn another_authority_gets_no_word() {
 async fn a_token_never_travels_in_clear_text() {
     let world = World::new().await;
     let token = world.path("token");
-    std::fs::write(&token, "canary-of-token").unwrap();
+    std::fs::write(&token, "e30.e30.canary-of-token").unwrap();
     let envoy = FakeEnvoy::new(world.folder.path(), OBEDIENT);
     let kuma_dp = world.start(&envoy.path(), &["--dataplane-token-file", token.to_str().unwrap()]);
     world.cp.reported(&[RUNNING]).await;

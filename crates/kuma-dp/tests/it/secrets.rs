@@ -47,14 +47,14 @@ async fn the_token_shows_nowhere() {
     let world = World::new().await;
     world.cp.script(|script| script.issues_tokens = true);
     let token = world.path("token");
-    fs::write(&token, "canary-of-token\n").unwrap();
+    fs::write(&token, "e30.e30.canary-of-token\n").unwrap();
     fs::set_permissions(&token, fs::Permissions::from_mode(0o644)).unwrap();
     let envoy = FakeEnvoy::new(world.folder.path(), OBEDIENT);
     let kuma_dp = world.start(&envoy.path(), &["--dataplane-token-file", token.to_str().unwrap()]);
     let pid = envoy.started().await;
 
     let copy = world.runtime_dir().join("token");
-    assert_eq!(fs::read_to_string(&copy).unwrap(), "canary-of-token", "without the newline");
+    assert_eq!(fs::read_to_string(&copy).unwrap(), "e30.e30.canary-of-token", "without the newline");
     assert_eq!(fs::metadata(&copy).unwrap().permissions().mode() & 0o777, 0o600);
     let request = world.cp.script(|script| script.bootstrap_requests[0].to_string());
     assert!(request.contains(&format!("\"dataplaneTokenPath\":\"{}\"", copy.display())), "{request}");
@@ -83,21 +83,23 @@ async fn the_token_shows_nowhere() {
 async fn sighup_reads_the_token_again() {
     let world = World::new().await;
     let token = world.path("token");
-    fs::write(&token, "first").unwrap();
+    fs::write(&token, "e30.e30.first").unwrap();
     let envoy = FakeEnvoy::new(world.folder.path(), OBEDIENT);
     let mut kuma_dp = world.start(&envoy.path(), &["--dataplane-token-file", token.to_str().unwrap()]);
     envoy.started().await;
     let copy = world.runtime_dir().join("token");
-    fs::write(&token, "second\n").unwrap();
+    fs::write(&token, "e30.e30.second\n").unwrap();
     kuma_dp.signal(Signal::HUP);
-    eventually("the copy is renewed", || async { (fs::read_to_string(&copy).unwrap() == "second").then_some(()) })
-        .await;
+    eventually("the copy is renewed", || async {
+        (fs::read_to_string(&copy).unwrap() == "e30.e30.second").then_some(())
+    })
+    .await;
     fs::write(&token, "").unwrap();
     kuma_dp.signal(Signal::HUP);
     eventually("the bad token is reported", || async {
         kuma_dp.output().contains("keeping the token as it was").then_some(())
     })
     .await;
-    assert_eq!(fs::read_to_string(&copy).unwrap(), "second");
+    assert_eq!(fs::read_to_string(&copy).unwrap(), "e30.e30.second");
     assert!(kuma_dp.is_running());
 }

@@ -20,6 +20,7 @@ fn params<'a>(ca: &'a str) -> BootstrapParams<'a> {
         xds_ca_pem: ca,
         token_path: Some("/run/kuma/token"),
         access_log_socket: "/run/kuma/access-log.sock",
+        max_connections: None,
     }
 }
 

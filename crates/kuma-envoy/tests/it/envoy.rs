@@ -44,6 +44,7 @@ impl Envoy {
             xds_ca_pem: &ads.ca_pem,
             token_path: Some(&path("token")),
             access_log_socket: &path("access-log.sock"),
+            max_connections: None,
         };
         std::fs::write(path("bootstrap.json"), bootstrap(&params).to_string()).expect("a bootstrap file");
         let process = Process::start(

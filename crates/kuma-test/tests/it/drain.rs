@@ -14,7 +14,7 @@ use crate::http;
 use crate::scene::Scene;
 
 /// Far longer than the drains below need, and they say themselves how long they last at least.
-const DRAIN: Start<'_> = Start { drain_time: "30s", admin: true };
+const DRAIN: Start<'_> = Start { drain_time: "30s", admin: true, open_files: None };
 
 /// What an end may take at most, whatever runs beside it.
 const END: Duration = Duration::from_secs(60);
@@ -78,7 +78,8 @@ async fn without_an_admin_server_the_drain_time_is_waited_out() {
     let mut scene = Scene::start().await;
     scene.web_proxy.process().kill();
     let drain = Duration::from_secs(6);
-    scene.web_proxy = Dataplane::start_as(&scene.cp, "default", "web-1", &Start { drain_time: "6s", admin: false });
+    scene.web_proxy =
+        Dataplane::start_as(&scene.cp, "default", "web-1", &Start { drain_time: "6s", admin: false, open_files: None });
     let mut connection = scene.open().await;
     let asked = Instant::now();
     scene.web_proxy.process().signal(Signal::TERM);
@@ -88,7 +89,12 @@ async fn without_an_admin_server_the_drain_time_is_waited_out() {
     let status = scene.web_proxy.process().wait(END);
     assert!(status.success() && asked.elapsed() >= drain, "{status} after {:?}", asked.elapsed());
     // A second signal does not wait.
-    scene.web_proxy = Dataplane::start_as(&scene.cp, "default", "web-1", &Start { drain_time: "600s", admin: false });
+    scene.web_proxy = Dataplane::start_as(
+        &scene.cp,
+        "default",
+        "web-1",
+        &Start { drain_time: "600s", admin: false, open_files: None },
+    );
     scene.open().await;
     for _ in 0..2 {
         scene.web_proxy.process().signal(Signal::TERM);

@@ -24,6 +24,7 @@ mod mads;
 mod meshes;
 mod metrics;
 mod permissions;
+mod programs;
 mod receipts;
 mod remote;
 mod restart;

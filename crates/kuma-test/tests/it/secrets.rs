@@ -268,15 +268,20 @@ async fn a_secret_shows_nowhere() {
             world.search(&url, &answer);
         }
     }
-    // A proxy whose token is refused.
-    let stranger = world.cp.token_file("other", "web-1").display().to_string();
+    // A proxy whose token is refused: its signature is not the one that the control plane has made.
+    let forged = world.cp.folder().join("forged.token");
+    let token = std::fs::read_to_string(world.cp.token_file("default", "web-1")).expect("a token");
+    let (signed, signature) = token.rsplit_once('.').expect("three parts");
+    let signature = &signature[..signature.len() / 8 * 4];
+    std::fs::write(&forged, format!("{signed}.{signature}")).expect("a file");
+    let forged = forged.display().to_string();
     let mut refused = Dataplane::start_with(
         &world.cp,
         "default",
         "web-1",
-        &["--log-level", "debug", "--dataplane-token-file", &stranger],
+        &["--log-level", "debug", "--dataplane-token-file", &forged],
     );
-    refused.process().prints("the dataplane token is of another dataplane").await;
+    refused.process().prints("wrong signature").await;
 
     // Logs, and all that Envoy shows.
     world.search("kuma-cp's log", &world.cp.output());

@@ -14,6 +14,7 @@ use bytes::{Buf as _, Bytes};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Method, Request, Response};
 use kuma_http2::{Connection as Http2, ErrorCode, Event, Limits, StreamId};
+use rustls::AlertDescription;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
@@ -59,8 +60,26 @@ pub(super) async fn run<A: Authority>(context: Arc<Context<A>>, socket: TcpStrea
         () = context.abort.cancelled() => Err("cut off by the shutdown".into()),
     };
     if let Err(error) = served {
+        if is_distrust(error.as_ref()) {
+            context.authority.distrusted(address);
+        }
         tracing::debug!(peer = %address, %error, "an xDS connection ended");
     }
+}
+
+/// Whether a connection ended by the alert of a client that takes the server's certificate for a stranger's. rustls sends
+/// `decrypt_error` where the stranger's CA has the name of the trusted one.
+fn is_distrust(error: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
+    let error = error.downcast_ref::<io::Error>().and_then(|error| error.get_ref()?.downcast_ref::<rustls::Error>());
+    matches!(
+        error,
+        Some(rustls::Error::AlertReceived(
+            AlertDescription::UnknownCA
+                | AlertDescription::DecryptError
+                | AlertDescription::BadCertificate
+                | AlertDescription::CertificateUnknown
+        ))
+    )
 }
 
 async fn serve<A: Authority>(

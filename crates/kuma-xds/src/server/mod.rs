@@ -133,6 +133,11 @@ pub trait Authority: Send + Sync + 'static {
         node: &Node,
         variant: Variant,
     ) -> Result<(Self::Stream, watch::Receiver<StreamState>), Status>;
+
+    /// A client broke off the TLS handshake, because it does not trust the server's certificate.
+    fn distrusted(&self, client: SocketAddr) {
+        tracing::warn!(%client, "a client does not trust this server's certificate");
+    }
 }
 
 /// Takes the events of one stream, in order. Called from within the stream's own poll: it must not block.
