@@ -12,7 +12,7 @@ use kuma_cp::ads::Ads;
 use kuma_cp::departures::Departures;
 use kuma_cp::insights::Insights;
 use kuma_cp::metrics::Metrics;
-use kuma_cp::{admin, api, bootstrap, diagnostics, lifecycle, mads, run};
+use kuma_cp::{admin, api, bootstrap, diagnostics, mads, run};
 use kuma_engine::{Engine, Settings};
 use kuma_model::{KINDS, Scope};
 use kuma_xds::grpc::Code;
@@ -181,7 +181,7 @@ impl World {
         let mut grpc = Grpc::connect(port, Some(&self.cp.folder.path().join("state"))).await;
         let call = grpc.call(rule.path, token).await;
         let secret = rule.port == Port::Sds;
-        if rule.path == lifecycle::METHOD {
+        if rule.path == kuma_wire::lifecycle::METHOD {
             call.report("default", "web-1").await;
         } else if rule.path == Service::SECRETS.delta || rule.path == Service::ADS.delta {
             let resource_type = if secret { ResourceType::Secret } else { ResourceType::Cluster };
@@ -219,7 +219,11 @@ async fn every_route_asks_for_its_proof() {
                 let expected = match rule.proof {
                     Proof::Nothing => true,
                     // A word about a proxy needs no token where none is needed; here it has no effect, as tested elsewhere.
-                    Proof::TokenUnderMtls if rule.path == lifecycle::METHOD && credential == Credential::None => true,
+                    Proof::TokenUnderMtls
+                        if rule.path == kuma_wire::lifecycle::METHOD && credential == Credential::None =>
+                    {
+                        true
+                    }
                     Proof::ThisMachine | Proof::ClientCertificate | Proof::Token | Proof::TokenUnderMtls => {
                         credential == Credential::Right
                     }
