@@ -22,6 +22,10 @@ envoy: ## Fetch Envoy into .envoy/
 test: ## Run the whole suite, real Envoy included
 	@scripts/test.sh
 
+.PHONY: test-fast
+test-fast: ## Run the tests that need neither Envoy nor Prometheus nor the firewall
+	@scripts/test-fast.sh
+
 .PHONY: bench
 bench: ## Measure kuma-cp with 1,000 simulated proxies (docs/performance.md)
 	cargo build --release --locked -p kuma-cp -p xdsload

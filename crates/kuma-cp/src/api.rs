@@ -38,9 +38,9 @@ use crate::http::cors::{self, Grant, Origins};
 use crate::http::locality::{Refusal, WriteContext, may_write};
 use crate::http::outgoing::Outgoing;
 use crate::http::{ApiError, ClientCertificate, Connection, body, json};
-use catalog::Catalog;
 pub use changes::MAX_DOCUMENTS;
 use conditions::Conditions;
+use kuma_wire::catalog::Catalog;
 use overview::LiveInsights;
 pub use revision::{EPOCH, REVISION};
 use routes::Target;
@@ -82,7 +82,7 @@ impl Api {
             live,
             documents,
             engine,
-            catalog: Catalog::new(config),
+            catalog: catalog::catalog(config),
             config: config.to_json().to_string().into(),
             origins: Origins::new(&config.api_server.cors_allowed_domains)?,
             advertised_hostname: config.general.advertised_hostname.clone(),

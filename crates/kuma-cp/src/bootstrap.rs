@@ -15,6 +15,7 @@ use http::{Method, Request, StatusCode};
 use kuma_envoy::BootstrapParams;
 use kuma_model::{Dataplane, Key, Resource as _, Violation};
 use kuma_store::Store;
+use kuma_wire::bootstrap::field;
 use serde_json::{Map, Value};
 
 use crate::http::error::cause;
@@ -151,11 +152,11 @@ impl Wanted {
     fn parse(body: &[u8]) -> Result<Self, ApiError> {
         let fields = json::object(body).map_err(|error| ApiError::unreadable(TITLE, &error))?;
         let mut fields = Fields { fields: &fields, causes: Vec::new() };
-        let (name, mesh) = (fields.name("name"), fields.name("mesh"));
-        let admin_port = fields.port("adminPort");
-        let token_path = fields.path("dataplaneTokenPath", MAX_PATH);
-        let socket = fields.path("accessLogSocket", MAX_SOCKET_PATH);
-        let max_connections = fields.count("maxConnections");
+        let (name, mesh) = (fields.name(field::NAME), fields.name(field::MESH));
+        let admin_port = fields.port(field::ADMIN_PORT);
+        let token_path = fields.path(field::DATAPLANE_TOKEN_PATH, MAX_PATH);
+        let socket = fields.path(field::ACCESS_LOG_SOCKET, MAX_SOCKET_PATH);
+        let max_connections = fields.count(field::MAX_CONNECTIONS);
         if !fields.causes.is_empty() {
             return Err(ApiError::invalid(TITLE, fields.causes));
         }

@@ -14,7 +14,6 @@ mod admin_server;
 mod complete;
 mod default_mesh;
 mod env;
-mod go_duration;
 mod load;
 mod parse;
 pub mod reference;
@@ -27,7 +26,6 @@ mod store;
 pub use admin_server::{AdminApis, AdminServer, DataplaneTokenApi, DataplaneTokenServer, LocalAdmin, PublicAdmin};
 pub use default_mesh::Defaults;
 pub use env::ENV;
-pub use go_duration::GoDuration;
 pub use load::{ConfigError, Loaded, Mistake, build, load};
 pub use runtime::{
     AdmissionServer, Discovery, Environment, General, KubernetesRuntime, Reports, Runtime, UniversalDiscovery,

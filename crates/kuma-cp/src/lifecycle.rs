@@ -11,6 +11,7 @@ use http::{Request, Response};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 use kuma_ca::Claims;
+use kuma_wire::lifecycle::{Report, State};
 use kuma_xds::grpc::{BoxBody, CONTENT_TYPE_GRPC, Code, FrameDecoder, Status};
 use kuma_xds::server::{Peer, RequestBody};
 use prost::Message as _;
@@ -19,48 +20,11 @@ use crate::ads::{Ads, check_claims};
 use crate::departures::Attendance;
 use crate::presence::Proxy;
 
-/// The method on which kuma-dp reports.
-pub const METHOD: &str = "/kuma.dataplane.v1alpha1.DataplaneLifecycle/Report";
-
 /// Largest report, in bytes.
 const MAX_REPORT: usize = 16 * 1024;
 
 /// Characters of the detail of a report that are kept.
 const MAX_DETAIL: usize = 200;
-
-/// What kuma-dp says of its proxy.
-#[derive(Clone, PartialEq, prost::Message)]
-pub struct Report {
-    /// Mesh of the Dataplane.
-    #[prost(string, tag = "1")]
-    pub mesh: String,
-    /// Name of the Dataplane.
-    #[prost(string, tag = "2")]
-    pub name: String,
-    /// What the proxy is doing.
-    #[prost(enumeration = "State", tag = "3")]
-    pub state: i32,
-    /// For people.
-    #[prost(string, tag = "4")]
-    pub detail: String,
-    /// Tells this kuma-dp from another one of the same Dataplane; made anew at each start.
-    #[prost(string, tag = "5")]
-    pub instance: String,
-}
-
-/// What a proxy is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, prost::Enumeration)]
-#[repr(i32)]
-pub enum State {
-    /// Not said.
-    Unknown = 0,
-    /// It takes connections.
-    Running = 1,
-    /// It is about to stop taking connections.
-    Draining = 2,
-    /// Envoy is gone.
-    EnvoyExited = 3,
-}
 
 /// Takes reports.
 pub struct Lifecycle {

@@ -1,13 +1,12 @@
 //! `kuma-cp`, the control plane.
 
-use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
+use kuma_logging::{LevelFilter, LogFormat, LogLevel, Logging};
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::filter::LevelFilter;
 
 // Gives memory back after a storm of connections; the default allocator keeps it.
 #[global_allocator]
@@ -47,21 +46,6 @@ struct RunArgs {
     config_file: Option<PathBuf>,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum LogLevel {
-    Off,
-    Error,
-    Warn,
-    Info,
-    Debug,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum LogFormat {
-    Text,
-    Json,
-}
-
 fn main() -> ExitCode {
     let cli = Cli::parse();
     match cli.command {
@@ -70,7 +54,8 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Command::Run(args) => {
-            init_logs(cli.log_level, cli.log_format);
+            let (level, format) = (cli.log_level, cli.log_format);
+            Logging { level, at_least: LevelFilter::OFF, only: None, format }.start();
             match run(&args) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => {
@@ -108,19 +93,4 @@ fn run(args: &RunArgs) -> anyhow::Result<()> {
             _ = interrupt.recv() => anyhow::bail!("told to stop twice: stopped at once"),
         }
     })
-}
-
-fn init_logs(level: LogLevel, format: LogFormat) {
-    let level = match level {
-        LogLevel::Off => LevelFilter::OFF,
-        LogLevel::Error => LevelFilter::ERROR,
-        LogLevel::Warn => LevelFilter::WARN,
-        LogLevel::Info => LevelFilter::INFO,
-        LogLevel::Debug => LevelFilter::DEBUG,
-    };
-    let logs = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr);
-    match format {
-        LogFormat::Text => logs.with_target(false).with_ansi(std::io::stderr().is_terminal()).init(),
-        LogFormat::Json => logs.json().init(),
-    }
 }

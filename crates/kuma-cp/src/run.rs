@@ -38,7 +38,7 @@ use crate::metrics::{MeteredStore, Metrics};
 use crate::sds::Sds;
 use crate::state_folder::{FolderLock, LockError, StateFolder};
 use crate::xds_certificate::xds_tls;
-use crate::{admin, api, bootstrap, diagnostics, identity, lifecycle, mads};
+use crate::{admin, api, bootstrap, diagnostics, identity, mads};
 use kuma_engine::{DueStep, Engine, Observer, Settings, Warning};
 
 /// Pause between two audits.
@@ -336,7 +336,7 @@ async fn audit(engine: Arc<Engine>, metrics: Arc<Metrics>, cancel: CancellationT
 /// The methods of the xDS port beside those of ADS.
 pub fn xds_routes(ads: &Arc<Ads>) -> Routes {
     let lifecycle = Lifecycle::new(ads.clone());
-    Routes::new().with(lifecycle::METHOD, move |peer, request| lifecycle.clone().report(peer, request))
+    Routes::new().with(kuma_wire::lifecycle::METHOD, move |peer, request| lifecycle.clone().report(peer, request))
 }
 
 /// What the admin server for other machines shows, and whom it lets in.

@@ -4,7 +4,6 @@
 //! is how `KUMA_DATAPLANE_ADMIN_PORT=` turns Envoy's admin interface off. All mistakes are reported together, each with
 //! the flag or variable it came from.
 
-mod duration;
 mod port_range;
 
 use std::ffi::OsString;
@@ -12,6 +11,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use go_duration::{DurationError, GoDuration};
 use url::Url;
 
 pub(crate) use port_range::PortRange;
@@ -246,13 +246,12 @@ fn parse_url(text: &str) -> Result<Url, String> {
 }
 
 fn parse_drain_time(text: &str) -> Result<Duration, String> {
-    match duration::parse(text) {
-        Some(time) if !time.is_zero() => Ok(time),
-        Some(_) => Err(".DrainTime must be positive".to_owned()),
-        None if text.starts_with('-') && duration::parse(&text[1..]).is_some() => {
-            Err(".DrainTime must be positive".to_owned())
+    match text.parse::<GoDuration>() {
+        Ok(time) if time > GoDuration::default() => Ok(time.get()),
+        Ok(_) | Err(DurationError::Negative) => Err(".DrainTime must be positive".to_owned()),
+        Err(DurationError::Syntax | DurationError::OutOfRange) => {
+            Err(format!(".DrainTime: invalid value {text:?}: write a duration such as 30s, 1m30s or 500ms"))
         }
-        None => Err(format!(".DrainTime: invalid value {text:?}: write a duration such as 30s, 1m30s or 500ms")),
     }
 }
 

@@ -1,11 +1,11 @@
 //! Asks the control plane's HTTP API what Envoy is to start with: first the catalog, then the bootstrap it points to.
 
-use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::StatusCode;
-use serde::{Deserialize, Serialize};
+use kuma_wire::bootstrap::BootstrapRequest;
+use kuma_wire::catalog;
 use url::{Host, Url};
 
 use crate::http_client::{self, Answer, NoAnswer};
@@ -19,22 +19,6 @@ pub(crate) struct Catalog {
     bootstrap: Url,
     /// Whether the control plane issues dataplane tokens, and so may ask for one.
     pub(crate) issues_tokens: bool,
-}
-
-/// What the bootstrap is made for. The names are those of the HTTP API.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct BootstrapRequest<'a> {
-    pub(crate) mesh: &'a str,
-    pub(crate) name: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) admin_port: Option<u16>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) dataplane_token_path: Option<&'a Path>,
-    pub(crate) access_log_socket: &'a Path,
-    /// How many connections Envoy can carry at a time on this machine.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) max_connections: Option<u64>,
 }
 
 /// Why there is no configuration for Envoy.
@@ -107,7 +91,7 @@ impl Failure {
 pub(crate) async fn catalog(cp_address: &Url) -> Result<Catalog, Failure> {
     let url = below(cp_address, "catalog");
     let parse = |answer: Answer| {
-        let CatalogBody { apis } =
+        let catalog::Catalog { apis } =
             serde_json::from_slice(&answer.body).map_err(|error| Reason::Nonsense(error.to_string()))?;
         let bootstrap = Url::parse(&apis.bootstrap.url)
             .ok()
@@ -135,31 +119,6 @@ pub(crate) async fn bootstrap(catalog: &Catalog, request: &BootstrapRequest<'_>)
         }
         Err(source) => Err(Failure::Bootstrap { url, source }),
     }
-}
-
-#[derive(Deserialize)]
-struct CatalogBody {
-    apis: Apis,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Apis {
-    bootstrap: BootstrapApi,
-    #[serde(default)]
-    dataplane_token: TokenApi,
-}
-
-#[derive(Deserialize)]
-struct BootstrapApi {
-    url: String,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "camelCase")]
-struct TokenApi {
-    #[serde(default)]
-    local_url: String,
 }
 
 fn successful(answer: Answer) -> Result<Answer, Reason> {
@@ -245,21 +204,5 @@ mod tests {
         let advice = |cp: &str| failure.advice(&Url::parse(cp).unwrap());
         assert!(advice("http://cp.internal:5681").contains("KUMA_GENERAL_ADVERTISED_HOSTNAME"));
         assert!(!advice("http://127.0.0.1:5681").contains("KUMA_GENERAL_ADVERTISED_HOSTNAME"));
-    }
-
-    #[test]
-    fn request_is_spelt_as_documented() {
-        let request = BootstrapRequest {
-            mesh: "default",
-            name: "web-1",
-            admin_port: None,
-            dataplane_token_path: Some(Path::new("/t")),
-            access_log_socket: Path::new("/s"),
-            max_connections: Some(64),
-        };
-        assert_eq!(
-            serde_json::to_string(&request).unwrap(),
-            r#"{"mesh":"default","name":"web-1","dataplaneTokenPath":"/t","accessLogSocket":"/s","maxConnections":64}"#
-        );
     }
 }

@@ -5,7 +5,6 @@
 //! need: nothing here may hold up Envoy, and a control plane that does not know the method changes nothing.
 
 mod grpc;
-mod messages;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,7 +16,7 @@ use crate::backoff::Backoff;
 use crate::bootstrap::{Address, XdsServer};
 use crate::token::TokenFile;
 
-pub(crate) use messages::State;
+pub(crate) use kuma_wire::lifecycle::State;
 
 /// A stream that lived this long had worked: the next attempt may come soon.
 const HEALTHY_AFTER: Duration = Duration::from_secs(10);

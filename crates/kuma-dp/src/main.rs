@@ -28,14 +28,10 @@ mod tls;
 mod token;
 
 use std::ffi::OsString;
-use std::io::IsTerminal;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand, ValueEnum};
-use tracing::level_filters::LevelFilter;
-use tracing_subscriber::filter::Targets;
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::util::SubscriberInitExt;
+use clap::{Parser, Subcommand};
+use kuma_logging::{LevelFilter, LogFormat, LogLevel, Logging};
 
 use crate::config::{Config, Flags};
 
@@ -73,13 +69,6 @@ enum Command {
     },
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum LogLevel {
-    Off,
-    Info,
-    Debug,
-}
-
 fn main() -> ExitCode {
     let cli = Cli::parse();
     match cli.command {
@@ -93,7 +82,7 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
         Command::Run(flags) => {
-            start_logging(cli.log_level);
+            logging(cli.log_level).start();
             match launch(&flags) {
                 Ok(code) => ExitCode::from(code),
                 Err(error) => {
@@ -119,22 +108,10 @@ fn launch(flags: &Flags) -> anyhow::Result<u8> {
     code
 }
 
-/// Logs go to standard error. `off` still lets warnings through: a proxy that waits for a control plane that is not
-/// there, in silence, looks like one that works.
-fn start_logging(level: LogLevel) {
-    let own = match level {
-        LogLevel::Off => LevelFilter::WARN,
-        LogLevel::Info => LevelFilter::INFO,
-        LogLevel::Debug => LevelFilter::DEBUG,
-    };
-    let lines = tracing_subscriber::fmt::layer()
-        .with_target(false)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr);
-    tracing_subscriber::registry()
-        .with(lines)
-        .with(Targets::new().with_default(LevelFilter::ERROR).with_target("kuma_dp", own))
-        .init();
+/// `off` still lets warnings through: a proxy that waits for a control plane that is not there, in silence, looks like one that
+/// works.
+fn logging(level: LogLevel) -> Logging {
+    Logging { level, at_least: LevelFilter::WARN, only: Some("kuma_dp"), format: LogFormat::Text }
 }
 
 #[cfg(test)]

@@ -7,13 +7,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use kuma_wire::bootstrap::BootstrapRequest;
 
 use crate::access_log::AccessLogs;
 use crate::admin_port::AdminPort;
 use crate::backoff::Backoff;
 use crate::bootstrap::{self, Address, Facts, XdsServer};
 use crate::config::Config;
-use crate::control_plane::{self, BootstrapRequest, Failure};
+use crate::control_plane::{self, Failure};
 use crate::drain::drain;
 use crate::envoy::admin::Admin;
 use crate::envoy::lookup::Places;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http::StatusCode;
-use serde::Deserialize;
+use kuma_wire::catalog::Catalog;
 use url::Url;
 
 /// How long the answer may take.
@@ -76,22 +76,6 @@ async fn ask(url: &Url) -> Result<Url, Reason> {
         }
     }
     address(&body)
-}
-
-#[derive(Deserialize)]
-struct Catalog {
-    apis: Apis,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Apis {
-    monitoring_assignment: Api,
-}
-
-#[derive(Deserialize)]
-struct Api {
-    url: String,
 }
 
 fn address(body: &[u8]) -> Result<Url, Reason> {

@@ -12,11 +12,10 @@ mod config;
 mod output;
 mod run;
 
-use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand, ValueEnum};
-use tracing::level_filters::LevelFilter;
+use clap::{Parser, Subcommand};
+use kuma_logging::{LevelFilter, LogFormat, LogLevel, Logging};
 
 use crate::config::{Config, Flags};
 
@@ -44,13 +43,6 @@ enum Command {
     },
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum LogLevel {
-    Off,
-    Info,
-    Debug,
-}
-
 fn main() -> ExitCode {
     let cli = Cli::parse();
     match cli.command {
@@ -59,7 +51,7 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Command::Run(flags) => {
-            start_logging(cli.log_level);
+            logging(cli.log_level).start();
             match launch(flags) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => {
@@ -81,18 +73,8 @@ fn launch(flags: Flags) -> anyhow::Result<()> {
 }
 
 /// `off` still lets warnings through: Prometheus would go on with an old list, and nobody would know why.
-fn start_logging(level: LogLevel) {
-    let own = match level {
-        LogLevel::Off => LevelFilter::WARN,
-        LogLevel::Info => LevelFilter::INFO,
-        LogLevel::Debug => LevelFilter::DEBUG,
-    };
-    tracing_subscriber::fmt()
-        .with_max_level(own)
-        .with_target(false)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr)
-        .init();
+fn logging(level: LogLevel) -> Logging {
+    Logging { level, at_least: LevelFilter::WARN, only: None, format: LogFormat::Text }
 }
 
 #[cfg(test)]

@@ -4,7 +4,8 @@
 //! two is meant is told by the address that the HTTP API is reached at; where they are is told by the catalog of the API. From another
 //! machine, the admin server is also where documents are written: it serves the whole HTTP API to who has a certificate.
 
-use serde_json::{Value, json};
+use kuma_wire::catalog::{AdminServer, Apis, Catalog};
+use serde_json::json;
 use url::Url;
 
 use crate::client::{ADMIN_TIMEOUT, API_TIMEOUT, CallError, Client};
@@ -31,26 +32,24 @@ pub(crate) async fn dataplane_token(active: Active<'_>, name: &str, mesh: &str, 
 /// A client for writes: of the HTTP API where that takes them, else of the admin server with the user's certificate.
 pub(crate) async fn writer(active: Active<'_>, log: bool) -> Result<Client, Failure> {
     match active.admin_api {
-        Some(_) if !is_this_machine(active.address)? => {
-            writer_by(Some(&Catalog::read(active, log).await?), active, log)
-        }
+        Some(_) if !is_this_machine(active.address)? => writer_by(Some(&catalog(active, log).await??), active, log),
         _ => writer_by(None, active, log),
     }
 }
 
 /// The same, and whether the control plane takes several documents at once. One that has no catalog does not.
 pub(crate) async fn writer_of_changes(active: Active<'_>, log: bool) -> Result<(Client, bool), Failure> {
-    let catalog = match Catalog::call(active, log).await? {
-        Ok(catalog) => Some(catalog),
+    let apis = match catalog(active, log).await? {
+        Ok(apis) => Some(apis),
         Err(error @ CallError::Unreachable { .. }) => return Err(error.into()),
         Err(_) => None,
     };
-    let takes_changes = catalog.as_ref().is_some_and(|catalog| catalog.changes);
-    Ok((writer_by(catalog.as_ref(), active, log)?, takes_changes))
+    let takes_changes = apis.as_ref().is_some_and(|apis| apis.changes.is_some());
+    Ok((writer_by(apis.as_ref(), active, log)?, takes_changes))
 }
 
-fn writer_by(catalog: Option<&Catalog>, active: Active<'_>, log: bool) -> Result<Client, Failure> {
-    let public = catalog.map(|catalog| catalog.admin_public.as_str()).filter(|public| !public.is_empty());
+fn writer_by(apis: Option<&Apis>, active: Active<'_>, log: bool) -> Result<Client, Failure> {
+    let public = apis.map(|apis| apis.admin.public_url.as_str()).filter(|public| !public.is_empty());
     match (active.admin_api, public) {
         (Some(credentials), Some(public)) if !is_this_machine(active.address)? => {
             public_client(public, credentials, API_TIMEOUT, log)
@@ -60,27 +59,27 @@ fn writer_by(catalog: Option<&Catalog>, active: Active<'_>, log: bool) -> Result
 }
 
 async fn tokens_client(active: Active<'_>, log: bool) -> Result<Client, Failure> {
-    let catalog = Catalog::read(active, log).await?;
-    if catalog.tokens_local.is_empty() {
+    let apis = catalog(active, log).await??;
+    if apis.dataplane_token.local_url.is_empty() {
         return Err(Failure::new("Enable the server to be able to generate tokens."));
     }
-    client_of(&catalog, active, log)
+    client_of(&apis.admin, active, log)
 }
 
 /// A client of the admin server.
 pub(crate) async fn client(active: Active<'_>, log: bool) -> Result<Client, Failure> {
-    client_of(&Catalog::read(active, log).await?, active, log)
+    client_of(&catalog(active, log).await??.admin, active, log)
 }
 
-fn client_of(catalog: &Catalog, active: Active<'_>, log: bool) -> Result<Client, Failure> {
+fn client_of(admin: &AdminServer, active: Active<'_>, log: bool) -> Result<Client, Failure> {
     if is_this_machine(active.address)? {
-        return Client::new(&catalog.admin_local, ADMIN_TIMEOUT, log);
+        return Client::new(&admin.local_url, ADMIN_TIMEOUT, log);
     }
     match active.admin_api {
-        Some(credentials) if !catalog.admin_public.is_empty() => {
-            public_client(&catalog.admin_public, credentials, ADMIN_TIMEOUT, log)
+        Some(credentials) if !admin.public_url.is_empty() => {
+            public_client(&admin.public_url, credentials, ADMIN_TIMEOUT, log)
         }
-        credentials => Err(refusal(credentials.is_some(), !catalog.admin_public.is_empty())),
+        credentials => Err(refusal(credentials.is_some(), !admin.public_url.is_empty())),
     }
 }
 
@@ -103,35 +102,11 @@ fn public_client(
     Client::with_certificate(url, timeout, log, credentials)
 }
 
-/// What is needed of the catalog. What is missing is empty.
-struct Catalog {
-    /// Where tokens are issued; empty when they are not.
-    tokens_local: String,
-    admin_local: String,
-    admin_public: String,
-    /// Whether several documents are changed at once there.
-    changes: bool,
-}
-
-impl Catalog {
-    async fn read(active: Active<'_>, log: bool) -> Result<Catalog, Failure> {
-        Ok(Catalog::call(active, log).await??)
-    }
-
-    async fn call(active: Active<'_>, log: bool) -> Result<Result<Catalog, CallError>, Failure> {
-        let client = Client::new(active.address, ADMIN_TIMEOUT, log)?;
-        Ok(client.get(&["catalog"], &[]).await.map(|catalog| Catalog::of(&catalog)))
-    }
-
-    fn of(catalog: &Value) -> Catalog {
-        let url = |pointer: &str| catalog.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
-        Catalog {
-            tokens_local: url("/apis/dataplaneToken/localUrl"),
-            admin_local: url("/apis/admin/localUrl"),
-            admin_public: url("/apis/admin/publicUrl"),
-            changes: !url("/apis/changes/url").is_empty(),
-        }
-    }
+/// What the catalog says, or why there is none.
+async fn catalog(active: Active<'_>, log: bool) -> Result<Result<Apis, CallError>, Failure> {
+    let answer = Client::new(active.address, ADMIN_TIMEOUT, log)?.get(&["catalog"], &[]).await;
+    // Of an answer that is no catalog, everything is missing.
+    Ok(answer.map(|catalog| serde_json::from_value::<Catalog>(catalog).unwrap_or_default().apis))
 }
 
 /// Whether the host of an address resolves to loopback addresses, and to nothing else.

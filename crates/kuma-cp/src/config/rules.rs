@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::{go_duration::GoDuration, load::Mistake};
+use go_duration::GoDuration;
+
+use super::load::Mistake;
 
 /// The list of broken rules, each with the place where the offending value was set.
 pub(super) struct Rules<'a> {

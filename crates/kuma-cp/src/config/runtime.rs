@@ -2,9 +2,10 @@
 
 use std::net::IpAddr;
 
+use go_duration::GoDuration;
 use serde::{Deserialize, Serialize};
 
-use super::{go_duration::GoDuration, parse, rules::Rules};
+use super::{parse, rules::Rules};
 
 /// `environment`: where the mesh runs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]

@@ -2,9 +2,10 @@
 
 use std::net::IpAddr;
 
+use go_duration::GoDuration;
 use serde::{Deserialize, Serialize};
 
-use super::{go_duration::GoDuration, parse, rules::Rules};
+use super::{parse, rules::Rules};
 use crate::http::cors::Origins;
 
 /// `apiServer`: the HTTP API.

@@ -11,7 +11,6 @@ use tokio::time::Instant;
 
 use super::Mads;
 use super::grpc::until;
-use crate::config::GoDuration;
 use crate::http::error::cause;
 use crate::http::{ApiError, body, json};
 
@@ -66,14 +65,9 @@ impl Mads {
 fn fetch_timeout(query: &str) -> Result<Duration, ApiError> {
     let value = url::form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "fetch-timeout");
     let Some((_, text)) = value else { return Ok(WAIT) };
-    let (negative, rest) = match text.strip_prefix('-') {
-        Some(rest) => (true, rest),
-        None => (false, &*text),
-    };
-    match GoDuration::parse(rest) {
-        Ok(_) if negative => Ok(Duration::ZERO),
-        Ok(wait) => Ok(wait.get().min(LONGEST_WAIT)),
-        Err(message) => Err(ApiError::invalid(TITLE, vec![cause("fetch-timeout", message)])),
+    match go_duration::nanoseconds(&text) {
+        Ok(nanos) => Ok(Duration::from_nanos(u64::try_from(nanos).unwrap_or_default()).min(LONGEST_WAIT)),
+        Err(error) => Err(ApiError::invalid(TITLE, vec![cause("fetch-timeout", error.to_string())])),
     }
 }
 

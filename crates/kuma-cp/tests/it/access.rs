@@ -12,7 +12,7 @@ use kuma_cp::ads::Ads;
 use kuma_cp::departures::Departures;
 use kuma_cp::insights::Insights;
 use kuma_cp::metrics::Metrics;
-use kuma_cp::{admin, api, bootstrap, diagnostics, lifecycle, mads, run};
+use kuma_cp::{admin, api, bootstrap, diagnostics, mads, run};
 use kuma_engine::{Engine, Settings};
 use kuma_model::{KINDS, Scope};
 use kuma_xds::grpc::Code;
@@ -181,7 +181,7 @@ impl World {
         let mut grpc = Grpc::connect(port, Some(&self.cp.folder.path().join("state"))).await;
         let call = grpc.call(rule.path, token).await;
         let secret = rule.port == Port::Sds;
-        if rule.path == lifecycle::METHOD {
+        if rule.path == kuma_wire::lifecycle::METHOD {
             call.report("default", "web-1").await;
         } else if rule.path == Service::SECRETS.delta || rule.path == Service::ADS.delta {
             let resource_type = if secret { ResourceType::Secret } else { ResourceType::Cluster };

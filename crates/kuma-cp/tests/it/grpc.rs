@@ -16,7 +16,6 @@ use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use kuma_cp::lifecycle;
 use kuma_xds::grpc::{FrameDecoder, Status, frame};
 use kuma_xds::{DeltaDiscoveryRequest, DiscoveryRequest, ErrorDetail, Node, ResourceType};
 use rustls::pki_types::pem::PemObject as _;
@@ -116,8 +115,8 @@ impl Call {
 
     /// Says as kuma-dp that the proxy of a Dataplane runs.
     pub(crate) async fn report(&self, mesh: &str, name: &str) {
-        let state = lifecycle::State::Running as i32;
-        self.send(&lifecycle::Report {
+        let state = kuma_wire::lifecycle::State::Running as i32;
+        self.send(&kuma_wire::lifecycle::Report {
             mesh: mesh.into(),
             name: name.into(),
             state,

@@ -13,13 +13,13 @@ use http::{HeaderValue, Method, Request, Uri, Version};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::{Body, Frame, Incoming};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use kuma_wire::lifecycle::{METHOD, Report};
 use prost::Message;
 use rustls::CertificateError;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
-use super::messages::{METHOD, Report};
 use super::{Identity, Status};
 use crate::bootstrap::{Address, XdsServer};
 use crate::tls::{self, TlsSetupError};

@@ -1,7 +1,9 @@
 //! Tests of the engine of one mesh, in one binary.
 
+mod golden;
 mod incremental;
 mod kinds;
+mod real_envoy;
 mod receipts;
 mod restart;
 mod rotation;

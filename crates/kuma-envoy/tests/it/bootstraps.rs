@@ -39,7 +39,7 @@ fn without_token_and_admin_server() {
 }
 
 #[test]
-fn envoy_accepts_them() {
+fn a_real_envoy_accepts_them() {
     let ca = kuma_ca::XdsCa::generate(SystemTime::now()).expect("a CA");
     let folder = tempfile::tempdir().expect("a folder");
     let token = folder.path().join("token");

@@ -1,4 +1,4 @@
-//! Hand-made configurations of one proxy: printed by `golden`, given to Envoy by `live`.
+//! Hand-made configurations of one proxy: printed by `golden`, given to Envoy by `real_envoy`.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;

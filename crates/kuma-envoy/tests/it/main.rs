@@ -5,5 +5,6 @@ mod bootstraps;
 mod cases;
 mod envoy;
 mod golden;
-mod live;
+
 mod raw;
+mod real_envoy;

@@ -301,7 +301,7 @@ fn what_is_generated_reads_as_raw() {
 
 /// The template in the documentation is one, and Envoy takes it.
 #[tokio::test]
-async fn the_documented_template_is_accepted_by_envoy() {
+async fn the_documented_template_is_accepted_by_a_real_envoy() {
     let text = include_str!("../../../../docs/proxy-templates.md");
     let (_, rest) = text.split_once("```yaml\n").expect("an example");
     let (example, _) = rest.split_once("```").expect("the end of the example");
@@ -317,7 +317,7 @@ async fn the_documented_template_is_accepted_by_envoy() {
 }
 
 #[tokio::test]
-async fn what_is_read_is_accepted_by_envoy() {
+async fn what_is_read_is_accepted_by_a_real_envoy() {
     let ads = Ads::start().await;
     let roots = ads.ca_pem.replace('\n', "\\n");
     for (what, texts) in ACCEPTED {

@@ -2,9 +2,9 @@
 
 mod common;
 mod delta;
-mod envoy;
 mod histories;
 mod order;
+mod real_envoy;
 mod refusals;
 mod script;
 mod server;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clap::{ArgAction, Args, ValueEnum};
+use go_duration::GoDuration;
 
 use crate::firewall::{Network, PortRange};
 
@@ -75,9 +76,8 @@ pub(crate) enum IpFamilyMode {
 
 /// Whole seconds: the kernel is told so.
 fn duration(text: &str) -> Result<Duration, String> {
-    let parsed = text.parse::<jiff::SignedDuration>().ok().and_then(|duration| Duration::try_from(duration).ok());
-    match parsed {
-        Some(duration) if (1..=86_400).contains(&duration.as_secs()) => Ok(Duration::from_secs(duration.as_secs())),
+    match text.parse::<GoDuration>().map(|duration| duration.get().as_secs()) {
+        Ok(seconds @ 1..=86_400) => Ok(Duration::from_secs(seconds)),
         _ => Err("it must be a time from 1s to 24h, such as 60s or 5m".to_owned()),
     }
 }
