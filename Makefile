@@ -26,6 +26,10 @@ test: ## Run the whole suite, real Envoy included
 test-fast: ## Run the tests that need neither Envoy nor Prometheus nor the firewall
 	@scripts/test-fast.sh
 
+.PHONY: soak
+soak: ## Repeat the long proofs: 200 rounds of receipts over 20 Envoys (some minutes)
+	KUMA_TEST_ROUNDS=200 KUMA_TEST_PROXIES=20 scripts/test.sh --test it receipts::
+
 .PHONY: bench
 bench: ## Measure kuma-cp with 1,000 simulated proxies (docs/performance.md)
 	cargo build --release --locked -p kuma-cp -p xdsload
