@@ -18,8 +18,8 @@ use crate::Settings;
 use crate::connections::{Connections, Stream};
 use crate::documents::Documents;
 
-/// How long after its start the control plane leaves rotations as they are. Envoy comes back within 2.4 s, and backs off up to 30 s
-/// where it could not.
+/// How long after its start the control plane leaves rotations as they are. Envoy comes back within 2.4 s; one whose
+/// bootstrap is older and does not limit its pauses to 2 s backs off up to 30 s where it could not.
 pub const SETTLE: Duration = Duration::from_secs(30);
 
 /// How long a step lasts after every proxy holds it: as long as a connection may take to be made, which is the connect timeout of our

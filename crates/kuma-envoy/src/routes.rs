@@ -27,10 +27,7 @@ pub(crate) fn to_service(service: &str, clusters: &[WeightedCluster]) -> RouteCo
         [only] => ClusterSpecifier::Cluster(only.name.to_string()),
         several => ClusterSpecifier::WeightedClusters(weighted(several)),
     };
-    let mut routes = configuration(names::outbound_routes(service), service, by_method(&clusters, retry::to_instances));
-    // It is between the proxies.
-    routes.response_headers_to_remove = vec![retry::NOT_REACHED.to_owned()];
-    routes
+    configuration(names::outbound_routes(service), service, by_method(&clusters, retry::to_instances))
 }
 
 fn configuration(name: String, service: &str, routes: Vec<Route>) -> RouteConfiguration {
@@ -42,6 +39,8 @@ fn configuration(name: String, service: &str, routes: Vec<Route>) -> RouteConfig
             routes,
             ..VirtualHost::default()
         }],
+        // It is between the proxies: an application does not say it, and no client reads it.
+        response_headers_to_remove: vec![retry::NOT_REACHED.to_owned()],
         ..RouteConfiguration::default()
     }
 }

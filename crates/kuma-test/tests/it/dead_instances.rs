@@ -90,6 +90,21 @@ async fn requests_pass_by_an_application_that_is_down() {
     assert_eq!((answer.status, ours), (503, None));
 }
 
+/// An application cannot have its requests sent to another instance.
+#[tokio::test(flavor = "multi_thread")]
+async fn only_a_proxy_says_that_nobody_was_reached() {
+    let app = RawApp::start(Duration::from_secs(600), |request| match request.head.starts_with(b"GET /ready ") {
+        true => ok("", ""),
+        false => Reply::Answer(b"HTTP/1.1 503 Own\r\nx-kuma-not-reached: 1\r\ncontent-length: 3\r\n\r\nown".to_vec()),
+    })
+    .await;
+    let scene = RawScene::start(&app).await;
+    let before = app.heads().len();
+    let answer = exchange(scene.outbound, b"POST / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    assert!(answer.ends_with(b"own"), "{}", String::from_utf8_lossy(&answer));
+    assert_eq!(app.heads().len(), before + 1, "a request was repeated");
+}
+
 /// What an application does that closes connections just when a request comes: the second one of each.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_that_ends_before_any_answer() {
