@@ -1,6 +1,6 @@
 //! xDS streams of proxies: who may open one, and what becomes of their answers.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -31,6 +31,8 @@ pub struct Ads {
     pub tokens: Arc<TokenVerifier>,
     /// Where it is counted.
     pub metrics: Arc<Metrics>,
+    /// The address of each Envoy's admin server, as bootstraps have it.
+    pub admin_address: IpAddr,
 }
 
 impl Ads {
@@ -65,6 +67,15 @@ pub fn parse_node_id(id: &str) -> Option<(&str, &str)> {
     // Dataplanes of Kubernetes are called `<pod>.<namespace>`.
     let name_ok = !name.is_empty() && name.split('.').all(|part| kuma_model::check_name(part).is_none());
     (kuma_model::check_name(mesh).is_none() && name_ok).then_some((mesh, name))
+}
+
+/// Where a server on this address is reached from its own machine.
+fn reachable(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(address) if address.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(address) if address.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        address => address,
+    }
 }
 
 /// The port of its admin server that a node has in its metadata, put there by its bootstrap: a number as text.
@@ -122,7 +133,7 @@ impl Authority for Ads {
             authenticated: claims.is_some(),
             encrypted: peer.tls,
             address: peer.address.ip(),
-            admin_port: admin_port(node),
+            admin: admin_port(node).map(|port| SocketAddr::new(reachable(self.admin_address), port)),
             returning: false,
             only_secrets: false,
             state,

@@ -163,22 +163,24 @@ pub async fn start_on(store: Arc<dyn Store>, mut config: Config, home: Option<&P
         Api::new(store.clone(), departures.clone(), documents, engine.clone(), &config).map_err(anyhow::Error::msg)?;
 
     let tokens = Arc::new(TokenVerifier::new([signing_key.verifying_key()]));
+    let params = &config.bootstrap_server.params;
+    let admin_address = params.admin_address.parse().context("bootstrapServer.params.adminAddress")?;
     let ads = Arc::new(Ads {
         engine: engine.clone(),
         insights: insights.clone(),
         departures: departures.clone(),
         tokens,
         metrics: metrics.clone(),
+        admin_address,
     });
     let (tls, pinned_ca, renewal) = xds_tls(&config, xds_ca, &metrics)?;
     let flush_interval = config.xds_server.dataplane_status_flush_interval.get();
-    let params = &config.bootstrap_server.params;
     let context = BootstrapContext {
         xds_host: params.xds_host.clone(),
         xds_port: params.xds_port,
         xds_connect_timeout: params.xds_connect_timeout.get(),
         xds_ca_pem: pinned_ca,
-        admin_address: params.admin_address.parse().context("bootstrapServer.params.adminAddress")?,
+        admin_address,
         admin_port: params.admin_port,
         admin_access_log_path: params.admin_access_log_path.clone(),
     };

@@ -60,7 +60,7 @@ impl Authority for Sds {
             authenticated: true,
             encrypted: peer.tls,
             address: peer.address.ip(),
-            admin_port: None,
+            admin: None,
             returning: false,
             only_secrets: true,
             state,

@@ -59,7 +59,7 @@ fn open(engine: &mut MeshEngine, number: usize, now: SystemTime) -> watch::Recei
         authenticated: true,
         encrypted: true,
         address: [127, 0, 0, 1].into(),
-        admin_port: None,
+        admin: None,
         returning: false,
         only_secrets: false,
         state,

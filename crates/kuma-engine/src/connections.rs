@@ -1,7 +1,7 @@
 //! Who is connected, and what each proxy and each of its streams was given.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use kuma_store::Revision;
@@ -28,8 +28,8 @@ pub struct OpenStream {
     pub encrypted: bool,
     /// Where it comes from.
     pub address: IpAddr,
-    /// Port of Envoy's admin server on loopback, if it has one.
-    pub admin_port: Option<u16>,
+    /// Envoy's admin server on its own machine, if it has one.
+    pub admin: Option<SocketAddr>,
     /// Whether its first request reported configuration from an earlier life of this process.
     pub returning: bool,
     /// Whether it is one for secrets alone.
@@ -105,8 +105,8 @@ impl Stream {
 #[derive(Default)]
 pub(crate) struct Proxy {
     pub(crate) streams: BTreeSet<StreamId>,
-    /// Port of Envoy's admin server, as the latest stream says.
-    pub(crate) admin_port: Option<u16>,
+    /// Envoy's admin server, as the latest stream says.
+    pub(crate) admin: Option<SocketAddr>,
     /// Why it offers no metrics though its mesh asks for them, as it was last said.
     pub(crate) metrics_problem: Option<String>,
     /// What it is to have but for its certificate; `None` without a Dataplane.
@@ -159,10 +159,9 @@ impl Connections {
         self.streams.len()
     }
 
-    /// Takes a new stream. Returns whether its proxy is to be planned: it is new, or the port of its admin server is.
+    /// Takes a new stream. Returns whether its proxy is to be planned: it is new, or its admin server is.
     pub(crate) fn open(&mut self, stream: OpenStream, recovery: Option<Recovery>) -> bool {
-        let OpenStream { id, proxy, authenticated, encrypted, address, admin_port, returning, only_secrets, state } =
-            stream;
+        let OpenStream { id, proxy, authenticated, encrypted, address, admin, returning, only_secrets, state } = stream;
         let identity = StreamIdentity::new(returning);
         let entry = self.proxies.entry(proxy.clone()).or_default();
         entry.streams.insert(id);
@@ -181,9 +180,9 @@ impl Connections {
         };
         self.streams.insert(id, Box::new(stream));
         // A stream for secrets alone does not say.
-        let is_new = admin_port.is_some() && entry.admin_port != admin_port;
+        let is_new = admin.is_some() && entry.admin != admin;
         if is_new {
-            entry.admin_port = admin_port;
+            entry.admin = admin;
         }
         entry.config.is_none() || is_new
     }
@@ -227,9 +226,9 @@ impl Connections {
         answered
     }
 
-    /// Port of the admin server of a connected proxy, if it has one.
-    pub(crate) fn admin_port(&self, proxy: &str) -> Option<u16> {
-        self.proxies.get(proxy)?.admin_port
+    /// The admin server of a connected proxy, if it has one.
+    pub(crate) fn admin(&self, proxy: &str) -> Option<SocketAddr> {
+        self.proxies.get(proxy)?.admin
     }
 
     /// Whether one of a proxy's streams comes from this address.

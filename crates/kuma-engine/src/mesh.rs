@@ -418,7 +418,7 @@ impl MeshEngine {
 
     /// What a proxy is to get, made from nothing: see [`MeshView::generate`].
     pub fn generate(&self, proxy: &str) -> Option<Snapshot> {
-        self.documents.view.generate(proxy, self.connections.admin_port(proxy))
+        self.documents.view.generate(proxy, self.connections.admin(proxy))
     }
 
     /// What a connected proxy is given now, its identity left out.
@@ -486,7 +486,7 @@ impl MeshEngine {
 
     /// Makes the configuration of a connected proxy anew. Returns whether it changed.
     fn plan(&mut self, name: &Arc<str>) -> bool {
-        let planned = self.documents.view.plan(name, self.connections.admin_port(name));
+        let planned = self.documents.view.plan(name, self.connections.admin(name));
         let Some(proxy) = self.connections.proxies.get_mut(name) else { return false };
         let Some(Planned { keys, metrics_problem: problem }) = planned else { return proxy.config.take().is_some() };
         // Said once for each reason.

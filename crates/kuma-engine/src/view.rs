@@ -1,6 +1,7 @@
 //! What any proxy should get: a function of the documents of its mesh at a revision.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use kuma_envoy::ResourceKey;
@@ -49,10 +50,10 @@ impl MeshView {
     }
 
     /// Everything that the proxy of a Dataplane is to get but its own certificate, made from nothing. What a connected proxy
-    /// has by the incremental path equals it. `admin_port`: that of its Envoy's admin server, if it has one. `None` if there is
-    /// no such Dataplane.
-    pub fn generate(&self, proxy: &str, admin_port: Option<u16>) -> Option<Snapshot> {
-        let Planned { keys, .. } = self.plan(proxy, admin_port)?;
+    /// has by the incremental path equals it. `admin`: its Envoy's admin server, if it has one. `None` if there is no such
+    /// Dataplane.
+    pub fn generate(&self, proxy: &str, admin: Option<SocketAddr>) -> Option<Snapshot> {
+        let Planned { keys, .. } = self.plan(proxy, admin)?;
         let mut builder = Snapshot::builder().revision(self.revision);
         for key in keys {
             builder.insert(Arc::new(encode(&key)));
@@ -61,9 +62,9 @@ impl MeshView {
     }
 
     /// The keys of everything that a proxy is to get; `None` if there is no such Dataplane.
-    pub(crate) fn plan(&self, proxy: &str, admin_port: Option<u16>) -> Option<Planned> {
+    pub(crate) fn plan(&self, proxy: &str, admin: Option<SocketAddr>) -> Option<Planned> {
         let dataplane = self.snapshot.dataplane(proxy)?;
-        let metrics = kuma_envoy::plan_metrics(&self.snapshot, dataplane, admin_port);
+        let metrics = kuma_envoy::plan_metrics(&self.snapshot, dataplane, admin);
         // What a template gives by the same name comes later, and counts.
         let mut keys = metrics.keys;
         keys.extend(kuma_envoy::plan(&self.snapshot, dataplane, self.roots.as_ref()));

@@ -1,6 +1,7 @@
 //! Clusters: the application behind an inbound, and the destinations of an outbound.
 
 use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use envoy_api::envoy::config::cluster::v3::circuit_breakers::Thresholds;
 use envoy_api::envoy::config::cluster::v3::cluster::{ClusterDiscoveryType, DiscoveryType, EdsClusterConfig, LbPolicy};
@@ -26,7 +27,7 @@ const APPLICATION_IDLE: Duration = Duration { seconds: 1, nanos: 0 };
 
 /// The application behind an inbound, on loopback.
 pub(crate) fn local(port: u16, http: bool) -> Cluster {
-    let mut cluster = on_loopback(names::local_cluster(port), port);
+    let mut cluster = at(names::local_cluster(port), SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port));
     // What listens on the loopback address of IPv6 alone is found there, at once where the other one refuses.
     for endpoint in cluster.load_assignment.iter_mut().flat_map(|assignment| &mut assignment.endpoints) {
         endpoint
@@ -38,13 +39,13 @@ pub(crate) fn local(port: u16, http: bool) -> Cluster {
 }
 
 /// Envoy's own admin server.
-pub(crate) fn admin(port: u16) -> Cluster {
-    on_loopback(names::ADMIN_CLUSTER.to_owned(), port)
+pub(crate) fn admin(address: SocketAddr) -> Cluster {
+    at(names::ADMIN_CLUSTER.to_owned(), address)
 }
 
-fn on_loopback(name: String, port: u16) -> Cluster {
+fn at(name: String, address: SocketAddr) -> Cluster {
     Cluster {
-        load_assignment: Some(one_endpoint(&name, "127.0.0.1", port)),
+        load_assignment: Some(one_endpoint(&name, &address.ip().to_string(), address.port())),
         cluster_discovery_type: Some(ClusterDiscoveryType::Type(DiscoveryType::Static as i32)),
         ..named(name)
     }

@@ -36,8 +36,8 @@ pub fn encode(key: &ResourceKey) -> Encoded {
             let cluster = cluster::local(*port, *http);
             resource(ResourceType::Cluster, cluster.name.as_str().into(), &cluster)
         }
-        ResourceKey::AdminCluster { port } => {
-            resource(ResourceType::Cluster, names::ADMIN_CLUSTER.into(), &cluster::admin(*port))
+        ResourceKey::AdminCluster { address } => {
+            resource(ResourceType::Cluster, names::ADMIN_CLUSTER.into(), &cluster::admin(*address))
         }
         // The port is the proxy's own, and Prometheus may run on this machine, where nothing redirects its connections.
         ResourceKey::MetricsListener { port, path } => listener(metrics::listener(*port, path), false),

@@ -1,6 +1,6 @@
 //! What a proxy's configuration is made of: small keys, each with every input that its bytes depend on.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,8 +22,8 @@ pub enum ResourceKey {
     },
     /// Envoy's own admin server: `kuma:envoy:admin`.
     AdminCluster {
-        /// Its port, on loopback: an address that a proxy reports is not to be trusted.
-        port: u16,
+        /// Where it is, by the configuration of the control plane: an address that a proxy reports is not to be trusted.
+        address: SocketAddr,
     },
     /// Metrics for Prometheus: `kuma:metrics:prometheus`.
     MetricsListener {

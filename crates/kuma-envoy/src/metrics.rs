@@ -1,6 +1,6 @@
 //! Metrics for Prometheus: a listener that leads to one page of Envoy's admin server, and to nothing else of it.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use envoy_api::Any;
@@ -29,24 +29,24 @@ pub struct MetricsPlan {
     pub problem: Option<String>,
 }
 
-/// Plans the metrics of a proxy whose admin server is on this port of loopback.
-pub fn plan_metrics(snapshot: &MeshSnapshot, dataplane: &MeshDataplane, admin_port: Option<u16>) -> MetricsPlan {
+/// Plans the metrics of a proxy whose admin server is there.
+pub fn plan_metrics(snapshot: &MeshSnapshot, dataplane: &MeshDataplane, admin: Option<SocketAddr>) -> MetricsPlan {
     // They are part of what the profile `default-proxy` gives.
     if snapshot.template(dataplane).is_some_and(|(_, template)| !template.default_proxy) {
         return MetricsPlan::default();
     }
     let Some(endpoint) = snapshot.metrics_endpoint(dataplane) else { return MetricsPlan::default() };
     let problem = |problem: String| MetricsPlan { keys: Vec::new(), problem: Some(problem) };
-    let Some(admin) = admin_port else {
+    let Some(admin) = admin else {
         return problem("Envoy has no admin server: kuma-dp was started without an admin port".to_owned());
     };
-    let used = if endpoint.port == admin { Some("Envoy's admin server".to_owned()) } else { None };
+    let used = if endpoint.port == admin.port() { Some("Envoy's admin server".to_owned()) } else { None };
     if let Some(user) = used.or_else(|| dataplane.user_of_port(endpoint.port)) {
         return problem(format!("port {} is in use by {user}", endpoint.port));
     }
     MetricsPlan {
         keys: vec![
-            ResourceKey::AdminCluster { port: admin },
+            ResourceKey::AdminCluster { address: admin },
             ResourceKey::MetricsListener { port: endpoint.port, path: Arc::from(endpoint.path) },
         ],
         problem: None,
@@ -122,7 +122,7 @@ mod tests {
     }
 
     /// What web-1, with an inbound on port 80 before an application on 8080, gets for this mesh.
-    fn plan(mesh: &str, admin: Option<u16>) -> MetricsPlan {
+    fn plan(mesh: &str, admin: Option<SocketAddr>) -> MetricsPlan {
         let mut snapshot = MeshSnapshot::new("default", false);
         snapshot.set_mesh(Some(Arc::new(spec::<Mesh>(mesh))));
         let web = "networking: {inbound: [{interface: '10.0.0.1:80:8080', tags: {service: web}}]}";
@@ -133,10 +133,11 @@ mod tests {
     #[test]
     fn metrics_are_offered_where_the_mesh_asks_for_them() {
         let listener = |port| ResourceKey::MetricsListener { port, path: "/metrics".into() };
-        let admin = ResourceKey::AdminCluster { port: 30001 };
-        let offered = plan("metrics: {prometheus: {port: 1234}}", Some(30001));
+        let at: SocketAddr = "[::1]:30001".parse().expect("an address");
+        let admin = ResourceKey::AdminCluster { address: at };
+        let offered = plan("metrics: {prometheus: {port: 1234}}", Some(at));
         assert_eq!((offered.keys, offered.problem), (vec![admin, listener(1234)], None));
-        let none = plan("{}", Some(30001));
+        let none = plan("{}", Some(at));
         assert_eq!((none.keys, none.problem), (Vec::new(), None));
     }
 
@@ -148,6 +149,7 @@ mod tests {
             (30001, Some(30001), "port 30001 is in use by Envoy's admin server"),
             (5670, None, "Envoy has no admin server: kuma-dp was started without an admin port"),
         ] {
+            let admin = admin.map(|port: u16| SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port));
             let plan = plan(&format!("metrics: {{prometheus: {{port: {port}}}}}"), admin);
             assert_eq!((plan.keys, plan.problem.as_deref()), (Vec::new(), Some(expected)));
         }

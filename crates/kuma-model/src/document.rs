@@ -72,6 +72,14 @@ impl Document {
 
 /// What a document is. `None` if its kind is not known; all that is wrong is reported.
 fn read_envelope(fields: &Map<String, Value>, violations: &mut Violations) -> Option<(&'static Kind, Key)> {
+    if fields.contains_key("apiVersion") && !fields.contains_key("type") {
+        violations.add(
+            "apiVersion",
+            "this is the form that Kubernetes has; here a document has type, mesh and name in place of apiVersion, kind and \
+             metadata, and the fields that are below spec there beside them",
+        );
+        return None;
+    }
     let kind = read_kind(fields, violations);
     let mesh = match kind {
         Some(kind) if kind.scope == Scope::Global => None,

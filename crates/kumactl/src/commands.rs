@@ -9,6 +9,7 @@ mod inspect;
 mod install;
 mod manage;
 mod manual;
+mod meshes;
 mod read;
 mod uninstall;
 mod wait;

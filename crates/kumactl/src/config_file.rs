@@ -16,7 +16,7 @@ use crate::output;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ConfigFile {
     path: PathBuf,
-    /// Named by the user, so it must exist; the usual one is made when it is missing.
+    /// Named by the user, so it must exist for who reads it; the usual one is made when it is missing.
     explicit: bool,
 }
 
@@ -49,6 +49,14 @@ impl ConfigFile {
                 first_line(&error.to_string())
             ))
         })
+    }
+
+    /// The same for who adds to it: a file that the user has named and that is not there yet begins without anything.
+    pub(crate) fn load_or_begin(&self) -> Result<Configuration, Failure> {
+        match fs::symlink_metadata(&self.path) {
+            Err(error) if error.kind() == ErrorKind::NotFound && self.explicit => Ok(Configuration::default()),
+            _ => self.load(),
+        }
     }
 
     /// Replaces the content of the file.

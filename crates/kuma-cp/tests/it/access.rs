@@ -238,7 +238,8 @@ fn every_route_is_in_the_table_and_nothing_else_is() {
     let (engine, metrics) = (Engine::new(settings, Arc::new(()), cancel), Arc::<Metrics>::default());
     let insights = Arc::new(Insights::new("test".to_owned()));
     let departures = Departures::new(engine.clone(), insights.clone(), metrics.clone());
-    let ads = Arc::new(Ads { engine, insights, departures, tokens: Arc::new(TokenVerifier::new([])), metrics });
+    let (tokens, admin_address) = (Arc::new(TokenVerifier::new([])), std::net::Ipv4Addr::LOCALHOST.into());
+    let ads = Arc::new(Ads { engine, insights, departures, tokens, metrics, admin_address });
     let routes = run::xds_routes(&ads);
     let xds = [Service::ADS.stream, Service::ADS.delta].into_iter().chain(routes.paths());
     let served = [

@@ -163,7 +163,7 @@ impl Mesh {
             authenticated,
             encrypted: true,
             address: [127, 0, 0, 1].into(),
-            admin_port: Some(30001),
+            admin: Some((std::net::Ipv4Addr::LOCALHOST, 30001).into()),
             returning,
             only_secrets,
             state,

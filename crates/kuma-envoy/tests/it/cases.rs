@@ -176,7 +176,7 @@ fn checked(site: &Site, checks: Health) -> Vec<ResourceKey> {
 
 fn metrics(site: &Site) -> Vec<ResourceKey> {
     vec![
-        ResourceKey::AdminCluster { port: 30001 },
+        ResourceKey::AdminCluster { address: (Ipv4Addr::LOCALHOST, 30001).into() },
         ResourceKey::MetricsListener { port: site.redirect, path: "/metrics".into() },
     ]
 }

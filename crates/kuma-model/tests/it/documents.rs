@@ -62,6 +62,20 @@ fn envelope_and_spec_are_checked_together() {
 }
 
 #[test]
+fn the_form_of_kubernetes_is_told() {
+    let expected = "apiVersion: this is the form that Kubernetes has; here a document has type, mesh and name in place of \
+                    apiVersion, kind and metadata, and the fields that are below spec there beside them";
+    let yaml = "
+apiVersion: kuma.io/v1alpha1
+kind: TrafficPermission
+mesh: default
+metadata: {name: all, namespace: default}
+spec: {sources: [{match: {service: '*'}}], destinations: [{match: {service: '*'}}]}";
+    assert_eq!(violations(yaml), expected);
+    assert_eq!(violations("{apiVersion: v1, kind: Service}"), expected);
+}
+
+#[test]
 fn the_kind_must_be_known() {
     for (yaml, expected) in [
         ("{name: a, mesh: b}", "type: cannot be empty"),

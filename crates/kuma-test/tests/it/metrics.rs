@@ -101,3 +101,16 @@ async fn a_port_that_another_program_has_is_said_as_envoy_says_it() {
     eventually("the inbound works", || kuma_test::apps::Client::connect(inbound)).await;
     drop(other);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_are_offered_wherever_the_admin_server_is() {
+    for address in ["::1", "127.0.0.2", "0.0.0.0"] {
+        let cp = ControlPlane::start_with(&[("KUMA_BOOTSTRAP_SERVER_PARAMS_ADMIN_ADDRESS", address)]).await;
+        let port = free_port();
+        cp.apply(&dataplane("default", "web-1", "web", (free_port(), free_port()), &[])).await;
+        cp.apply(&mesh(&json!({"port": port}))).await;
+        let _proxy = Dataplane::start(&cp, "default", "web-1");
+        let text = metrics(port, "/metrics").await;
+        assert!(text.contains("# TYPE envoy_cluster_membership_total gauge"), "{address}: {text}");
+    }
+}

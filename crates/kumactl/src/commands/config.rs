@@ -54,7 +54,7 @@ async fn add(session: &Session, arguments: AddControlPlane) -> Result<String, Fa
         return Err(invalid("the name must not be empty".to_owned()));
     }
     parse_address(&address).map_err(invalid)?;
-    let mut configuration = session.configuration()?;
+    let mut configuration = session.config_file.load_or_begin()?;
     if configuration.control_plane(&name).is_some() && !overwrite {
         return Err(Failure::new(format!(
             "Control Plane with name {name:?} already exists. Use --overwrite to replace an existing one."

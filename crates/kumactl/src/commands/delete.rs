@@ -4,7 +4,7 @@ use kuma_model::{Kind, Scope};
 
 use super::apply::finish;
 use super::read::{Checked, read};
-use super::{Outcome, collection, segment};
+use super::{Outcome, collection, meshes, segment};
 use crate::cli::{Delete, Wait, WaitFlag};
 use crate::client::{CallError, Client, Written};
 use crate::failure::Failure;
@@ -49,7 +49,8 @@ async fn delete(client: &Client, kind: &Kind, mesh: &str, name: &str) -> Result<
     match client.delete(&path).await {
         Ok(written) => Ok((format!("deleted {} \"{name}\"\n", kind.name), written)),
         Err(CallError::Refused(refusal)) if refusal.is_not_found() => {
-            Err(Failure::new(format!("there is no {} with name \"{name}\"", kind.name)))
+            let failure = Failure::new(format!("there is no {} with name \"{name}\"", kind.name));
+            Err(meshes::explained(failure, client, kind, mesh).await)
         }
         Err(error) => Err(Failure::from(error).context(format!("failed to delete {} \"{name}\"", kind.name))),
     }

@@ -6,6 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::SystemTime;
 
+use super::meshes;
 use crate::admin;
 use crate::certificate::{Holder, SelfSigned, self_signed};
 use crate::cli::{CertificateType, DataplaneToken, TlsCertificate};
@@ -17,6 +18,15 @@ pub(super) async fn dataplane_token(session: &Session, arguments: DataplaneToken
     let DataplaneToken { dataplane } = arguments;
     let configuration = session.configuration()?;
     let token = admin::dataplane_token(configuration.active()?, &dataplane, &session.mesh, session.log).await?;
+    // It may be made first. But a name that is mistyped is found out late otherwise, by a proxy that is refused.
+    let (client, mesh) = (session.api()?, session.mesh.as_str());
+    match meshes::missing(&client, mesh).await {
+        Some(missing) => eprintln!("Warning: {missing}. The token is for a Dataplane of a mesh that is still to come"),
+        None if meshes::is_missing(&client, &["meshes", mesh, "dataplanes", &dataplane]).await => eprintln!(
+            "Warning: there is no Dataplane with name {dataplane:?} in mesh {mesh:?}. The token is for one that is still to come"
+        ),
+        None => {}
+    }
     Ok(token.trim_end().to_owned())
 }
 

@@ -1,10 +1,10 @@
 //! `kumactl get <kind> [<name>]`: resources as they were applied.
 
-use kuma_model::Kind;
+use kuma_model::{Kind, Scope};
 use serde_json::Value;
 
 use super::watch::watch;
-use super::{collection, document, segment, show, show_one};
+use super::{collection, document, meshes, segment, show, show_one};
 use crate::cli::{Get, Output};
 use crate::client::{CallError, Client};
 use crate::failure::Failure;
@@ -21,23 +21,32 @@ pub(super) async fn run(session: &Session, arguments: Get) -> Result<String, Fai
     }
     let client = session.api()?;
     let read = async || match &name {
-        Some(name) => one(&client, kind, &path, name).await.map(|item| vec![item]),
+        Some(name) => one(&client, kind, &session.mesh, &path, name).await.map(|item| vec![item]),
         None => {
             let items = client.list(&path, &[]).await;
             items.map_err(|error| Failure::from(error).context(format!("failed to list {}", plural(kind.name))))
         }
     };
     let show = |items: Vec<Value>| print(kind, items, format, name.is_some());
-    if go_on { watch(read, show).await } else { show(read().await?) }
+    if go_on {
+        return watch(read, show).await;
+    }
+    let items = read().await?;
+    if items.is_empty() && kind.scope == Scope::Mesh {
+        meshes::warn_of_missing(&client, &session.mesh).await;
+    }
+    show(items)
 }
 
-async fn one(client: &Client, kind: &Kind, path: &[&str], name: &str) -> Result<Value, Failure> {
-    client.get(path, &[]).await.map_err(|error| match error {
-        CallError::Refused(refusal) if refusal.is_not_found() => {
-            Failure::new(format!("there is no {} with name \"{name}\"", kind.name))
+async fn one(client: &Client, kind: &Kind, mesh: &str, path: &[&str], name: &str) -> Result<Value, Failure> {
+    match client.get(path, &[]).await {
+        Ok(item) => Ok(item),
+        Err(CallError::Refused(refusal)) if refusal.is_not_found() => {
+            let failure = Failure::new(format!("there is no {} with name \"{name}\"", kind.name));
+            Err(meshes::explained(failure, client, kind, mesh).await)
         }
-        error => Failure::from(error).context(format!("failed to get {} \"{name}\"", kind.name)),
-    })
+        Err(error) => Err(Failure::from(error).context(format!("failed to get {} \"{name}\"", kind.name))),
+    }
 }
 
 fn print(kind: &Kind, mut items: Vec<Value>, format: Format, single: bool) -> Result<String, Failure> {

@@ -7,7 +7,7 @@ use kuma_model::{Dataplane, DataplaneInsight, Kind, decode_spec};
 use serde_json::Value;
 
 use super::watch::watch;
-use super::{document, segment, show, show_one};
+use super::{document, meshes, segment, show, show_one};
 use crate::age::ago;
 use crate::cli::{InspectDataplane, InspectDataplanes, Output};
 use crate::client::CallError;
@@ -40,7 +40,14 @@ pub(super) async fn dataplanes(session: &Session, arguments: InspectDataplanes) 
             table(&columns, &overviews.iter().map(|overview| row(overview, wide, now)).collect::<Vec<_>>())
         })
     };
-    if go_on { watch(read, show).await } else { show(read().await?) }
+    if go_on {
+        return watch(read, show).await;
+    }
+    let overviews = read().await?;
+    if overviews.is_empty() {
+        meshes::warn_of_missing(&client, &session.mesh).await;
+    }
+    show(overviews)
 }
 
 /// Shows one dataplane with all that is known of it.
@@ -48,14 +55,13 @@ pub(super) async fn dataplane(session: &Session, arguments: InspectDataplane) ->
     let InspectDataplane { name, watch: go_on, output: Output { format } } = arguments;
     let path = ["meshes", segment(&session.mesh)?, "dataplanes+insights", segment(&name)?];
     let client = session.api()?;
-    let read = async || {
-        let overview = client.get(&path, &[]).await;
-        overview.map_err(|error| match error {
-            CallError::Refused(refusal) if refusal.is_not_found() => {
-                Failure::new(format!("there is no Dataplane with name \"{name}\""))
-            }
-            error => Failure::from(error).context(format!("failed to get Dataplane \"{name}\"")),
-        })
+    let read = async || match client.get(&path, &[]).await {
+        Ok(overview) => Ok(overview),
+        Err(CallError::Refused(refusal)) if refusal.is_not_found() => {
+            let failure = Failure::new(format!("there is no Dataplane with name \"{name}\""));
+            Err(meshes::explained(failure, &client, dataplanes_kind(), &session.mesh).await)
+        }
+        Err(error) => Err(Failure::from(error).context(format!("failed to get Dataplane \"{name}\""))),
     };
     let show = |overview: Value| {
         show_one(dataplanes_kind(), overview, format, |overviews| {

@@ -1,7 +1,9 @@
 //! The documents of an input, all of them read and checked before anything is done with the first.
 
+use std::collections::HashMap;
+
 use kuma_model::text::{self, TextError};
-use kuma_model::{Document, Kind, Violation};
+use kuma_model::{Document, Key, Kind, Violation};
 use serde_json::Value;
 
 use crate::cli::Input;
@@ -29,11 +31,25 @@ pub(super) async fn read(arguments: Input) -> Result<Vec<Checked>, Failure> {
         let rendered = render(&input.text, &variables).map_err(|error| template_failure(&input.name, error))?;
         check(&input.name, &rendered, &mut checked, &mut failures)?;
     }
+    failures.extend(repeated(&checked));
     match failures.is_empty() {
         true => Ok(checked),
         false if checked.is_empty() => Err(Failure::all(failures)),
         false => Err(Failure::all(failures).hint("nothing was done; correct the input and try again")),
     }
+}
+
+/// What is there twice: which of both is meant, nobody can tell.
+fn repeated(documents: &[Checked]) -> Vec<Failure> {
+    let mut first: HashMap<&Key, &str> = HashMap::new();
+    let mut failures = Vec::new();
+    for Checked { place, document, .. } in documents {
+        match first.get(&document.key) {
+            Some(first) => failures.push(Failure::new(format!("{place}: {} is {first} already", document.key))),
+            None => drop(first.insert(&document.key, place)),
+        }
+    }
+    failures
 }
 
 fn template_failure(input: &str, error: TemplateError) -> Failure {

@@ -124,7 +124,10 @@ fn a_refusal_of_several_names_each_document_and_field() {
         format!(r#"{{"title": "Could not change resources", "details": "Resource is not valid", "causes": {causes}}}"#);
     control_plane.answers("POST /changes", Answer::new(400, body));
     let mesh = "type: Mesh\nname: demo\n";
-    transcript.run_with_input("apply", &format!("{mesh}---\n{mesh}---\n{}", mesh.replace("demo", "three")));
+    transcript.run_with_input(
+        "apply",
+        &format!("{mesh}---\n{}---\n{}", mesh.replace("demo", "two"), mesh.replace("demo", "three")),
+    );
     control_plane.answers(
         "POST /changes",
         Answer::new(
@@ -167,4 +170,21 @@ fn a_control_plane_that_cannot_be_asked_is_looked_at() {
     transcript.run_with_input("apply --dry-run", DATAPLANE);
     transcript.run_with_input("apply", &format!("{DATAPLANE}\n---\n{mesh}"));
     assert_snapshot!(transcript.text());
+}
+
+#[test]
+fn a_document_that_is_there_twice_or_in_another_form_is_told() {
+    let control_plane = ControlPlane::start();
+    let mut transcript = Transcript::new(&control_plane);
+    let mesh = "type: Mesh\nname: default\n";
+    let log = "type: TrafficLog\nmesh: default\nname: all\nsources: [{match: {service: '*'}}]\n\
+               destinations: [{match: {service: '*'}}]\n";
+    transcript.file("mesh.yaml", mesh);
+    transcript.file("twice.yaml", &format!("{log}---\n{mesh}---\n{log}"));
+    transcript
+        .file("kubernetes.yaml", "apiVersion: kuma.io/v1alpha1\nkind: Mesh\nmetadata:\n  name: default\nspec: {}\n");
+    transcript.run("apply -f twice.yaml").run("apply -f mesh.yaml -f twice.yaml --dry-run");
+    transcript.run("apply -f mesh.yaml -f mesh.yaml").run("apply -f kubernetes.yaml");
+    assert_snapshot!(transcript.text());
+    assert_eq!(control_plane.take_requests(), Vec::<String>::new(), "nothing is sent");
 }

@@ -82,7 +82,10 @@ fn a_file_that_is_named_must_be_there_and_make_sense() {
     for file in ["missing", "not-yaml", "unknown-field", "empty", "broken"] {
         transcript.run(&format!("get meshes --config-file {file}"));
     }
+    transcript.run("config control-planes switch --name x --config-file missing");
     transcript.run("config control-planes add --name x --address SERVER --config-file missing");
+    transcript.run("config control-planes list --config-file missing").run("get meshes --config-file missing");
+    transcript.run("config control-planes add --name x --address SERVER --config-file no/folder");
     transcript.run("config view --config-file original").run("config control-planes list --config-file broken");
     assert_snapshot!(transcript.text());
     assert!(!transcript.path(".kumactl").exists(), "the usual file is left alone");

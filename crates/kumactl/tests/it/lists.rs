@@ -151,3 +151,16 @@ fn help_and_version() {
     assert_eq!(version("version --detailed"), kuma_version::text(true));
     assert!(!transcript.path(".kumactl").exists(), "what needs no configuration makes none");
 }
+
+#[test]
+fn a_mesh_that_is_not_there_is_told() {
+    let control_plane = ControlPlane::start();
+    let mut transcript = Transcript::new(&control_plane);
+    transcript.run("get dataplanes").run("get dataplanes --mesh defualt").run("get dataplanes --mesh defualt -o name");
+    transcript.run("get dataplane web-1 --mesh defualt").run("get dataplane web-1").run("get mesh defualt");
+    transcript.run("inspect dataplanes --mesh defualt").run("inspect dataplane web-1 --mesh defualt");
+    transcript.run("delete traffic-log all --mesh defualt");
+    transcript.run("generate dataplane-token --dataplane=web-1 --mesh=defualt");
+    transcript.run("generate dataplane-token --dataplane=web-1");
+    assert_snapshot!(transcript.text());
+}
