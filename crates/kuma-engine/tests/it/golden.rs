@@ -4,6 +4,7 @@
 //! `UPDATE_GOLDEN=1 cargo test -p kuma-engine --test it golden` writes the files anew; read the difference before it is committed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -20,7 +21,7 @@ use serde_json::{Map, Value};
 use crate::support::store;
 
 /// Port of each Envoy's admin server.
-const ADMIN_PORT: u16 = 30001;
+const ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 30001);
 
 /// What stands for the certificates of the mesh's CA.
 const ROOTS: &str = "the certificates of the mesh's CA, PEM";
@@ -86,7 +87,7 @@ fn resources_of_proxies(documents: &[Arc<Stored>], roots: &str) -> BTreeMap<Stri
 /// Everything that a proxy gets: the lists of [`LISTS`], without those that are empty.
 fn resources_of(view: &MeshView, proxy: &str) -> Value {
     let pool = DescriptorPool::decode(FILE_DESCRIPTOR_SET).expect("descriptors read");
-    let snapshot = view.generate(proxy, Some(ADMIN_PORT)).expect("a Dataplane");
+    let snapshot = view.generate(proxy, Some(ADMIN)).expect("a Dataplane");
     let mut lists = Map::new();
     for (resource_type, name) in LISTS {
         let list: Vec<Value> = snapshot
