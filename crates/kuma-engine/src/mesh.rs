@@ -15,7 +15,7 @@ use kuma_xds::grpc::{Code, Status};
 use kuma_xds::{Refusal, ResourceType, Snapshot, StreamState};
 use tokio::sync::watch;
 
-use crate::connections::{Connections, Given, OpenStream, StreamId};
+use crate::connections::{Connections, Given, OpenStream, Stream, StreamId};
 use crate::content::{Content, same_versions};
 use crate::documents::Documents;
 use crate::identities::Identities;
@@ -297,14 +297,17 @@ impl MeshEngine {
     }
 
     /// An inbound that its proxy cannot open, such as on a port that is taken, is no endpoint. Where no token proves whose stream
-    /// it is, only one from the proxy's own address may say so.
+    /// it is, only one from the proxy's own address may say so. Of two Envoys of one Dataplane, the one that has the port counts.
     fn note_unopened(&mut self, id: StreamId, proxy: &Arc<str>, now: SystemTime) {
         let (snapshot, Some(stream)) = (self.documents.snapshot(), self.connections.stream(id)) else { return };
-        let is_unopened = |one: &&Refusal| {
+        let is_unopened = |one: &Refusal| {
             one.resource_type == ResourceType::Listener && !one.has_older && names::is_inbound(&one.name)
         };
-        let refused: BTreeSet<&str> = stream.settled.refused.iter().filter(is_unopened).map(|one| &*one.name).collect();
-        if stream.only_secrets || (refused.is_empty() && !snapshot.has_unopened(proxy)) {
+        let is_refused_by = |stream: &Stream, name: &str| {
+            stream.settled.refused.iter().any(|one| is_unopened(one) && *one.name == *name)
+        };
+        let some_refused = stream.settled.refused.iter().any(is_unopened);
+        if stream.only_secrets || !(some_refused || snapshot.has_unopened(proxy)) {
             return;
         }
         let Some(dataplane) = snapshot.dataplane(proxy) else { return };
@@ -312,8 +315,10 @@ impl MeshEngine {
         if !stream.authenticated && !dataplane.inbounds.iter().any(is_its_own) {
             return;
         }
+        let envoys = || self.connections.streams_of(proxy).filter(|stream| !stream.only_secrets);
         let is_refused = |inbound: &&kuma_mesh::Inbound| {
-            refused.contains(names::inbound_listener(inbound.address, inbound.port).as_str())
+            let name = names::inbound_listener(inbound.address, inbound.port);
+            envoys().all(|envoy| is_refused_by(envoy, &name))
         };
         let unopened = dataplane.inbounds.iter().filter(is_refused).map(|inbound| (inbound.address, inbound.port));
         let unopened = unopened.collect();

@@ -4,8 +4,11 @@ use kuma_xds::{Event, ResourceType};
 
 use crate::script::{Client, snapshot};
 
+/// Names of resources, each with a revision.
+type Names = Vec<(String, u64)>;
+
 /// The revision that was settled last, with the names of what is refused and of what is unanswered, each with its revision.
-fn settled(client: &mut Client) -> Option<(u64, Vec<(String, u64)>, Vec<(String, u64)>)> {
+fn settled(client: &mut Client) -> Option<(u64, Names, Names)> {
     let events = std::mem::take(&mut client.events);
     events.into_iter().rev().find_map(|event| match event {
         Event::Settled { revision, refused, unanswered, .. } => Some((
@@ -27,7 +30,7 @@ fn at(revision: u64, text: &str) -> kuma_xds::Snapshot {
     builder.build()
 }
 
-fn names(list: &[(&str, u64)]) -> Vec<(String, u64)> {
+fn names(list: &[(&str, u64)]) -> Names {
     list.iter().map(|(name, revision)| ((*name).to_owned(), *revision)).collect()
 }
 
@@ -59,7 +62,7 @@ fn the_reason_says_which_resources_are_refused_and_without_names_all_are() {
         client.serve_snapshot(at(7, "L a:1 b:1 c:1"));
         client.ask("L");
         client.nack("L", reason);
-        let refused: Vec<(String, u64)> = refused.iter().map(|name| ((*name).to_owned(), 7)).collect();
+        let refused: Names = refused.iter().map(|name| ((*name).to_owned(), 7)).collect();
         assert_eq!(settled(&mut client), Some((7, refused, vec![])), "{reason}");
     }
 }
