@@ -186,9 +186,8 @@ struct Commit {
     refused: BTreeMap<u32, Exception>,
     /// Those of them that wait for what does not exist.
     unanswered: BTreeMap<u32, Exception>,
-    /// Those of them that have fallen silent since, and those who were silent before it.
-    silent: BTreeMap<Arc<str>, Silent>,
-    held: BTreeSet<Arc<str>>,
+    /// Slots that keep what they have from an earlier life where it would have given them something.
+    held: Bits,
     /// A later commit that wrote one of the same documents.
     superseded_by: Option<Revision>,
     counts: Counts,
@@ -199,6 +198,8 @@ struct Commit {
 #[derive(Clone, Debug)]
 struct Silent {
     since: SystemTime,
+    /// The latest commit at that time.
+    at: Revision,
     /// The last revision that it had accepted.
     accepted: Revision,
 }
@@ -211,7 +212,7 @@ pub(crate) struct Receipts {
     commits: VecDeque<Commit>,
     /// How many commits each slot has not accepted; most often 0, and then nobody looks further.
     outstanding: Vec<u32>,
-    /// Proxies that are silent now.
+    /// Proxies that are silent now: for every commit, whether they fell silent before it or since.
     silent: BTreeMap<Arc<str>, Silent>,
     /// Proxies that are held now.
     held: BTreeSet<Arc<str>>,
@@ -237,8 +238,7 @@ impl Receipts {
             waiting: Bits::default(),
             refused: BTreeMap::new(),
             unanswered: BTreeMap::new(),
-            silent: self.silent.clone(),
-            held: BTreeSet::new(),
+            held: Bits::default(),
             superseded_by: None,
             counts: Counts::default(),
             accepted_after: [None; 4],
@@ -250,8 +250,7 @@ impl Receipts {
     pub(crate) fn end(&mut self, away: u32) {
         self.publishing = false;
         if let Some(commit) = self.commits.back_mut() {
-            let silent = u32::try_from(commit.silent.len()).unwrap_or(u32::MAX);
-            commit.counts.away = away.saturating_sub(silent);
+            commit.counts.away = away.saturating_sub(u32::try_from(self.silent.len()).unwrap_or(u32::MAX));
         }
     }
 
@@ -274,10 +273,12 @@ impl Receipts {
 
     /// A stream of a proxy is held where the commit would have given it something.
     pub(crate) fn held(&mut self, proxy: &Arc<str>) {
-        if self.publishing
-            && let Some(commit) = self.commits.back_mut()
-        {
-            commit.held.insert(proxy.clone());
+        if !self.publishing {
+            return;
+        }
+        let slot = self.slots.of(proxy);
+        if let Some(commit) = self.commits.back_mut() {
+            commit.held.insert(slot);
             self.held.insert(proxy.clone());
         }
     }
@@ -311,13 +312,13 @@ impl Receipts {
         if by_far_end || !is_known {
             return self.stop_waiting(proxy, true);
         }
-        let silent = self.silent.entry(proxy.clone()).or_insert(Silent { since: now, accepted });
+        let at = self.commits.back().map_or(0, |commit| commit.revision);
+        let silent = self.silent.entry(proxy.clone()).or_insert(Silent { since: now, at, accepted });
         silent.accepted = silent.accepted.max(accepted);
         let Some(slot) = self.slots.get(proxy) else { return };
         for commit in self.commits.iter_mut().filter(|commit| commit.waiting.contains(slot)) {
             commit.refused.remove(&slot);
             commit.unanswered.remove(&slot);
-            commit.silent.insert(proxy.clone(), silent.clone());
         }
     }
 
@@ -331,11 +332,9 @@ impl Receipts {
     /// Counts a proxy out of all commits: it is `away`, or not to come any more.
     fn stop_waiting(&mut self, proxy: &Arc<str>, away: bool) {
         self.silent.remove(proxy);
-        let slot = self.slots.get(proxy);
+        let Some(slot) = self.slots.get(proxy) else { return };
         for commit in &mut self.commits {
-            commit.silent.remove(proxy);
-            commit.held.remove(proxy);
-            let Some(slot) = slot else { continue };
+            commit.held.remove(slot);
             commit.refused.remove(&slot);
             commit.unanswered.remove(&slot);
             if commit.waiting.remove(slot) {
@@ -343,12 +342,10 @@ impl Receipts {
                 commit.counts.away += u32::from(away);
             }
         }
-        if let Some(slot) = slot {
-            if let Some(outstanding) = self.outstanding.get_mut(slot as usize) {
-                *outstanding = 0;
-            }
-            self.slots.release(proxy);
+        if let Some(outstanding) = self.outstanding.get_mut(slot as usize) {
+            *outstanding = 0;
         }
+        self.slots.release(proxy);
     }
 
     /// A proxy has answered. Returns how long after they were heard of it has accepted commits.
@@ -357,9 +354,10 @@ impl Receipts {
         if self.silent.contains_key(proxy) || self.held.contains(proxy) {
             self.silent.remove(proxy);
             self.held.remove(proxy);
-            for commit in self.commits.iter_mut().filter(|commit| commit.revision <= answered.up_to) {
-                commit.silent.remove(proxy);
-                commit.held.remove(proxy);
+            if let Some(slot) = self.slots.get(proxy) {
+                for commit in self.commits.iter_mut().filter(|commit| commit.revision <= answered.up_to) {
+                    commit.held.remove(slot);
+                }
             }
         }
         let Some(slot) = self.slots.get(proxy) else { return took };
@@ -399,7 +397,7 @@ impl Receipts {
     pub(crate) fn receipt(&self, revision: Revision) -> Option<Receipt> {
         let mut receipt: Option<Receipt> = None;
         for commit in self.of(revision) {
-            let next = commit.receipt(&self.slots);
+            let next = commit.receipt(&self.slots, &self.silent);
             match &mut receipt {
                 Some(receipt) => receipt.merge(next),
                 None => receipt = Some(next),
@@ -410,7 +408,7 @@ impl Receipts {
 
     /// How far the commit of a revision has come; cheaper than a whole receipt.
     pub(crate) fn progress(&self, revision: Revision) -> Option<Progress> {
-        self.of(revision).map(|commit| commit.progress(commit.counts())).max()
+        self.of(revision).map(|commit| commit.progress(commit.counts(&self.slots, &self.silent))).max()
     }
 
     /// The parts of a commit: one, unless a mesh was loaded at the revision of a commit that it has heard of already.
@@ -452,12 +450,17 @@ impl Commit {
         took
     }
 
-    fn counts(&self) -> Counts {
+    /// Whether a silent proxy may serve what it had before the commit.
+    fn misses(&self, name: &str, silent: &Silent, slots: &Slots) -> bool {
+        silent.at < self.revision || slots.get(name).is_some_and(|slot| self.waiting.contains(slot))
+    }
+
+    fn counts(&self, slots: &Slots, silent: &BTreeMap<Arc<str>, Silent>) -> Counts {
         let mut counts = self.counts;
         let count = |length: usize| u32::try_from(length).unwrap_or(u32::MAX);
         counts.refused = count(self.refused.len());
-        counts.silent = count(self.silent.len());
-        counts.held = count(self.held.len());
+        counts.silent = count(silent.iter().filter(|(name, silent)| self.misses(name, silent, slots)).count());
+        counts.held = self.held.len();
         counts.waiting = self.waiting.len().saturating_sub(counts.refused);
         counts
     }
@@ -476,32 +479,32 @@ impl Commit {
         }
     }
 
-    fn receipt(&self, slots: &Slots) -> Receipt {
-        let counts = self.counts();
+    fn receipt(&self, slots: &Slots, silent: &BTreeMap<Arc<str>, Silent>) -> Receipt {
+        let counts = self.counts(slots, silent);
         Receipt {
             revision: self.revision,
             progress: self.progress(counts),
             counts,
             accepted_after: self.accepted_after,
-            exceptions: self.exceptions(slots),
+            exceptions: self.exceptions(slots, silent),
         }
     }
 
-    fn exceptions(&self, slots: &Slots) -> Vec<Exception> {
-        let mut exceptions: Vec<Exception> = self.refused.values().chain(self.unanswered.values()).cloned().collect();
-        exceptions.extend(self.silent.iter().map(|(name, silent)| Exception {
+    fn exceptions(&self, slots: &Slots, silent: &BTreeMap<Arc<str>, Silent>) -> Vec<Exception> {
+        let answers = self.refused.values().chain(self.unanswered.values()).cloned();
+        let missing = silent.iter().filter(|(name, silent)| self.misses(name, silent, slots));
+        let silences = missing.map(|(name, silent)| Exception {
             since_revision: silent.accepted,
             since: Some(silent.since),
             ..Exception::new(name, ExceptionState::Silent)
-        }));
-        exceptions.extend(self.held.iter().map(|name| Exception::new(name, ExceptionState::Held)));
-        let waiting =
-            self.waiting.iter().filter(|slot| !self.refused.contains_key(slot) && !self.unanswered.contains_key(slot));
-        let names = waiting.filter_map(|slot| slots.name(slot)).filter(|name| !self.silent.contains_key(*name));
-        let room = MAX_EXCEPTIONS.saturating_sub(exceptions.len());
-        exceptions.extend(names.take(room).map(|name| Exception::new(name, ExceptionState::Waiting)));
-        exceptions.truncate(MAX_EXCEPTIONS);
-        exceptions
+        });
+        let held = self.held.iter().filter_map(|slot| slots.name(slot));
+        let held = held.map(|name| Exception::new(name, ExceptionState::Held));
+        let is_quiet = |slot: &u32| !self.refused.contains_key(slot) && !self.unanswered.contains_key(slot);
+        let waiting = self.waiting.iter().filter(is_quiet).filter_map(|slot| slots.name(slot));
+        let waiting = waiting.filter(|name| !silent.contains_key(*name));
+        let waiting = waiting.map(|name| Exception::new(name, ExceptionState::Waiting));
+        answers.chain(silences).chain(held).chain(waiting).take(MAX_EXCEPTIONS).collect()
     }
 }
 

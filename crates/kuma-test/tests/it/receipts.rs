@@ -399,3 +399,38 @@ async fn kumactl_waits_for_a_change() {
         assert!(error.contains(wrong), "{value}: {error}");
     }
 }
+
+/// A log into a folder that is made later: Envoy refuses what writes there, and takes it once the folder is there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_into_a_folder_that_is_made_later_is_written_then() {
+    let scene = Scene::start().await;
+    let folder = scene.cp.folder().join("logs");
+    let path = folder.join("access.log");
+    let mut logged = mesh("default", false);
+    logged["logging"] = json!({"backends": [{"name": "file", "file": {"path": path}}]});
+    scene.cp.apply(&logged).await;
+    let revision = scene
+        .cp
+        .change(&json!({
+            "type": "TrafficLog", "mesh": "default", "name": "log",
+            "sources": [{"match": {"service": "*"}}], "destinations": [{"match": {"service": "*"}}],
+            "conf": {"backend": "file"},
+        }))
+        .await;
+    let receipt = scene.cp.receipt(revision, "30s").await;
+    assert_eq!(receipt["state"], "refused", "{receipt}");
+    assert!(Client::connect(scene.outbound).await.is_some(), "traffic goes on meanwhile");
+
+    std::fs::create_dir(&folder).expect("a folder");
+    eventually("what was refused is taken", async || {
+        let receipt = scene.cp.receipt(revision, "1s").await;
+        (receipt["state"] == "live").then_some(())
+    })
+    .await;
+    eventually("connections are logged", async || {
+        drop(Client::connect(scene.outbound).await);
+        let written = std::fs::read_to_string(&path).ok()?;
+        (!written.is_empty()).then_some(())
+    })
+    .await;
+}
