@@ -144,8 +144,8 @@ fn check_address(path: &str, address: &str, violations: &mut Violations) {
     }
 }
 
-/// An inbound that listens on all addresses is reached at that of the machine, which has to be written and of the same family:
-/// a socket of IPv6 takes no connections over IPv4.
+/// An inbound that listens on all addresses is reached at that of the machine, which has to be written and of the same
+/// family: a socket of IPv6 takes no connections over IPv4.
 fn check_advertised(path: &str, address: &str, networking_address: &str, violations: &mut Violations) {
     let unspecified = address.parse().map(|address: IpAddr| address.to_canonical()).ok().filter(IpAddr::is_unspecified);
     let Some(address) = unspecified else { return };
