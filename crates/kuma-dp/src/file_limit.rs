@@ -1,5 +1,5 @@
-//! How many files, and so connections, Envoy may have open. Each connection that it carries is two of them. Envoy 1.40 ends by
-//! a signal when it cannot open another one, and takes all connections along.
+//! How many files, and so connections, Envoy may have open. Each connection that it carries is two of them. Envoy 1.40
+//! ends by a signal when it cannot open another one, and takes all connections along.
 
 use std::thread::available_parallelism;
 
@@ -8,8 +8,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 /// Below so many connections a limit is told: an application may need more.
 const LOW: u64 = 8_192;
 
-/// Raises the limit of this process, which Envoy inherits, to the most that the system allows. Gives the connections that
-/// Envoy can carry within it, if there is a limit.
+/// Raises the limit of this process, which Envoy inherits, to the most that the system allows. Gives the connections
+/// that Envoy can carry within it, if there is a limit.
 pub(crate) fn raise() -> Option<u64> {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let mut limit = current;
@@ -30,8 +30,8 @@ pub(crate) fn raise() -> Option<u64> {
     Some(connections)
 }
 
-/// What is left for connections when Envoy has opened what it needs itself: some files for each of its threads, one of which
-/// runs for each core, and a socket for each thread and listener, of which a Dataplane has some dozens.
+/// What is left for connections when Envoy has opened what it needs itself: some files for each of its threads, one of
+/// which runs for each core, and a socket for each thread and listener, of which a Dataplane has some dozens.
 fn connections(files: u64, cores: usize) -> u64 {
     let own = 64 + 48 * cores as u64;
     ((files - own.min(files / 2)) / 2).max(1)

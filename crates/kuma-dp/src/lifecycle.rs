@@ -70,8 +70,8 @@ impl Lifecycle {
         *self.connected.borrow()
     }
 
-    /// Reports a last state, and waits at most `limit` for the control plane to have read it: also if it is being connected
-    /// to just now, since an Envoy may end as soon as it has begun.
+    /// Reports a last state, and waits at most `limit` for the control plane to have read it: also if it is being
+    /// connected to just now, since an Envoy may end as soon as it has begun.
     pub(crate) async fn finish(mut self, state: State, detail: impl Into<String>, limit: Duration) {
         self.status.send_replace(Status { state, detail: detail.into(), last: true });
         if tokio::time::timeout(limit, &mut self.task).await.is_err() {

@@ -1,7 +1,7 @@
 //! Whether another kuma-dp runs the same Dataplane on this machine: its Envoy has the ports that this one's is to open.
 //!
-//! The mark is a socket in the abstract namespace (unix(7)): it is where the ports are, in the network namespace, and goes
-//! with its process. Anybody on the machine can make such a mark, so it leads to a warning and no more.
+//! The mark is a socket in the abstract namespace (unix(7)): it is where the ports are, in the network namespace, and
+//! goes with its process. Anybody on the machine can make such a mark, so it leads to a warning and no more.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io;
@@ -26,8 +26,8 @@ impl OnlyOne {
                     mark.as_ref().ok().and_then(holder).map_or(String::new(), |pid| format!(" (process {pid})"));
                 tracing::warn!(
                     "another kuma-dp{process} runs Dataplane {name:?} of mesh {mesh:?} of {cp_address} on this machine. Its Envoy \
-                     has the ports of the Dataplane, so that of this one cannot open them (\"Address already in use\") until \
-                     the other one ends: stop one of both, or give each a Dataplane of its own"
+                     has the ports of the Dataplane, so that of this one cannot open them (\"Address already in use\"): \
+                     stop one of both, or give each a Dataplane of its own"
                 );
                 None
             }

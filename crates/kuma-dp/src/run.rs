@@ -35,8 +35,8 @@ const LATE_SIGNAL: Duration = Duration::from_millis(100);
 /// And how long what is left of the access logs may.
 const LAST_LOGS_LIMIT: Duration = Duration::from_secs(2);
 
-/// Runs Envoy until it ends or a signal asks for the end. Gives the exit code: 0 after a signal alone. Where Envoy has ended by
-/// itself it is Envoy's own, or 1 for one that ended well, so that whoever supervises kuma-dp starts it again.
+/// Runs Envoy until it ends or a signal asks for the end. Gives the exit code: 0 after a signal alone. Where Envoy has
+/// ended by itself it is Envoy's own, or 1 for one that ended well, so that whoever supervises kuma-dp starts it again.
 ///
 /// # Errors
 /// Envoy could not be started at all.
@@ -211,8 +211,8 @@ async fn report_end(lifecycle: Option<Lifecycle>, why: &str) {
 
 /// Envoy has ended by itself: so does kuma-dp, for whoever supervises it to start both anew.
 async fn exited(status: ExitStatus, lifecycle: Option<Lifecycle>) -> anyhow::Result<u8> {
-    // A process that a signal ended has no code. One that was asked to end by somebody else (/quitquitquit, SIGTERM) ends
-    // with 0, and a supervisor would take that for the end of kuma-dp's work.
+    // A process that a signal ended has no code. One that was asked to end by somebody else (/quitquitquit, SIGTERM)
+    // ends with 0, and a supervisor would take that for the end of kuma-dp's work.
     let code = status.code().and_then(|code| u8::try_from(code).ok()).filter(|code| *code != 0).unwrap_or(1);
     let how = match status.signal() {
         Some(signal) => format!("it was killed by signal {signal}"),

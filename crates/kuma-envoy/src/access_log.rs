@@ -19,8 +19,8 @@ use serde_json::{Map, Value, json};
 use crate::key::{AccessLog, LogFormat};
 use crate::names;
 
-/// How long Envoy may keep entries back. Those that it keeps when it ends are lost, so it is shorter than what `kuma-dp`
-/// waits between the end of the last connection and that of Envoy.
+/// How long Envoy may keep entries back. Those that it keeps when it ends are lost, so it is shorter than what
+/// `kuma-dp` waits between the end of the last connection and that of Envoy.
 const FLUSH_INTERVAL: Duration = Duration { seconds: 0, nanos: 100_000_000 };
 
 /// Envoy's logger of connections for a log.
@@ -67,9 +67,9 @@ fn file(path: &str, format: &LogFormat) -> FileAccessLog {
     }
 }
 
-/// To kuma-dp, which learns from the log's name where the lines go. A line of text is a tag of each entry, so Envoy makes it,
-/// with all its operators, just as it would for a file. Of JSON each field is a tag, and kuma-dp makes the object: what a
-/// client sends cannot end a string in it.
+/// To kuma-dp, which learns from the log's name where the lines go. A line of text is a tag of each entry, so Envoy
+/// makes it, with all its operators, just as it would for a file. Of JSON each field is a tag, and kuma-dp makes the
+/// object: what a client sends cannot end a string in it.
 fn tcp(address: &str, format: &LogFormat) -> CommonGrpcAccessLogConfig {
     let (name, custom_tags) = match format {
         LogFormat::Text(line) => (line.to_string(), vec![tag(names::ACCESS_LOG_RECORD.to_owned(), line)]),

@@ -1,5 +1,5 @@
-//! Which endpoints of a cluster are healthy. Several of Envoy's defaults would make checks mean little with few endpoints;
-//! each that is set here says which.
+//! Which endpoints of a cluster are healthy. Several of Envoy's defaults would make checks mean little with few
+//! endpoints; each that is set here says which.
 
 use std::time::Duration;
 
@@ -88,8 +88,8 @@ fn passive(check: &PassiveCheck) -> OutlierDetection {
         max_ejection_percent: Some(ALL_BUT_ONE),
         // And the only one would be.
         always_eject_one_host: Some(false),
-        // An active check ends at the peer's proxy and succeeds where the application behind it fails: it would cancel the
-        // penalty.
+        // An active check ends at the peer's proxy and succeeds where the application behind it fails: it would cancel
+        // the penalty.
         successful_active_health_check_uneject_host: Some(false),
         // Nobody asked for statistical outliers to be ejected.
         enforcing_success_rate: Some(0),
@@ -97,8 +97,8 @@ fn passive(check: &PassiveCheck) -> OutlierDetection {
     }
 }
 
-/// How often Envoy looks whose penalty is over: seldom enough to cost nothing, and often enough that no penalty lasts more
-/// than a twentieth longer than asked for, or half a second.
+/// How often Envoy looks whose penalty is over: seldom enough to cost nothing, and often enough that no penalty lasts
+/// more than a twentieth longer than asked for, or half a second.
 fn look(penalty: Duration) -> Duration {
     (penalty / 20).clamp(Duration::from_millis(50), Duration::from_millis(500)).min(penalty)
 }

@@ -96,8 +96,8 @@ pub fn tracing_cluster(backend: &str) -> String {
 
 /// `<service>`, or `<service>{k1=v1,k2=v2}` where a destination has more tags than `service`, sorted.
 ///
-/// Different destinations have different names, which are those of no other cluster: a service that is called like one of
-/// ours is followed by `{}`, and within a tag or the name of a backend each of `{},=` has a backslash before it.
+/// Different destinations have different names, which are those of no other cluster: a service that is called like one
+/// of ours is followed by `{}`, and within a tag or the name of a backend each of `{},=` has a backslash before it.
 pub fn service_cluster<'a>(service: &str, tags: impl IntoIterator<Item = (&'a String, &'a String)>) -> String {
     let mut others: Vec<String> = tags
         .into_iter()
@@ -112,8 +112,8 @@ pub fn service_cluster<'a>(service: &str, tags: impl IntoIterator<Item = (&'a St
     format!("{service}{own}{{{}}}", others.join(","))
 }
 
-/// Whether a name is that of a cluster that leads to no service. Users' templates and dashboards know those names, so they
-/// stay, and a service of that name gives way (see [`service_cluster`]).
+/// Whether a name is that of a cluster that leads to no service. Users' templates and dashboards know those names, so
+/// they stay, and a service of that name gives way (see [`service_cluster`]).
 pub fn is_ours(cluster: &str) -> bool {
     [ADS_CLUSTER, ACCESS_LOG_SINK, PASS_THROUGH].contains(&cluster)
         || ["localhost:", "kuma:", "tracing:"].iter().any(|ours| cluster.starts_with(ours))

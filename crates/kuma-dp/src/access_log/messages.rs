@@ -1,5 +1,5 @@
-//! The messages of `envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs`: the few fields that are read. The rest,
-//! such as the 60 kB that an Envoy says about itself, is skipped.
+//! The messages of `envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs`: the few fields that are read. The
+//! rest, such as the 60 kB that an Envoy says about itself, is skipped.
 
 use std::collections::BTreeMap;
 
@@ -37,8 +37,8 @@ pub(super) struct Identifier {
     pub(super) log_name: String,
 }
 
-/// Entries of either protocol: what is read has the same number in both. Each is read by itself, so that one that cannot be
-/// read loses no other.
+/// Entries of either protocol: what is read has the same number in both. Each is read by itself, so that one that
+/// cannot be read loses no other.
 #[derive(Clone, PartialEq, prost::Message)]
 struct Entries {
     #[prost(bytes = "bytes", repeated, tag = "1")]

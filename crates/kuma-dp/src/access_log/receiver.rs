@@ -173,8 +173,8 @@ impl Stream {
 mod tests {
     use super::*;
 
-    /// An entry of Envoy with one tag, in bytes: field 1 is `common_properties`, 22 in it the tags, 1 and 2 in those name and
-    /// value.
+    /// An entry of Envoy with one tag, in bytes: field 1 is `common_properties`, 22 in it the tags, 1 and 2 in those
+    /// name and value.
     fn entry(value: &[u8]) -> Vec<u8> {
         fn field(number: u8, content: &[u8]) -> Vec<u8> {
             let key: &[u8] = if number < 16 { &[number << 3 | 2] } else { &[number << 3 | 2 | 0x80, number >> 4] };

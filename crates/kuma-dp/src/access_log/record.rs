@@ -1,8 +1,9 @@
 //! One entry of Envoy as the record that a collector gets: a line of text, or an object in JSON.
 //!
-//! For text, Envoy makes the whole line, and it travels as one tag. For JSON, a quote in a header must not end a string, so
-//! Envoy makes the fields, one tag each, and the object is put together here. Its layout is the format in the log's name:
-//! JSON in which each field is a list of its number and of what it is (`kuma-envoy/src/access_log.rs` writes it).
+//! For text, Envoy makes the whole line, and it travels as one tag. For JSON, a quote in a header must not end a
+//! string, so Envoy makes the fields, one tag each, and the object is put together here. Its layout is the format in
+//! the log's name: JSON in which each field is a list of its number and of what it is (`kuma-envoy/src/access_log.rs`
+//! writes it).
 //!
 //! What clients send need not be UTF-8; records are. Each byte that is not becomes U+FFFD, the replacement character.
 

@@ -77,8 +77,8 @@ async fn connect(address: &str) -> io::Result<TcpStream> {
     }
 }
 
-/// Writes whatever comes, until nothing will come any more. On an error, what was not written whole stays in the buffer:
-/// the collector gets it again on the next connection.
+/// Writes whatever comes, until nothing will come any more. On an error, what was not written whole stays in the
+/// buffer: the collector gets it again on the next connection.
 async fn transfer(connection: TcpStream, buffer: &Buffer, backoff: &mut Backoff) -> io::Result<()> {
     let (mut reading, mut writing) = connection.into_split();
     loop {

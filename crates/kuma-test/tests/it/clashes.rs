@@ -1,4 +1,5 @@
-//! What cannot be on one machine is refused when it is applied, and names that look like our own lead where they should.
+//! What cannot be on one machine is refused when it is applied, and names that look like our own lead where they
+//! should.
 
 use kuma_test::apps::{Client, Greeter};
 use kuma_test::documents::dataplane;

@@ -5,7 +5,8 @@ use std::process::Output;
 use kuma_test::ControlPlane;
 use serde_json::{Value, json};
 
-/// Documents of all kinds, with the values that are easily lost: zeros, empty parts, words that look like something else.
+/// Documents of all kinds, with the values that are easily lost: zeros, empty parts, words that look like something
+/// else.
 const ALL: &str = r#"
 type: Mesh
 name: demo

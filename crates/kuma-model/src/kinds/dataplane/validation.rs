@@ -144,8 +144,8 @@ fn check_address(path: &str, address: &str, violations: &mut Violations) {
     }
 }
 
-/// An inbound that listens on all addresses is reached at that of the machine, which has to be written and of the same family:
-/// a socket of IPv6 takes no connections over IPv4.
+/// An inbound that listens on all addresses is reached at that of the machine, which has to be written and of the same
+/// family: a socket of IPv6 takes no connections over IPv4.
 fn check_advertised(path: &str, address: &str, networking_address: &str, violations: &mut Violations) {
     let unspecified = address.parse().map(|address: IpAddr| address.to_canonical()).ok().filter(IpAddr::is_unspecified);
     let Some(address) = unspecified else { return };
@@ -224,10 +224,13 @@ fn check_sockets(networking: &Networking, metrics: Option<&Metrics>, violations:
     };
     let inbounds: Vec<_> = networking.inbound.iter().enumerate().filter_map(resolve).collect();
     let mut used: Vec<Socket> = Vec::new();
+    // An application may listen on either loopback address, and is looked for on both.
     for (path, .., service_port) in &inbounds {
-        let address = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), *service_port);
-        if !used.iter().any(|socket| socket.address == address) {
-            used.push(Socket { address, bound: true, user: format!("the application of {path}") });
+        for loopback in [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()] {
+            let address = SocketAddr::new(loopback, *service_port);
+            if !used.iter().any(|socket| socket.address == address) {
+                used.push(Socket { address, bound: true, user: format!("the application of {path}") });
+            }
         }
     }
     let mut add = |path: &str, field: &str, address: IpAddr, port: u16, bound: bool| {
@@ -238,8 +241,12 @@ fn check_sockets(networking: &Networking, metrics: Option<&Metrics>, violations:
                 let to_itself = other.user == format!("the application of {path}");
                 let why = if to_itself { ": the proxy would connect to itself without end" } else { "" };
                 violations.add(format!("{path}.{field}"), message + why);
+                false
             }
-            None => used.push(socket),
+            None => {
+                used.push(socket);
+                true
+            }
         }
     };
     let mut has_ipv6 = false;
@@ -257,8 +264,8 @@ fn check_sockets(networking: &Networking, metrics: Option<&Metrics>, violations:
         }
     }
     if let Some(port) = redirect_port {
-        add("networking.transparentProxying", "redirectPort", Ipv4Addr::UNSPECIFIED.into(), port, true);
-        if has_ipv6 {
+        let is_free = add("networking.transparentProxying", "redirectPort", Ipv4Addr::UNSPECIFIED.into(), port, true);
+        if has_ipv6 && is_free {
             add("networking.transparentProxying", "redirectPort", Ipv6Addr::UNSPECIFIED.into(), port, true);
         }
     }
@@ -362,7 +369,7 @@ mod tests {
 
     #[test]
     fn an_inbound_with_its_own_address_needs_no_other() {
-        stored::<Dataplane>("networking: {inbound: [{address: '::1', port: 1, tags: {service: a}}]}");
+        stored::<Dataplane>("networking: {inbound: [{address: '::1', port: 1, servicePort: 2, tags: {service: a}}]}");
     }
 
     #[test]
@@ -451,12 +458,14 @@ mod tests {
               - {address: 127.0.0.1, port: 80, tags: {service: a}}
               - {address: 0.0.0.0, port: 81, servicePort: 81, tags: {service: a}}
               - {address: 127.0.0.1, port: 82, servicePort: 83, tags: {service: a}}
+              - {address: '::1', port: 84, tags: {service: a}}
               - {address: 127.0.0.1, port: 83, servicePort: 82, tags: {service: a}}",
             "
             networking.inbound[0].port: 127.0.0.1:80 is already used by the application of networking.inbound[0]: the proxy would connect to itself without end
             networking.inbound[1].port: 0.0.0.0:81 is already used by the application of networking.inbound[1]: the proxy would connect to itself without end
-            networking.inbound[2].port: 127.0.0.1:82 is already used by the application of networking.inbound[3]
-            networking.inbound[3].port: 127.0.0.1:83 is already used by the application of networking.inbound[2]",
+            networking.inbound[2].port: 127.0.0.1:82 is already used by the application of networking.inbound[4]
+            networking.inbound[3].port: [::1]:84 is already used by the application of networking.inbound[3]: the proxy would connect to itself without end
+            networking.inbound[4].port: 127.0.0.1:83 is already used by the application of networking.inbound[2]",
         );
         // Applications on loopback behind a proxy on another address of the machine.
         stored::<Dataplane>(
@@ -511,7 +520,7 @@ mod tests {
              write that of its machine, an IPv4 address, into networking.address",
         );
         refused::<Dataplane>(
-            "networking: {address: 10.0.0.1, inbound: [{address: '::', port: 80, tags: {service: a}}]}",
+            "networking: {address: 10.0.0.1, inbound: [{address: '::', port: 80, servicePort: 8080, tags: {service: a}}]}",
             "networking.inbound[0].address: :: is no address at which others reach this proxy: \
              write that of its machine, an IPv6 address, into networking.address",
         );
