@@ -20,7 +20,7 @@ use serde_json::{Map, Value};
 
 use crate::support::store;
 
-/// Port of each Envoy's admin server.
+/// Where each Envoy's admin server is.
 const ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 30001);
 
 /// What stands for the certificates of the mesh's CA.
