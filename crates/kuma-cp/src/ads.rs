@@ -171,10 +171,10 @@ pub(crate) fn warn_of_distrust(client: SocketAddr) {
     }
     *said = Some(Instant::now());
     tracing::warn!(%client,
-        "a proxy does not trust this control plane's certificate: it was started when the control plane had another state \
-         folder (KUMA_GENERAL_WORK_DIR), or belongs to another control plane. It goes on with what it has, and takes no change. \
-         Put the old state folder back; or, if the new one is meant, start its kuma-dp again, with a new dataplane token. \
-         There may be others: this is said at most once a minute"
+        "a proxy does not trust this control plane's certificate: it was started when the control plane had another \
+         state folder (KUMA_GENERAL_WORK_DIR), or belongs to another control plane. It goes on with what it has, and \
+         takes no change. Put the old state folder back; or, if the new one is meant, start its kuma-dp again, with a \
+         new dataplane token. There may be others: this is said at most once a minute"
     );
 }
 
@@ -255,7 +255,8 @@ impl StreamHandler for AdsStream {
             Event::Sent { resource_type } => self.subscription.sent(resource_type, Timestamp::now()),
             Event::Acked { resource_type } => self.subscription.acked(resource_type, Timestamp::now()),
             Event::Nacked { resource_type, names, message } => {
-                tracing::warn!(mesh = %self.mesh, dataplane = %self.proxy, r#type = resource_type.type_url(), ?names, %message,
+                tracing::warn!(mesh = %self.mesh, dataplane = %self.proxy, r#type = resource_type.type_url(), ?names,
+                    %message,
                     "the proxy refused a response and keeps what it had");
                 self.subscription.nacked(resource_type, message.to_string(), Timestamp::now());
             }

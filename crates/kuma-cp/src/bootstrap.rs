@@ -136,15 +136,15 @@ struct Wanted {
     max_connections: Option<u64>,
 }
 
-/// The answer to a kuma-dp of another release. It prints nothing of an answer but why it cannot read a bootstrap, so this is
-/// one that it cannot read, because of a type with our words for a name.
+/// The answer to a kuma-dp of another release. It prints nothing of an answer but why it cannot read a bootstrap, so
+/// this is one that it cannot read, because of a type with our words for a name.
 fn for_another_release() -> String {
     format!("# {OTHER_RELEASE}\nstatsSinks:\n- name: other-release\n  typedConfig:\n    '@type': '{OTHER_RELEASE}'\n")
 }
 
 impl Wanted {
-    /// Whether a kuma-dp of the original Kuma asks, of which there are releases up to 0.4: it names no socket for access logs.
-    /// A person who asks by hand, for an Envoy without kuma-dp, names no port and no token either.
+    /// Whether a kuma-dp of the original Kuma asks, of which there are releases up to 0.4: it names no socket for
+    /// access logs. A person who asks by hand, for an Envoy without kuma-dp, names no port and no token either.
     fn is_of_another_release(&self, client: &str) -> bool {
         !self.has_socket && (self.admin_port != 0 || self.token_path.is_some() || client.starts_with("Go-http-client/"))
     }

@@ -1,8 +1,8 @@
 //! The configuration of the control plane: one typed tree, read once, in one place.
 //!
-//! Defaults, then the YAML file, then the environment: the later wins. [`load`] reports every mistake at once, each with
-//! the variable or the line that made it. Nothing here reads the environment: it is passed in. The tree prints as it
-//! stands, in the log and on `/config`: secrets are a type that shows `*****`.
+//! Defaults, then the YAML file, then the environment: the later wins. [`load`] reports every mistake at once, each
+//! with the variable or the line that made it. Nothing here reads the environment: it is passed in. The tree prints as
+//! it stands, in the log and on `/config`: secrets are a type that shows `*****`.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,5 @@
-//! Takes proxies that have left out of their clients' endpoints, and puts those that are back in again: [`Presence`] with a
-//! clock, the engine and the insights. Nothing runs while nobody is away.
+//! Takes proxies that have left out of their clients' endpoints, and puts those that are back in again: [`Presence`]
+//! with a clock, the engine and the insights. Nothing runs while nobody is away.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -58,8 +58,8 @@ impl Departures {
         attendance
     }
 
-    /// A kuma-dp says that its Envoy ends, and why; and is to be believed. Returns whether the proxy has left by that: not if
-    /// another kuma-dp runs for it.
+    /// A kuma-dp says that its Envoy ends, and why; and is to be believed. Returns whether the proxy has left by that:
+    /// not if another kuma-dp runs for it.
     pub fn leaves(&self, proxy: &Proxy, instance: &str, why: String) -> bool {
         let mut presence = self.presence();
         let has_left = presence.leaves(proxy, instance);
@@ -92,7 +92,8 @@ impl Departures {
         let Lapsed { due, kept, back } = {
             let mut presence = self.presence();
             let lapsed = presence.lapse(Instant::now());
-            // With the lock held, as all that the engine is told, so that it hears things in the order in which they are.
+            // With the lock held, as all that the engine is told, so that it hears things in the order in which they
+            // are.
             for proxy in &lapsed.back {
                 self.returned(&presence, proxy);
             }
@@ -102,8 +103,8 @@ impl Departures {
         if kept > 0 {
             self.metrics.kept(kept);
             tracing::warn!(
-                "{kept} proxies have vanished, and too many within {WINDOW:?}: that is the network or this control plane, not \
-                 they. Their endpoints stay until they come back"
+                "{kept} proxies have vanished, and too many within {WINDOW:?}: that is the network or this control \
+                 plane, not they. Their endpoints stay until they come back"
             );
         }
         for (proxy, unproved) in due {
@@ -124,7 +125,8 @@ impl Departures {
     }
 
     fn departed(&self, presence: &Presence, proxy: &Proxy, why: String) {
-        tracing::info!(mesh = %proxy.0, dataplane = %proxy.1, "the proxy has left: its clients do not dial it any more");
+        tracing::info!(mesh = %proxy.0, dataplane = %proxy.1,
+            "the proxy has left: its clients do not dial it any more");
         self.engine.set_departed(&proxy.0, proxy.1.clone(), true);
         self.insights.departed(proxy, Some(why), Timestamp::now());
         self.metrics.gone(presence.gone());

@@ -1,7 +1,7 @@
 //! What each proxy has been sent and has answered: the DataplaneInsights.
 //!
-//! Kept in memory while a stream is open and written to the store in batches, off the path of configuration: a change of
-//! an insight wakes no engine. While nothing changes nothing runs.
+//! Kept in memory while a stream is open and written to the store in batches, off the path of configuration: a change
+//! of an insight wakes no engine. While nothing changes nothing runs.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,12 +22,12 @@ use tokio_util::sync::CancellationToken;
 use crate::api::overview::LiveInsights;
 use crate::presence::Proxy;
 
-/// How many past subscriptions are kept for a Dataplane; the counters of older ones are added to the oldest that is kept,
-/// so that totals never shrink.
+/// How many past subscriptions are kept for a Dataplane; the counters of older ones are added to the oldest that is
+/// kept, so that totals never shrink.
 const HISTORY: usize = 10;
 
-/// Pauses between writing are so many times as long as writing, at least: a storm of connections changes all of them every
-/// second, and who reads them over the API sees them as they are.
+/// Pauses between writing are so many times as long as writing, at least: a storm of connections changes all of them
+/// every second, and who reads them over the API sees them as they are.
 const REST: u32 = 10;
 
 /// The longest pause between writes, also where the store answers slowly or not at all.
@@ -54,8 +54,8 @@ struct Entry {
     streams: Vec<(StreamId, String)>,
     /// Whether it has changed since it was last written.
     changed: bool,
-    /// Whether its Dataplane was found in the store. Where no token is needed anybody may open a stream by any name; what
-    /// is noted of names that no Dataplane has is neither stored, nor kept when the stream ends.
+    /// Whether its Dataplane was found in the store. Where no token is needed anybody may open a stream by any name;
+    /// what is noted of names that no Dataplane has is neither stored, nor kept when the stream ends.
     confirmed: bool,
 }
 
@@ -95,7 +95,8 @@ impl Insights {
         let entry = entries.entry(handle.proxy.clone()).or_default();
         entry.streams.push((stream, id.clone()));
         let insight = &mut entry.insight;
-        // One that is refused tries again and again. The last attempt tells, and the others are not to displace what was.
+        // One that is refused tries again and again. The last attempt tells, and the others are not to displace what
+        // was.
         insight.subscriptions.pop_if(|last| was_refused(last));
         // Most proxies have one, and a vector that grows by itself begins with room for four.
         insight.subscriptions.reserve_exact(1);
@@ -110,8 +111,8 @@ impl Insights {
         handle
     }
 
-    /// Writes what changed to the store, at most once per interval and with long pauses where it takes long, until cancelled; then
-    /// once more.
+    /// Writes what changed to the store, at most once per interval and with long pauses where it takes long, until
+    /// cancelled; then once more.
     pub async fn flush(self: Arc<Self>, store: Arc<dyn Store>, interval: Duration, cancel: CancellationToken) {
         let mut pause = interval;
         loop {
@@ -161,7 +162,8 @@ impl Insights {
         std::mem::take(&mut entry.changed).then(|| document(proxy, &entry.insight))?
     }
 
-    /// Looks for the Dataplanes of insights that are to be written for the first time, and lets go of those that have none.
+    /// Looks for the Dataplanes of insights that are to be written for the first time, and lets go of those that have
+    /// none.
     async fn confirm(&self, store: &dyn Store) {
         let unconfirmed: Vec<Proxy> = {
             let Books { entries, dirty } = &*self.books();
@@ -177,7 +179,8 @@ impl Insights {
             match found {
                 Ok(Some(_)) => entry.confirmed = true,
                 Ok(None) => {
-                    // While the stream is open the insight is shown, should the Dataplane come; the next change looks again.
+                    // While the stream is open the insight is shown, should the Dataplane come; the next change looks
+                    // again.
                     entry.changed = false;
                     if !entry.insight.is_online() {
                         books.entries.remove(&proxy);
@@ -290,8 +293,8 @@ impl SubscriptionHandle {
         self.edit(|subscription| subscription.status.last_rejection = Some(rejection));
     }
 
-    /// The proxy has answered all that it was sent for a revision. What it has refused and what it waits for are shown as of
-    /// now; if none of that is of this revision, it has accepted the revision.
+    /// The proxy has answered all that it was sent for a revision. What it has refused and what it waits for are shown
+    /// as of now; if none of that is of this revision, it has accepted the revision.
     pub fn settled(&self, revision: u64, refused: &[Refusal], unanswered: &[Unanswered], now: Timestamp) {
         let is_old = |since: u64| since < revision;
         let accepted =

@@ -1,7 +1,7 @@
 //! kuma-dp's own stream: it says that its proxy runs, drains, or has exited.
 //!
-//! A word of a proxy that leaves takes its endpoints away from its clients at once. What a stream that ends says is up to
-//! `presence.rs`.
+//! A word of a proxy that leaves takes its endpoints away from its clients at once. What a stream that ends says is up
+//! to `presence.rs`.
 
 use std::sync::Arc;
 
@@ -87,7 +87,8 @@ impl Lifecycle {
                     .map_err(|_| Status::new(Code::InvalidArgument, "not a report of a dataplane"))?;
                 check_claims(claims, &report.mesh, &report.name)?;
                 mesh.get_or_insert_with(|| report.mesh.clone());
-                tracing::info!(mesh = %report.mesh, dataplane = %report.name, state = ?report.state(), "kuma-dp reports");
+                tracing::info!(mesh = %report.mesh, dataplane = %report.name, state = ?report.state(),
+                    "kuma-dp reports");
                 match report.state() {
                     State::Unknown => {}
                     // That kuma-dp runs does not say that its Envoy listens yet; Envoy's own stream does.

@@ -1,15 +1,16 @@
 //! Which proxies are there, which have said that they leave, and which have vanished.
 //!
-//! A pure state machine: events and moments in, changes out; `departures.rs` runs it. It speaks of this life of this control
-//! plane alone: a Dataplane that has not connected in it is neither here nor gone.
+//! A pure state machine: events and moments in, changes out; `departures.rs` runs it. It speaks of this life of this
+//! control plane alone: a Dataplane that has not connected in it is neither here nor gone.
 //!
-//! **Vanished** is a proxy whose two streams, Envoy's and kuma-dp's, both ended because the far end closed the connection,
-//! and neither of which is back after [`ABSENCE`]. A process that ends, however it does, has its connections closed by its
-//! system. A host that cannot be reached any more closes nothing: that is silence, and proves nothing, since it may serve its
-//! clients all the same. Nor does a stream that we have ended. An Envoy without a kuma-dp has one stream, which is not enough.
+//! **Vanished** is a proxy whose two streams, Envoy's and kuma-dp's, both ended because the far end closed the
+//! connection, and neither of which is back after [`ABSENCE`]. A process that ends, however it does, has its
+//! connections closed by its system. A host that cannot be reached any more closes nothing: that is silence, and proves
+//! nothing, since it may serve its clients all the same. Nor does a stream that we have ended. An Envoy without a
+//! kuma-dp has one stream, which is not enough.
 //!
-//! **The guard.** A switch, a firewall or a load balancer between us and the proxies can close connections of proxies that
-//! live. It closes those of many, so when many vanish within [`WINDOW`] all of them are kept until they come back.
+//! **The guard.** A switch, a firewall or a load balancer between us and the proxies can close connections of proxies
+//! that live. It closes those of many, so when many vanish within [`WINDOW`] all of them are kept until they come back.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::net::IpAddr;
@@ -28,7 +29,8 @@ pub const WINDOW: Duration = Duration::from_secs(10);
 /// A deadline that is seen so late says that we have slept ourselves; who is back may wait to be let in.
 const LATE: Duration = Duration::from_secs(1);
 
-/// So many may vanish together without being many, however few there are. Else it is one in [`MANY`] of those connected.
+/// So many may vanish together without being many, however few there are. Else it is one in [`MANY`] of those
+/// connected.
 const FEW: usize = 2;
 const MANY: usize = 20;
 
@@ -119,8 +121,8 @@ impl Streams {
 }
 
 impl Presence {
-    /// A stream was opened. Returns whether a proxy that had vanished is known to be back by that: its kuma-dp is the one
-    /// that was there before, and so is its Envoy, which does not outlive it.
+    /// A stream was opened. Returns whether a proxy that had vanished is known to be back by that: its kuma-dp is the
+    /// one that was there before, and so is its Envoy, which does not outlive it.
     pub fn opened(&mut self, proxy: &Proxy, side: Side<'_>) -> bool {
         let entry = self.proxies.entry(proxy.clone()).or_default();
         let mut is_back = false;
@@ -199,8 +201,9 @@ impl Presence {
         !others
     }
 
-    /// An Envoy takes connections: `fresh` if it has just been given all its configuration, else it has come back with what
-    /// it had. Returns whether a proxy that had left is back: one that is on its way out is not, by coming back once more.
+    /// An Envoy takes connections: `fresh` if it has just been given all its configuration, else it has come back with
+    /// what it had. Returns whether a proxy that had left is back: one that is on its way out is not, by coming back
+    /// once more.
     pub fn configured(&mut self, proxy: &Proxy, fresh: bool) -> bool {
         let Some(entry) = self.proxies.get_mut(proxy) else { return false };
         let is_back = match entry.state {
@@ -241,7 +244,8 @@ impl Presence {
         lapsed
     }
 
-    /// Keeps those that are away, and puts back those that went first and were taken for dead before the others followed.
+    /// Keeps those that are away, and puts back those that went first and were taken for dead before the others
+    /// followed.
     fn keep_all(&mut self, now: Instant) -> Lapsed {
         let mut lapsed = Lapsed::default();
         lapsed.kept.extend(std::mem::take(&mut self.absent).into_iter().map(|(_, proxy)| proxy));
@@ -270,7 +274,8 @@ impl Presence {
         believed
     }
 
-    /// The Dataplane is deleted: what was known is of no use to another one of that name. Returns whether there was any.
+    /// The Dataplane is deleted: what was known is of no use to another one of that name. Returns whether there was
+    /// any.
     pub fn forget(&mut self, proxy: &Proxy) -> bool {
         let Some(entry) = self.proxies.get_mut(proxy) else { return false };
         if let State::Absent { until } = entry.state {

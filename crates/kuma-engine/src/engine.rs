@@ -21,8 +21,8 @@ use tokio_util::task::TaskTracker;
 use crate::task::{self, Event, Wait};
 use crate::{DueStep, MeshEngine, OpenStream, Receipt, RotationStatus, Settings, Settled, StreamId, Warning};
 
-/// How many meshes that no document mentions may have streams waiting. A proxy may come before its mesh does; this bounds
-/// what strangers can make us remember.
+/// How many meshes that no document mentions may have streams waiting. A proxy may come before its mesh does; this
+/// bounds what strangers can make us remember.
 const MAX_UNKNOWN_MESHES: usize = 1024;
 
 /// Who is told what the engine finds out.
@@ -53,8 +53,8 @@ pub struct Change {
     pub revision: Revision,
     /// When it was heard of.
     pub heard: SystemTime,
-    /// The documents that it wrote, and whether each is there after it. Secrets are left out. Empty where the store was read as a
-    /// whole: everything that differed then belongs to the revision.
+    /// The documents that it wrote, and whether each is there after it. Secrets are left out. Empty where the store was
+    /// read as a whole: everything that differed then belongs to the revision.
     pub documents: Vec<(Key, bool)>,
     /// The meshes that these concern.
     meshes: Vec<Arc<str>>,
@@ -297,8 +297,8 @@ impl Engine {
         answer.await.unwrap_or(false)
     }
 
-    /// Waits until a proxy of a mesh may have no stream that proves so little, and says why not. A mesh whose task has ended has
-    /// no objection.
+    /// Waits until a proxy of a mesh may have no stream that proves so little, and says why not. A mesh whose task has
+    /// ended has no objection.
     pub async fn refuses(&self, mesh: &str, authenticated: bool, encrypted: bool) -> Status {
         let mut meshes_written = self.meshes_written.subscribe();
         loop {
@@ -312,7 +312,8 @@ impl Engine {
         }
     }
 
-    /// Compares what some connected proxies of each mesh are given with the slow whole answer; returns those that differ.
+    /// Compares what some connected proxies of each mesh are given with the slow whole answer; returns those that
+    /// differ.
     pub async fn audit(&self) -> Vec<String> {
         let senders: Vec<_> = self.meshes().values().map(|handle| handle.events.clone()).collect();
         let mut differing = Vec::new();

@@ -1,8 +1,9 @@
 //! How far each commit has come: from the write to the last proxy that it concerns.
 //!
-//! A proxy is *concerned* by a commit if a stream of it was given something else because of the commit. It has *accepted* it once
-//! its streams have settled at the revision or a later one and nothing that was sent since is refused or waits for something that
-//! does not exist. What was refused or unanswered before the commit is told and does not count against it.
+//! A proxy is *concerned* by a commit if a stream of it was given something else because of the commit. It has
+//! *accepted* it once its streams have settled at the revision or a later one and nothing that was sent since is
+//! refused or waits for something that does not exist. What was refused or unanswered before the commit is told and
+//! does not count against it.
 //!
 //! Every proxy has a slot, and a commit that is still on its way a bit for each slot: 2 KB for 15,000 proxies.
 
@@ -28,8 +29,8 @@ pub enum Progress {
     Live,
     /// As [`Progress::Live`]; for some proxies a later commit had changed the same documents by then.
     Superseded,
-    /// Every proxy that can be reached has accepted it. Some were silent before it, or keep what they have from an earlier life of
-    /// the control plane.
+    /// Every proxy that can be reached has accepted it. Some were silent before it, or keep what they have from an
+    /// earlier life of the control plane.
     Reached,
     /// All have answered, and some have refused it.
     Refused,
@@ -108,8 +109,8 @@ pub struct Receipt {
 }
 
 impl Progress {
-    /// Whether there is nothing to wait for any more: everyone who can has answered. Asked for `all`, those who were silent
-    /// before it are waited for too.
+    /// Whether there is nothing to wait for any more: everyone who can has answered. Asked for `all`, those who were
+    /// silent before it are waited for too.
     pub fn is_final(self, all: bool) -> bool {
         match self {
             Progress::Live | Progress::Superseded | Progress::Refused => true,
@@ -282,8 +283,8 @@ impl Receipts {
         }
     }
 
-    /// The first stream of a proxy was opened. One that was silent still is until it has answered: it may go on with what it had
-    /// till then.
+    /// The first stream of a proxy was opened. One that was silent still is until it has answered: it may go on with
+    /// what it had till then.
     pub(crate) fn connected(&mut self, proxy: &Arc<str>) {
         if self.silent.contains_key(proxy) {
             return;
@@ -297,8 +298,8 @@ impl Receipts {
         }
     }
 
-    /// The last stream of a proxy has ended: because its far end closed the connection, or not. `accepted`: the last revision
-    /// that it had accepted; `is_known`: whether there is a Dataplane of the name.
+    /// The last stream of a proxy has ended: because its far end closed the connection, or not. `accepted`: the last
+    /// revision that it had accepted; `is_known`: whether there is a Dataplane of the name.
     pub(crate) fn disconnected(
         &mut self,
         proxy: &Arc<str>,
@@ -394,8 +395,8 @@ impl Receipts {
         took
     }
 
-    /// How far the commit of a revision has come; `None` if it is not, or no longer, known here. Of several parts of one
-    /// revision all count.
+    /// How far the commit of a revision has come; `None` if it is not, or no longer, known here. Of several parts of
+    /// one revision all count.
     pub(crate) fn receipt(&self, revision: Revision) -> Option<Receipt> {
         let mut receipt: Option<Receipt> = None;
         for commit in self.of(revision) {

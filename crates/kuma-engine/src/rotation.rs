@@ -1,8 +1,9 @@
 //! When the next step of a CA's rotation is due: once every proxy holds what the step before has given it.
 //!
 //! - A proxy that is connected is waited for until its certificate has ended: by then it has a new one or none.
-//! - So is one that is away, a Dataplane without a stream, unless the user has said how long. Whoever has been away for longer than
-//!   its certificate lasts has nothing that others would accept; whoever comes back gets all that is new in one answer.
+//! - So is one that is away, a Dataplane without a stream, unless the user has said how long. Whoever has been away for
+//!   longer than its certificate lasts has nothing that others would accept; whoever comes back gets all that is new in
+//!   one answer.
 //! - A step lasts for [`LINGER`] at least: connections are judged by what their two ends held when each of them began.
 //! - In the first [`SETTLE`] of the process proxies come back, and nobody counts as away.
 
@@ -22,8 +23,8 @@ use crate::documents::Documents;
 /// bootstrap is older and does not limit its pauses to 2 s backs off up to 30 s where it could not.
 pub const SETTLE: Duration = Duration::from_secs(30);
 
-/// How long a step lasts after every proxy holds it: as long as a connection may take to be made, which is the connect timeout of our
-/// clusters. Otherwise one that was begun before could end with a peer that is a step ahead.
+/// How long a step lasts after every proxy holds it: as long as a connection may take to be made, which is the connect
+/// timeout of our clusters. Otherwise one that was begun before could end with a peer that is a step ahead.
 pub const LINGER: Duration = Duration::from_secs(5);
 
 /// A step that is due, of the roots that have this [`MeshRoots::generation`](kuma_ca::MeshRoots::generation).
@@ -98,7 +99,8 @@ impl Rotation {
         if !proxies.is_in_use(step.ca) {
             return Some(now);
         }
-        // All proxies are looked at twice, not at each of their events: once to see that nobody holds it up, and when it is due.
+        // All proxies are looked at twice, not at each of their events: once to see that nobody holds it up, and when
+        // it is due.
         let ready = self.ready.filter(|(generation, _)| *generation == step.generation);
         if let Some((_, since)) = ready
             && now < since + LINGER
@@ -206,8 +208,9 @@ impl ProxyProgress<'_> {
     }
 }
 
-/// The generation of the roots that a stream's snapshot holds all secrets of: the roots, and a certificate of the one that signs
-/// if it has any use for one. 0 as long as it does not hold all of that: a proxy has clusters before it asks for its first secret.
+/// The generation of the roots that a stream's snapshot holds all secrets of: the roots, and a certificate of the one
+/// that signs if it has any use for one. 0 as long as it does not hold all of that: a proxy has clusters before it asks
+/// for its first secret.
 pub(crate) fn generation_given(stream: &Stream, documents: &Documents) -> u64 {
     let complete = match &stream.identity.issued {
         Some(identity) => identity.current,

@@ -17,8 +17,8 @@ use crate::{Engine, MeshEngine, News, OpenStream, Receipt, RotationStatus, Settl
 /// The longest sleep: certificates go by the wall clock, which may be set while we sleep.
 const LONGEST_SLEEP: Duration = Duration::from_secs(600);
 
-/// How long clients have to take a change before what it replaced is dropped. What a slow one still holds then stays until
-/// the next sweep.
+/// How long clients have to take a change before what it replaced is dropped. What a slow one still holds then stays
+/// until the next sweep.
 const SWEEP_AFTER: Duration = Duration::from_secs(2);
 
 /// How many proxies of a mesh an audit looks at: some milliseconds of work.
@@ -121,7 +121,8 @@ pub(crate) async fn run(
                 sweep_at = None;
             }
             event = events.recv() => match event {
-                Some(Event::Receipt { revision, wait: Some(wait), reply }) => waiters.push(Waiter { revision, wait, reply }),
+                Some(Event::Receipt { revision, wait: Some(wait), reply }) => waiters.push(Waiter { revision, wait,
+                    reply }),
                 Some(event) => handle(&engine, &name, &mut mesh, event),
                 None => return,
             },

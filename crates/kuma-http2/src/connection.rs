@@ -21,8 +21,8 @@ pub struct Limits {
     /// Bytes of the headers of a request, counted as RFC 9113, section 6.5.2, does. Larger ones are answered with 431.
     pub header_list: usize,
     /// Frames that make work and bring nothing (SETTINGS, empty ones, streams that are reset, refused or
-    /// [rejected](Connection::reject)), until [`Connection::forgive`]. Whoever sends more is sent away. As many PINGs may come
-    /// for each time that something is sent: some clients measure by them how much the network takes.
+    /// [rejected](Connection::reject)), until [`Connection::forgive`]. Whoever sends more is sent away. As many PINGs
+    /// may come for each time that something is sent: some clients measure by them how much the network takes.
     pub nuisances: u32,
 }
 

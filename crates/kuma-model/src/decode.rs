@@ -1,7 +1,8 @@
-//! Reads JSON into types field by field, and finds everything that is wrong on the way instead of the first thing alone.
+//! Reads JSON into types field by field, and finds everything that is wrong on the way instead of the first thing
+//! alone.
 //!
-//! The mapping is the one of proto3's JSON: names in camelCase on output, camelCase or snake_case on input; `null` is the
-//! same as absent, except that it selects a member of a oneof; whole numbers may stand in quotes.
+//! The mapping is the one of proto3's JSON: names in camelCase on output, camelCase or snake_case on input; `null` is
+//! the same as absent, except that it selects a member of a oneof; whole numbers may stand in quotes.
 
 use serde_json::{Map, Value};
 
@@ -9,8 +10,8 @@ use crate::violations::{Violation, Violations};
 
 /// A value that can be read from JSON.
 pub trait Decode: Sized {
-    /// Reads a value that is not `null`. What is wrong is recorded under `path`; nothing is returned where no value can be
-    /// made of it at all.
+    /// Reads a value that is not `null`. What is wrong is recorded under `path`; nothing is returned where no value can
+    /// be made of it at all.
     fn decode(value: &Value, path: &str, violations: &mut Violations) -> Option<Self>;
 }
 
@@ -35,8 +36,8 @@ impl Fields<'_> {
         T::decode(value, &child(self.path, name), self.violations)
     }
 
-    /// The field of that camelCase name, which whoever writes the document has to set: absent or `null`, it is refused with
-    /// `message`. In a stored document it is its default then.
+    /// The field of that camelCase name, which whoever writes the document has to set: absent or `null`, it is refused
+    /// with `message`. In a stored document it is its default then.
     pub fn required<T: Decode + Default>(&mut self, name: &'static str, message: &str) -> T {
         if self.written(name).is_none_or(Value::is_null) {
             let field = child(self.path, name);

@@ -20,8 +20,9 @@ pub struct Violation {
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct Violations {
     found: Vec<Violation>,
-    /// What is refused when a document is written, and passed over when a stored one is read back: fields that the reading
-    /// did not know (a newer version may have stored them), and mandatory ones that lack (an older version asked for fewer).
+    /// What is refused when a document is written, and passed over when a stored one is read back: fields that the
+    /// reading did not know (a newer version may have stored them), and mandatory ones that lack (an older version
+    /// asked for fewer).
     of_writing: Vec<Violation>,
 }
 
@@ -86,8 +87,8 @@ impl Violations {
         }
     }
 
-    /// The violations of the rules of a kind, after those of reading it. A rule that failed because a field could not be
-    /// read says nothing new and is left out.
+    /// The violations of the rules of a kind, after those of reading it. A rule that failed because a field could not
+    /// be read says nothing new and is left out.
     pub(crate) fn then(mut self, rules: Violations) -> Violations {
         let unreadable: Vec<String> = self.found.iter().map(|violation| violation.field.clone()).collect();
         self.refuse_of_writing();

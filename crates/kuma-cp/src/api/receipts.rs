@@ -20,7 +20,8 @@ const LIST: &str = "Could not retrieve changes";
 /// So many of the latest changes are listed.
 pub(super) const LISTED: usize = 100;
 
-/// The longest wait of one request: a client asks again, so it misses nothing, and one that has gone without a word is noticed.
+/// The longest wait of one request: a client asks again, so it misses nothing, and one that has gone without a word is
+/// noticed.
 pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// What a request asks for.
@@ -66,7 +67,8 @@ impl Api {
                 Err(not_found(format!("There is no revision {revision}: the latest is {head}")))
             }
             Err(NoReceipt::Forgotten) => Err(not_found(format!(
-                "How far revision {revision} has come is not remembered: it was before this control plane started, or long ago"
+                "How far revision {revision} has come is not remembered: it was before this control plane started, or \
+                 long ago"
             ))),
         }
     }
@@ -77,8 +79,8 @@ impl Api {
         match asked {
             Some(asked) if *asked != *epoch => {
                 let details = format!(
-                    "The revision belongs to epoch {asked:?}, and the store is at {:?}: it has lost its documents since, or it is \
-                     another one",
+                    "The revision belongs to epoch {asked:?}, and the store is at {:?}: it has lost its documents \
+                     since, or it is another one",
                     &*epoch
                 );
                 Err(ApiError::new(StatusCode::GONE, title, details))
@@ -129,7 +131,8 @@ fn told(change: &Change, receipt: &Receipt, epoch: &str) -> Value {
         "state": state(receipt.progress),
         "documents": documents.collect::<Vec<_>>(),
         "proxies": {
-            "concerned": concerned, "accepted": accepted, "refused": refused, "waiting": waiting, "superseded": superseded,
+            "concerned": concerned, "accepted": accepted, "refused": refused, "waiting": waiting,
+            "superseded": superseded,
             "silent": silent, "away": away, "held": held, "joined": joined,
         },
         "seconds": {"first": first, "p50": half, "p99": most, "last": last},

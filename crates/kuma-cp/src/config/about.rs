@@ -6,7 +6,8 @@ pub(super) const ABOUT: &[(&str, &str)] = &[
     ("adminServer.local.port", "Port of the admin server for this machine, plain HTTP on 127.0.0.1."),
     (
         "adminServer.public.clientCertsDir",
-        "Folder whose *.pem files are the client certificates that are let in; it is read again when it changes, and nobody is let in while it is empty.",
+        "Folder whose *.pem files are the client certificates that are let in; it is read again when it changes, and \
+         nobody is let in while it is empty.",
     ),
     ("adminServer.public.enabled", "Whether other machines reach the admin server, by TLS with client certificates."),
     ("adminServer.public.interface", "Address that the public admin server listens on."),
@@ -15,7 +16,8 @@ pub(super) const ABOUT: &[(&str, &str)] = &[
     ("adminServer.public.tlsKeyFile", "File with the key of the public admin server, PEM."),
     (
         "apiServer.allowRemoteWrites",
-        "Whether the HTTP API takes writes from other machines without a client certificate: whoever may write Dataplanes decides who may be whom.",
+        "Whether the HTTP API takes writes from other machines without a client certificate: whoever may write \
+         Dataplanes decides who may be whom.",
     ),
     (
         "apiServer.corsAllowedDomains",
@@ -77,7 +79,8 @@ pub(super) const ABOUT: &[(&str, &str)] = &[
     ("runtime.kubernetes.admissionServer.port", "Port of the admission webhook, with environment kubernetes."),
     (
         "sdsServer.dataplaneCertValidity",
-        "Life of the certificates that proxies identify themselves with, at least 10s; they are renewed between half and two thirds of it.",
+        "Life of the certificates that proxies identify themselves with, at least 10s; they are renewed between half \
+         and two thirds of it.",
     ),
     ("sdsServer.grpcPort", "Port of the secret discovery service, for Envoys that are configured by hand."),
     (
@@ -102,7 +105,8 @@ pub(super) const ABOUT: &[(&str, &str)] = &[
     ("store.postgres.user", "User of the PostgreSQL database."),
     (
         "store.type",
-        "Where documents are kept: memory, until the process ends (postgres and kubernetes are not supported by this version).",
+        "Where documents are kept: memory, until the process ends (postgres and kubernetes are not supported by this \
+         version).",
     ),
     (
         "xdsServer.dataplaneConfigurationRefreshInterval",

@@ -1,5 +1,5 @@
-//! Room for connections. When there is none left, the one that has got nowhere for longest makes place for a newcomer: so
-//! clients that open connections and do nothing with them, or as good as nothing, keep nobody out.
+//! Room for connections. When there is none left, the one that has got nowhere for longest makes place for a newcomer:
+//! so clients that open connections and do nothing with them, or as good as nothing, keep nobody out.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

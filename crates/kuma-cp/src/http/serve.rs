@@ -211,8 +211,8 @@ impl Service {
         });
         let builder = builder(limits);
         let served = watcher.watch(builder.serve_connection(TokioIo::new(stream), service));
-        // HTTP/1.1 sees to this itself, for every request; a client that does not even say which of the two it speaks, or
-        // that asks nothing over HTTP/2, is let go here.
+        // HTTP/1.1 sees to this itself, for every request; a client that does not even say which of the two it speaks,
+        // or that asks nothing over HTTP/2, is let go here.
         let silence = async {
             tokio::time::sleep(limits.head).await;
             if limits.streams == 0 || asked.load(Ordering::Relaxed) {

@@ -391,7 +391,8 @@ proptest! {
                 Step::Ends(name) => closes.extend([(name, 0, true), (name, 1, true)]),
                 _ => {}
             }
-            let side = |name: &str, side: usize| if side == 1 { (Side::Envoy, String::new()) } else { (Side::KumaDp(""), instance(name)) };
+            let side = |name: &str,
+            side: usize| if side == 1 { (Side::Envoy, String::new()) } else { (Side::KumaDp(""), instance(name)) };
             for (name, number) in opens {
                 let name = NAMES[name];
                 notes.get_mut(name).expect("known").open[number] += 1;
@@ -435,7 +436,8 @@ proptest! {
                         let many = notes.values().filter(|noted| recent(noted)).count();
                         let connected = notes.values().filter(|noted| noted.open[1] > 0).count();
                         if many > 2 || many > connected {
-                            prop_assert_eq!(&vanished, &Vec::<String>::new(), "{} vanished, {} are left", many, connected);
+                            prop_assert_eq!(&vanished, &Vec::<String>::new(), "{} vanished, {} are left", many,
+                                connected);
                         }
                     }
                     world.now = end;

@@ -42,19 +42,22 @@ pub(crate) fn builtin(roots: &MeshRoots) -> Arc<Stored> {
 
 pub(crate) fn redis() -> Arc<Stored> {
     stored(
-        "type: Dataplane\nmesh: default\nname: redis-1\nnetworking:\n  inbound:\n  - interface: 10.0.0.2:9000:6379\n    tags: {service: redis}",
+        "type: Dataplane\nmesh: default\nname: redis-1\nnetworking:\n  inbound:\n  - interface: \
+         10.0.0.2:9000:6379\n    tags: {service: redis}",
     )
 }
 
 pub(crate) fn web() -> Arc<Stored> {
     stored(
-        "type: Dataplane\nmesh: default\nname: web-1\nnetworking:\n  inbound:\n  - interface: 10.0.0.1:8000:80\n    tags: {service: web}\n  outbound:\n  - {interface: ':9000', service: redis}",
+        "type: Dataplane\nmesh: default\nname: web-1\nnetworking:\n  inbound:\n  - interface: 10.0.0.1:8000:80\n    \
+         tags: {service: web}\n  outbound:\n  - {interface: ':9000', service: redis}",
     )
 }
 
 pub(crate) fn permission(name: &str, source: &str, destination: &str) -> Arc<Stored> {
     stored(&format!(
-        "type: TrafficPermission\nmesh: default\nname: {name}\nsources: [{{match: {{service: '{source}'}}}}]\ndestinations: [{{match: {{service: '{destination}'}}}}]"
+        "type: TrafficPermission\nmesh: default\nname: {name}\nsources: [{{match: {{service: '{source}'}}}}]\n\
+         destinations: [{{match: {{service: '{destination}'}}}}]"
     ))
 }
 

@@ -11,8 +11,8 @@ use crate::hpack;
 /// "The table has no bytes from here on", in a header block (RFC 7541, section 6.3).
 const EMPTY_TABLE: u8 = 0x20;
 
-/// What is received is acknowledged in portions of this size: half a window, so that a client whose requests are dealt with
-/// need not wait. What one stream leaves undone for long is at the expense of the others.
+/// What is received is acknowledged in portions of this size: half a window, so that a client whose requests are dealt
+/// with need not wait. What one stream leaves undone for long is at the expense of the others.
 const RELEASE_AT: u32 = INITIAL_WINDOW as u32 / 2;
 
 impl Connection {

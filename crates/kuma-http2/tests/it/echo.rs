@@ -134,7 +134,8 @@ proptest! {
     #[test]
     fn what_is_sent_comes_back(setup in a_setup(), bodies in vec(vec(0..50_000usize, 0..6), 1..5)) {
         let conversation = async {
-            tokio::time::timeout(Duration::from_secs(20), converse(setup, bodies)).await.expect("nobody waits for ever");
+            tokio::time::timeout(Duration::from_secs(20), converse(setup, bodies)).await.expect("nobody waits for \
+                ever");
         };
         tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(conversation);
     }

@@ -40,7 +40,8 @@ const LIMITS: Limits = Limits {
     nuisances: 1000,
 };
 
-/// A peer that does not read is read from no more when this much waits for it, in bytes: it would be answers to what it sends.
+/// A peer that does not read is read from no more when this much waits for it, in bytes: it would be answers to what it
+/// sends.
 const MAX_UNREAD: usize = 128 << 10;
 
 /// Reads that are dealt with before other connections get a turn.
@@ -67,8 +68,8 @@ pub(super) async fn run<A: Authority>(context: Arc<Context<A>>, socket: TcpStrea
     }
 }
 
-/// Whether a connection ended by the alert of a client that takes the server's certificate for a stranger's. rustls sends
-/// `decrypt_error` where the stranger's CA has the name of the trusted one.
+/// Whether a connection ended by the alert of a client that takes the server's certificate for a stranger's. rustls
+/// sends `decrypt_error` where the stranger's CA has the name of the trusted one.
 fn is_distrust(error: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
     let error = error.downcast_ref::<io::Error>().and_then(|error| error.get_ref()?.downcast_ref::<rustls::Error>());
     matches!(
@@ -113,15 +114,16 @@ async fn begin_connection<A>(context: &Context<A>, transport: &mut Transport) ->
     }
 }
 
-/// HTTP/2 and the streams on it, all in one task: what a request brings about goes out in the same turn, and in one piece.
+/// HTTP/2 and the streams on it, all in one task: what a request brings about goes out in the same turn, and in one
+/// piece.
 struct Connection<'a, A: Authority> {
     context: &'a Arc<Context<A>>,
     peer: Peer,
     transport: Transport,
     http2: Http2,
     streams: Vec<Stream<A>>,
-    /// Those that have ended in this turn. They are dropped at its end: by then it is known whether the far end has closed
-    /// the connection with them.
+    /// Those that have ended in this turn. They are dropped at its end: by then it is known whether the far end has
+    /// closed the connection with them.
     gone: Vec<Stream<A>>,
     /// Whether there has been a request.
     has_request: bool,

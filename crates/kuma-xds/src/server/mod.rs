@@ -1,9 +1,9 @@
 //! The server: accepts connections, TLS or not, and moves the bytes of sessions.
 //!
-//! Everything here is HTTP/2, by [`kuma_http2`]. The first byte of a connection tells TLS from the plain preface, so one port
-//! takes both; what a plain stream may have is up to the [`Authority`]. An ADS stream takes its requests as they come, and
-//! when there is room for more it looks at its state and says what to send. While nothing happens it is not run and holds
-//! no buffer, and it has no task of its own beside its connection's.
+//! Everything here is HTTP/2, by [`kuma_http2`]. The first byte of a connection tells TLS from the plain preface, so
+//! one port takes both; what a plain stream may have is up to the [`Authority`]. An ADS stream takes its requests as
+//! they come, and when there is room for more it looks at its state and says what to send. While nothing happens it is
+//! not run and holds no buffer, and it has no task of its own beside its connection's.
 
 mod ads;
 mod connection;
@@ -84,8 +84,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long a client may keep the server waiting.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
-    /// For its first byte, and for each of its answers in the TLS handshake. What the server takes itself, when thousands
-    /// come at once, is not counted.
+    /// For its first byte, and for each of its answers in the TLS handshake. What the server takes itself, when
+    /// thousands come at once, is not counted.
     pub handshake: Duration,
     /// For its first request, once the connection stands.
     pub first_request: Duration,
@@ -124,8 +124,8 @@ pub trait Authority: Send + Sync + 'static {
     /// Looks at a stream before its first message, and turns away at once who shows a bad token.
     fn admit(&self, peer: &Peer, headers: &HeaderMap) -> Result<Self::Proof, Status>;
 
-    /// Opens a stream, at its first message. An error ends it with this status. The latest state of the receiver counts,
-    /// and dropping its sender ends the stream with UNAVAILABLE.
+    /// Opens a stream, at its first message. An error ends it with this status. The latest state of the receiver
+    /// counts, and dropping its sender ends the stream with UNAVAILABLE.
     fn open(
         &self,
         peer: &Peer,
@@ -221,8 +221,8 @@ impl<A: Authority> Server<A> {
         self
     }
 
-    /// Takes TLS connections too, each with the configuration that is the latest when it comes. The configuration should
-    /// offer `h2` by ALPN.
+    /// Takes TLS connections too, each with the configuration that is the latest when it comes. The configuration
+    /// should offer `h2` by ALPN.
     #[must_use]
     pub fn tls(mut self, config: watch::Receiver<Arc<rustls::ServerConfig>>) -> Server<A> {
         self.tls = Some(config);
@@ -249,8 +249,9 @@ impl<A: Authority> Server<A> {
             shutdown,
             abort: CancellationToken::new(),
         });
-        // Unconstrained: it takes all connections that wait whenever it has a turn. When thousands come at once turns are
-        // rare, and what overflows the kernel's queue meanwhile comes back after one, three, seven and fifteen seconds.
+        // Unconstrained: it takes all connections that wait whenever it has a turn. When thousands come at once turns
+        // are rare, and what overflows the kernel's queue meanwhile comes back after one, three, seven and fifteen
+        // seconds.
         tokio::task::unconstrained(accept(&context, listener)).await;
         context.tasks.close();
         if tokio::time::timeout(GRACE, context.tasks.wait()).await.is_err() {

@@ -17,8 +17,8 @@ pub(super) fn has_legacy_wildcard(resource_type: ResourceType) -> bool {
     matches!(resource_type, ResourceType::Cluster | ResourceType::Listener)
 }
 
-/// Whether absence may be told. Envoy resets connections that need a secret or an extension config which it is told does
-/// not exist, and waits for one that stays unanswered.
+/// Whether absence may be told. Envoy resets connections that need a secret or an extension config which it is told
+/// does not exist, and waits for one that stays unanswered.
 pub(super) fn tells_absence(resource_type: ResourceType) -> bool {
     !matches!(resource_type, ResourceType::Secret | ResourceType::ExtensionConfig)
 }
@@ -37,11 +37,11 @@ pub(super) struct TypeState {
     pub(super) wildcard: bool,
     /// Subscribed to by name; sorted, distinct.
     pub(super) names: Vec<Arc<str>>,
-    /// What the client holds as far as we know, refused or not: sent last, or reported (then without a body). Sorted. The
-    /// very list of the snapshot if that is what it holds, which most clients do most of the time.
+    /// What the client holds as far as we know, refused or not: sent last, or reported (then without a body). Sorted.
+    /// The very list of the snapshot if that is what it holds, which most clients do most of the time.
     pub(super) view: ResourceList,
-    /// Names to be answered although the client may hold them: asked for, or required by something that was sent. Sorted,
-    /// distinct. May hold names that are not subscribed to only until the type is first asked for.
+    /// Names to be answered although the client may hold them: asked for, or required by something that was sent.
+    /// Sorted, distinct. May hold names that are not subscribed to only until the type is first asked for.
     pub(super) owed: Vec<Arc<str>>,
     /// A first answer is due even if there is nothing to say: Envoy waits for it.
     pub(super) owes_answer: bool,
@@ -195,8 +195,8 @@ impl TypeState {
         self.flight.as_ref().is_some_and(|flight| flight.warms)
     }
 
-    /// Notes that a response goes out, with resources sorted by name, and whether parts of it are to follow behind a name. To be
-    /// called before `view` takes the resources in.
+    /// Notes that a response goes out, with resources sorted by name, and whether parts of it are to follow behind a
+    /// name. To be called before `view` takes the resources in.
     pub(super) fn depart(&mut self, nonce: u64, revision: u64, resources: &[Arc<Resource>], cursor: Option<Arc<str>>) {
         let is_new =
             |resource: &Arc<Resource>| !resource.requires().is_empty() && find(&self.view, resource.name()).is_none();
@@ -229,8 +229,8 @@ impl TypeState {
         }
     }
 
-    /// Takes an ACK or NACK. Returns the parts that it answers; none when the nonce is not of a response that waits for its
-    /// answer.
+    /// Takes an ACK or NACK. Returns the parts that it answers; none when the nonce is not of a response that waits for
+    /// its answer.
     pub(super) fn answer(&mut self, nonce: u64) -> Vec<Part> {
         let Some(flight) = &mut self.flight else {
             return Vec::new();
