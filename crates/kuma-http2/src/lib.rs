@@ -10,7 +10,8 @@
 //! protocol, upgrades from HTTP/1.1, the client's side.
 //!
 //! A peer can make it hold no more than one frame, one header block of 64 KB, and what the windows allow: its buffers
-//! are dropped once they are taken. Frames that make work and bring nothing are [counted](Limits::nuisances).
+//! are dropped once they are taken. Frames that cause work and carry no data are
+//! [counted](Limits::unproductive_frames).
 
 mod connection;
 mod error;

@@ -36,7 +36,7 @@ fn a_setup() -> impl Strategy<Value = Setup> {
 
 /// Sends back what comes, and its length in the trailers, until the client hangs up.
 async fn serve(mut io: DuplexStream, setup: Setup) {
-    let mut connection = Connection::new(Limits { streams: 100, header_list: 16 << 10, nuisances: 1_000 });
+    let mut connection = Connection::new(Limits { streams: 100, header_list: 16 << 10, unproductive_frames: 1_000 });
     let mut echoes: BTreeMap<StreamId, (BytesMut, usize, bool)> = BTreeMap::new();
     let mut buffer = vec![0; setup.read];
     loop {
