@@ -81,24 +81,24 @@ const GRACE: Duration = Duration::from_secs(5);
 /// How long to wait after `accept` failed, which it does when the process is out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// How long a client may keep the server waiting.
+/// How long the server waits for a client before it closes the connection.
 #[derive(Clone, Copy, Debug)]
-pub struct Patience {
-    /// For its first byte, and for each of its answers in the TLS handshake. What the server takes itself, when
-    /// thousands come at once, is not counted.
+pub struct Timeouts {
+    /// For its first byte, and for each of its messages in the TLS handshake. The time that the server takes itself,
+    /// when thousands of clients connect at once, is not counted.
     pub handshake: Duration,
-    /// For its first request, once the connection stands.
+    /// For its first request after the connection is established.
     pub first_request: Duration,
-    /// For anything at all. Then it is asked whether it is still there.
-    pub silence: Duration,
-    /// For the answer. With the silence before it, that is how long a peer that has vanished holds its stream.
-    pub answer: Duration,
+    /// Without any input. Then the server sends a PING.
+    pub idle: Duration,
+    /// For the answer to the PING. Together with `idle` this is how long the stream of an unreachable peer stays open.
+    pub ping_answer: Duration,
 }
 
-impl Default for Patience {
-    fn default() -> Patience {
+impl Default for Timeouts {
+    fn default() -> Timeouts {
         let seconds = Duration::from_secs;
-        Patience { handshake: seconds(10), first_request: seconds(15), silence: seconds(30), answer: seconds(20) }
+        Timeouts { handshake: seconds(10), first_request: seconds(15), idle: seconds(30), ping_answer: seconds(20) }
     }
 }
 
@@ -115,7 +115,7 @@ pub struct Peer {
 
 /// Decides who may open a stream, and what that stream is sent. The application's side of the server.
 pub trait Authority: Send + Sync + 'static {
-    /// What belongs to one stream; dropped when the stream ends.
+    /// The handler of one stream; dropped when the stream ends.
     type Stream: StreamHandler;
 
     /// What a stream has proved before its first message.
@@ -197,14 +197,14 @@ pub struct Server<A> {
     service: Service,
     routes: Routes,
     tls: Option<watch::Receiver<Arc<rustls::ServerConfig>>>,
-    patience: Patience,
+    timeouts: Timeouts,
 }
 
 impl<A: Authority> Server<A> {
     /// A server of plain HTTP/2, for ADS only.
     pub fn new(authority: Arc<A>) -> Server<A> {
-        let patience = Patience::default();
-        Server { authority, service: Service::ADS, routes: Routes::new(), tls: None, patience }
+        let timeouts = Timeouts::default();
+        Server { authority, service: Service::ADS, routes: Routes::new(), tls: None, timeouts }
     }
 
     /// Serves this service instead of ADS.
@@ -229,10 +229,10 @@ impl<A: Authority> Server<A> {
         self
     }
 
-    /// Waits for clients as long as this, and not as long as is the default.
+    /// Replaces the default timeouts.
     #[must_use]
-    pub fn patience(mut self, patience: Patience) -> Server<A> {
-        self.patience = patience;
+    pub fn timeouts(mut self, timeouts: Timeouts) -> Server<A> {
+        self.timeouts = timeouts;
         self
     }
 
@@ -244,7 +244,7 @@ impl<A: Authority> Server<A> {
             service: self.service,
             routes: self.routes,
             tls: self.tls,
-            patience: self.patience,
+            timeouts: self.timeouts,
             tasks: TaskTracker::new(),
             shutdown,
             abort: CancellationToken::new(),
@@ -286,7 +286,7 @@ struct Context<A> {
     service: Service,
     routes: Routes,
     tls: Option<watch::Receiver<Arc<rustls::ServerConfig>>>,
-    patience: Patience,
+    timeouts: Timeouts,
     /// One for each connection.
     tasks: TaskTracker,
     shutdown: CancellationToken,

@@ -90,8 +90,8 @@ impl Transport {
     }
 
     /// Goes over to TLS, with what has come as the beginning of the handshake. Each answer of the peer may take as long
-    /// as `patience`.
-    pub(super) async fn accept_tls(&mut self, config: Arc<ServerConfig>, patience: Duration) -> io::Result<()> {
+    /// as `per_message`.
+    pub(super) async fn accept_tls(&mut self, config: Arc<ServerConfig>, per_message: Duration) -> io::Result<()> {
         self.layer = Layer::Tls(Box::new(UnbufferedServerConnection::new(config).map_err(io::Error::other)?));
         let mut hello = std::mem::take(&mut self.received);
         let mut opened = self.open_ahead(&mut hello);
@@ -106,7 +106,7 @@ impl Transport {
             if self.ended {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
-            opened = timeout(patience, poll_fn(|cx| self.poll_read_ahead(cx))).await?;
+            opened = timeout(per_message, poll_fn(|cx| self.poll_read_ahead(cx))).await?;
         }
     }
 
