@@ -9,10 +9,10 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-mod about;
 mod admin_server;
 mod complete;
 mod default_mesh;
+mod descriptions;
 mod env;
 mod load;
 mod parse;

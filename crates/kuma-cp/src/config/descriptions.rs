@@ -1,7 +1,7 @@
 //! What each setting is for, in one sentence. `kuma-cp run -h` and docs/configuration.md show it beside the default.
 
 /// Path of a setting -> its sentence. Ordered by path; a test holds it to what can be set.
-pub(super) const ABOUT: &[(&str, &str)] = &[
+pub(super) const DESCRIPTIONS: &[(&str, &str)] = &[
     ("adminServer.apis.dataplaneToken.enabled", "Whether the admin server issues dataplane tokens (POST /tokens)."),
     ("adminServer.local.port", "Port of the admin server for this machine, plain HTTP on 127.0.0.1."),
     (
@@ -122,13 +122,13 @@ pub(super) const ABOUT: &[(&str, &str)] = &[
 
 #[cfg(test)]
 mod tests {
-    use super::ABOUT;
+    use super::DESCRIPTIONS;
     use crate::config::reference::settings;
 
     #[test]
-    fn every_sentence_is_about_a_setting() {
-        let about: Vec<&str> = ABOUT.iter().map(|(path, _)| *path).collect();
+    fn every_description_belongs_to_a_setting() {
+        let description: Vec<&str> = DESCRIPTIONS.iter().map(|(path, _)| *path).collect();
         let keys: Vec<String> = settings().into_iter().map(|setting| setting.key).collect();
-        assert_eq!(about, keys);
+        assert_eq!(description, keys);
     }
 }

@@ -1,82 +1,85 @@
-//! Room for connections. When there is none left, the one that has got nowhere for longest makes place for a newcomer:
-//! so clients that open connections and do nothing with them, or as good as nothing, keep nobody out.
+//! The limit on a server's open connections.
+//!
+//! When all slots are taken, a new connection gets the slot of the connection whose latest progress is the oldest, and
+//! that connection is closed. So clients that open connections without completing requests cannot exhaust the server.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio_util::sync::CancellationToken;
 
-/// Connections of one server.
-pub(super) struct Room {
-    most: usize,
-    order: Mutex<Order>,
+/// The connection slots of one server.
+pub(super) struct ConnectionSlots {
+    limit: usize,
+    taken: Mutex<Taken>,
 }
 
-/// Connections by their latest progress: that they came, or that a request of theirs was answered.
+/// The slots that are taken, ordered by the latest progress of their connections: when a connection was accepted, or
+/// when a request on it was last answered.
 #[derive(Default)]
-struct Order {
-    last: u64,
+struct Taken {
+    last_number: u64,
     by_progress: BTreeMap<u64, CancellationToken>,
 }
 
-/// The place of one connection; free again when dropped.
-pub(super) struct Place {
-    room: Arc<Room>,
-    /// Its key in [`Order::by_progress`].
-    since: Mutex<u64>,
-    /// Cancelled when it has to go.
-    pub(super) leave: CancellationToken,
+/// The slot of one connection. Dropping it frees the slot.
+pub(super) struct ConnectionSlot {
+    slots: Arc<ConnectionSlots>,
+    /// The slot's key in [`Taken::by_progress`].
+    progress: Mutex<u64>,
+    /// Cancelled when another connection gets the slot: this one has to be closed.
+    pub(super) evicted: CancellationToken,
 }
 
-impl Room {
-    /// Room for so many.
-    pub(super) fn new(most: usize) -> Arc<Room> {
-        Arc::new(Room { most, order: Mutex::default() })
+impl ConnectionSlots {
+    /// Slots for at most `limit` connections at a time.
+    pub(super) fn new(limit: usize) -> Arc<ConnectionSlots> {
+        Arc::new(ConnectionSlots { limit, taken: Mutex::default() })
     }
 
-    /// A place for one more. If all are taken, the connection that has got nowhere for longest is told to go.
-    pub(super) fn enter(self: &Arc<Self>) -> Place {
-        let mut order = self.order();
-        if order.by_progress.len() >= self.most
-            && let Some((_, longest)) = order.by_progress.pop_first()
+    /// Takes a slot. If all are taken, evicts the connection with the oldest progress.
+    pub(super) fn acquire(self: &Arc<Self>) -> ConnectionSlot {
+        let mut taken = self.taken();
+        if taken.by_progress.len() >= self.limit
+            && let Some((_, oldest)) = taken.by_progress.pop_first()
         {
-            longest.cancel();
+            oldest.cancel();
         }
-        let leave = CancellationToken::new();
-        let since = order.insert(leave.clone());
-        drop(order);
-        Place { room: self.clone(), since: Mutex::new(since), leave }
+        let evicted = CancellationToken::new();
+        let progress = taken.insert(evicted.clone());
+        drop(taken);
+        ConnectionSlot { slots: self.clone(), progress: Mutex::new(progress), evicted }
     }
 
-    fn order(&self) -> MutexGuard<'_, Order> {
-        self.order.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Order {
-    fn insert(&mut self, leave: CancellationToken) -> u64 {
-        self.last += 1;
-        self.by_progress.insert(self.last, leave);
-        self.last
+    fn taken(&self) -> MutexGuard<'_, Taken> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Place {
-    /// Notes that a request was answered.
-    pub(super) fn progress(&self) {
-        let mut since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut order = self.room.order();
-        // Who has been told to go stays told.
-        if order.by_progress.remove(&since).is_some() {
-            *since = order.insert(self.leave.clone());
+impl Taken {
+    fn insert(&mut self, evicted: CancellationToken) -> u64 {
+        self.last_number += 1;
+        self.by_progress.insert(self.last_number, evicted);
+        self.last_number
+    }
+}
+
+impl ConnectionSlot {
+    /// Records that a request on this connection was answered.
+    pub(super) fn record_progress(&self) {
+        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = self.slots.taken();
+        // A connection that was evicted stays evicted.
+        if taken.by_progress.remove(&progress).is_some() {
+            *progress = taken.insert(self.evicted.clone());
         }
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
-        let since = *self.since.lock().unwrap_or_else(PoisonError::into_inner);
-        self.room.order().by_progress.remove(&since);
+        let progress = *self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        self.slots.taken().by_progress.remove(&progress);
     }
 }
 
@@ -85,20 +88,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_one_that_got_nowhere_for_longest_goes() {
-        let room = Room::new(2);
-        let (first, second) = (room.enter(), room.enter());
-        first.progress();
-        let third = room.enter();
-        assert!(second.leave.is_cancelled(), "it came later, and nothing has come of it");
-        assert!(!first.leave.is_cancelled() && !third.leave.is_cancelled());
+    fn the_connection_with_the_oldest_progress_is_evicted() {
+        let slots = ConnectionSlots::new(2);
+        let (first, second) = (slots.acquire(), slots.acquire());
+        first.record_progress();
+        let third = slots.acquire();
+        assert!(second.evicted.is_cancelled(), "it was accepted after the first, but answered no request");
+        assert!(!first.evicted.is_cancelled() && !third.evicted.is_cancelled());
 
-        second.progress();
-        let fourth = room.enter();
-        assert!(first.leave.is_cancelled() && !third.leave.is_cancelled());
+        second.record_progress();
+        let fourth = slots.acquire();
+        assert!(first.evicted.is_cancelled() && !third.evicted.is_cancelled());
 
         drop((first, second, third));
-        let _fifth = room.enter();
-        assert!(!fourth.leave.is_cancelled(), "there is room again");
+        let _fifth = slots.acquire();
+        assert!(!fourth.evicted.is_cancelled(), "a slot is free again");
     }
 }
