@@ -14,7 +14,7 @@ use kuma_xds::server::{Authority, Peer, StreamHandler};
 use kuma_xds::{Event, Node, ResourceType, StreamState, Variant};
 use tokio::sync::watch;
 
-use crate::departures::{Attendance, Departures};
+use crate::departures::{Departures, StreamGuard};
 use crate::insights::{Insights, SubscriptionHandle};
 use crate::metrics::{Discovery, Metrics, StreamMetrics};
 use kuma_engine::{Engine, OpenStream, Settled, StreamId};
@@ -140,7 +140,7 @@ impl Authority for Ads {
         };
         let engine = self.engine.clone();
         let metrics = self.metrics.stream(Discovery::Xds);
-        let attendance = self.departures.envoy(&(mesh.clone(), proxy.clone()), peer, claims.is_some());
+        let guard = self.departures.envoy(&(mesh.clone(), proxy.clone()), peer, claims.is_some());
         let stream = AdsStream {
             id,
             mesh,
@@ -151,7 +151,7 @@ impl Authority for Ads {
             state: receiver.clone(),
             subscription,
             metrics,
-            attendance,
+            guard,
         };
         Ok((stream, receiver))
     }
@@ -190,7 +190,7 @@ pub struct AdsStream {
     state: watch::Receiver<StreamState>,
     subscription: SubscriptionHandle,
     metrics: StreamMetrics,
-    attendance: Attendance,
+    guard: StreamGuard,
 }
 
 /// How far a proxy is from taking connections. One that has left is dialled again when it does, and not before.
@@ -232,7 +232,7 @@ impl StreamHandler for AdsStream {
         }
         self.metrics.on_event(&event);
         if let Some(fresh) = self.start.ends_with(&event) {
-            self.attendance.configured(fresh);
+            self.guard.configured(fresh);
         }
         match event {
             Event::Reported { resource_type, versions } => {
@@ -270,6 +270,6 @@ impl Drop for AdsStream {
         if !matches!(*self.state.borrow(), StreamState::Close(_)) {
             tracing::info!(mesh = %self.mesh, dataplane = %self.proxy, "proxy disconnected");
         }
-        self.engine.close(&self.mesh, self.id, self.attendance.closed_by_far_end());
+        self.engine.close(&self.mesh, self.id, self.guard.closed_by_far_end());
     }
 }

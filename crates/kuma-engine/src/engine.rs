@@ -52,7 +52,7 @@ pub struct Change {
     /// Its revision.
     pub revision: Revision,
     /// When it was heard of.
-    pub heard: SystemTime,
+    pub received: SystemTime,
     /// The documents that it wrote, and whether each is there after it. Secrets are left out. Empty where the store was
     /// read as a whole: everything that differed then belongs to the revision.
     pub documents: Vec<(Key, bool)>,
@@ -126,7 +126,7 @@ impl Follower for Engine {
         for (mesh, documents) in by_mesh {
             self.send(&mesh, Event::Load { revision, documents }, true);
         }
-        self.heard_of(Change { revision, heard: SystemTime::now(), documents: Vec::new(), meshes });
+        self.record_change(Change { revision, received: SystemTime::now(), documents: Vec::new(), meshes });
     }
 
     fn commit(&self, commit: &Commit) {
@@ -141,7 +141,7 @@ impl Follower for Engine {
         }
         let documents = commit.changes.iter().filter(|(key, _)| key.kind != SECRET_KIND);
         let documents = documents.map(|(key, stored)| (key.clone(), stored.is_some())).collect();
-        self.heard_of(Change { revision, heard: SystemTime::now(), documents, meshes });
+        self.record_change(Change { revision, received: SystemTime::now(), documents, meshes });
     }
 }
 
@@ -238,7 +238,7 @@ impl Engine {
         answer.await.ok().flatten()
     }
 
-    fn heard_of(&self, change: Change) {
+    fn record_change(&self, change: Change) {
         let revision = change.revision;
         // After a load anything may have changed.
         let writes_a_mesh =
@@ -290,10 +290,10 @@ impl Engine {
         self.tell(mesh, Event::Departed { proxy, departed });
     }
 
-    /// Whether what is said of a proxy without a token counts; see [`MeshEngine::speaks_for`].
-    pub async fn speaks_for(&self, mesh: &str, proxy: Arc<str>, address: IpAddr) -> bool {
+    /// Whether what is said of a proxy without a token counts; see [`MeshEngine::may_report_for`].
+    pub async fn may_report_for(&self, mesh: &str, proxy: Arc<str>, address: IpAddr) -> bool {
         let (reply, answer) = oneshot::channel();
-        self.tell(mesh, Event::SpeaksFor { proxy, address, reply });
+        self.tell(mesh, Event::MayReportFor { proxy, address, reply });
         answer.await.unwrap_or(false)
     }
 

@@ -358,7 +358,7 @@ impl MeshEngine {
 
     /// Whether what is said of a proxy without a token counts: only where no token is needed, and only from the address
     /// that the proxy's own stream comes from, or that its Dataplane listens on: an Envoy that has ended has no stream.
-    pub fn speaks_for(&self, proxy: &str, address: IpAddr) -> bool {
+    pub fn may_report_for(&self, proxy: &str, address: IpAddr) -> bool {
         let snapshot = self.documents.snapshot();
         let listens_on = |inbound: &kuma_mesh::Inbound| inbound.advertised == address.to_canonical();
         !snapshot.mtls_enabled()

@@ -64,7 +64,7 @@ pub(crate) enum Event {
         encrypted: bool,
         reply: oneshot::Sender<Option<Status>>,
     },
-    SpeaksFor {
+    MayReportFor {
         proxy: Arc<str>,
         address: IpAddr,
         reply: oneshot::Sender<bool>,
@@ -158,7 +158,7 @@ fn handle(engine: &Engine, name: &Arc<str>, mesh: &mut MeshEngine, event: Event)
         Event::Close { id, by_far_end } => mesh.close(id, by_far_end, now),
         Event::Departed { proxy, departed } => mesh.set_departed(&proxy, departed, now),
         // Whoever asked may have gone away.
-        Event::SpeaksFor { proxy, address, reply } => drop(reply.send(mesh.speaks_for(&proxy, address))),
+        Event::MayReportFor { proxy, address, reply } => drop(reply.send(mesh.may_report_for(&proxy, address))),
         Event::Refusal { authenticated, encrypted, reply } => drop(reply.send(mesh.refusal(authenticated, encrypted))),
         Event::Rotation { ca, reply } => drop(reply.send(mesh.rotation_status(ca))),
         Event::Receipt { revision, wait: _, reply } => drop(reply.send(mesh.receipt(revision))),
