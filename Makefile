@@ -33,8 +33,8 @@ soak: ## Repeat the long proofs: 200 rounds of receipts over 20 Envoys (some min
 .PHONY: bench
 bench: ## Measure kuma-cp with 1,000 simulated proxies (docs/performance.md)
 	cargo build --release --locked -p kuma-cp -p xdsload
-	target/release/xdsload run connect policy-mesh policy-service join leave endpoint new-service churn10 churn100 slow hostile restart rotation \
-	  memory --repeats 10 --seconds 30 > target/bench.jsonl
+	target/release/xdsload run connect policy-mesh policy-service join leave endpoint new-service \
+	  churn10 churn100 slow hostile restart rotation memory --repeats 10 --seconds 30 > target/bench.jsonl
 	target/release/xdsload run idle --seconds 60 >> target/bench.jsonl
 	target/release/xdsload run documents -n 10000 -s 2000 >> target/bench.jsonl
 	@echo "One line of JSON per scenario: target/bench.jsonl"
@@ -49,15 +49,17 @@ bench-growth: ## Measure meshes of 100 to 15,000 proxies and the largest one, an
 
 .PHONY: microbench
 microbench: ## Time and count the allocations of matching, generation, encoding and sessions
-	cargo bench --locked --quiet -p kuma-mesh --bench matching -p kuma-envoy --bench generation -p kuma-xds --bench session -p kuma-engine --bench engine
+	cargo bench --locked --quiet -p kuma-mesh --bench matching -p kuma-envoy --bench generation \
+	  -p kuma-xds --bench session -p kuma-engine --bench engine
 
 .PHONY: fuzz
 fuzz: ## Fuzz what reads strangers' input, a minute per target (docs/fuzzing.md)
 	@scripts/fuzz.sh 60
 
 .PHONY: lint
-lint: ## Formatting, clippy, documentation, licences and bans
+lint: ## Formatting, width of lines, clippy, documentation, licences and bans
 	cargo fmt --all --check
+	@scripts/check-width.py
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --quiet
 	@scripts/deny.sh

@@ -21,7 +21,8 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 BIN = ROOT / "target" / "release"
 ECHO_PORT, ECHO_INBOUND, WEB_APP, WEB_INBOUND, WEB_OUTBOUND = 9000, 10000, 9100, 10100, 10001
 PORTS = {
-    5676: "kuma-cp (monitoring assignments)", 5677: "kuma-cp (SDS)", 5678: "kuma-cp (xDS)", 5679: "kuma-cp (admin)", 5680: "kuma-cp (diagnostics)",
+    5676: "kuma-cp (monitoring assignments)", 5677: "kuma-cp (SDS)", 5678: "kuma-cp (xDS)",
+    5679: "kuma-cp (admin)", 5680: "kuma-cp (diagnostics)",
     5681: "kuma-cp (HTTP API)", 5682: "kuma-cp (bootstrap)",
     ECHO_PORT: "the echo application", ECHO_INBOUND: "the dataplane of echo",
     WEB_INBOUND: "the dataplane of web", WEB_OUTBOUND: "the dataplane of web",
@@ -110,7 +111,10 @@ class Demo:
         fail(f"{what} did not happen within {seconds} s; the logs:\n" + self.logs())
 
     def logs(self):
-        return "\n".join(f"--- {name}\n" + (self.work / f"{name}.log").read_text(errors="replace")[-2000:] for name, _ in self.processes)
+        return "\n".join(
+            f"--- {name}\n" + (self.work / f"{name}.log").read_text(errors="replace")[-2000:]
+            for name, _ in self.processes
+        )
 
     def apply(self, document):
         subprocess.run([BIN / "kumactl", "apply", "-f", "-"], input=document.encode(), env=self.env, check=True)
@@ -118,7 +122,8 @@ class Demo:
     def token(self, name):
         path = self.work / f"{name}.token"
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            subprocess.run([BIN / "kumactl", "generate", "dataplane-token", f"--dataplane={name}"], stdout=file, env=self.env, check=True)
+            command = [BIN / "kumactl", "generate", "dataplane-token", f"--dataplane={name}"]
+            subprocess.run(command, stdout=file, env=self.env, check=True)
         return path
 
     def stop(self):
@@ -149,7 +154,8 @@ def check_ports():
             except OSError:
                 taken.append(f"  {port} for {user}")
     if taken:
-        fail("the demo needs these ports, and something else listens on them (an earlier demo that was killed, perhaps; `ss -ltnp` shows what):\n" + "\n".join(taken))
+        fail("the demo needs these ports, and something else listens on them (an earlier demo that was killed, "
+             "perhaps; `ss -ltnp` shows what):\n" + "\n".join(taken))
 
 
 def request():
@@ -177,7 +183,8 @@ def build():
     flags = [flag for package in packages for flag in ("-p", package)]
     if subprocess.run(["cargo", "build", "--release", "--locked", *flags], cwd=ROOT).returncode:
         fail("the build failed; see above")
-    return subprocess.run([ROOT / "scripts" / "get-envoy.sh"], check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+    fetch = subprocess.run([ROOT / "scripts" / "get-envoy.sh"], check=True, stdout=subprocess.PIPE, text=True)
+    return fetch.stdout.strip()
 
 
 def run(demo, envoy):
@@ -191,8 +198,8 @@ def run(demo, envoy):
     demo.apply(ECHO)
     demo.apply(WEB)
     for name in ("echo-1", "web-1"):
-        demo.start(name, BIN / "kuma-dp", "run", f"--name={name}", "--mesh=default", "--cp-address=http://127.0.0.1:5681",
-                   f"--dataplane-token-file={demo.token(name)}")
+        demo.start(name, BIN / "kuma-dp", "run", f"--name={name}", "--mesh=default",
+                   "--cp-address=http://127.0.0.1:5681", f"--dataplane-token-file={demo.token(name)}")
     demo.wait("the first request through both proxies", lambda: request() is not None)
     print(f"    {GREEN}web -> echo answers{RESET} {DIM}(no mTLS yet: everybody may talk to everybody){RESET}")
 
@@ -214,8 +221,8 @@ def run(demo, envoy):
     print(f"""
 {BOLD}The mesh is up.{RESET} Try, in another terminal:
 
-  curl http://127.0.0.1:{WEB_OUTBOUND}/hello                    {DIM}# web calls echo through both proxies{RESET}
-  curl http://127.0.0.1:{ECHO_INBOUND}/                         {DIM}# plain text to echo's proxy: refused, it wants TLS{RESET}
+  curl http://127.0.0.1:{WEB_OUTBOUND}/hello              {DIM}# web calls echo through both proxies{RESET}
+  curl http://127.0.0.1:{ECHO_INBOUND}/                   {DIM}# plain text to echo's proxy: refused, TLS needed{RESET}
   {kumactl} inspect dataplanes
   {kumactl} get traffic-permissions -o yaml
   {kumactl} delete traffic-permission web-to-echo   {DIM}# then curl again: refused{RESET}

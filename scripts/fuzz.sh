@@ -11,8 +11,8 @@ export RUSTFLAGS="--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-co
 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
 -Cllvm-args=-sanitizer-coverage-trace-compares"
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$(realpath ..)/target/fuzz}
-# With a target named, build scripts and macros go without instrumentation. Not --locked: the lock file of this workspace
-# follows what the crates of the other one need.
+# With a target named, build scripts and macros go without instrumentation. Not --locked: the lock file of this
+# workspace follows what the crates of the other one need.
 cargo build --quiet --target "$host" --bins
 
 targets=("$@")
@@ -24,8 +24,9 @@ run() {
   mkdir -p "$corpus" "$found"
   local dictionary=()
   [ ! -f "dictionaries/$target.dict" ] || dictionary=("-dict=dictionaries/$target.dict")
-  if ! "$CARGO_TARGET_DIR/$host/debug/$target" "${dictionary[@]}" -max_total_time="$seconds" -timeout=20 -rss_limit_mb=2048 \
-    -max_len=8192 -artifact_prefix="$found/" -print_final_stats=1 "$corpus" "seeds/$target" >"$found.log" 2>&1; then
+  if ! "$CARGO_TARGET_DIR/$host/debug/$target" "${dictionary[@]}" -max_total_time="$seconds" \
+    -timeout=20 -rss_limit_mb=2048 -max_len=8192 \
+    -artifact_prefix="$found/" -print_final_stats=1 "$corpus" "seeds/$target" >"$found.log" 2>&1; then
     tail -40 "$found.log"
     echo "$target: a finding, in $found/" >&2
     return 1

@@ -84,8 +84,8 @@ pub(crate) struct Connect {
     /// Process of the control plane, on this machine, to report its CPU seconds and memory.
     #[arg(long)]
     pid: Option<u32>,
-    /// Shell command that makes a change. In it `{address}` or `{name}` stands for something new, by which the change is
-    /// noticed at each proxy: an IPv4 address, or a name that is part of a resource. `{round}` counts from 0.
+    /// Shell command that makes a change. In it `{address}` or `{name}` stands for something new, by which the change
+    /// is noticed at each proxy: an IPv4 address, or a name that is part of a resource. `{round}` counts from 0.
     #[arg(long)]
     change: Option<String>,
     /// How often the change is made.
@@ -94,7 +94,8 @@ pub(crate) struct Connect {
     /// How many proxies, from the first on, the change concerns; by default all.
     #[arg(long, requires = "change")]
     concerned: Option<u32>,
-    /// Name of a resource of which every stream gets one of its own, such as a certificate made for it; may be repeated.
+    /// Name of a resource of which every stream gets one of its own, such as a certificate made for it; may be
+    /// repeated.
     #[arg(long = "own")]
     own: Vec<String>,
     /// Leave out the check at the end that every proxy holds what a fresh one of its name gets.

@@ -37,7 +37,8 @@ pub(crate) struct Target {
     pub(crate) path: &'static str,
     /// In their values `{i}` stands for the number of the client.
     pub(crate) headers: Vec<(HeaderName, String)>,
-    /// Addresses of ours to connect from, in turn. Empty: the system chooses, and on loopback there are as many as needed.
+    /// Addresses of ours to connect from, in turn. Empty: the system chooses, and on loopback there are as many as
+    /// needed.
     pub(crate) sources: Vec<IpAddr>,
 }
 

@@ -171,8 +171,8 @@ impl Fleet {
         self.errors.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Forgets the errors, because they were meant.
-    pub(crate) fn forgive(&self) {
+    /// Clears the errors: the scenario has caused them.
+    pub(crate) fn clear_errors(&self) {
         self.errors.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 

@@ -104,7 +104,8 @@ struct Run {
     /// How many proxies may be on their way to their first configuration at a time; by default all.
     #[arg(long)]
     at_once: Option<usize>,
-    /// Wait, before memory is looked at for the last time, until the allocator has given back what is not needed (12 s).
+    /// Wait, before memory is looked at for the last time, until the allocator has given back what is not needed (12
+    /// s).
     #[arg(long)]
     settle: bool,
     /// How often each change is made.

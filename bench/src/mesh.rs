@@ -85,12 +85,16 @@ pub(crate) fn dataplane(name: &str, address: &str, service: &str, dials: &BTreeS
     let outbound: Vec<Value> = dials
         .iter()
         .enumerate()
-        .map(|(index, service)| json!({"interface": format!(":{}", 20_000 + index), "service": format!("svc-{service}")}))
+        .map(|(index, service)| {
+            json!({"interface": format!(":{}", 20_000 + index),
+            "service": format!("svc-{service}")})
+        })
         .collect();
     json!({
         "type": "Dataplane", "mesh": MESH, "name": name,
         "networking": {
-            "inbound": [{"interface": format!("{address}:8080:9090"), "tags": {"service": service, "version": "v1", "zone": "east"}}],
+            "inbound": [{"interface": format!("{address}:8080:9090"), "tags": {"service": service, "version": "v1",
+                "zone": "east"}}],
             "outbound": outbound,
         },
     })

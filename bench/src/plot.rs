@@ -241,7 +241,8 @@ mod tests {
         let run = |proxies: u64, outbounds: u64, instances: u64, failure: Option<&str>| {
             let change = json!({"p99_ms": 1.5 * proxies as f64, "cpu_ms": 2.0, "concerned": outbounds});
             json!({
-                "scenario": "growth", "proxies": proxies, "outbounds": outbounds, "instances": instances, "failure": failure,
+                "scenario": "growth", "proxies": proxies, "outbounds": outbounds, "instances": instances,
+                "failure": failure,
                 "endpoint": change, "policy_service": change, "policy_mesh": change,
                 "connect": {"cpu_us_per_proxy": 600, "s_to_last": 0.5}, "memory": {"rss_per_proxy": 40_000},
             })

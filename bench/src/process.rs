@@ -146,8 +146,8 @@ impl Drop for ControlPlane {
 
 impl Ports {
     fn free() -> anyhow::Result<Ports> {
-        // Below those that the system gives to connections, of which there may be many thousand. Held until all are found,
-        // so that they differ.
+        // Below those that the system gives to connections, of which there may be many thousand. Held until all are
+        // found, so that they differ.
         let mut listeners: Vec<TcpListener> = Vec::new();
         while listeners.len() < 7 {
             let port = rand::random_range(10_000..30_000);

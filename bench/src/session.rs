@@ -62,8 +62,8 @@ pub(crate) struct Received {
 /// In what form a client holds a resource.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Form {
-    /// What the control plane calls it. Some number their versions anew with everything they do, some leave them out, and
-    /// SotW has none: whether two are the same is up to the content, as it is for Envoy.
+    /// What the control plane calls it. Some number their versions anew with everything they do, some leave them out,
+    /// and SotW has none: whether two are the same is up to the content, as it is for Envoy.
     pub(crate) version: Id,
     /// The hash of its bytes.
     pub(crate) content: u64,

@@ -76,8 +76,8 @@ pub(crate) fn failure(
     (!reasons.is_empty()).then(|| reasons.join("; "))
 }
 
-/// Waits for silence, then compares what every client holds with what a fresh one of its name gets. Of the resources whose
-/// names are in `own` every stream gets one of its own: they only have to be there.
+/// Waits for silence, then compares what every client holds with what a fresh one of its name gets. Of the resources
+/// whose names are in `own` every stream gets one of its own: they only have to be there.
 pub(crate) async fn verify(
     fleet: &Fleet,
     shared: &Arc<Shared>,

@@ -1,5 +1,5 @@
-//! One connection of HTTP/2, with an application that answers. The first byte says how the rest is cut up, and whether it
-//! begins with the preface and the settings of a client, which every other input would have to find out.
+//! One connection of HTTP/2, with an application that answers. The first byte says how the rest is cut up, and whether
+//! it begins with the preface and the settings of a client, which every other input would have to find out.
 #![no_main]
 
 use std::collections::HashSet;
@@ -99,8 +99,8 @@ fn run<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Outcome {
     outcome
 }
 
-/// That it is a server's side of HTTP/2, with a GOAWAY if it ended in an error. The client's settings are those at first:
-/// what is sent is smaller than they permit in any case.
+/// That it is a server's side of HTTP/2, with a GOAWAY if it ended in an error. The client's settings are those at
+/// first: what is sent is smaller than they permit in any case.
 fn check(mut output: &[u8], error: Option<Error>) {
     let mut decoder = Decoder::new();
     let mut responses = HashSet::new();

@@ -11,9 +11,11 @@ fuzz_target!(|input: &str| {
     let (inbound, outbound, address) = (line(), line(), line());
     let tags = json!({"service": "web"});
     for networking in [
-        json!({"inbound": [{"interface": inbound, "tags": tags}], "outbound": [{"interface": outbound, "service": "a"}]}),
+        json!({"inbound": [{"interface": inbound, "tags": tags}],
+            "outbound": [{"interface": outbound, "service": "a"}]}),
         json!({"address": address, "inbound": [{"port": 80, "servicePort": 8080, "tags": tags}]}),
-        json!({"inbound": [{"address": address, "port": 80, "tags": tags}], "outbound": [{"address": address, "port": 1, "service": "a"}]}),
+        json!({"inbound": [{"address": address, "port": 80, "tags": tags}],
+            "outbound": [{"address": address, "port": 1, "service": "a"}]}),
     ] {
         let spec = json!({"networking": networking});
         let dataplane = kind("Dataplane").expect("a kind");

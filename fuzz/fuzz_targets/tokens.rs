@@ -1,5 +1,5 @@
-//! Dataplane tokens. As it stands, no input is one, since nothing but a key that nobody has makes them. Then the input's two
-//! lines are signed as header and claims: whatever they say, the reader gets along.
+//! Dataplane tokens. As it stands, no input is one, since nothing but a key that nobody has makes them. Then the
+//! input's two lines are signed as header and claims: whatever they say, the reader gets along.
 #![no_main]
 
 use std::sync::LazyLock;

@@ -1,5 +1,5 @@
-//! A stream of xDS: requests as they come, between changes of what is to be served. The first byte chooses the variant of
-//! the protocol; then each step is a byte with what it is, one with its length, and that many bytes.
+//! A stream of xDS: requests as they come, between changes of what is to be served. The first byte chooses the variant
+//! of the protocol; then each step is a byte with what it is, one with its length, and that many bytes.
 #![no_main]
 
 use std::sync::{Arc, LazyLock};

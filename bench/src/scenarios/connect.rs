@@ -10,8 +10,8 @@ use crate::lab::Lab;
 use crate::meter::Usage;
 use crate::report::rounded;
 
-/// All proxies connect at once, several times. Each time counts as a change that concerns everybody, from the beginning of
-/// the first connection to the last resource.
+/// All proxies connect at once, several times. Each time counts as a change that concerns everybody, from the beginning
+/// of the first connection to the last resource.
 pub(super) async fn connect(lab: &mut Lab) -> anyhow::Result<Outcome> {
     let mut changes = Vec::new();
     let mut storms: Vec<Usage> = Vec::new();
@@ -39,7 +39,8 @@ pub(super) async fn connect(lab: &mut Lab) -> anyhow::Result<Outcome> {
     let of =
         |figure: &dyn Fn(&Usage) -> f64| -> Vec<Value> { storms.iter().map(|usage| rounded(figure(usage))).collect() };
     let also = json!({
-        "s_to_last": changes.iter().map(|change| rounded(change.since_asked.iter().max().map_or(0.0, Duration::as_secs_f64))).collect::<Vec<_>>(),
+        "s_to_last": changes.iter().map(|change| rounded(change.since_asked.iter().max().map_or(0.0,
+            Duration::as_secs_f64))).collect::<Vec<_>>(),
         "storm_server_cpu_s": of(&|usage| usage.server),
         "storm_generator_cpu_s": of(&|usage| usage.own),
         "storm_generator_busy": of(&|usage| usage.own / usage.wall.as_secs_f64() / lab.plan.threads as f64),

@@ -8,8 +8,9 @@ use super::Outcome;
 use crate::lab::Lab;
 use crate::report::rounded;
 
-/// The documents have been written over the HTTP API while the lab was made. One proxy that connects right after the last
-/// of them sees a mesh with all of them in it, because its task takes documents and streams in order; then all connect.
+/// The documents have been written over the HTTP API while the lab was made. One proxy that connects right after the
+/// last of them sees a mesh with all of them in it, because its task takes documents and streams in order; then all
+/// connect.
 pub(super) async fn documents(lab: &mut Lab) -> anyhow::Result<Outcome> {
     let meter = lab.meter();
     let began = Instant::now();

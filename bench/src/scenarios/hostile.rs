@@ -83,7 +83,8 @@ impl Seen {
     fn to_json(&self) -> Value {
         let changes = arrivals::summary(&self.changes);
         json!({
-            "change_ms": changes["ms_from_request"], "write_ms": changes["ms_api_answer"], "missing": changes["missing"],
+            "change_ms": changes["ms_from_request"], "write_ms": changes["ms_api_answer"],
+            "missing": changes["missing"],
             "read_ms": distribution(&self.reads), "failed_reads": self.failed,
         })
     }

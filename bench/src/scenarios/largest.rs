@@ -64,7 +64,8 @@ pub(super) async fn largest(plan: Plan) -> anyhow::Result<(Lab, Outcome)> {
         lab.connect().await?;
     }
     outcome.also = json!({
-        "largest": lab.plan.shape.dataplanes, "bound_ms": rounded(BOUND_MS), "limited_by_files": lab.plan.shape.dataplanes == MOST,
+        "largest": lab.plan.shape.dataplanes, "bound_ms": rounded(BOUND_MS),
+        "limited_by_files": lab.plan.shape.dataplanes == MOST,
         "attempts": attempts,
     });
     Ok((lab, outcome))

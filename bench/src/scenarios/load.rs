@@ -49,7 +49,8 @@ pub(super) async fn churn(lab: &Lab, rate: u32) -> anyhow::Result<Outcome> {
                 }
                 let service = (made * 7) % shape.services;
                 let address = lab.fresh.address();
-                let document = dataplane(&format!("churn-{made}"), &address, &format!("svc-{service}"), &BTreeSet::new());
+                let document = dataplane(&format!("churn-{made}"), &address, &format!("svc-{service}"),
+                    &BTreeSet::new());
                 let consumers = &consumers[service as usize];
                 changes.push(futures_util::future::Either::Right(async move {
                     let expected = Expected { marker: &address, gone_from: None, concerned: consumers };

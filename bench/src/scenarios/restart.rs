@@ -37,7 +37,7 @@ pub(super) async fn restart(lab: &mut Lab) -> anyhow::Result<Outcome> {
     let usage = lab.read(&meter);
     let after = fleet.holds();
     let changed = before.iter().filter(|(client, held)| after.get(client) != Some(held)).count();
-    fleet.forgive();
+    fleet.clear_errors();
 
     let name = lab.fresh.name();
     let document = permission(&name, "*", "*");

@@ -1,8 +1,9 @@
 //! Envoy resources that users write by hand: from text to the bytes that are served.
 //!
-//! [`read`] takes YAML or JSON with an `@type`, as a ProxyTemplate holds it, and gives the encoded message, or everything
-//! that is wrong with it, each with the path of the field. What passes is what Envoy 1.40 itself reads: its whole set of
-//! messages is here (`descriptors.bin.zz`, made by `cargo xtask gen` from the Envoy binary), unpacked at the first use.
+//! [`read`] takes YAML or JSON with an `@type`, as a ProxyTemplate holds it, and gives the encoded message, or
+//! everything that is wrong with it, each with the path of the field. What passes is what Envoy 1.40 itself reads: its
+//! whole set of messages is here (`descriptors.bin.zz`, made by `cargo xtask gen` from the Envoy binary), unpacked at
+//! the first use.
 //!
 //! ```
 //! let resource = envoy_raw::read("
@@ -20,9 +21,9 @@
 //! assert_eq!(problems[0].path, "connect_timeout");
 //! ```
 //!
-//! The steps, a file each: the text becomes JSON (`kuma-model`), JSON a tree of messages (`parse`; what was written for the
-//! v2 API is brought to v3 on the way, `upgrade`), the tree is held against the constraints that Envoy's own messages
-//! declare (`rules`, those of protoc-gen-validate) and encoded (`encode`).
+//! The steps, a file each: the text becomes JSON (`kuma-model`), JSON a tree of messages (`parse`; what was written for
+//! the v2 API is brought to v3 on the way, `upgrade`), the tree is held against the constraints that Envoy's own
+//! messages declare (`rules`, those of protoc-gen-validate) and encoded (`encode`).
 //!
 //! Left out: what only a running Envoy can tell, such as a file that is not there or a filter that needs another one.
 

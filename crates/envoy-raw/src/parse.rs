@@ -1,5 +1,5 @@
-//! JSON into a tree of messages, by protobuf's rules for JSON as Envoy applies them: names in `snake_case` or `camelCase`,
-//! one value where a list is expected, and names of enums in any case.
+//! JSON into a tree of messages, by protobuf's rules for JSON as Envoy applies them: names in `snake_case` or
+//! `camelCase`, one value where a list is expected, and names of enums in any case.
 
 mod scalar;
 mod well_known;

@@ -1,8 +1,8 @@
 //! From Envoy's v2 API to v3: one message of JSON at a time, just before it is read as the v3 message.
 //!
-//! Most of v2 reads as v3 as it stands, with another type URL; field numbers and names were kept. What is here is the rest:
-//! fields that were renamed or replaced between the two, and extensions, which v2 configured by name and a `config` of no
-//! type. Done to what was written for v2 alone: a v3 text with such a field is wrong, and is told so.
+//! Most of v2 reads as v3 as it stands, with another type URL; field numbers and names were kept. What is here is the
+//! rest: fields that were renamed or replaced between the two, and extensions, which v2 configured by name and a
+//! `config` of no type. Done to what was written for v2 alone: a v3 text with such a field is wrong, and is told so.
 
 mod extensions;
 

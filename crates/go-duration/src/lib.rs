@@ -1,7 +1,8 @@
-//! Lengths of time in the syntax of Go's `time.ParseDuration`: `1s`, `1m30s`, `500ms`. Documents, configuration files, variables
-//! and flags are all written in it, since Kuma is.
+//! Lengths of time in the syntax of Go's `time.ParseDuration`: `1s`, `1m30s`, `500ms`. Documents, configuration files,
+//! variables and flags are all written in it, since Kuma is.
 //!
-//! [`nanoseconds`] reads one with a sign; [`GoDuration`] is one that is not negative, and prints as Go's `Duration.String`.
+//! [`nanoseconds`] reads one with a sign; [`GoDuration`] is one that is not negative, and prints as Go's
+//! `Duration.String`.
 //!
 //! ```
 //! use go_duration::GoDuration;

@@ -21,7 +21,8 @@ pub enum CaError {
     TrustDomain(String),
     /// The service is not usable as the path of a SPIFFE id.
     #[error(
-        "service {0:?} can't be in a SPIFFE id: only letters, digits, '.', '_', ':' and '-', at most 253, and not '.' or '..'"
+        "service {0:?} can't be in a SPIFFE id: only letters, digits, '.', '_', ':' and '-', at most 253, and not '.' \
+         or '..'"
     )]
     Service(String),
     /// A certificate without any service would be an identity for nobody.

@@ -7,7 +7,8 @@
 //! - [`Root`] is the CA of one mesh, `builtin` (made here) or `provided` (made by the user); it signs one [`Leaf`] per
 //!   dataplane.
 //! - [`provided_root`] holds a user's certificate and key against the rules for roots.
-//! - [`MeshRoots`] is a root and its change to another one, in steps at each of which all that is shown is trusted by all.
+//! - [`MeshRoots`] is a root and its change to another one, in steps at each of which all that is shown is trusted by
+//!   all.
 //! - [`mesh_secret`] is how a mesh's CAs are stored.
 //! - [`IdentityVersion`] says when a leaf that a proxy already holds is good enough, so that a restart re-issues
 //!   nothing.

@@ -122,8 +122,8 @@ impl MeshRoots {
         }
     }
 
-    /// What proxies are to trust: the certificates in PEM, one after the other. The same text from the first step of a change
-    /// to the last, so that it is sent twice and not three times.
+    /// What proxies are to trust: the certificates in PEM, one after the other. The same text from the first step of a
+    /// change to the last, so that it is sent twice and not three times.
     pub fn bundle_pem(&self) -> String {
         let mut bundle = String::new();
         for (pem, _) in self.trusted() {
@@ -166,8 +166,8 @@ impl MeshRoots {
         Ok(MeshRoots { signing: self.signing, change: Some(Change { other: Other::Next(next), since, patience }) })
     }
 
-    /// Steps 2 and 3: what is introduced signs, and the key of the root before is gone; or what is retired is trusted no more.
-    /// Without a change nothing happens.
+    /// Steps 2 and 3: what is introduced signs, and the key of the root before is gone; or what is retired is trusted
+    /// no more. Without a change nothing happens.
     pub fn advance(self, now: SystemTime) -> MeshRoots {
         let MeshRoots { signing, change } = self;
         match change {
@@ -179,7 +179,8 @@ impl MeshRoots {
         }
     }
 
-    /// Takes one root away at once, whatever proxies hold; the other one signs. A next root that is taken away ends the change.
+    /// Takes one root away at once, whatever proxies hold; the other one signs. A next root that is taken away ends the
+    /// change.
     ///
     /// # Errors
     /// [`ChangeError::Unknown`], and [`ChangeError::Signs`] for the one that signs while there is no next one.

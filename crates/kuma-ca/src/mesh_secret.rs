@@ -1,6 +1,7 @@
 //! The stored form of a mesh's CAs: Secrets `builtinca.<mesh>` and `providedca.<mesh>`.
 //!
-//! The builtin one is in its mesh. The provided one is in no mesh, because it is there before its Mesh is; it is deleted with it.
+//! The builtin one is in its mesh. The provided one is in no mesh, because it is there before its Mesh is; it is
+//! deleted with it.
 
 use std::time::{Duration, SystemTime};
 
@@ -88,8 +89,8 @@ pub fn document(ca: Ca, mesh: &str, roots: Option<&MeshRoots>) -> Document {
     Document { key: key(ca, mesh), spec }
 }
 
-/// What [`document`] has written; `None` if all certificates were taken away. The first with a key signs; a second one with a
-/// key is to sign next; without a key, it has signed before.
+/// What [`document`] has written; `None` if all certificates were taken away. The first with a key signs; a second one
+/// with a key is to sign next; without a key, it has signed before.
 ///
 /// # Errors
 /// If the spec is damaged. It is never replaced: proxies trust this very CA.

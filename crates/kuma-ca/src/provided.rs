@@ -24,8 +24,8 @@ const CERT: &str = "cert";
 /// What may stand around the blocks, such as `EC PARAMETERS` before a key, is passed over.
 ///
 /// # Errors
-/// All rules that it breaks: under the field `.` those of the pair, under `cert` those of the certificate. The messages are
-/// the documented ones as far as there are any, and hold nothing of the key.
+/// All rules that it breaks: under the field `.` those of the pair, under `cert` those of the certificate. The messages
+/// are the documented ones as far as there are any, and hold nothing of the key.
 pub fn provided_root(cert_pem: &str, key_pem: &Secret, now: SystemTime) -> Result<Root, Violations> {
     let ders = certificates(cert_pem).map_err(|reason| no_pair(&reason))?;
     let first = ders.first().ok_or_else(|| no_pair("there is no PEM block CERTIFICATE in the certificate"))?;

@@ -88,8 +88,8 @@ impl Root {
         certificate_id(self.fingerprint())
     }
 
-    /// Whether a verifier that is shown a certificate of `other` may take this root for the one that signed it: same subject,
-    /// and no subject key identifiers that tell them apart.
+    /// Whether a verifier that is shown a certificate of `other` may take this root for the one that signed it: same
+    /// subject, and no subject key identifiers that tell them apart.
     pub(crate) fn looks_like(&self, other: &Root) -> bool {
         self.0.looks_like(&other.0)
     }

@@ -2,9 +2,9 @@
 //!
 //!     cargo run --release -p kuma-cp --example cold_start -- 10000
 //!
-//! No store that outlives the process exists yet, so this process fills a memory store first and then starts the control
-//! plane on it, by the very path that `kuma-cp run` takes: all servers are bound, everything is read, and the engine has
-//! made a mesh of it. What a database would add is the time to read its rows. One line of JSON.
+//! No store that outlives the process exists yet, so this process fills a memory store first and then starts the
+//! control plane on it, by the very path that `kuma-cp run` takes: all servers are bound, everything is read, and the
+//! engine has made a mesh of it. What a database would add is the time to read its rows. One line of JSON.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -44,7 +44,8 @@ async fn main() -> anyhow::Result<()> {
         json!({
             "build": if cfg!(debug_assertions) { "debug" } else { "release" }, "dataplanes": dataplanes,
             "ms_to_ready": milliseconds(ready.as_secs_f64()), "ms_to_mesh_made": milliseconds(consistent.as_secs_f64()),
-            "cpu_ms": milliseconds(cpu_seconds()? - cpu), "store_bytes": stored, "engine_bytes": anonymous_bytes()?.saturating_sub(stored),
+            "cpu_ms": milliseconds(cpu_seconds()? - cpu), "store_bytes": stored,
+            "engine_bytes": anonymous_bytes()?.saturating_sub(stored),
         })
     );
     running.stop().await;

@@ -1,7 +1,7 @@
 //! Who may do what: every route and method of every port, and the proof that it needs.
 //!
-//! What is not in [`RULES`] is not served. A test walks the table with no, bad, foreign, expired and right credentials, and
-//! holds it against the lists of the servers themselves.
+//! What is not in [`RULES`] is not served. A test walks the table with no, bad, foreign, expired and right credentials,
+//! and holds it against the lists of the servers themselves.
 
 use http::Method;
 

@@ -1,8 +1,8 @@
-//! The administrative port (5679): issues dataplane tokens and manages the CAs of meshes, for this machine, and for the holders
-//! of client certificates.
+//! The administrative port (5679): issues dataplane tokens and manages the CAs of meshes, for this machine, and for the
+//! holders of client certificates.
 //!
-//! Whoever comes without a certificate and is not on this machine, or acts for somebody who is not, is turned away before
-//! anything else is looked at. With one, the whole HTTP API is here too: this is where other machines write.
+//! Whoever comes without a certificate and is not on this machine, or acts for somebody who is not, is turned away
+//! before anything else is looked at. With one, the whole HTTP API is here too: this is where other machines write.
 
 use std::sync::Arc;
 use std::time::SystemTime;

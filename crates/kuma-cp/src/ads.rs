@@ -14,7 +14,7 @@ use kuma_xds::server::{Authority, Peer, StreamHandler};
 use kuma_xds::{Event, Node, ResourceType, StreamState, Variant};
 use tokio::sync::watch;
 
-use crate::departures::{Attendance, Departures};
+use crate::departures::{Departures, StreamGuard};
 use crate::insights::{Insights, SubscriptionHandle};
 use crate::metrics::{Discovery, Metrics, StreamMetrics};
 use kuma_engine::{Engine, OpenStream, Settled, StreamId};
@@ -140,7 +140,7 @@ impl Authority for Ads {
         };
         let engine = self.engine.clone();
         let metrics = self.metrics.stream(Discovery::Xds);
-        let attendance = self.departures.envoy(&(mesh.clone(), proxy.clone()), peer, claims.is_some());
+        let guard = self.departures.envoy(&(mesh.clone(), proxy.clone()), peer, claims.is_some());
         let stream = AdsStream {
             id,
             mesh,
@@ -151,7 +151,7 @@ impl Authority for Ads {
             state: receiver.clone(),
             subscription,
             metrics,
-            attendance,
+            guard,
         };
         Ok((stream, receiver))
     }
@@ -171,10 +171,10 @@ pub(crate) fn warn_of_distrust(client: SocketAddr) {
     }
     *said = Some(Instant::now());
     tracing::warn!(%client,
-        "a proxy does not trust this control plane's certificate: it was started when the control plane had another state \
-         folder (KUMA_GENERAL_WORK_DIR), or belongs to another control plane. It goes on with what it has, and takes no change. \
-         Put the old state folder back; or, if the new one is meant, start its kuma-dp again, with a new dataplane token. \
-         There may be others: this is said at most once a minute"
+        "a proxy does not trust this control plane's certificate: it was started when the control plane had another \
+         state folder (KUMA_GENERAL_WORK_DIR), or belongs to another control plane. It goes on with what it has, and \
+         takes no change. Put the old state folder back; or, if the new one is meant, start its kuma-dp again, with a \
+         new dataplane token. There may be others: this is said at most once a minute"
     );
 }
 
@@ -190,7 +190,7 @@ pub struct AdsStream {
     state: watch::Receiver<StreamState>,
     subscription: SubscriptionHandle,
     metrics: StreamMetrics,
-    attendance: Attendance,
+    guard: StreamGuard,
 }
 
 /// How far a proxy is from taking connections. One that has left is dialled again when it does, and not before.
@@ -232,7 +232,7 @@ impl StreamHandler for AdsStream {
         }
         self.metrics.on_event(&event);
         if let Some(fresh) = self.start.ends_with(&event) {
-            self.attendance.configured(fresh);
+            self.guard.configured(fresh);
         }
         match event {
             Event::Reported { resource_type, versions } => {
@@ -255,7 +255,8 @@ impl StreamHandler for AdsStream {
             Event::Sent { resource_type } => self.subscription.sent(resource_type, Timestamp::now()),
             Event::Acked { resource_type } => self.subscription.acked(resource_type, Timestamp::now()),
             Event::Nacked { resource_type, names, message } => {
-                tracing::warn!(mesh = %self.mesh, dataplane = %self.proxy, r#type = resource_type.type_url(), ?names, %message,
+                tracing::warn!(mesh = %self.mesh, dataplane = %self.proxy, r#type = resource_type.type_url(), ?names,
+                    %message,
                     "the proxy refused a response and keeps what it had");
                 self.subscription.nacked(resource_type, message.to_string(), Timestamp::now());
             }
@@ -269,6 +270,6 @@ impl Drop for AdsStream {
         if !matches!(*self.state.borrow(), StreamState::Close(_)) {
             tracing::info!(mesh = %self.mesh, dataplane = %self.proxy, "proxy disconnected");
         }
-        self.engine.close(&self.mesh, self.id, self.attendance.closed_by_far_end());
+        self.engine.close(&self.mesh, self.id, self.guard.closed_by_far_end());
     }
 }

@@ -66,7 +66,8 @@ pub struct Api {
 }
 
 impl Api {
-    /// An API that reads from `store`, writes by `documents`, and asks `engine` how far changes have come. `config` is complete (see [`Config::complete`]).
+    /// An API that reads from `store`, writes by `documents`, and asks `engine` how far changes have come. `config` is
+    /// complete (see [`Config::complete`]).
     ///
     /// # Errors
     /// If an entry of `apiServer.corsAllowedDomains` cannot be used.

@@ -1,18 +1,18 @@
 //! The configuration of the control plane: one typed tree, read once, in one place.
 //!
-//! Defaults, then the YAML file, then the environment: the later wins. [`load`] reports every mistake at once, each with
-//! the variable or the line that made it. Nothing here reads the environment: it is passed in. The tree prints as it
-//! stands, in the log and on `/config`: secrets are a type that shows `*****`.
+//! Defaults, then the YAML file, then the environment: the later wins. [`load`] reports every mistake at once, each
+//! with the variable or the line that made it. Nothing here reads the environment: it is passed in. The tree prints as
+//! it stands, in the log and on `/config`: secrets are a type that shows `*****`.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-mod about;
 mod admin_server;
 mod complete;
 mod default_mesh;
+mod descriptions;
 mod env;
 mod load;
 mod parse;

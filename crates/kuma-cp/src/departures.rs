@@ -1,5 +1,7 @@
-//! Takes proxies that have left out of their clients' endpoints, and puts those that are back in again: [`Presence`] with a
-//! clock, the engine and the insights. Nothing runs while nobody is away.
+//! Removes proxies that have left or vanished from the endpoints of their clients, and adds those that are back.
+//!
+//! [`Presence`] decides; this module gives it the time, and passes its decisions to the engine and the insights.
+//! Nothing runs while no proxy is absent.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -13,13 +15,13 @@ use tokio_util::sync::CancellationToken;
 use crate::api::overview::LiveInsights;
 use crate::insights::Insights;
 use crate::metrics::Metrics;
-use crate::presence::{ABSENCE, End, Lapsed, Presence, Proxy, Side, WINDOW};
+use crate::presence::{ABSENCE, End, Expired, Presence, Proxy, Side, WINDOW};
 use kuma_engine::Engine;
 
-/// Who is there and who is not, and what follows from that.
+/// Tracks which proxies run, and applies the consequences to endpoints, insights and metrics.
 pub struct Departures {
     presence: Mutex<Presence>,
-    /// There may be a new deadline.
+    /// Notified when there may be an earlier deadline.
     wake: Notify,
     engine: Arc<Engine>,
     insights: Arc<Insights>,
@@ -27,39 +29,46 @@ pub struct Departures {
 }
 
 impl Departures {
-    /// Nobody has come yet, and nobody has left.
+    /// Starts without any proxies.
     pub fn new(engine: Arc<Engine>, insights: Arc<Insights>, metrics: Arc<Metrics>) -> Arc<Departures> {
         Arc::new(Departures { presence: Mutex::default(), wake: Notify::new(), engine, insights, metrics })
     }
 
-    /// Envoy opened its stream. `proved`: by a token.
-    pub fn envoy(self: &Arc<Self>, proxy: &Proxy, peer: &Peer, proved: bool) -> Attendance {
-        self.attend(proxy, None, peer, proved)
+    /// Records that an Envoy opened its stream. `proved`: a token proved which Dataplane it belongs to.
+    pub fn envoy(self: &Arc<Self>, proxy: &Proxy, peer: &Peer, proved: bool) -> StreamGuard {
+        self.open_stream(proxy, None, peer, proved)
     }
 
-    /// The kuma-dp of this instance says that it runs.
-    pub fn kuma_dp(self: &Arc<Self>, proxy: &Proxy, instance: &str, peer: &Peer, proved: bool) -> Attendance {
-        let attendance = self.attend(proxy, Some(instance.into()), peer, proved);
+    /// Records that the kuma-dp with this instance id reports that it runs.
+    pub fn kuma_dp(self: &Arc<Self>, proxy: &Proxy, instance: &str, peer: &Peer, proved: bool) -> StreamGuard {
+        let guard = self.open_stream(proxy, Some(instance.into()), peer, proved);
         let running = self.presence().kuma_dps(proxy);
         if running > 1 {
             tracing::warn!(mesh = %proxy.0, dataplane = %proxy.1,
                 "{running} kuma-dps run for the dataplane; each needs a Dataplane of its own");
         }
-        attendance
+        guard
     }
 
-    fn attend(self: &Arc<Self>, proxy: &Proxy, kuma_dp: Option<Box<str>>, peer: &Peer, proved: bool) -> Attendance {
+    fn open_stream(
+        self: &Arc<Self>,
+        proxy: &Proxy,
+        kuma_dp: Option<Box<str>>,
+        peer: &Peer,
+        proved: bool,
+    ) -> StreamGuard {
         let departures = self.clone();
-        let attendance = Attendance { departures, proxy: proxy.clone(), kuma_dp, peer: peer.clone(), proved };
+        let guard = StreamGuard { departures, proxy: proxy.clone(), kuma_dp, peer: peer.clone(), proved };
         let mut presence = self.presence();
-        if presence.opened(proxy, attendance.side()) {
+        if presence.opened(proxy, guard.side()) {
             self.returned(&presence, proxy);
         }
-        attendance
+        guard
     }
 
-    /// A kuma-dp says that its Envoy ends, and why; and is to be believed. Returns whether the proxy has left by that: not if
-    /// another kuma-dp runs for it.
+    /// Records the announcement of a kuma-dp that its Envoy stops, with the reason. The caller has checked that the
+    /// report is trusted. Returns whether the proxy has left: it has not if another kuma-dp runs for the same
+    /// Dataplane.
     pub fn leaves(&self, proxy: &Proxy, instance: &str, why: String) -> bool {
         let mut presence = self.presence();
         let has_left = presence.leaves(proxy, instance);
@@ -70,7 +79,7 @@ impl Departures {
         has_left
     }
 
-    /// Waits for those who have been away for too long, until cancelled.
+    /// Handles deadlines of absent proxies until cancelled.
     pub async fn run(self: Arc<Self>, cancel: CancellationToken) {
         loop {
             let deadline = self.presence().next_deadline();
@@ -83,36 +92,36 @@ impl Departures {
             tokio::select! {
                 () = cancel.cancelled() => return,
                 () = self.wake.notified() => {}
-                () = sleep => self.lapse().await,
+                () = sleep => self.expire().await,
             }
         }
     }
 
-    async fn lapse(&self) {
-        let Lapsed { due, kept, back } = {
+    async fn expire(&self) {
+        let Expired { due, kept, back } = {
             let mut presence = self.presence();
-            let lapsed = presence.lapse(Instant::now());
-            // With the lock held, as all that the engine is told, so that it hears things in the order in which they are.
-            for proxy in &lapsed.back {
+            let expired = presence.expire(Instant::now());
+            // Under the lock, like every call of the engine in this file, so that the engine receives changes in order.
+            for proxy in &expired.back {
                 self.returned(&presence, proxy);
             }
-            lapsed
+            expired
         };
         let kept = kept.len() + back.len();
         if kept > 0 {
             self.metrics.kept(kept);
             tracing::warn!(
-                "{kept} proxies have vanished, and too many within {WINDOW:?}: that is the network or this control plane, not \
-                 they. Their endpoints stay until they come back"
+                "{kept} proxies have disconnected within {WINDOW:?}: too many at once, so the cause is probably the \
+                 network or this control plane. Their endpoints stay until the proxies reconnect"
             );
         }
         for (proxy, unproved) in due {
-            let mut believed = true;
+            let mut trusted = true;
             for address in unproved {
-                believed &= self.engine.speaks_for(&proxy.0, proxy.1.clone(), address).await;
+                trusted &= self.engine.may_report_for(&proxy.0, proxy.1.clone(), address).await;
             }
             let mut presence = self.presence();
-            if presence.vanishes(&proxy, believed, Instant::now()) {
+            if presence.confirm_vanished(&proxy, trusted, Instant::now()) {
                 tracing::warn!(mesh = %proxy.0, dataplane = %proxy.1,
                     "the proxy has vanished: its connections and those of its kuma-dp were closed");
                 self.metrics.left(true);
@@ -124,17 +133,19 @@ impl Departures {
     }
 
     fn departed(&self, presence: &Presence, proxy: &Proxy, why: String) {
-        tracing::info!(mesh = %proxy.0, dataplane = %proxy.1, "the proxy has left: its clients do not dial it any more");
+        tracing::info!(mesh = %proxy.0, dataplane = %proxy.1,
+            "the proxy has left: it is removed from its clients' endpoints");
         self.engine.set_departed(&proxy.0, proxy.1.clone(), true);
         self.insights.departed(proxy, Some(why), Timestamp::now());
-        self.metrics.gone(presence.gone());
+        self.metrics.gone(presence.count_gone());
     }
 
     fn returned(&self, presence: &Presence, proxy: &Proxy) {
-        tracing::info!(mesh = %proxy.0, dataplane = %proxy.1, "the proxy is back: its clients dial it again");
+        tracing::info!(mesh = %proxy.0, dataplane = %proxy.1,
+            "the proxy is back: it is added to its clients' endpoints again");
         self.engine.set_departed(&proxy.0, proxy.1.clone(), false);
         self.insights.departed(proxy, None, Timestamp::now());
-        self.metrics.gone(presence.gone());
+        self.metrics.gone(presence.count_gone());
     }
 
     fn presence(&self) -> MutexGuard<'_, Presence> {
@@ -150,24 +161,24 @@ impl LiveInsights for Departures {
     fn forget(&self, mesh: &str, name: &str) {
         let mut presence = self.presence();
         if presence.forget(&(Arc::from(mesh), Arc::from(name))) {
-            self.metrics.gone(presence.gone());
+            self.metrics.gone(presence.count_gone());
         }
         self.insights.forget(mesh, name);
     }
 }
 
-/// One open stream of a proxy or of its kuma-dp. Dropped when that ends.
-pub struct Attendance {
+/// The registration of one open stream of an Envoy or a kuma-dp. Dropping it records that the stream has ended.
+pub struct StreamGuard {
     departures: Arc<Departures>,
     proxy: Proxy,
-    /// The kuma-dp whose stream it is; none: Envoy's.
+    /// The instance id of the kuma-dp that opened the stream; `None` if Envoy did.
     kuma_dp: Option<Box<str>>,
     peer: Peer,
     proved: bool,
 }
 
-impl Attendance {
-    /// The Envoy takes connections; see [`Presence::configured`].
+impl StreamGuard {
+    /// Records that the Envoy accepts connections; see [`Presence::configured`].
     pub fn configured(&self, fresh: bool) {
         let mut presence = self.departures.presence();
         if presence.configured(&self.proxy, fresh) {
@@ -175,7 +186,7 @@ impl Attendance {
         }
     }
 
-    /// Whether the far end has closed the connection.
+    /// Whether the remote side has closed the connection.
     pub fn closed_by_far_end(&self) -> bool {
         self.peer.far_end.has_closed()
     }
@@ -185,7 +196,7 @@ impl Attendance {
     }
 }
 
-impl Drop for Attendance {
+impl Drop for StreamGuard {
     fn drop(&mut self) {
         let unproved = (!self.proved).then(|| self.peer.address.ip());
         let end = End { by_far_end: self.peer.far_end.has_closed(), unproved };

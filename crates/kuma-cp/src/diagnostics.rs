@@ -31,8 +31,8 @@ impl Readiness {
     }
 }
 
-/// The port as a service: `/healthy` is 200 while the process answers, `/ready` while `readiness` says so, and `/metrics` is
-/// for Prometheus.
+/// The port as a service: `/healthy` is 200 while the process answers, `/ready` while `readiness` says so, and
+/// `/metrics` is for Prometheus.
 pub fn router(readiness: Readiness, metrics: Arc<Metrics>) -> Router {
     Router::new().fallback(handle).with_state((readiness, metrics))
 }

@@ -3,12 +3,12 @@
 
 pub mod body;
 pub mod client_certs;
+mod connection_slots;
 pub mod cors;
 pub mod error;
 pub mod json;
 pub mod locality;
 pub mod outgoing;
-mod room;
 pub mod serve;
 
 pub use client_certs::ClientCertificate;

@@ -1,7 +1,7 @@
 //! What the control plane itself is known by: the CA of its xDS server and the key that signs dataplane tokens.
 //!
-//! Both outlive the process in the state folder. Without a folder that can be written they are made for this life alone,
-//! and the proxies that know them will not come back after it.
+//! Both outlive the process in the state folder. Without a folder that can be written they are made for this life
+//! alone, and the proxies that know them will not come back after it.
 
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
-//! What each proxy has been sent and has answered: the DataplaneInsights.
+//! DataplaneInsights: what each proxy has been sent, and how it has answered.
 //!
-//! Kept in memory while a stream is open and written to the store in batches, off the path of configuration: a change of
-//! an insight wakes no engine. While nothing changes nothing runs.
+//! An insight is kept in memory while a stream of its Dataplane is open, and written to the store in batches. Insights
+//! are not part of the configuration: a changed insight does not wake an engine. No task runs while nothing changes.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,51 +22,51 @@ use tokio_util::sync::CancellationToken;
 use crate::api::overview::LiveInsights;
 use crate::presence::Proxy;
 
-/// How many past subscriptions are kept for a Dataplane; the counters of older ones are added to the oldest that is kept,
-/// so that totals never shrink.
+/// How many past subscriptions of a Dataplane are kept. The counters of older ones are added to the oldest that is
+/// kept, so that totals never decrease.
 const HISTORY: usize = 10;
 
-/// Pauses between writing are so many times as long as writing, at least: a storm of connections changes all of them every
-/// second, and who reads them over the API sees them as they are.
+/// The minimum pause between two writes, as a multiple of the duration of the last write. When many proxies connect,
+/// all insights change every second; the HTTP API shows the values in memory, so writing them later is no loss.
 const REST: u32 = 10;
 
-/// The longest pause between writes, also where the store answers slowly or not at all.
+/// The maximum pause between two writes, also when the store answers slowly or not at all.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// All insights that this process has a part in.
+/// The insights of all Dataplanes that have connected to this process or that the store has.
 pub struct Insights {
     instance: String,
-    books: Mutex<Books>,
-    dirty: Notify,
+    records: Mutex<Records>,
+    unwritten: Notify,
 }
 
 #[derive(Default)]
-struct Books {
+struct Records {
     entries: HashMap<Proxy, Entry>,
-    /// Those that are to be written: all that have changed, and maybe others.
-    dirty: Vec<Proxy>,
+    /// The insights to write: every insight that has changed, and possibly some that have not.
+    unwritten: Vec<Proxy>,
 }
 
 #[derive(Default)]
 struct Entry {
     insight: DataplaneInsight,
-    /// The streams that are open, with the ids of their subscriptions.
+    /// Open streams, with the ids of their subscriptions.
     streams: Vec<(StreamId, String)>,
-    /// Whether it has changed since it was last written.
+    /// Whether the insight has changed since it was last written.
     changed: bool,
-    /// Whether its Dataplane was found in the store. Where no token is needed anybody may open a stream by any name; what
-    /// is noted of names that no Dataplane has is neither stored, nor kept when the stream ends.
+    /// Whether its Dataplane was found in the store. Where no token is required, anybody may open a stream under any
+    /// name. An insight without a Dataplane is not written to the store, and is dropped when its stream ends.
     confirmed: bool,
 }
 
 impl Insights {
     /// No insights yet. `instance` identifies this process in subscriptions.
     pub fn new(instance: String) -> Insights {
-        Insights { instance, books: Mutex::default(), dirty: Notify::new() }
+        Insights { instance, records: Mutex::default(), unwritten: Notify::new() }
     }
 
-    /// Takes over what a store has from earlier lives. A subscription that an earlier life left open is closed: this
-    /// process has no such stream.
+    /// Loads the insights that the store has from earlier processes. Subscriptions that are still open in them are
+    /// closed, since this process has no such stream.
     pub fn load(&self, stored: impl IntoIterator<Item = (Key, DataplaneInsight)>, now: Timestamp) {
         for (key, mut insight) in stored {
             for subscription in &mut insight.subscriptions {
@@ -74,13 +74,13 @@ impl Insights {
                     subscription.disconnect_time = Some(now.into());
                 }
             }
-            // Whoever left in an earlier life is an endpoint in this one, until it is known better.
+            // A proxy that left during an earlier process counts as an endpoint until it is known to have left.
             insight.departure = None;
-            self.books().entries.insert((key.mesh, key.name), Entry { insight, ..Entry::default() });
+            self.records().entries.insert((key.mesh, key.name), Entry { insight, ..Entry::default() });
         }
     }
 
-    /// A proxy opened a stream.
+    /// Records that a proxy opened a stream.
     pub fn connected(
         self: &Arc<Self>,
         mesh: &Arc<str>,
@@ -91,13 +91,14 @@ impl Insights {
         let id = uuid::Uuid::new_v4().to_string();
         let proxy = (mesh.clone(), name.clone());
         let handle = SubscriptionHandle { insights: self.clone(), proxy, stream, id: id.clone() };
-        let Books { entries, dirty } = &mut *self.books();
+        let Records { entries, unwritten } = &mut *self.records();
         let entry = entries.entry(handle.proxy.clone()).or_default();
         entry.streams.push((stream, id.clone()));
         let insight = &mut entry.insight;
-        // One that is refused tries again and again. The last attempt tells, and the others are not to displace what was.
+        // A client that is refused retries many times. Only its last attempt is kept, so that the attempts do not
+        // displace the history.
         insight.subscriptions.pop_if(|last| was_refused(last));
-        // Most proxies have one, and a vector that grows by itself begins with room for four.
+        // Most proxies have one subscription; without this the vector would reserve memory for four.
         insight.subscriptions.reserve_exact(1);
         insight.subscriptions.push(Subscription {
             id,
@@ -106,17 +107,17 @@ impl Insights {
             ..Subscription::default()
         });
         prune(insight);
-        self.has_changed(entry, dirty, &handle.proxy);
+        self.mark_changed(entry, unwritten, &handle.proxy);
         handle
     }
 
-    /// Writes what changed to the store, at most once per interval and with long pauses where it takes long, until cancelled; then
-    /// once more.
+    /// Writes changed insights to the store until cancelled, and once more then: at most once per `interval`, with
+    /// longer pauses when the store is slow.
     pub async fn flush(self: Arc<Self>, store: Arc<dyn Store>, interval: Duration, cancel: CancellationToken) {
         let mut pause = interval;
         loop {
             tokio::select! {
-                () = self.dirty.notified() => {}
+                () = self.unwritten.notified() => {}
                 () = cancel.cancelled() => break,
             }
             tokio::select! {
@@ -133,11 +134,12 @@ impl Insights {
     async fn write(&self, store: &dyn Store) {
         self.confirm(store).await;
         let due: Vec<Proxy> = {
-            let Books { entries, dirty } = &mut *self.books();
+            let Records { entries, unwritten } = &mut *self.records();
             let waits = |entry: &Entry| entry.changed && !entry.confirmed;
-            dirty.extract_if(.., |proxy| !entries.get(proxy).is_some_and(waits)).collect()
+            unwritten.extract_if(.., |proxy| !entries.get(proxy).is_some_and(waits)).collect()
         };
-        // Streams wait for the books: one by one, so that none waits for all of it.
+        // Streams wait for this lock. It is taken for one record at a time, so that no stream waits for the whole
+        // batch.
         let batch: Vec<Document> = due.iter().filter_map(|proxy| self.take_changed(proxy)).collect();
         if batch.is_empty() {
             return;
@@ -145,66 +147,68 @@ impl Insights {
         let keys: Vec<Proxy> = batch.iter().map(|doc| (doc.key.mesh.clone(), doc.key.name.clone())).collect();
         if let Err(error) = store.put_insights(batch).await {
             tracing::warn!(%error, "cannot write the insights of dataplanes; the next flush tries again");
-            let Books { entries, dirty } = &mut *self.books();
+            let Records { entries, unwritten } = &mut *self.records();
             for proxy in keys {
                 if let Some(entry) = entries.get_mut(&proxy) {
-                    self.has_changed(entry, dirty, &proxy);
+                    self.mark_changed(entry, unwritten, &proxy);
                 }
             }
         }
     }
 
-    /// An insight as it is to be written, if it has changed and its Dataplane is there.
+    /// The document of an insight to write, if it has changed and its Dataplane exists.
     fn take_changed(&self, proxy: &Proxy) -> Option<Document> {
-        let books = &mut *self.books();
-        let entry = books.entries.get_mut(proxy).filter(|entry| entry.confirmed)?;
+        let records = &mut *self.records();
+        let entry = records.entries.get_mut(proxy).filter(|entry| entry.confirmed)?;
         std::mem::take(&mut entry.changed).then(|| document(proxy, &entry.insight))?
     }
 
-    /// Looks for the Dataplanes of insights that are to be written for the first time, and lets go of those that have none.
+    /// Looks up the Dataplanes of insights that would be written for the first time, and removes insights that have
+    /// none.
     async fn confirm(&self, store: &dyn Store) {
         let unconfirmed: Vec<Proxy> = {
-            let Books { entries, dirty } = &*self.books();
+            let Records { entries, unwritten } = &*self.records();
             let waits = |proxy: &&Proxy| entries.get(*proxy).is_some_and(|entry| entry.changed && !entry.confirmed);
-            // A name may be there twice, if its insight was let go of and came anew.
-            let names: BTreeSet<&Proxy> = dirty.iter().filter(waits).collect();
+            // A name is listed twice if its insight was removed and created again.
+            let names: BTreeSet<&Proxy> = unwritten.iter().filter(waits).collect();
             names.into_iter().cloned().collect()
         };
         for proxy in unconfirmed {
             let found = store.get(&Key::new(Dataplane::KIND, &proxy.0, &proxy.1)).await;
-            let books = &mut *self.books();
-            let Some(entry) = books.entries.get_mut(&proxy) else { continue };
+            let records = &mut *self.records();
+            let Some(entry) = records.entries.get_mut(&proxy) else { continue };
             match found {
                 Ok(Some(_)) => entry.confirmed = true,
                 Ok(None) => {
-                    // While the stream is open the insight is shown, should the Dataplane come; the next change looks again.
+                    // While the stream is open the insight is shown, should the Dataplane come; the next change looks
+                    // again.
                     entry.changed = false;
                     if !entry.insight.is_online() {
-                        books.entries.remove(&proxy);
+                        records.entries.remove(&proxy);
                     }
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot look for the dataplane of an insight; the next flush tries again");
-                    self.dirty.notify_one();
+                    self.unwritten.notify_one();
                     return;
                 }
             }
         }
     }
 
-    /// A proxy has left, for this reason, or it is back.
+    /// Records that a proxy has left, with the reason, or (`None`) that it is back.
     pub fn departed(&self, proxy: &Proxy, why: Option<String>, now: Timestamp) {
-        let Books { entries, dirty } = &mut *self.books();
+        let Records { entries, unwritten } = &mut *self.records();
         let entry = entries.entry(proxy.clone()).or_default();
         entry.insight.departure = why.map(|reason| Departure { time: Some(now.into()), reason });
-        self.has_changed(entry, dirty, proxy);
+        self.mark_changed(entry, unwritten, proxy);
     }
 
-    /// What keeps the proxy of a stream from working as its mesh says, in place of what was said before.
+    /// Replaces the warnings of a subscription: the reasons why the proxy does not work as its mesh demands.
     pub fn warn(&self, mesh: &Arc<str>, warning: Warning) {
         let Warning { proxy, stream, messages } = warning;
         let proxy = (mesh.clone(), proxy);
-        let id = self.books().entries.get(&proxy).and_then(|entry| {
+        let id = self.records().entries.get(&proxy).and_then(|entry| {
             let (_, id) = entry.streams.iter().find(|(open, _)| *open == stream)?;
             Some(id.clone())
         });
@@ -213,51 +217,51 @@ impl Insights {
         }
     }
 
-    /// Changes a subscription, if it is not forgotten.
+    /// Changes a subscription, if it still exists.
     fn edit_subscription(&self, proxy: &Proxy, id: &str, change: impl FnOnce(&mut Subscription)) {
-        let Books { entries, dirty } = &mut *self.books();
+        let Records { entries, unwritten } = &mut *self.records();
         let Some(entry) = entries.get_mut(proxy) else { return };
         let mut subscriptions = entry.insight.subscriptions.iter_mut().rev();
         let Some(subscription) = subscriptions.find(|subscription| subscription.id == id) else { return };
         change(subscription);
-        self.has_changed(entry, dirty, proxy);
+        self.mark_changed(entry, unwritten, proxy);
     }
 
-    /// Sees to it that an insight is written.
-    fn has_changed(&self, entry: &mut Entry, dirty: &mut Vec<Proxy>, proxy: &Proxy) {
+    /// Schedules an insight to be written.
+    fn mark_changed(&self, entry: &mut Entry, unwritten: &mut Vec<Proxy>, proxy: &Proxy) {
         if !std::mem::replace(&mut entry.changed, true) {
-            dirty.push(proxy.clone());
-            self.dirty.notify_one();
+            unwritten.push(proxy.clone());
+            self.unwritten.notify_one();
         }
     }
 
-    fn books(&self) -> std::sync::MutexGuard<'_, Books> {
-        // Every edit leaves the books whole, so a panic elsewhere does not spoil them.
-        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    fn records(&self) -> std::sync::MutexGuard<'_, Records> {
+        // Every edit leaves the records consistent, so a panic elsewhere does not invalidate them.
+        self.records.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl LiveInsights for Insights {
     fn get(&self, mesh: &str, name: &str) -> Option<DataplaneInsight> {
-        self.books().entries.get(&(Arc::from(mesh), Arc::from(name))).map(|entry| entry.insight.clone())
+        self.records().entries.get(&(Arc::from(mesh), Arc::from(name))).map(|entry| entry.insight.clone())
     }
 
     fn forget(&self, mesh: &str, name: &str) {
-        let mut books = self.books();
+        let mut records = self.records();
         let proxy = (Arc::from(mesh), Arc::from(name));
-        if let Some(entry) = books.entries.get_mut(&proxy) {
+        if let Some(entry) = records.entries.get_mut(&proxy) {
             (entry.changed, entry.confirmed) = (false, false);
-            // Streams that are open go on, and are shown again should the Dataplane come back under them.
+            // Open streams continue, and are shown again if the Dataplane is created again.
             entry.insight.subscriptions.retain(|subscription| subscription.disconnect_time.is_none());
             entry.insight.departure = None;
             if entry.insight.subscriptions.is_empty() {
-                books.entries.remove(&proxy);
+                records.entries.remove(&proxy);
             }
         }
     }
 }
 
-/// One stream's place in the insight of its Dataplane. Dropped when the stream ends.
+/// The subscription of one open stream. Dropping it records that the stream has ended.
 pub struct SubscriptionHandle {
     insights: Arc<Insights>,
     proxy: Proxy,
@@ -266,12 +270,12 @@ pub struct SubscriptionHandle {
 }
 
 impl SubscriptionHandle {
-    /// A response was sent.
+    /// Counts a response that was sent.
     pub fn sent(&self, resource_type: ResourceType, now: Timestamp) {
         self.count(resource_type, now, |counters| counters.responses_sent += 1);
     }
 
-    /// A response was accepted.
+    /// Counts a response that the proxy accepted.
     pub fn acked(&self, resource_type: ResourceType, now: Timestamp) {
         self.count(resource_type, now, |counters| {
             counters.responses_acknowledged += 1;
@@ -279,7 +283,7 @@ impl SubscriptionHandle {
         });
     }
 
-    /// A response was refused, for this reason.
+    /// Counts a response that the proxy rejected, and records the reason.
     pub fn nacked(&self, resource_type: ResourceType, message: String, now: Timestamp) {
         self.count(resource_type, now, |counters| {
             counters.responses_rejected += 1;
@@ -290,8 +294,9 @@ impl SubscriptionHandle {
         self.edit(|subscription| subscription.status.last_rejection = Some(rejection));
     }
 
-    /// The proxy has answered all that it was sent for a revision. What it has refused and what it waits for are shown as of
-    /// now; if none of that is of this revision, it has accepted the revision.
+    /// Records that the proxy has answered everything it was sent for `revision`. The resources it has refused and
+    /// those it still waits for are shown as they are now. If none of them is of this revision, the proxy has accepted
+    /// the revision.
     pub fn settled(&self, revision: u64, refused: &[Refusal], unanswered: &[Unanswered], now: Timestamp) {
         let is_old = |since: u64| since < revision;
         let accepted =
@@ -317,7 +322,7 @@ impl SubscriptionHandle {
                 ResourceType::Endpoint => add(&mut status.eds),
                 ResourceType::Listener => add(&mut status.lds),
                 ResourceType::Route => add(&mut status.rds),
-                // The documents know no field for these.
+                // The documented format has no field for these.
                 ResourceType::Secret => add(&mut status.sds),
                 ResourceType::ExtensionConfig => add(&mut status.ecds),
             }
@@ -333,7 +338,7 @@ impl Drop for SubscriptionHandle {
     fn drop(&mut self) {
         let now = Timestamp::now();
         self.edit(|subscription| subscription.disconnect_time = Some(now.into()));
-        if let Some(entry) = self.insights.books().entries.get_mut(&self.proxy) {
+        if let Some(entry) = self.insights.records().entries.get_mut(&self.proxy) {
             entry.streams.retain(|(stream, _)| *stream != self.stream);
         }
     }
@@ -357,7 +362,7 @@ fn unanswered_resource(question: &Unanswered) -> UnsettledResource {
     }
 }
 
-/// Whether a stream was ended before anything was sent over it, with the reason among its warnings.
+/// Whether the stream was ended before anything was sent on it; the reason is among its warnings.
 fn was_refused(subscription: &Subscription) -> bool {
     let Subscription { disconnect_time, status, .. } = subscription;
     disconnect_time.is_some() && status.total.is_empty() && !status.warnings.is_empty()
@@ -419,14 +424,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_a_stranger_does_is_not_kept() {
+    async fn an_insight_without_a_dataplane_is_not_stored() {
         let (insights, store) = (insights(), store().await);
-        let (known, stranger) = (connect(&insights, "web-1"), connect(&insights, "nobody"));
+        let (known, unknown) = (connect(&insights, "web-1"), connect(&insights, "nobody"));
         insights.write(&store).await;
         assert_eq!(stored(&store).await, ["web-1"]);
-        assert!(insights.get("default", "nobody").is_some(), "it is shown while it is there");
-        stranger.sent(ResourceType::Cluster, Timestamp::now());
-        drop((known, stranger));
+        assert!(insights.get("default", "nobody").is_some(), "it is shown while its stream is open");
+        unknown.sent(ResourceType::Cluster, Timestamp::now());
+        drop((known, unknown));
         insights.write(&store).await;
         assert_eq!(stored(&store).await, ["web-1"]);
         assert!(insights.get("default", "nobody").is_none());
@@ -434,7 +439,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn of_a_deleted_dataplane_only_open_streams_are_remembered() {
+    async fn deleting_a_dataplane_keeps_only_its_open_streams() {
         let (insights, store) = (insights(), store().await);
         drop(connect(&insights, "web-1"));
         let handle = connect(&insights, "web-1");
@@ -452,7 +457,7 @@ mod tests {
     }
 
     #[test]
-    fn attempts_that_are_refused_do_not_displace_what_was() {
+    fn refused_attempts_do_not_displace_the_history() {
         let insights = insights();
         let served = connect(&insights, "web-1");
         served.sent(ResourceType::Cluster, Timestamp::now());
@@ -470,7 +475,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_refusal_and_what_is_wrong_are_noted() {
+    fn the_last_rejection_and_the_warnings_are_recorded() {
         let insights = insights();
         let handle = connect(&insights, "web-1");
         warn(&insights, &handle, vec!["no token".into()]);

@@ -1,7 +1,7 @@
 //! The control plane of a mesh: documents in, configuration of proxies out.
 //!
-//! [`run::start`] wires everything and names every server in order. The data flow, and what must stay true of it, are in
-//! ARCHITECTURE.md.
+//! [`run::start`] wires everything and names every server in order. The data flow, and what must stay true of it, are
+//! in ARCHITECTURE.md.
 
 pub mod access;
 pub mod admin;

@@ -1,7 +1,7 @@
 //! kuma-dp's own stream: it says that its proxy runs, drains, or has exited.
 //!
-//! A word of a proxy that leaves takes its endpoints away from its clients at once. What a stream that ends says is up to
-//! `presence.rs`.
+//! A word of a proxy that leaves takes its endpoints away from its clients at once. What a stream that ends says is up
+//! to `presence.rs`.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use kuma_xds::server::{Peer, RequestBody};
 use prost::Message as _;
 
 use crate::ads::{Ads, check_claims};
-use crate::departures::Attendance;
+use crate::departures::StreamGuard;
 use crate::presence::Proxy;
 
 /// Largest report, in bytes.
@@ -57,7 +57,7 @@ impl Lifecycle {
 
     async fn listen(&self, peer: &Peer, claims: Option<&Claims>, mut body: RequestBody) -> Result<(), Status> {
         let mut decoder = FrameDecoder::new(MAX_REPORT);
-        let mut attending: Option<Attendance> = None;
+        let mut guard: Option<StreamGuard> = None;
         // Of which mesh it is, once it has said so.
         let mut mesh: Option<String> = None;
         loop {
@@ -87,12 +87,13 @@ impl Lifecycle {
                     .map_err(|_| Status::new(Code::InvalidArgument, "not a report of a dataplane"))?;
                 check_claims(claims, &report.mesh, &report.name)?;
                 mesh.get_or_insert_with(|| report.mesh.clone());
-                tracing::info!(mesh = %report.mesh, dataplane = %report.name, state = ?report.state(), "kuma-dp reports");
+                tracing::info!(mesh = %report.mesh, dataplane = %report.name, state = ?report.state(),
+                    "kuma-dp reports");
                 match report.state() {
                     State::Unknown => {}
                     // That kuma-dp runs does not say that its Envoy listens yet; Envoy's own stream does.
                     State::Running => {
-                        attending.get_or_insert_with(|| {
+                        guard.get_or_insert_with(|| {
                             let departures = &self.ads.departures;
                             departures.kuma_dp(&proxy(&report), &report.instance, peer, claims.is_some())
                         });
@@ -108,12 +109,12 @@ impl Lifecycle {
     /// A kuma-dp says that its Envoy ends: its clients are not to dial it any more.
     async fn ends(&self, report: &Report, what: &str, peer: &Peer, claims: Option<&Claims>) {
         let dataplane = proxy(report);
-        let believed =
-            claims.is_some() || self.ads.engine.speaks_for(&report.mesh, dataplane.1.clone(), peer.address.ip()).await;
+        let trusted = claims.is_some()
+            || self.ads.engine.may_report_for(&report.mesh, dataplane.1.clone(), peer.address.ip()).await;
         // For people, in one line that fits where they look.
         let detail: String = report.detail.chars().filter(|c| !c.is_control()).take(MAX_DETAIL).collect();
         let why = if detail.is_empty() { what.to_owned() } else { format!("{what}: {detail}") };
-        if !believed {
+        if !trusted {
             // Without a token it may be anybody; a proxy that is not connected has nothing to take away.
             tracing::warn!(mesh = %report.mesh, dataplane = %report.name, peer = %peer.address,
                 "an end was reported without a token and not from where the proxy is: passed over");

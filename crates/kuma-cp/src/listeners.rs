@@ -7,8 +7,8 @@ use tokio::net::TcpListener;
 
 use crate::config::{AdminServer, Config};
 
-/// Proxies whose connections may wait to be accepted, after a restart or a failure of the network. The kernel has a limit
-/// of its own (net.core.somaxconn, 4096 since Linux 5.4), and tokio's default is a quarter of that.
+/// Proxies whose connections may wait to be accepted, after a restart or a failure of the network. The kernel has a
+/// limit of its own (net.core.somaxconn, 4096 since Linux 5.4), and tokio's default is a quarter of that.
 const WAITING_PROXIES: i32 = 4096;
 
 /// Where the servers listen.

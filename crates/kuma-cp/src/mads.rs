@@ -1,7 +1,7 @@
 //! The monitoring assignment port (5676): tells Prometheus where the proxies of all meshes offer their metrics.
 //!
-//! It speaks two protocols: v1alpha1 over gRPC, for `kuma-prometheus-sd`, and v1 over HTTP, which Prometheus knows by itself. Both
-//! are reading only and need no proof; nothing is told but targets and tags.
+//! It speaks two protocols: v1alpha1 over gRPC, for `kuma-prometheus-sd`, and v1 over HTTP, which Prometheus knows by
+//! itself. Both are reading only and need no proof; nothing is told but targets and tags.
 //!
 //! ```text
 //!  store --commits--> Assignments (documents -> list) --watch--> each stream and each long poll

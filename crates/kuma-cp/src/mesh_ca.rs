@@ -1,5 +1,5 @@
-//! The CAs of meshes: where they are kept beside the store, how they change, and who may change them. Their stored form is
-//! [`kuma_ca::mesh_secret`].
+//! The CAs of meshes: where they are kept beside the store, how they change, and who may change them. Their stored form
+//! is [`kuma_ca::mesh_secret`].
 
 mod certificates;
 mod keeper;
@@ -25,7 +25,8 @@ pub enum MeshCaError {
     Ca(#[from] CaError),
     /// The file with it cannot be used.
     #[error(
-        "the CA of a mesh in {path} cannot be used; restore the file, or remove it and start the proxies of the mesh again",
+        "the CA of a mesh in {path} cannot be used; restore the file, or remove it and start the proxies of the mesh \
+         again",
         path = .0.display()
     )]
     Kept(std::path::PathBuf, #[source] Box<MeshCaError>),

@@ -1,8 +1,8 @@
 //! What the control plane counts about itself, for Prometheus (`/metrics` on the diagnostics port).
 //!
-//! A dozen fixed families with fixed labels, so the text is written by hand: a metrics library would bring a registry, a
-//! derive macro and a lock per family for what is an array of atomics here. No mesh and no proxy is named: the port needs no
-//! proof.
+//! A dozen fixed families with fixed labels, so the text is written by hand: a metrics library would bring a registry,
+//! a derive macro and a lock per family for what is an array of atomics here. No mesh and no proxy is named: the port
+//! needs no proof.
 
 mod store;
 

@@ -1,15 +1,18 @@
-//! Which proxies are there, which have said that they leave, and which have vanished.
+//! Which Dataplanes have a running proxy, which proxies have announced that they stop, and which have vanished.
 //!
-//! A pure state machine: events and moments in, changes out; `departures.rs` runs it. It speaks of this life of this control
-//! plane alone: a Dataplane that has not connected in it is neither here nor gone.
+//! A pure state machine: events and times are its input, changes of state its output. `departures.rs` runs it. It
+//! covers only the lifetime of this process: a Dataplane that has not connected to it is in none of these states.
 //!
-//! **Vanished** is a proxy whose two streams, Envoy's and kuma-dp's, both ended because the far end closed the connection,
-//! and neither of which is back after [`ABSENCE`]. A process that ends, however it does, has its connections closed by its
-//! system. A host that cannot be reached any more closes nothing: that is silence, and proves nothing, since it may serve its
-//! clients all the same. Nor does a stream that we have ended. An Envoy without a kuma-dp has one stream, which is not enough.
+//! A proxy is **absent** when both of its streams (Envoy's for configuration, kuma-dp's for reports) have ended because
+//! the remote side closed the connection. An absent proxy that opens neither of them within [`ABSENCE`] has
+//! **vanished**. The operating system closes the connections of a process that ends for any reason. A host that is cut
+//! off from the network closes nothing; its streams time out, which does not make the proxy absent, since it may still
+//! serve its clients. Streams that the control plane ends do not count either. An Envoy without kuma-dp has one stream
+//! only and never becomes absent.
 //!
-//! **The guard.** A switch, a firewall or a load balancer between us and the proxies can close connections of proxies that
-//! live. It closes those of many, so when many vanish within [`WINDOW`] all of them are kept until they come back.
+//! **Mass disconnects.** A switch, a firewall or a load balancer between proxies and the control plane can close the
+//! connections of running proxies, usually of many at once. When too many proxies become absent within [`WINDOW`], none
+//! of them is considered vanished, and those that already were are restored.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::net::IpAddr;
@@ -19,58 +22,61 @@ use std::time::{Duration, Instant};
 /// Mesh and name of a Dataplane.
 pub type Proxy = (Arc<str>, Arc<str>);
 
-/// How long both streams have to stay away. An Envoy that lives is back after at most 2.4 s.
+/// How long both streams have to be closed before a proxy counts as vanished. A running Envoy reconnects within 2.4 s.
 pub const ABSENCE: Duration = Duration::from_secs(5);
 
-/// Those that vanish within this time vanish together.
+/// The period over which absent proxies are counted to detect a mass disconnect.
 pub const WINDOW: Duration = Duration::from_secs(10);
 
-/// A deadline that is seen so late says that we have slept ourselves; who is back may wait to be let in.
-const LATE: Duration = Duration::from_secs(1);
+/// When a deadline is handled later than this, the control plane itself was stalled, and reconnects may still be
+/// queued: the deadline starts again.
+const MAX_DELAY: Duration = Duration::from_secs(1);
 
-/// So many may vanish together without being many, however few there are. Else it is one in [`MANY`] of those connected.
-const FEW: usize = 2;
-const MANY: usize = 20;
+/// A mass disconnect is more than this many proxies within [`WINDOW`], ...
+const MIN_MASS_DISCONNECT: usize = 2;
+/// ... and more than one in this many of those connected.
+const MASS_DISCONNECT_FRACTION: usize = 20;
 
-/// Whose stream it is.
+/// Which side of a proxy opened a stream.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Side<'a> {
-    /// Envoy's, for configuration.
+    /// Envoy, for its configuration.
     Envoy,
-    /// That of the kuma-dp of this instance, for its reports.
+    /// The kuma-dp with this instance id, for its reports.
     KumaDp(&'a str),
 }
 
 /// How a stream ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct End {
-    /// Whether the far end has closed the connection.
+    /// Whether the remote side closed the connection.
     pub by_far_end: bool,
-    /// The address that the stream came from, unless a token proved whose it was.
+    /// The address that the stream came from; `None` if a token proved which Dataplane it belongs to.
     pub unproved: Option<IpAddr>,
 }
 
-/// What the passing of time has shown.
+/// The result of [`Presence::expire`].
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
-pub struct Lapsed {
-    /// These have been away for long enough, if what their streams said of themselves is to be believed; see
-    /// [`Presence::vanishes`].
+pub struct Expired {
+    /// Proxies that were absent for [`ABSENCE`], with the addresses of their streams that had no token. The caller
+    /// decides whether those addresses are trusted, and calls [`Presence::confirm_vanished`].
     pub due: Vec<(Proxy, Vec<IpAddr>)>,
-    /// These are kept although they have, since many vanished.
+    /// Absent proxies that stay endpoints because of a mass disconnect.
     pub kept: Vec<Proxy>,
-    /// These had vanished and count again: many have followed them.
+    /// Vanished proxies that become endpoints again because of a mass disconnect.
     pub back: Vec<Proxy>,
 }
 
-/// All proxies that there is something to be known of.
+/// The state of all proxies that have connected to this process.
 #[derive(Debug, Default)]
 pub struct Presence {
-    /// Boxed: a table of them has room for up to twice as many.
+    /// Boxed, because a hash table has unused room for up to as many entries as it has.
     proxies: HashMap<Proxy, Box<Entry>>,
+    /// Deadlines of absent proxies.
     absent: BTreeSet<(Instant, Proxy)>,
-    /// Who vanished when, for the guard.
-    vanished: VecDeque<(Instant, Proxy)>,
-    /// How many have a stream of Envoy's.
+    /// When proxies became absent, for the last [`WINDOW`].
+    recently_absent: VecDeque<(Instant, Proxy)>,
+    /// How many proxies have an open Envoy stream.
     connected: usize,
 }
 
@@ -78,24 +84,25 @@ pub struct Presence {
 struct Entry {
     envoy: Streams,
     kuma_dp: Streams,
-    /// The kuma-dps that run for the Dataplane. There may be two for a while, by mistake or at a change of shifts.
+    /// The kuma-dp processes that run for the Dataplane. There may be two for a while: by mistake, or while one
+    /// replaces the other.
     instances: BTreeMap<String, Instance>,
-    /// The last one that ran.
+    /// The instance id of the kuma-dp whose stream ended last.
     last: String,
     state: State,
 }
 
-/// The streams of one side.
+/// The streams of one side of a proxy.
 #[derive(Debug, Default)]
 struct Streams {
     open: usize,
-    /// How the last one ended that did.
+    /// How the last stream ended that did.
     end: Option<End>,
 }
 
 #[derive(Debug, Default)]
 struct Instance {
-    /// One kuma-dp may have two streams for a moment: it is back before we see that the old one is gone.
+    /// Open streams of this kuma-dp. For a moment there may be two: it reconnects before the old stream is seen to end.
     streams: usize,
     leaving: bool,
 }
@@ -103,12 +110,12 @@ struct Instance {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum State {
     #[default]
-    Here,
-    /// Both streams were closed; until then they may come back.
+    Present,
+    /// The remote side closed both streams; the proxy vanishes at this time unless it reconnects.
     Absent { until: Instant },
-    /// A kuma-dp said that it leaves.
+    /// A kuma-dp announced that its Envoy stops.
     Left,
-    /// Both streams stayed away.
+    /// Both streams stayed closed for [`ABSENCE`].
     Vanished { at: Instant },
 }
 
@@ -119,8 +126,8 @@ impl Streams {
 }
 
 impl Presence {
-    /// A stream was opened. Returns whether a proxy that had vanished is known to be back by that: its kuma-dp is the one
-    /// that was there before, and so is its Envoy, which does not outlive it.
+    /// Records that a stream was opened. Returns whether this shows that a vanished proxy is running: the stream is
+    /// from the same kuma-dp as before, whose Envoy does not outlive it.
     pub fn opened(&mut self, proxy: &Proxy, side: Side<'_>) -> bool {
         let entry = self.proxies.entry(proxy.clone()).or_default();
         let mut is_back = false;
@@ -138,20 +145,20 @@ impl Presence {
         match entry.state {
             State::Absent { until } => {
                 self.absent.remove(&(until, proxy.clone()));
-                entry.state = State::Here;
+                entry.state = State::Present;
             }
-            State::Vanished { .. } if is_back => entry.state = State::Here,
+            State::Vanished { .. } if is_back => entry.state = State::Present,
             _ => {}
         }
         is_back
     }
 
-    /// How many kuma-dps run for a Dataplane.
+    /// How many kuma-dp processes run for a Dataplane.
     pub fn kuma_dps(&self, proxy: &Proxy) -> usize {
         self.proxies.get(proxy).map_or(0, |entry| entry.instances.len())
     }
 
-    /// A stream ended.
+    /// Records that a stream ended.
     pub fn closed(&mut self, proxy: &Proxy, side: Side<'_>, end: End, now: Instant) {
         let Some(entry) = self.proxies.get_mut(proxy) else { return };
         let streams = match side {
@@ -172,17 +179,18 @@ impl Presence {
         };
         streams.open = streams.open.saturating_sub(1);
         streams.end = Some(end);
-        if entry.state == State::Here && entry.envoy.is_closed() && entry.kuma_dp.is_closed() {
+        if entry.state == State::Present && entry.envoy.is_closed() && entry.kuma_dp.is_closed() {
             let until = now + ABSENCE;
             entry.state = State::Absent { until };
             self.absent.insert((until, proxy.clone()));
-            self.forget_old(now);
-            self.vanished.push_back((now, proxy.clone()));
+            self.forget_before_window(now);
+            self.recently_absent.push_back((now, proxy.clone()));
         }
-        self.tidy(proxy);
+        self.remove_if_unused(proxy);
     }
 
-    /// A kuma-dp says that its Envoy ends. Returns whether the proxy has left by that: not if another kuma-dp goes on.
+    /// Records the announcement of a kuma-dp that its Envoy stops. Returns whether the proxy has left: it has not if
+    /// another kuma-dp runs for the same Dataplane.
     pub fn leaves(&mut self, proxy: &Proxy, instance: &str) -> bool {
         let entry = self.proxies.entry(proxy.clone()).or_default();
         if let Some(known) = entry.instances.get_mut(instance) {
@@ -195,118 +203,124 @@ impl Presence {
             }
             entry.state = State::Left;
         }
-        self.tidy(proxy);
+        self.remove_if_unused(proxy);
         !others
     }
 
-    /// An Envoy takes connections: `fresh` if it has just been given all its configuration, else it has come back with what
-    /// it had. Returns whether a proxy that had left is back: one that is on its way out is not, by coming back once more.
+    /// Records that an Envoy accepts connections. `fresh`: it has just received its whole configuration; otherwise it
+    /// has reconnected with the configuration that it had. Returns whether a proxy that had left or vanished is back. A
+    /// proxy that has left is back only with a fresh configuration: one that is draining may still reconnect.
     pub fn configured(&mut self, proxy: &Proxy, fresh: bool) -> bool {
         let Some(entry) = self.proxies.get_mut(proxy) else { return false };
         let is_back = match entry.state {
             State::Left => fresh,
             State::Vanished { .. } => true,
-            State::Here | State::Absent { .. } => false,
+            State::Present | State::Absent { .. } => false,
         };
         if is_back {
-            entry.state = State::Here;
+            entry.state = State::Present;
         }
         is_back
     }
 
-    /// The next moment at which [`Presence::lapse`] has something to do.
+    /// The next deadline, when [`Presence::expire`] has to be called.
     pub fn next_deadline(&self) -> Option<Instant> {
         self.absent.first().map(|(until, _)| *until)
     }
 
-    /// Looks at those that have been away for long enough.
-    pub fn lapse(&mut self, now: Instant) -> Lapsed {
+    /// Handles all deadlines up to `now`.
+    pub fn expire(&mut self, now: Instant) -> Expired {
         let over: Vec<(Instant, Proxy)> = self.absent.iter().take_while(|(until, _)| *until <= now).cloned().collect();
-        if !over.is_empty() && self.many(now) {
+        if !over.is_empty() && self.is_mass_disconnect(now) {
             return self.keep_all(now);
         }
-        let mut lapsed = Lapsed::default();
+        let mut expired = Expired::default();
         for (until, proxy) in over {
             let Some(entry) = self.proxies.get_mut(&proxy) else { continue };
-            if now > until + LATE {
+            if now > until + MAX_DELAY {
                 self.absent.remove(&(until, proxy.clone()));
                 let until = now + ABSENCE;
                 entry.state = State::Absent { until };
                 self.absent.insert((until, proxy));
             } else {
                 let ends = [&entry.envoy, &entry.kuma_dp].into_iter().filter_map(|streams| streams.end);
-                lapsed.due.push((proxy, ends.filter_map(|end| end.unproved).collect()));
+                expired.due.push((proxy, ends.filter_map(|end| end.unproved).collect()));
             }
         }
-        lapsed
+        expired
     }
 
-    /// Keeps those that are away, and puts back those that went first and were taken for dead before the others followed.
-    fn keep_all(&mut self, now: Instant) -> Lapsed {
-        let mut lapsed = Lapsed::default();
-        lapsed.kept.extend(std::mem::take(&mut self.absent).into_iter().map(|(_, proxy)| proxy));
+    /// Handles a mass disconnect: absent proxies become present again, and so do those that vanished within [`WINDOW`],
+    /// before the mass disconnect was recognised.
+    fn keep_all(&mut self, now: Instant) -> Expired {
+        let mut expired = Expired::default();
+        expired.kept.extend(std::mem::take(&mut self.absent).into_iter().map(|(_, proxy)| proxy));
         let recently = |entry: &Entry| matches!(entry.state, State::Vanished { at } if now - at <= WINDOW);
         let back = self.proxies.iter().filter(|(_, entry)| recently(entry));
-        lapsed.back.extend(back.map(|(proxy, _)| proxy.clone()));
-        for proxy in lapsed.kept.iter().chain(&lapsed.back) {
+        expired.back.extend(back.map(|(proxy, _)| proxy.clone()));
+        for proxy in expired.kept.iter().chain(&expired.back) {
             if let Some(entry) = self.proxies.get_mut(proxy) {
-                entry.state = State::Here;
+                entry.state = State::Present;
             }
-            self.tidy(proxy);
+            self.remove_if_unused(proxy);
         }
-        lapsed
+        expired
     }
 
-    /// One of those that were due has vanished, if it is `believed` and has not come back meanwhile; which is returned.
-    pub fn vanishes(&mut self, proxy: &Proxy, believed: bool, now: Instant) -> bool {
+    /// Marks an absent proxy whose deadline has passed as vanished if `trusted`, else as present. Returns whether it
+    /// has vanished; if it has reconnected meanwhile nothing changes.
+    pub fn confirm_vanished(&mut self, proxy: &Proxy, trusted: bool, now: Instant) -> bool {
         let Some(entry) = self.proxies.get_mut(proxy) else { return false };
         let State::Absent { until } = entry.state else { return false };
         if until > now {
             return false;
         }
         self.absent.remove(&(until, proxy.clone()));
-        entry.state = if believed { State::Vanished { at: now } } else { State::Here };
-        self.tidy(proxy);
-        believed
+        entry.state = if trusted { State::Vanished { at: now } } else { State::Present };
+        self.remove_if_unused(proxy);
+        trusted
     }
 
-    /// The Dataplane is deleted: what was known is of no use to another one of that name. Returns whether there was any.
+    /// Resets the state of a Dataplane that was deleted: it does not apply to a later Dataplane of the same name.
+    /// Returns whether the state was other than present.
     pub fn forget(&mut self, proxy: &Proxy) -> bool {
         let Some(entry) = self.proxies.get_mut(proxy) else { return false };
         if let State::Absent { until } = entry.state {
             self.absent.remove(&(until, proxy.clone()));
         }
-        let was_here = std::mem::take(&mut entry.state) == State::Here;
-        self.tidy(proxy);
-        !was_here
+        let was_present = std::mem::take(&mut entry.state) == State::Present;
+        self.remove_if_unused(proxy);
+        !was_present
     }
 
-    /// How many have said that they leave, and how many have vanished.
-    pub fn gone(&self) -> (usize, usize) {
+    /// The numbers of proxies that have left, and that have vanished.
+    pub fn count_gone(&self) -> (usize, usize) {
         let of = |wanted: fn(&State) -> bool| self.proxies.values().filter(|entry| wanted(&entry.state)).count();
         (of(|state| *state == State::Left), of(|state| matches!(state, State::Vanished { .. })))
     }
 
-    /// Whether so many have vanished of late that it cannot be they who ended. Those that came back count too: of what
-    /// happened to all of them, they tell that it was something else.
-    fn many(&mut self, now: Instant) -> bool {
-        self.forget_old(now);
-        let vanished = self.vanished.iter().map(|(_, proxy)| proxy).collect::<HashSet<_>>().len();
+    /// Whether so many proxies became absent within [`WINDOW`] that the network is the likely cause. Those that have
+    /// reconnected count too: they show that the proxies did not end.
+    fn is_mass_disconnect(&mut self, now: Instant) -> bool {
+        self.forget_before_window(now);
+        let disconnected = self.recently_absent.iter().map(|(_, proxy)| proxy).collect::<HashSet<_>>().len();
         let absent = self.absent.len();
-        // Nor can it be told that it was not our own network when fewer are left than have gone.
-        vanished > FEW.max((self.connected + absent) / MANY) || vanished > self.connected
+        let limit = MIN_MASS_DISCONNECT.max((self.connected + absent) / MASS_DISCONNECT_FRACTION);
+        // When fewer proxies are left than have disconnected, the cause may be the network of the control plane.
+        disconnected > limit || disconnected > self.connected
     }
 
-    fn forget_old(&mut self, now: Instant) {
-        while self.vanished.front().is_some_and(|(at, _)| now - *at > WINDOW) {
-            self.vanished.pop_front();
+    fn forget_before_window(&mut self, now: Instant) {
+        while self.recently_absent.front().is_some_and(|(at, _)| now - *at > WINDOW) {
+            self.recently_absent.pop_front();
         }
     }
 
-    /// Lets go of a proxy of which there is nothing left to know.
-    fn tidy(&mut self, proxy: &Proxy) {
-        let is_over = |entry: &Entry| entry.state == State::Here && entry.envoy.open == 0 && entry.kuma_dp.open == 0;
-        if self.proxies.get(proxy).is_some_and(|entry| is_over(entry)) {
+    /// Removes the entry of a proxy that has no open stream and is in the initial state.
+    fn remove_if_unused(&mut self, proxy: &Proxy) {
+        let is_unused =
+            |entry: &Entry| entry.state == State::Present && entry.envoy.open == 0 && entry.kuma_dp.open == 0;
+        if self.proxies.get(proxy).is_some_and(|entry| is_unused(entry)) {
             self.proxies.remove(proxy);
         }
     }

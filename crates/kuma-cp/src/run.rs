@@ -73,7 +73,8 @@ impl Running {
         self.engine.audit().await
     }
 
-    /// Stops in order: not ready any more, streams end, insights are written; what has not ended after 10 s is given up.
+    /// Stops in order: not ready any more, streams end, insights are written; what has not ended after 10 s is given
+    /// up.
     pub async fn stop(mut self) {
         self.readiness.set(false);
         self.cancel.cancel();
@@ -94,7 +95,8 @@ impl Running {
     }
 }
 
-/// Starts a control plane on the store that it is configured with. `home` is what a `~` in `general.workDir` stands for.
+/// Starts a control plane on the store that it is configured with. `home` is what a `~` in `general.workDir` stands
+/// for.
 ///
 /// # Errors
 /// What cannot be used, with the setting that names it. Nothing is left running then.
@@ -233,7 +235,8 @@ pub async fn start_on(store: Arc<dyn Store>, mut config: Config, home: Option<&P
     }
     readiness.set(true);
     tracing::info!(
-        api = %addresses.api, xds = %addresses.xds, sds = %addresses.sds, admin = %addresses.admin, bootstrap = %addresses.bootstrap,
+        api = %addresses.api, xds = %addresses.xds, sds = %addresses.sds, admin = %addresses.admin,
+        bootstrap = %addresses.bootstrap,
         diagnostics = %addresses.diagnostics, mads = %addresses.mads, "ready"
     );
     Ok(running)
@@ -380,7 +383,8 @@ fn state_folder(config: &Config, home: Option<&Path>) -> anyhow::Result<Option<A
         Ok(folder) => Ok(Some(Arc::new(folder))),
         Err(error) => {
             tracing::warn!(
-                "the state folder cannot be used: {error:#}. Keys are kept in memory alone: after a restart running proxies will not come back, and tokens have to be generated again"
+                "the state folder cannot be used: {error:#}. Keys are kept in memory alone: after a restart running \
+                 proxies will not come back, and tokens have to be generated again"
             );
             Ok(None)
         }
@@ -395,7 +399,8 @@ fn lock(folder: &StateFolder) -> anyhow::Result<Option<FolderLock>> {
             format!("cannot use the state folder {} (KUMA_GENERAL_WORK_DIR)", folder.path().display())
         }),
         Err(LockError::Impossible(error)) => {
-            tracing::warn!(%error, folder = %folder.path().display(), "the state folder cannot be locked: see to it that no other kuma-cp uses it");
+            tracing::warn!(%error, folder = %folder.path().display(),
+                "the state folder cannot be locked: see to it that no other kuma-cp uses it");
             Ok(None)
         }
     }

@@ -1,8 +1,8 @@
 //! The secret discovery service (5677): the certificates of a mesh for any Envoy that somebody has configured by hand.
 //!
-//! Our own proxies get their secrets on their one aggregated stream. Here a dataplane token is always required, and it opens
-//! two names and no other: `mesh_ca`, and `identity_cert` of the token's own Dataplane. Where the mesh has no mTLS, both stay
-//! unanswered until it has.
+//! Our own proxies get their secrets on their one aggregated stream. Here a dataplane token is always required, and it
+//! opens two names and no other: `mesh_ca`, and `identity_cert` of the token's own Dataplane. Where the mesh has no
+//! mTLS, both stay unanswered until it has.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

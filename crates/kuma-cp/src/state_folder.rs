@@ -1,7 +1,7 @@
 //! The state folder: what must outlive the process, above all the keys that running proxies trust.
 //!
-//! The folder is ours alone (0700), its files too (0600). A file is written whole or not at all, links are not followed,
-//! and what others could have read or changed is not used.
+//! The folder is ours alone (0700), its files too (0600). A file is written whole or not at all, links are not
+//! followed, and what others could have read or changed is not used.
 
 mod lock;
 
@@ -117,8 +117,8 @@ impl StateFolder {
         Ok(names)
     }
 
-    /// Writes a file that is not there yet. If it is, or if another process is faster, nothing is changed. Returns what is
-    /// there now.
+    /// Writes a file that is not there yet. If it is, or if another process is faster, nothing is changed. Returns what
+    /// is there now.
     pub fn write_new(&self, name: &str, content: &[u8]) -> Result<Zeroizing<Vec<u8>>, StateFolderError> {
         self.check(name)?;
         let temporary = self.write_temporary(name, content)?;

@@ -1,5 +1,5 @@
-//! What the xDS server (5678, 5677) shows: a certificate of the xDS CA that is renewed while the server runs, or the one that the
-//! user has set.
+//! What the xDS server (5678, 5677) shows: a certificate of the xDS CA that is renewed while the server runs, or the
+//! one that the user has set.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};

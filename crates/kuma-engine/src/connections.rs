@@ -70,8 +70,8 @@ impl Stream {
         self.address.to_canonical() == address.to_canonical()
     }
 
-    /// Gives the stream a state, unless it has it. A snapshot that differs from the one before is numbered with `revision` at
-    /// least: it is given because of what holds at that revision.
+    /// Gives the stream a state, unless it has it. A snapshot that differs from the one before is numbered with
+    /// `revision` at least: it is given because of what holds at that revision.
     pub(crate) fn give(&mut self, state: StreamState, revision: Revision) -> Given {
         let mut given = Given::Nothing;
         self.state.send_if_modified(|current| {

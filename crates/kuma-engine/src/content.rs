@@ -18,7 +18,8 @@ pub(crate) struct Content {
 /// Fewer than this many resources that nobody holds are not worth a sweep.
 const SWEEP_FROM: usize = 256;
 
-/// The part of the table that must have been released: a sweep looks at all of it, so at eight for each that is released.
+/// The part of the table that must have been released: a sweep looks at all of it, so at eight for each that is
+/// released.
 const SWEEP_PART: usize = 8;
 
 impl Content {
@@ -53,7 +54,8 @@ impl Content {
     }
 }
 
-/// One resource as it goes on the wire. Its version is the hash of its bytes: two control planes, or one restarted, agree.
+/// One resource as it goes on the wire. Its version is the hash of its bytes: two control planes, or one restarted,
+/// agree.
 pub(crate) fn encode(key: &ResourceKey) -> Resource {
     let encoded = kuma_envoy::encode(key);
     let requires: Vec<_> = encoded.requires.into_iter().collect();

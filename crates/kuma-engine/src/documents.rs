@@ -1,5 +1,5 @@
-//! The documents of one mesh as they are in the store: what proxies should get ([`MeshView`]), the CAs, and what is known to be
-//! deleted. One that does not parse is reported and left out; where it guards access that denies.
+//! The documents of one mesh as they are in the store: what proxies should get ([`MeshView`]), the CAs, and what is
+//! known to be deleted. One that does not parse is reported and left out; where it guards access that denies.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -90,7 +90,8 @@ impl Documents {
             Ok(roots) => roots,
             Err(error) => {
                 let (mesh, error) = (&self.snapshot().name, format!("{:#}", anyhow::Error::new(error)));
-                tracing::error!(%mesh, ca = ca.name(), error, "the CA of the mesh cannot be read: no certificate is issued");
+                tracing::error!(%mesh, ca = ca.name(), error,
+                    "the CA of the mesh cannot be read: no certificate is issued");
                 None
             }
         });

@@ -21,8 +21,8 @@ use tokio_util::task::TaskTracker;
 use crate::task::{self, Event, Wait};
 use crate::{DueStep, MeshEngine, OpenStream, Receipt, RotationStatus, Settings, Settled, StreamId, Warning};
 
-/// How many meshes that no document mentions may have streams waiting. A proxy may come before its mesh does; this bounds
-/// what strangers can make us remember.
+/// How many meshes that no document mentions may have streams waiting. A proxy may come before its mesh does; this
+/// bounds what strangers can make us remember.
 const MAX_UNKNOWN_MESHES: usize = 1024;
 
 /// Who is told what the engine finds out.
@@ -52,9 +52,9 @@ pub struct Change {
     /// Its revision.
     pub revision: Revision,
     /// When it was heard of.
-    pub heard: SystemTime,
-    /// The documents that it wrote, and whether each is there after it. Secrets are left out. Empty where the store was read as a
-    /// whole: everything that differed then belongs to the revision.
+    pub received: SystemTime,
+    /// The documents that it wrote, and whether each is there after it. Secrets are left out. Empty where the store was
+    /// read as a whole: everything that differed then belongs to the revision.
     pub documents: Vec<(Key, bool)>,
     /// The meshes that these concern.
     meshes: Vec<Arc<str>>,
@@ -126,7 +126,7 @@ impl Follower for Engine {
         for (mesh, documents) in by_mesh {
             self.send(&mesh, Event::Load { revision, documents }, true);
         }
-        self.heard_of(Change { revision, heard: SystemTime::now(), documents: Vec::new(), meshes });
+        self.record_change(Change { revision, received: SystemTime::now(), documents: Vec::new(), meshes });
     }
 
     fn commit(&self, commit: &Commit) {
@@ -141,7 +141,7 @@ impl Follower for Engine {
         }
         let documents = commit.changes.iter().filter(|(key, _)| key.kind != SECRET_KIND);
         let documents = documents.map(|(key, stored)| (key.clone(), stored.is_some())).collect();
-        self.heard_of(Change { revision, heard: SystemTime::now(), documents, meshes });
+        self.record_change(Change { revision, received: SystemTime::now(), documents, meshes });
     }
 }
 
@@ -238,7 +238,7 @@ impl Engine {
         answer.await.ok().flatten()
     }
 
-    fn heard_of(&self, change: Change) {
+    fn record_change(&self, change: Change) {
         let revision = change.revision;
         // After a load anything may have changed.
         let writes_a_mesh =
@@ -290,15 +290,15 @@ impl Engine {
         self.tell(mesh, Event::Departed { proxy, departed });
     }
 
-    /// Whether what is said of a proxy without a token counts; see [`MeshEngine::speaks_for`].
-    pub async fn speaks_for(&self, mesh: &str, proxy: Arc<str>, address: IpAddr) -> bool {
+    /// Whether what is said of a proxy without a token counts; see [`MeshEngine::may_report_for`].
+    pub async fn may_report_for(&self, mesh: &str, proxy: Arc<str>, address: IpAddr) -> bool {
         let (reply, answer) = oneshot::channel();
-        self.tell(mesh, Event::SpeaksFor { proxy, address, reply });
+        self.tell(mesh, Event::MayReportFor { proxy, address, reply });
         answer.await.unwrap_or(false)
     }
 
-    /// Waits until a proxy of a mesh may have no stream that proves so little, and says why not. A mesh whose task has ended has
-    /// no objection.
+    /// Waits until a proxy of a mesh may have no stream that proves so little, and says why not. A mesh whose task has
+    /// ended has no objection.
     pub async fn refuses(&self, mesh: &str, authenticated: bool, encrypted: bool) -> Status {
         let mut meshes_written = self.meshes_written.subscribe();
         loop {
@@ -312,7 +312,8 @@ impl Engine {
         }
     }
 
-    /// Compares what some connected proxies of each mesh are given with the slow whole answer; returns those that differ.
+    /// Compares what some connected proxies of each mesh are given with the slow whole answer; returns those that
+    /// differ.
     pub async fn audit(&self) -> Vec<String> {
         let senders: Vec<_> = self.meshes().values().map(|handle| handle.events.clone()).collect();
         let mut differing = Vec::new();

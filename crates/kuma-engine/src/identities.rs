@@ -12,14 +12,15 @@ use crate::documents::Documents;
 use crate::identity::{Identity, Issuing};
 
 /// What is said of a proxy that was connected without a token, or in plain text, before mTLS was switched on.
-const NO_IDENTITY: &str = "mTLS is on and the proxy has no dataplane token, or no TLS to the control plane: it gets no certificate, and its inbounds are closed";
+const NO_IDENTITY: &str = "mTLS is on and the proxy has no dataplane token, or no TLS to the control plane: it gets \
+    no certificate, and its inbounds are closed";
 
 /// What is said of a proxy that has no certificate and can get none.
 const NO_CA: &str =
     "mTLS is on and the CA of the mesh cannot be used: the proxy gets no certificate, and its inbounds are closed";
 
-/// Over how long the certificates of an old root are replaced, for each stream. To make one takes less, unless the root's key is a large
-/// RSA key.
+/// Over how long the certificates of an old root are replaced, for each stream. To make one takes less, unless the
+/// root's key is a large RSA key.
 const SPREAD: Duration = Duration::from_millis(1);
 
 /// What a stream has to do with certificates.
@@ -64,8 +65,8 @@ impl StreamIdentity {
 }
 
 impl Stream {
-    /// Why it gets no certificate, if the mesh has mTLS and it gets none. One that may have a certificate keeps it, and its
-    /// inbounds with it, also while the CA cannot be used.
+    /// Why it gets no certificate, if the mesh has mTLS and it gets none. One that may have a certificate keeps it, and
+    /// its inbounds with it, also while the CA cannot be used.
     pub(crate) fn identity_problem(&self, documents: &Documents) -> Option<&'static str> {
         if !documents.snapshot().has_any_mtls() {
             return None;
@@ -114,7 +115,8 @@ impl Identities {
         let snapshot = documents.snapshot();
         let dataplane = snapshot.dataplane(&stream.proxy)?;
         let Some(ca) = documents.ca() else {
-            tracing::error!(mesh = %snapshot.name, dataplane = %stream.proxy, "the mesh has no CA: no certificate is issued");
+            tracing::error!(mesh = %snapshot.name, dataplane = %stream.proxy,
+                "the mesh has no CA: no certificate is issued");
             return None;
         };
         let identity = &mut stream.identity;
@@ -151,8 +153,8 @@ impl Identities {
 }
 
 impl StreamIdentity {
-    /// The secrets of a proxy and its certificate: the very same list for as long as neither changes, so that other changes
-    /// leave the stream's secrets alone.
+    /// The secrets of a proxy and its certificate: the very same list for as long as neither changes, so that other
+    /// changes leave the stream's secrets alone.
     pub(crate) fn with_certificate(&mut self, secrets: &ResourceList, certificate: Arc<Resource>) -> ResourceList {
         if let Some((from, with, list)) = &self.secrets
             && Arc::ptr_eq(from, secrets)

@@ -36,7 +36,8 @@ pub(crate) struct Issuing<'a> {
     pub(crate) root: &'a Root,
     /// The root that has signed before, and is still trusted.
     pub(crate) old: Option<&'a OldRoot>,
-    /// Over how long those are replaced that the old root has signed: all at once, nothing else would be done meanwhile.
+    /// Over how long those are replaced that the old root has signed: all at once, nothing else would be done
+    /// meanwhile.
     pub(crate) spread: Duration,
     pub(crate) mesh: &'a str,
     pub(crate) validity: Duration,
@@ -48,8 +49,8 @@ pub(crate) struct Issuing<'a> {
 impl Issuing<'_> {
     /// The identity that a proxy should hold: the one it has where that will do, else a new one.
     ///
-    /// `reported` is the version of a certificate that the proxy says it holds from an earlier life of this process; leaf
-    /// keys are never stored, so a good one can be recognised but not sent again.
+    /// `reported` is the version of a certificate that the proxy says it holds from an earlier life of this process;
+    /// leaf keys are never stored, so a good one can be recognised but not sent again.
     pub(crate) fn identity(
         &self,
         dataplane: &MeshDataplane,

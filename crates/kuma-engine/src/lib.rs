@@ -1,15 +1,16 @@
 //! The engine of meshes: follows the store and keeps every connected proxy at what the documents of its mesh say.
 //!
-//! [`MeshEngine`] is one mesh at work: events in, states of streams out, without I/O; time is an argument. It is made of parts
-//! with a subject each:
+//! [`MeshEngine`] is one mesh at work: events in, states of streams out, without I/O; time is an argument. It is made
+//! of parts with a subject each:
 //!
-//! - [`MeshView`]: the documents at a revision, and what *any* proxy should get from them. Cheap to copy; knows no streams;
+//! - [`MeshView`]: the documents at a revision, and what *any* proxy should get from them. Cheap to copy; knows no
+//!   streams;
 //! - `Connections`: who is connected, what each was given, and at which revision it has settled;
 //! - `Identities` and `Rotation`: who is issued which certificate, and when the next step of a change of CAs is due;
 //! - `Receipts`: how far each commit has come, from the write to the last proxy.
 //!
-//! [`Engine`] runs one `MeshEngine` a mesh, each in a task of its own, which wakes for a commit, a stream or a deadline. What
-//! the engine has to tell others goes to its [`Observer`].
+//! [`Engine`] runs one `MeshEngine` a mesh, each in a task of its own, which wakes for a commit, a stream or a
+//! deadline. What the engine has to tell others goes to its [`Observer`].
 //!
 //! It does not decide who may open a stream for whom, speaks no protocol (`kuma-xds` does) and stores nothing.
 

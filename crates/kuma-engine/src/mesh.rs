@@ -38,7 +38,8 @@ pub struct Settings {
     pub started: SystemTime,
 }
 
-/// What keeps the proxy of a stream from working as its mesh says, in place of what was said before; empty when nothing does.
+/// What keeps the proxy of a stream from working as its mesh says, in place of what was said before; empty when nothing
+/// does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Warning {
     /// Name of the Dataplane.
@@ -132,7 +133,8 @@ impl MeshEngine {
         std::mem::take(&mut self.news)
     }
 
-    /// Takes the whole mesh as it is in the store at a revision: at start and after a gap. What is not there any more is gone.
+    /// Takes the whole mesh as it is in the store at a revision: at start and after a gap. What is not there any more
+    /// is gone.
     pub fn load(&mut self, documents: &[Arc<Stored>], revision: Revision, now: SystemTime) {
         self.end_switch(now);
         self.receipts.begin(revision, Vec::new(), now);
@@ -243,7 +245,8 @@ impl MeshEngine {
             None
         } else if !authenticated {
             let text = format!(
-                "mesh {mesh:?} has mTLS: a dataplane token is required (kumactl generate dataplane-token, kuma-dp run --dataplane-token-file)"
+                "mesh {mesh:?} has mTLS: a dataplane token is required (kumactl generate dataplane-token, kuma-dp run \
+                 --dataplane-token-file)"
             );
             Some(Status::new(Code::Unauthenticated, text))
         } else if !encrypted {
@@ -296,8 +299,9 @@ impl MeshEngine {
         self.note_unopened(id, &proxy, now);
     }
 
-    /// An inbound that its proxy cannot open, such as on a port that is taken, is no endpoint. Where no token proves whose stream
-    /// it is, only one from the proxy's own address may say so. Of two Envoys of one Dataplane, the one that has the port counts.
+    /// An inbound that its proxy cannot open, such as on a port that is taken, is no endpoint. Where no token proves
+    /// whose stream it is, only one from the proxy's own address may say so. Of two Envoys of one Dataplane, the one
+    /// that has the port counts.
     fn note_unopened(&mut self, id: StreamId, proxy: &Arc<str>, now: SystemTime) {
         let (snapshot, Some(stream)) = (self.documents.snapshot(), self.connections.stream(id)) else { return };
         let is_unopened = |one: &Refusal| {
@@ -352,9 +356,9 @@ impl MeshEngine {
         self.publish(&affected, now);
     }
 
-    /// Whether what is said of a proxy without a token counts: only where no token is needed, and only from the address that
-    /// the proxy's own stream comes from, or that its Dataplane listens on: an Envoy that has ended has no stream.
-    pub fn speaks_for(&self, proxy: &str, address: IpAddr) -> bool {
+    /// Whether what is said of a proxy without a token counts: only where no token is needed, and only from the address
+    /// that the proxy's own stream comes from, or that its Dataplane listens on: an Envoy that has ended has no stream.
+    pub fn may_report_for(&self, proxy: &str, address: IpAddr) -> bool {
         let snapshot = self.documents.snapshot();
         let listens_on = |inbound: &kuma_mesh::Inbound| inbound.advertised == address.to_canonical();
         !snapshot.mtls_enabled()
@@ -381,8 +385,8 @@ impl MeshEngine {
         [stream, switch, self.rotation.look_at].into_iter().flatten().min()
     }
 
-    /// Whether there may be so much that no proxy holds any more that a [`MeshEngine::sweep`] is due, once the clients have
-    /// taken what replaced it.
+    /// Whether there may be so much that no proxy holds any more that a [`MeshEngine::sweep`] is due, once the clients
+    /// have taken what replaced it.
     pub fn is_worth_a_sweep(&self) -> bool {
         self.content.is_worth_a_sweep()
     }
@@ -392,8 +396,8 @@ impl MeshEngine {
         self.content.sweep();
     }
 
-    /// Renews the certificates that are due, and answers the proxies whose grace is over; some of them, if there are many. The rest is
-    /// due still.
+    /// Renews the certificates that are due, and answers the proxies whose grace is over; some of them, if there are
+    /// many. The rest is due still.
     pub fn on_deadline(&mut self, now: SystemTime) {
         if self.switch.as_ref().is_some_and(|switch| switch.at <= now) {
             self.end_switch(now);
@@ -405,10 +409,11 @@ impl MeshEngine {
         }
     }
 
-    /// The connected proxies whose configuration is not what the whole path gives. Always none, or the engine has a bug.
+    /// The connected proxies whose configuration is not what the whole path gives. Always none, or the engine has a
+    /// bug.
     ///
-    /// It looks at so many of them at most, from a random one on: the whole path costs far more than the incremental one, and
-    /// changes wait meanwhile.
+    /// It looks at so many of them at most, from a random one on: the whole path costs far more than the incremental
+    /// one, and changes wait meanwhile.
     pub fn audit(&mut self, most: usize) -> Vec<String> {
         let proxies = &self.connections.proxies;
         let first = self.identities.below(proxies.len());
@@ -480,8 +485,8 @@ impl MeshEngine {
         }
     }
 
-    /// Whether a proxy holds a certificate with other services than its Dataplane has, which nothing else may tell: a name
-    /// alone changes no listener.
+    /// Whether a proxy holds a certificate with other services than its Dataplane has, which nothing else may tell: a
+    /// name alone changes no listener.
     fn has_outdated_identity(&self, name: &str) -> bool {
         let snapshot = self.documents.snapshot();
         let (Some(dataplane), Some(ca)) = (snapshot.dataplane(name), self.documents.ca()) else { return false };
@@ -507,8 +512,8 @@ impl MeshEngine {
         proxy.replace(builder)
     }
 
-    /// Makes parts of the configuration of a connected proxy anew, and leaves the rest of it as it is. Returns whether it
-    /// changed.
+    /// Makes parts of the configuration of a connected proxy anew, and leaves the rest of it as it is. Returns whether
+    /// it changed.
     fn plan_parts(&mut self, name: &Arc<str>, parts: &Parts<'_>, callers: &mut KnownCallers) -> bool {
         let planned = self.documents.view.plan_parts(name, parts, callers);
         let proxy = self.connections.proxies.get_mut(name);
@@ -615,9 +620,9 @@ impl MeshEngine {
     }
 }
 
-/// What a proxy may have that has to prove itself and cannot: no secret, and no inbound either. Listeners that demand TLS
-/// and never get a secret would not shut the door at once: Envoy goes on with those before, in plain text, for the 15 s that
-/// it waits for secrets, and then dials the application for whoever comes before it sends them away.
+/// What a proxy may have that has to prove itself and cannot: no secret, and no inbound either. Listeners that demand
+/// TLS and never get a secret would not shut the door at once: Envoy goes on with those before, in plain text, for the
+/// 15 s that it waits for secrets, and then dials the application for whoever comes before it sends them away.
 fn closed(config: &Snapshot) -> Arc<Snapshot> {
     let mut closed = without_secrets(config).to_builder();
     for listener in config.list(ResourceType::Listener).iter().filter(|listener| names::is_inbound(listener.name())) {

@@ -1,8 +1,9 @@
 //! How far each commit has come: from the write to the last proxy that it concerns.
 //!
-//! A proxy is *concerned* by a commit if a stream of it was given something else because of the commit. It has *accepted* it once
-//! its streams have settled at the revision or a later one and nothing that was sent since is refused or waits for something that
-//! does not exist. What was refused or unanswered before the commit is told and does not count against it.
+//! A proxy is *concerned* by a commit if a stream of it was given something else because of the commit. It has
+//! *accepted* it once its streams have settled at the revision or a later one and nothing that was sent since is
+//! refused or waits for something that does not exist. What was refused or unanswered before the commit is told and
+//! does not count against it.
 //!
 //! Every proxy has a slot, and a commit that is still on its way a bit for each slot: 2 KB for 15,000 proxies.
 
@@ -14,22 +15,23 @@ use kuma_model::Key;
 use kuma_store::Revision;
 use kuma_xds::{Refusal, ResourceType, Unanswered};
 
-/// So many commits are remembered, on their way or arrived. With 15,000 proxies and all on their way: 2 MB.
+/// How many commits are remembered, complete or not. With 15,000 proxies that have accepted none of them: 2 MB.
 const REMEMBERED: usize = 1024;
 
-/// So many proxies are named in a receipt, by what keeps each from having accepted.
+/// How many proxies that have not accepted a commit a receipt names.
 const MAX_EXCEPTIONS: usize = 100;
 
 /// How far a commit has come.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub enum Progress {
-    /// Every proxy that it concerns has accepted it, and none is out of sight.
+    /// Every proxy that the commit concerns has accepted it, and none is unreachable.
     #[default]
     Live,
-    /// As [`Progress::Live`]; for some proxies a later commit had changed the same documents by then.
+    /// As [`Progress::Live`], but some proxies accepted it together with a later commit that changed the same
+    /// documents.
     Superseded,
-    /// Every proxy that can be reached has accepted it. Some were silent before it, or keep what they have from an earlier life of
-    /// the control plane.
+    /// Every reachable proxy has accepted it. Some were silent before it, or keep their configuration from before a
+    /// restart of the control plane.
     Reached,
     /// All have answered, and some have refused it.
     Refused,
@@ -37,18 +39,20 @@ pub enum Progress {
     Spreading,
 }
 
-/// What keeps a proxy from having accepted a commit.
+/// Why a proxy has not accepted a commit.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum ExceptionState {
     /// It has refused a resource.
     Refused,
-    /// It waits for a secret or an extension config that does not exist.
+    /// The proxy waits for a secret or an extension config that does not exist.
     Unanswered,
-    /// It has been given the change, and has not answered yet.
+    /// The proxy was sent the change, and has not answered yet.
     Waiting,
-    /// Its stream has ended without its closing the connection: it may go on with what it had.
+    /// The stream of the proxy has ended without the proxy closing the connection: it may still run with its old
+    /// configuration.
     Silent,
-    /// It keeps what it has from an earlier life of the control plane until its documents are written again.
+    /// The proxy keeps its configuration from before a restart of the control plane until its documents are written
+    /// again.
     Held,
 }
 
@@ -57,7 +61,7 @@ pub enum ExceptionState {
 pub struct Exception {
     /// Name of the Dataplane.
     pub dataplane: Arc<str>,
-    /// What keeps it.
+    /// Why it has not accepted the commit.
     pub state: ExceptionState,
     /// The resource that it refused or waits for.
     pub resource: Option<(ResourceType, Arc<str>)>,
@@ -65,51 +69,52 @@ pub struct Exception {
     pub message: Option<Arc<str>>,
     /// The revision of a refusal or question, or the last one that a silent proxy had accepted.
     pub since_revision: Revision,
-    /// When it fell silent.
+    /// When it became silent.
     pub since: Option<SystemTime>,
 }
 
 /// Counts of proxies.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Counts {
-    /// Connected when the commit came, and concerned by it.
+    /// Proxies that were connected at the time of the commit and are concerned by it.
     pub concerned: u32,
-    /// Of these: have accepted it.
+    /// Concerned proxies that have accepted it.
     pub accepted: u32,
-    /// Of these: have refused it.
+    /// Concerned proxies that have refused it.
     pub refused: u32,
-    /// Of these: have not answered, silent ones included.
+    /// Concerned proxies that have not answered, silent ones included.
     pub waiting: u32,
-    /// Of these: have accepted a later commit that wrote the same documents again.
+    /// Concerned proxies that have accepted a later commit that wrote the same documents again.
     pub superseded: u32,
-    /// Concerned Dataplanes whose proxy is not connected: they get it when they come.
+    /// Concerned Dataplanes without a connected proxy: they get the change when they connect.
     pub away: u32,
-    /// Proxies whose stream has ended without their closing the connection, and who are not back.
+    /// Proxies whose stream has ended without the proxy closing the connection, and which have not reconnected.
     pub silent: u32,
-    /// Proxies that keep what they have from an earlier life of the control plane.
+    /// Proxies that keep their configuration from before a restart of the control plane.
     pub held: u32,
-    /// Proxies that have connected since: they got it at once, and are not waited for.
+    /// Proxies that have connected since: they were given the change at once, and are not waited for.
     pub joined: u32,
 }
 
-/// How far a commit has come in one mesh, or in all together.
+/// How far a commit has come in one mesh, or in all meshes together.
 #[derive(Clone, Debug, Default)]
 pub struct Receipt {
     /// Its revision.
     pub revision: Revision,
-    /// How far.
+    /// Its progress.
     pub progress: Progress,
-    /// How many proxies.
+    /// Numbers of proxies.
     pub counts: Counts,
-    /// When proxies accepted it, as times since the commit was heard of: the first, half of them, 99 of 100, the last.
+    /// When proxies accepted it, as durations since the commit was received: the first proxy, half of them, 99 of 100,
+    /// the last.
     pub accepted_after: [Option<Duration>; 4],
-    /// Those who have not, at most 100 of them.
+    /// Proxies that have not accepted it, at most 100.
     pub exceptions: Vec<Exception>,
 }
 
 impl Progress {
-    /// Whether there is nothing to wait for any more: everyone who can has answered. Asked for `all`, those who were silent
-    /// before it are waited for too.
+    /// Whether the progress cannot change any more without a further event: every reachable proxy has answered. With
+    /// `all`, proxies that were silent before the commit are waited for as well.
     pub fn is_final(self, all: bool) -> bool {
         match self {
             Progress::Live | Progress::Superseded | Progress::Refused => true,
@@ -120,7 +125,7 @@ impl Progress {
 }
 
 impl Receipt {
-    /// Adds how far it has come in another mesh.
+    /// Adds the receipt of the same commit in another mesh.
     pub fn merge(&mut self, other: Receipt) {
         let Receipt { revision, progress, counts, accepted_after, exceptions } = other;
         self.revision = self.revision.max(revision);
@@ -139,7 +144,8 @@ impl Receipt {
         ] {
             *mine += theirs;
         }
-        // Of two meshes the later time is right for all but the first, and near for the middle.
+        // The later time of the two meshes is exact for the last, and an upper bound for the median and the 99th
+        // percentile.
         let first = [self.accepted_after[0], accepted_after[0]].into_iter().flatten().min();
         for (mine, theirs) in self.accepted_after.iter_mut().zip(accepted_after) {
             *mine = (*mine).max(theirs);
@@ -163,7 +169,7 @@ pub struct Settled {
     pub unanswered: Vec<Unanswered>,
 }
 
-/// What a proxy as a whole has answered: its streams together.
+/// The answers of a proxy, combined from its streams.
 #[derive(Default)]
 pub(crate) struct Answered<'a> {
     /// What was given to it up to this revision has been answered by all of its streams.
@@ -174,17 +180,17 @@ pub(crate) struct Answered<'a> {
     pub(crate) unanswered: Vec<&'a Unanswered>,
 }
 
-/// A commit that is remembered.
+/// A remembered commit.
 #[derive(Debug)]
 struct Commit {
     revision: Revision,
-    heard: SystemTime,
+    received: SystemTime,
     documents: Vec<Key>,
-    /// Slots that have not accepted it.
+    /// Slots of proxies that have not accepted it.
     waiting: Bits,
-    /// Those of them that have refused it.
+    /// Slots of those that have refused it.
     refused: BTreeMap<u32, Exception>,
-    /// Those of them that wait for what does not exist.
+    /// Slots of those that wait for a resource that does not exist.
     unanswered: BTreeMap<u32, Exception>,
     /// Slots that keep what they have from an earlier life where it would have given them something.
     held: Bits,
@@ -194,7 +200,7 @@ struct Commit {
     accepted_after: [Option<Duration>; 4],
 }
 
-/// A proxy whose stream has ended without its closing the connection.
+/// A proxy whose stream has ended without the proxy closing the connection.
 #[derive(Clone, Debug)]
 struct Silent {
     since: SystemTime,
@@ -210,13 +216,13 @@ pub(crate) struct Receipts {
     slots: Slots,
     /// By revision. At most [`REMEMBERED`].
     commits: VecDeque<Commit>,
-    /// How many commits each slot has not accepted; most often 0, and then nobody looks further.
+    /// How many commits the proxy of each slot has not accepted; most often 0, which ends the search early.
     outstanding: Vec<u32>,
     /// Proxies that are silent now: for every commit, whether they fell silent before it or since.
     silent: BTreeMap<Arc<str>, Silent>,
     /// Proxies that are held now.
     held: BTreeSet<Arc<str>>,
-    /// Whether the last commit is being published: what proxies are given now, they are given because of it.
+    /// Whether the last commit is being published: what streams are given now is because of it.
     publishing: bool,
 }
 
@@ -233,7 +239,7 @@ impl Receipts {
         }
         self.commits.push_back(Commit {
             revision,
-            heard: now,
+            received: now,
             documents,
             waiting: Bits::default(),
             refused: BTreeMap::new(),
@@ -254,7 +260,7 @@ impl Receipts {
         }
     }
 
-    /// A stream of a proxy was given something else.
+    /// Records that a stream of a proxy was given a changed snapshot.
     pub(crate) fn given(&mut self, proxy: &Arc<str>) {
         if !self.publishing {
             return;
@@ -283,8 +289,8 @@ impl Receipts {
         }
     }
 
-    /// The first stream of a proxy was opened. One that was silent still is until it has answered: it may go on with what it had
-    /// till then.
+    /// The first stream of a proxy was opened. One that was silent still is until it has answered: it may go on with
+    /// what it had till then.
     pub(crate) fn connected(&mut self, proxy: &Arc<str>) {
         if self.silent.contains_key(proxy) {
             return;
@@ -298,8 +304,8 @@ impl Receipts {
         }
     }
 
-    /// The last stream of a proxy has ended: because its far end closed the connection, or not. `accepted`: the last revision
-    /// that it had accepted; `is_known`: whether there is a Dataplane of the name.
+    /// The last stream of a proxy has ended: because its far end closed the connection, or not. `accepted`: the last
+    /// revision that it had accepted; `is_known`: whether there is a Dataplane of the name.
     pub(crate) fn disconnected(
         &mut self,
         proxy: &Arc<str>,
@@ -392,8 +398,8 @@ impl Receipts {
         took
     }
 
-    /// How far the commit of a revision has come; `None` if it is not, or no longer, known here. Of several parts of one
-    /// revision all count.
+    /// How far the commit of a revision has come; `None` if it is not, or no longer, known here. Of several parts of
+    /// one revision all count.
     pub(crate) fn receipt(&self, revision: Revision) -> Option<Receipt> {
         let mut receipt: Option<Receipt> = None;
         for commit in self.of(revision) {
@@ -430,7 +436,7 @@ impl Receipts {
 impl Commit {
     /// One proxy more has accepted it, by settling at `revision`.
     fn accepted_by(&mut self, revision: Revision, now: SystemTime) -> Duration {
-        let took = now.duration_since(self.heard).unwrap_or_default();
+        let took = now.duration_since(self.received).unwrap_or_default();
         match self.superseded_by {
             Some(later) if revision >= later => self.counts.superseded += 1,
             _ => self.counts.accepted += 1,

@@ -1,5 +1,5 @@
-//! Proxies that come back to a control plane that has forgotten its documents: a restart on a store that does not last must
-//! not tear a working mesh down, nor turn it to plain text.
+//! Proxies that come back to a control plane that has forgotten its documents: a restart on a store that does not last
+//! must not tear a working mesh down, nor turn it to plain text.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,10 +11,10 @@ use kuma_xds::{ResourceType, Snapshot};
 /// answered. Long enough for the rest of its first requests, which Envoy sends in one go, to say all that it reported.
 const GRACE: Duration = Duration::from_millis(500);
 
-/// How long a client that comes back keeps what it has while documents are being written again: until what they say equals what
-/// it has, or until none has been written for this long. So documents may come back in any order without a half-known mesh, with a
-/// permission or an instance still missing, reaching a proxy that works. The same for what Prometheus is told (MADS): as long as
-/// proxies are left as they are, their metrics are to be scraped.
+/// How long a client that comes back keeps what it has while documents are being written again: until what they say
+/// equals what it has, or until none has been written for this long. So documents may come back in any order without a
+/// half-known mesh, with a permission or an instance still missing, reaching a proxy that works. The same for what
+/// Prometheus is told (MADS): as long as proxies are left as they are, their metrics are to be scraped.
 pub const QUIET: Duration = Duration::from_secs(5);
 
 /// And at most this long, should the writes never pause.

@@ -1,10 +1,11 @@
-//! When the next step of a CA's rotation is due: once every proxy holds what the step before has given it.
+//! Decides when the next step of a CA rotation is due: when every proxy has the certificates of the current step.
 //!
-//! - A proxy that is connected is waited for until its certificate has ended: by then it has a new one or none.
-//! - So is one that is away, a Dataplane without a stream, unless the user has said how long. Whoever has been away for longer than
-//!   its certificate lasts has nothing that others would accept; whoever comes back gets all that is new in one answer.
-//! - A step lasts for [`LINGER`] at least: connections are judged by what their two ends held when each of them began.
-//! - In the first [`SETTLE`] of the process proxies come back, and nobody counts as away.
+//! - A connected proxy is waited for until its current certificate has expired; by then it has a new one or none.
+//! - A Dataplane without a connected proxy is waited for as long, unless the user has set a shorter time. A proxy that
+//!   was disconnected for longer than its certificate is valid has none that others accept; when it reconnects, it
+//!   receives all new certificates in one response.
+//! - A step lasts at least [`LINGER`], because a TLS handshake uses the certificates that both sides had when it began.
+//! - During the first [`SETTLE`] of the process proxies reconnect, and no step is taken.
 
 use std::ops::Bound;
 use std::sync::Arc;
@@ -18,53 +19,55 @@ use crate::Settings;
 use crate::connections::{Connections, Stream};
 use crate::documents::Documents;
 
-/// How long after its start the control plane leaves rotations as they are. Envoy comes back within 2.4 s; one whose
-/// bootstrap is older and does not limit its pauses to 2 s backs off up to 30 s where it could not.
+/// How long after the start of the control plane rotations do not continue. Envoy reconnects within 2.4 s, or within 30
+/// s after failed attempts.
 pub const SETTLE: Duration = Duration::from_secs(30);
 
-/// How long a step lasts after every proxy holds it: as long as a connection may take to be made, which is the connect timeout of our
-/// clusters. Otherwise one that was begun before could end with a peer that is a step ahead.
+/// How long a step lasts after every proxy has its certificates: the connect timeout of our clusters. Otherwise a
+/// connection that began before could end with a peer that is one step ahead.
 pub const LINGER: Duration = Duration::from_secs(5);
 
-/// A step that is due, of the roots that have this [`MeshRoots::generation`](kuma_ca::MeshRoots::generation).
+/// The rotation step that is due for a CA while its roots have this
+/// [`MeshRoots::generation`](kuma_ca::MeshRoots::generation).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DueStep {
-    /// Of this CA.
+    /// The CA that is being rotated.
     pub ca: Ca,
-    /// While its roots are those.
+    /// The generation of its roots that the step applies to; the step is void once the roots have changed.
     pub generation: u64,
 }
 
-/// Who holds a rotation up.
+/// How far a rotation is, and which proxies it waits for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RotationStatus {
     /// How many proxies are connected.
     pub connected: usize,
-    /// Those of them that do not hold yet what this step gives them.
+    /// Connected proxies that do not have the certificates of the current step yet.
     pub waiting: Vec<Arc<str>>,
     /// Dataplanes without a connected proxy.
     pub away: Vec<Arc<str>>,
-    /// When those that are away are waited for no more.
+    /// The time after which disconnected Dataplanes are not waited for.
     pub until: Option<SystemTime>,
-    /// Whether nothing goes on before the Mesh is written again: whether it has mTLS is forgotten.
+    /// Whether the rotation is paused until the Mesh is written again: the control plane has restarted with a memory
+    /// store and does not know whether the mesh has mTLS.
     pub waits_for_mesh: bool,
 }
 
-/// What a mesh remembers of the rotation of its CAs.
+/// The progress of the CA rotations of one mesh.
 #[derive(Default)]
 pub(crate) struct Rotation {
-    /// The step that was last found to be due. It is not asked for twice.
+    /// The step that was last reported as due; it is reported once.
     asked: Option<DueStep>,
-    /// A proxy that holds the rotation up. As long as it does, nobody else is looked at.
+    /// A proxy that the rotation waits for. While it does, no other proxy is checked.
     blocker: Option<Arc<str>>,
-    /// When nobody held this generation up for the first time.
+    /// The generation that no proxy blocks, and the time when that was first found.
     ready: Option<(u64, SystemTime)>,
-    /// When to look again though nothing happens.
+    /// When to check again even if no event occurs.
     pub(crate) look_at: Option<SystemTime>,
 }
 
 impl Rotation {
-    /// The step that is due now; each is told once. Cheap where nothing rotates.
+    /// The step that is due at `now`, if it has not been reported yet. Cheap while no CA is being rotated.
     pub(crate) fn due_step(&mut self, proxies: &ProxyProgress<'_>, now: SystemTime) -> Option<DueStep> {
         self.look_at = None;
         for ca in [Ca::Builtin, Ca::Provided] {
@@ -86,7 +89,7 @@ impl Rotation {
         None
     }
 
-    /// When to take the step, as far as is known now; `None` if something has to happen before.
+    /// The time at which the step is due, as far as it is known at `now`; `None` if an event has to occur first.
     fn due_at(&mut self, step: DueStep, proxies: &ProxyProgress<'_>, now: SystemTime) -> Option<SystemTime> {
         if proxies.has_forgotten_mesh() {
             return None;
@@ -98,7 +101,8 @@ impl Rotation {
         if !proxies.is_in_use(step.ca) {
             return Some(now);
         }
-        // All proxies are looked at twice, not at each of their events: once to see that nobody holds it up, and when it is due.
+        // All proxies are checked twice, not on each of their events: once to find that none blocks the step, and again
+        // when the step is due.
         let ready = self.ready.filter(|(generation, _)| *generation == step.generation);
         if let Some((_, since)) = ready
             && now < since + LINGER
@@ -114,7 +118,7 @@ impl Rotation {
     }
 }
 
-/// How far the proxies of a mesh have come with the roots that they were given.
+/// The data from which it is found which proxies have the certificates of the current step.
 pub(crate) struct ProxyProgress<'a> {
     pub(crate) documents: &'a Documents,
     pub(crate) connections: &'a Connections,
@@ -122,17 +126,17 @@ pub(crate) struct ProxyProgress<'a> {
 }
 
 impl ProxyProgress<'_> {
-    /// Who holds up the rotation of a CA, or would if there were one.
+    /// The status of the rotation of a CA; `waiting` and `away` are also filled when no rotation is in progress.
     pub(crate) fn status(&self, ca: Ca) -> RotationStatus {
         let waits_for_mesh = self.has_forgotten_mesh();
         let connected = self.connections.proxies.len();
         let mut status = RotationStatus { connected, waits_for_mesh, ..RotationStatus::default() };
         let Some(roots) = self.documents.roots_of(ca).filter(|_| self.is_in_use(ca)) else { return status };
         let generation = self.documents.generation_of(ca);
-        let waiting = self.connections.proxies.keys().filter(|name| self.waits(name, generation));
+        let waiting = self.connections.proxies.keys().filter(|name| self.is_behind(name, generation));
         status.waiting = waiting.cloned().collect();
         status.away = self.away().cloned().collect();
-        status.until = roots.change().map(|change| self.patience(change).0);
+        status.until = roots.change().map(|change| self.wait_deadlines(change).0);
         status
     }
 
@@ -142,26 +146,27 @@ impl ProxyProgress<'_> {
         Some(DueStep { ca, generation: self.documents.generation_of(ca) })
     }
 
-    /// Whether proxies are given this CA's certificates.
+    /// Whether proxies receive certificates of this CA.
     fn is_in_use(&self, ca: Ca) -> bool {
         self.documents.snapshot().mtls_enabled() && self.documents.kind() == ca
     }
 
-    /// Where documents are forgotten, mTLS may be on though nothing says so any more.
+    /// Whether the control plane has lost the Mesh in a restart: mTLS may be on although no document says so.
     fn has_forgotten_mesh(&self) -> bool {
         !self.settings.durable && !self.documents.mesh_written
     }
 
-    /// Who holds the step up, if anybody does, and until when at most. `last`: who was found the last time.
+    /// A proxy that blocks the step, and the latest time until which it can; `None` if no proxy blocks it. `last` is
+    /// the proxy that was found the last time.
     fn blocked_until(&self, step: DueStep, last: Option<&Arc<str>>, now: SystemTime) -> Option<(Arc<str>, SystemTime)> {
         let change = self.documents.roots_of(step.ca)?.change()?;
-        let (away_until, waiting_until) = self.patience(change);
-        let is_waiting = |name: &str| now < waiting_until && self.waits(name, step.generation);
+        let (away_until, waiting_until) = self.wait_deadlines(change);
+        let is_waiting = |name: &str| now < waiting_until && self.is_behind(name, step.generation);
         let proxies = &self.connections.proxies;
         let is_away = |name: &str| {
             now < away_until && !proxies.contains_key(name) && self.documents.snapshot().dataplane(name).is_some()
         };
-        // From the last one on and around: proxies are served, and so answer, about in the order of their names.
+        // Starts after the last one found and wraps around: proxies are served, and so answer, roughly in name order.
         let behind = (last.map_or(Bound::Unbounded, |last| Bound::Excluded(last.clone())), Bound::Unbounded);
         let connected = proxies.range(behind).chain(proxies.iter()).map(|(name, _)| name);
         let same = last.filter(|name| is_waiting(name) || is_away(name));
@@ -171,8 +176,8 @@ impl ProxyProgress<'_> {
         Some((blocker.clone(), if is_waiting(blocker) { waiting_until } else { away_until }))
     }
 
-    /// Until when those that are away are waited for, and those that are connected.
-    fn patience(&self, change: &Change) -> (SystemTime, SystemTime) {
+    /// The times until which disconnected Dataplanes, and connected proxies, are waited for.
+    fn wait_deadlines(&self, change: &Change) -> (SystemTime, SystemTime) {
         let waiting = change.since + self.settings.leaf_validity;
         let away = change.patience.map_or(waiting, |patience| change.since + patience);
         (away, waiting)
@@ -183,8 +188,8 @@ impl ProxyProgress<'_> {
         dataplanes.filter(|name| !self.connections.proxies.contains_key(*name))
     }
 
-    /// Whether a connected proxy does not hold these roots and a certificate of the one that signs.
-    fn waits(&self, name: &str, generation: u64) -> bool {
+    /// Whether a connected proxy lacks these roots, or a certificate of the one that signs.
+    fn is_behind(&self, name: &str, generation: u64) -> bool {
         let mut streams = self.connections.streams_of(name);
         streams.any(|stream| stream.identity.accepted_generation != generation && self.needs_secrets(stream))
     }
@@ -194,7 +199,7 @@ impl ProxyProgress<'_> {
             return false;
         }
         match self.documents.snapshot().dataplane(&stream.proxy) {
-            // It may hold what we have forgotten.
+            // The proxy may have secrets of documents that were lost in a restart.
             None => !self.settings.durable && !self.documents.was_deleted(&stream.proxy),
             Some(_) if stream.only_secrets => true,
             Some(dataplane) => {
@@ -206,8 +211,9 @@ impl ProxyProgress<'_> {
     }
 }
 
-/// The generation of the roots that a stream's snapshot holds all secrets of: the roots, and a certificate of the one that signs
-/// if it has any use for one. 0 as long as it does not hold all of that: a proxy has clusters before it asks for its first secret.
+/// The generation of the roots of which the stream's snapshot contains all secrets: the roots, and a certificate signed
+/// by the current one if the stream uses one. 0 while the snapshot lacks any of them: a proxy has clusters before it
+/// asks for its first secret.
 pub(crate) fn generation_given(stream: &Stream, documents: &Documents) -> u64 {
     let complete = match &stream.identity.issued {
         Some(identity) => identity.current,

@@ -17,8 +17,8 @@ use crate::{Engine, MeshEngine, News, OpenStream, Receipt, RotationStatus, Settl
 /// The longest sleep: certificates go by the wall clock, which may be set while we sleep.
 const LONGEST_SLEEP: Duration = Duration::from_secs(600);
 
-/// How long clients have to take a change before what it replaced is dropped. What a slow one still holds then stays until
-/// the next sweep.
+/// How long clients have to take a change before what it replaced is dropped. What a slow one still holds then stays
+/// until the next sweep.
 const SWEEP_AFTER: Duration = Duration::from_secs(2);
 
 /// How many proxies of a mesh an audit looks at: some milliseconds of work.
@@ -64,7 +64,7 @@ pub(crate) enum Event {
         encrypted: bool,
         reply: oneshot::Sender<Option<Status>>,
     },
-    SpeaksFor {
+    MayReportFor {
         proxy: Arc<str>,
         address: IpAddr,
         reply: oneshot::Sender<bool>,
@@ -121,7 +121,8 @@ pub(crate) async fn run(
                 sweep_at = None;
             }
             event = events.recv() => match event {
-                Some(Event::Receipt { revision, wait: Some(wait), reply }) => waiters.push(Waiter { revision, wait, reply }),
+                Some(Event::Receipt { revision, wait: Some(wait), reply }) => waiters.push(Waiter { revision, wait,
+                    reply }),
                 Some(event) => handle(&engine, &name, &mut mesh, event),
                 None => return,
             },
@@ -157,7 +158,7 @@ fn handle(engine: &Engine, name: &Arc<str>, mesh: &mut MeshEngine, event: Event)
         Event::Close { id, by_far_end } => mesh.close(id, by_far_end, now),
         Event::Departed { proxy, departed } => mesh.set_departed(&proxy, departed, now),
         // Whoever asked may have gone away.
-        Event::SpeaksFor { proxy, address, reply } => drop(reply.send(mesh.speaks_for(&proxy, address))),
+        Event::MayReportFor { proxy, address, reply } => drop(reply.send(mesh.may_report_for(&proxy, address))),
         Event::Refusal { authenticated, encrypted, reply } => drop(reply.send(mesh.refusal(authenticated, encrypted))),
         Event::Rotation { ca, reply } => drop(reply.send(mesh.rotation_status(ca))),
         Event::Receipt { revision, wait: _, reply } => drop(reply.send(mesh.receipt(revision))),

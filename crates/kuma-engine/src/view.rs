@@ -12,8 +12,8 @@ use kuma_xds::Snapshot;
 use crate::content::encode;
 use crate::documents::Documents;
 
-/// The documents of one mesh at a revision, as far as they bear on its proxies. A copy costs a few pointers and stays as it is
-/// while the mesh goes on.
+/// The documents of one mesh at a revision, as far as they bear on its proxies. A copy costs a few pointers and stays
+/// as it is while the mesh goes on.
 #[derive(Clone, Debug)]
 pub struct MeshView {
     /// The documents, with their indexes.
@@ -49,9 +49,9 @@ impl MeshView {
         all.view
     }
 
-    /// Everything that the proxy of a Dataplane is to get but its own certificate, made from nothing. What a connected proxy
-    /// has by the incremental path equals it. `admin`: its Envoy's admin server, if it has one. `None` if there is no such
-    /// Dataplane.
+    /// Everything that the proxy of a Dataplane is to get but its own certificate, made from nothing. What a connected
+    /// proxy has by the incremental path equals it. `admin`: its Envoy's admin server, if it has one. `None` if there
+    /// is no such Dataplane.
     pub fn generate(&self, proxy: &str, admin: Option<SocketAddr>) -> Option<Snapshot> {
         let Planned { keys, .. } = self.plan(proxy, admin)?;
         let mut builder = Snapshot::builder().revision(self.revision);
@@ -71,7 +71,8 @@ impl MeshView {
         Some(Planned { keys, metrics_problem: metrics.problem })
     }
 
-    /// The keys of parts of what a proxy is to get; `None` where only [`MeshView::plan`] tells. `callers` are for this view.
+    /// The keys of parts of what a proxy is to get; `None` where only [`MeshView::plan`] tells. `callers` are for this
+    /// view.
     pub(crate) fn plan_parts(
         &self,
         proxy: &str,

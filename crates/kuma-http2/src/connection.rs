@@ -20,10 +20,10 @@ pub struct Limits {
     pub streams: usize,
     /// Bytes of the headers of a request, counted as RFC 9113, section 6.5.2, does. Larger ones are answered with 431.
     pub header_list: usize,
-    /// Frames that make work and bring nothing (SETTINGS, empty ones, streams that are reset, refused or
-    /// [rejected](Connection::reject)), until [`Connection::forgive`]. Whoever sends more is sent away. As many PINGs may come
-    /// for each time that something is sent: some clients measure by them how much the network takes.
-    pub nuisances: u32,
+    /// Frames that cause work and carry no data (SETTINGS, empty frames, streams that are reset, refused or
+    /// [rejected](Connection::reject)), until [`Connection::reset_counters`] is called. A client that sends more is
+    /// disconnected. As many PINGs are allowed per frame that we send: some clients measure bandwidth with them.
+    pub unproductive_frames: u32,
 }
 
 /// What came in.
@@ -76,7 +76,7 @@ pub struct Connection {
     max_payload: usize,
     /// The client takes a smaller dynamic table than it does at first. We never use one, and have to say so.
     announces_table: bool,
-    nuisances: u32,
+    unproductive_frames: u32,
     /// Since something was sent.
     pings: u32,
     is_going_away: bool,
@@ -132,7 +132,7 @@ impl Connection {
             unacknowledged: 0,
             max_payload: MAX_PAYLOAD,
             announces_table: false,
-            nuisances: 0,
+            unproductive_frames: 0,
             pings: 0,
             is_going_away: false,
             output,
@@ -267,7 +267,7 @@ impl Connection {
             return Err(Error::new(ErrorCode::FlowControlError, "more than the window of the connection"));
         }
         if header.length == 0 && !header.has(flag::END_STREAM) {
-            self.nuisance()?;
+            self.count_unproductive_frame()?;
         }
         let event = match self.streams.get(header.stream) {
             None => {
@@ -322,13 +322,13 @@ impl Connection {
         Ok(())
     }
 
-    fn nuisance(&mut self) -> Result<(), Error> {
-        self.nuisances += 1;
-        self.check_nuisances()
+    fn count_unproductive_frame(&mut self) -> Result<(), Error> {
+        self.unproductive_frames += 1;
+        self.check_unproductive_frames()
     }
 
-    fn check_nuisances(&self) -> Result<(), Error> {
-        if self.nuisances.max(self.pings) > self.limits.nuisances {
+    fn check_unproductive_frames(&self) -> Result<(), Error> {
+        if self.unproductive_frames.max(self.pings) > self.limits.unproductive_frames {
             return Err(Error::new(ErrorCode::EnhanceYourCalm, "too many frames that bring nothing"));
         }
         Ok(())
@@ -338,13 +338,13 @@ impl Connection {
     fn refuse(&mut self, stream: StreamId, code: ErrorCode) -> Result<(), Error> {
         self.streams.remember(stream);
         frame::put_reset(&mut self.output, stream, code as u32);
-        self.nuisance()
+        self.count_unproductive_frame()
     }
 
     /// Ends a stream that has a request, since the client does on it what the protocol forbids.
     fn fail<'a>(&mut self, stream: StreamId, code: ErrorCode) -> Result<Option<Event<'a>>, Error> {
         self.reset(stream, code);
-        self.nuisance()?;
+        self.count_unproductive_frame()?;
         Ok(Some(Event::Reset { stream }))
     }
 }

@@ -115,8 +115,8 @@ impl Streams {
         self.ended_by_us.contains(&id)
     }
 
-    /// The client gives new streams this window, and those that there are as much more or less (RFC 9113, section 6.9.2).
-    /// False if that is more than can be.
+    /// The client gives new streams this window, and those that there are as much more or less (RFC 9113, section
+    /// 6.9.2). False if that is more than can be.
     pub(crate) fn set_initial_window(&mut self, window: i64) -> bool {
         let more = window - self.initial_window;
         self.initial_window = window;

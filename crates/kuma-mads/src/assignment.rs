@@ -10,8 +10,8 @@ use crate::labels;
 
 /// Where the metrics of a proxy are, and by which labels it is known.
 ///
-/// There is one for each Dataplane of a mesh that asks for metrics, whether its proxy runs or not: one that does not answer is
-/// to be seen in Prometheus.
+/// There is one for each Dataplane of a mesh that asks for metrics, whether its proxy runs or not: one that does not
+/// answer is to be seen in Prometheus.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Assignment {
     /// Name of the mesh.
@@ -33,8 +33,8 @@ pub struct Assignment {
 pub enum Absent {
     /// Its mesh does not ask for metrics.
     NotAsked,
-    /// It is a gateway whose Dataplane does not say where it is: it has no inbound and no `networking.address`. A target
-    /// without a host would lead Prometheus to its own machine.
+    /// It is a gateway whose Dataplane does not say where it is: it has no inbound and no `networking.address`. A
+    /// target without a host would lead Prometheus to its own machine.
     NoAddress,
 }
 

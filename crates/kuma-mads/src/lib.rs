@@ -3,11 +3,13 @@
 //! An [`Assignment`] is made of a Mesh and a Dataplane, and takes three forms:
 //!
 //! ```text
-//!  Mesh + Dataplane --> Assignment --> v1alpha1  protobuf, over gRPC   --> kuma-prometheus-sd --> file_sd --> Prometheus
+//!  Mesh + Dataplane --> Assignment --> v1alpha1  protobuf, over gRPC, for kuma-prometheus-sd,
+//!                                                which writes file_sd for Prometheus
 //!                                  --> v1        JSON, over HTTP, for Prometheus' own kuma_sd_configs
 //! ```
 //!
-//! The crate is pure: `kuma-cp` serves the first two (its module `mads`), the program `kuma-prometheus-sd` writes the third.
+//! The crate is pure: `kuma-cp` serves the first two (its module `mads`), the program `kuma-prometheus-sd` writes the
+//! third.
 
 mod assignment;
 pub mod file_sd;

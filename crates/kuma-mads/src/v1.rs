@@ -1,7 +1,7 @@
 //! The form of kuma.observability.v1, which Prometheus reads by itself (`kuma_sd_configs`): JSON over HTTP.
 //!
-//! Prometheus makes labels of it by itself: `instance`, `__meta_kuma_mesh`, `__meta_kuma_service`, `__meta_kuma_dataplane`,
-//! and `__meta_kuma_label_<tag>` for each tag.
+//! Prometheus makes labels of it by itself: `instance`, `__meta_kuma_mesh`, `__meta_kuma_service`,
+//! `__meta_kuma_dataplane`, and `__meta_kuma_label_<tag>` for each tag.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,5 @@
-//! The form of kuma.observability.v1alpha1: state-of-the-world discovery over gRPC, with the request and response messages of
-//! Envoy's own discovery services.
+//! The form of kuma.observability.v1alpha1: state-of-the-world discovery over gRPC, with the request and response
+//! messages of Envoy's own discovery services.
 
 use std::collections::BTreeMap;
 

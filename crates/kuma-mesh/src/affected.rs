@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// The proxies (by the name of their Dataplane) whose configuration a change may alter. It may name too many, at the cost
-/// of a comparison; never too few.
+/// The proxies (by the name of their Dataplane) whose configuration a change may alter. It may name too many, at the
+/// cost of a comparison; never too few.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Affected {
     /// Every proxy of the mesh.

@@ -10,8 +10,8 @@ use serde_json::Value;
 
 use crate::{Affected, MeshSnapshot, Template};
 
-/// Reads the raw resources of a ProxyTemplate, and says what is wrong with those that it leaves out. Only those who know
-/// Envoy's messages can.
+/// Reads the raw resources of a ProxyTemplate, and says what is wrong with those that it leaves out. Only those who
+/// know Envoy's messages can.
 pub type ReadTemplate = fn(&ProxyTemplate) -> (Template, Violations);
 
 /// What a document, or its deletion, has done to its mesh.
@@ -48,8 +48,8 @@ pub static EFFECTS: &[(&str, Effect)] = &[
 ];
 
 impl MeshSnapshot {
-    /// Puts a document of the mesh in its place, or takes it out (`None`). One that cannot be read counts as not there: where it
-    /// guards access, that denies.
+    /// Puts a document of the mesh in its place, or takes it out (`None`). One that cannot be read counts as not there:
+    /// where it guards access, that denies.
     pub fn apply(&mut self, key: &Key, spec: Option<&Value>, read_template: ReadTemplate) -> Applied {
         match EFFECTS.iter().find(|(kind, _)| *kind == key.kind) {
             Some((_, Effect::OnProxies(apply))) => apply(self, &key.name, spec, read_template),

@@ -1,8 +1,8 @@
 //! One mesh as a value.
 //!
 //! [`MeshSnapshot`] holds the documents of one mesh together with the indexes that answer, without a scan of the whole
-//! mesh, the two questions everything else is made of: *what does this proxy see* (its endpoints, the policies that match
-//! it, the peers it admits) and *which proxies does this change concern* ([`Affected`]).
+//! mesh, the two questions everything else is made of: *what does this proxy see* (its endpoints, the policies that
+//! match it, the peers it admits) and *which proxies does this change concern* ([`Affected`]).
 //!
 //! The crate is pure: no clock, no I/O, no Envoy. `kuma-envoy` turns what it answers into configuration; the engine of
 //! `kuma-cp` owns one snapshot per mesh and applies commits to it.

@@ -54,8 +54,8 @@ impl ProxyPolicy for TrafficTrace {
     }
 }
 
-/// The policy that applies to a proxy, if any does: the one whose best matching selector ranks highest. Ties go to the name
-/// that sorts first.
+/// The policy that applies to a proxy, if any does: the one whose best matching selector ranks highest. Ties go to the
+/// name that sorts first.
 pub fn best_for_proxy<'a, P: ProxyPolicy>(
     policies: &'a BTreeMap<Arc<str>, Arc<P>>,
     dataplane: &MeshDataplane,
@@ -83,8 +83,8 @@ pub(crate) fn proxy_rank<P: ProxyPolicy>(policy: &P, dataplane: &MeshDataplane) 
 
 /// The policy that applies to the connections of a proxy to a service, if any does.
 ///
-/// A policy's rank is its best matching source selector plus its best matching destination selector. Ties go to the name
-/// that sorts first, so the answer does not depend on the order of the policies.
+/// A policy's rank is its best matching source selector plus its best matching destination selector. Ties go to the
+/// name that sorts first, so the answer does not depend on the order of the policies.
 pub fn best_policy<'a, P: ConnectionPolicy>(
     policies: &'a Policies<P>,
     dataplane: &MeshDataplane,

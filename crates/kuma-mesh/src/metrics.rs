@@ -16,8 +16,8 @@ pub struct MetricsEndpoint {
 }
 
 impl MetricsEndpoint {
-    /// Where a proxy offers its metrics: as its mesh says, where the Dataplane says nothing else. Nowhere if the mesh does
-    /// not ask for it.
+    /// Where a proxy offers its metrics: as its mesh says, where the Dataplane says nothing else. Nowhere if the mesh
+    /// does not ask for it.
     pub fn new(mesh: &Mesh, dataplane: &Dataplane) -> Option<MetricsEndpoint> {
         let of_mesh = mesh.metrics.as_ref()?.prometheus.as_ref()?;
         let own = dataplane.metrics.as_ref().and_then(|metrics| metrics.prometheus.as_ref());

@@ -48,8 +48,8 @@ impl ConnectionPolicy for Permission {
     }
 }
 
-/// The services that a permission admits, `*` for any. A source that asks for another tag too admits nobody: identities tell
-/// services alone.
+/// The services that a permission admits, `*` for any. A source that asks for another tag too admits nobody: identities
+/// tell services alone.
 fn sources(permission: &TrafficPermission) -> impl Iterator<Item = &str> {
     let of_service = |selector: &&Selector| selector.tags.len() == 1 && selector.tags.contains_key(SERVICE_TAG);
     permission.sources.iter().filter(of_service).map(service_or_any)
@@ -75,8 +75,8 @@ pub enum Flow {
     Denied,
 }
 
-/// Who may call which destination, found out once for all proxies that do. It is about one state of a mesh, and no use for the
-/// next.
+/// Who may call which destination, found out once for all proxies that do. It is about one state of a mesh, and no use
+/// for the next.
 #[derive(Default)]
 pub struct KnownCallers(FxHashMap<Arc<str>, FxHashMap<Tags, Callers>>);
 
@@ -123,9 +123,11 @@ impl MeshSnapshot {
     }
 
     /// How much of what a proxy sends to a service is permitted. `destinations` are those of the connections
-    /// ([`MeshSnapshot::destinations`]): what counts is who is admitted where a route leads, not at the service that is dialled.
+    /// ([`MeshSnapshot::destinations`]): what counts is who is admitted where a route leads, not at the service that is
+    /// dialled.
     ///
-    /// Where a route stops the traffic those count to which it gives weight 0, so that stopping it decides nothing else.
+    /// Where a route stops the traffic those count to which it gives weight 0, so that stopping it decides nothing
+    /// else.
     pub fn flow(&self, source: &MeshDataplane, service: &str, destinations: &[Destination]) -> Flow {
         self.flow_by(source, service, destinations, |to| self.is_permitted(source, to))
     }

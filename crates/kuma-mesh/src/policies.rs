@@ -8,8 +8,8 @@ use rustc_hash::FxHashMap;
 
 use crate::ConnectionPolicy;
 
-/// Policies of one kind with an index by destination service: a lookup touches those that name the service and those that
-/// name any, not all of them.
+/// Policies of one kind with an index by destination service: a lookup touches those that name the service and those
+/// that name any, not all of them.
 #[derive(Clone, Debug)]
 pub struct Policies<P> {
     by_name: BTreeMap<Arc<str>, Arc<P>>,

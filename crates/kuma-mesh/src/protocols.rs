@@ -16,8 +16,8 @@ impl MeshSnapshot {
         self.http_services > 0 && self.are_http(service, &self.destinations(dataplane, service))
     }
 
-    /// The same for destinations that are known: none of them speaks anything else. Those that nobody offers do not count;
-    /// where a route stops the traffic, the service itself does.
+    /// The same for destinations that are known: none of them speaks anything else. Those that nobody offers do not
+    /// count; where a route stops the traffic, the service itself does.
     pub fn are_http(&self, service: &str, destinations: &[Destination]) -> bool {
         // Most meshes have none: nothing is looked up for them.
         if self.http_services == 0 {

@@ -23,7 +23,8 @@ pub struct Destination {
 /// The outbounds that routes lead to another service than their own: an index in both directions.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Detours {
-    /// Names of the routes that lead to another service than one that they are about. Without any there is nothing to look up.
+    /// Names of the routes that lead to another service than one that they are about. Without any there is nothing to
+    /// look up.
     routes: BTreeSet<Arc<str>>,
     /// The services to which a Dataplane's outbounds of other services lead.
     services: BTreeMap<Arc<str>, BTreeSet<Arc<str>>>,

@@ -74,8 +74,8 @@ impl Service {
         &self.tag_sets
     }
 
-    /// Enters a Dataplane's inbounds of this service, of which those that take traffic are endpoints; [`Service::refresh`] makes
-    /// them count.
+    /// Enters a Dataplane's inbounds of this service, of which those that take traffic are endpoints;
+    /// [`Service::refresh`] makes them count.
     pub(crate) fn enter(&mut self, service: &str, dataplane: &MeshDataplane, takes_traffic: impl Fn(&Inbound) -> bool) {
         self.providers.insert(dataplane.name.clone());
         for inbound in inbounds_of(service, dataplane) {

@@ -17,8 +17,8 @@ use crate::{Affected, ConnectionPolicy, Inbound, MeshDataplane, Policies};
 
 /// One mesh: its documents as of a revision, with the indexes that answer what they mean.
 ///
-/// Every setter takes a whole document (or `None` for its deletion) and returns which proxies that concerns. Setters may
-/// be called in any order: the mesh that results depends on the documents alone.
+/// Every setter takes a whole document (or `None` for its deletion) and returns which proxies that concerns. Setters
+/// may be called in any order: the mesh that results depends on the documents alone.
 #[derive(Clone, Debug, Default)]
 pub struct MeshSnapshot {
     /// Name of the mesh.
@@ -240,8 +240,8 @@ impl MeshSnapshot {
         Affected::Proxies { whole, admission: BTreeSet::new(), flows: BTreeSet::new(), endpoints, services }
     }
 
-    /// The Dataplanes that call a service: by an outbound of it, or of another one that a route leads there. One whose route
-    /// leads its outbound away from the service may be among them.
+    /// The Dataplanes that call a service: by an outbound of it, or of another one that a route leads there. One whose
+    /// route leads its outbound away from the service may be among them.
     fn callers_of(&self, service: &str) -> impl Iterator<Item = &Arc<str>> {
         let outbounds = self.services.get(service).map(|entry| &entry.consumers);
         outbounds.into_iter().chain(self.detours.to(service)).flatten()
@@ -270,7 +270,8 @@ impl MeshSnapshot {
         });
     }
 
-    /// The proxies that match a source of a policy and of which this holds, which does only of those that call a destination.
+    /// The proxies that match a source of a policy and of which this holds, which does only of those that call a
+    /// destination.
     fn add_matching<P: ConnectionPolicy>(
         &self,
         policy: &P,
@@ -286,8 +287,8 @@ impl MeshSnapshot {
         }
     }
 
-    /// The Dataplanes among which are all that match a source of a policy and call a destination of it: where the source may be
-    /// any service, those that call the destinations, unless these may be any, too.
+    /// The Dataplanes among which are all that match a source of a policy and call a destination of it: where the
+    /// source may be any service, those that call the destinations, unless these may be any, too.
     fn candidates<'a, P: ConnectionPolicy>(
         &'a self,
         policy: &'a P,

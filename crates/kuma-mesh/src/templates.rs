@@ -28,8 +28,8 @@ pub struct RawResource {
     pub name: Arc<str>,
     /// The message, encoded.
     pub value: Arc<[u8]>,
-    /// Name of the endpoints that must come again whenever it does, if it is a cluster that takes its endpoints from the
-    /// control plane.
+    /// Name of the endpoints that must come again whenever it does, if it is a cluster that takes its endpoints from
+    /// the control plane.
     pub endpoints: Option<Arc<str>>,
 }
 
@@ -43,7 +43,8 @@ impl ProxyPolicy for Template {
 }
 
 impl MeshSnapshot {
-    /// The template of a proxy, if it has one: more tags win, then exact values over `*`, then the name that sorts first.
+    /// The template of a proxy, if it has one: more tags win, then exact values over `*`, then the name that sorts
+    /// first.
     pub fn template(&self, dataplane: &MeshDataplane) -> Option<(&Arc<str>, &Arc<Template>)> {
         best_for_proxy(&self.templates, dataplane)
     }

@@ -14,8 +14,8 @@ use crate::{Affected, MeshDataplane, MeshSnapshot};
 pub(crate) type Traces = BTreeMap<Arc<str>, Arc<TrafficTrace>>;
 
 impl MeshSnapshot {
-    /// The backend that gets the spans of a proxy, if one does: the one that its best TrafficTrace names, else the mesh's
-    /// default. A name that no backend of the mesh has traces nothing.
+    /// The backend that gets the spans of a proxy, if one does: the one that its best TrafficTrace names, else the
+    /// mesh's default. A name that no backend of the mesh has traces nothing.
     pub fn trace_backend(&self, dataplane: &MeshDataplane) -> Option<&TracingBackend> {
         let (_, trace) = best_for_proxy(&self.traces, dataplane)?;
         self.trace_backend_of(trace)

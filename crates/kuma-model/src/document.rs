@@ -75,8 +75,8 @@ fn read_envelope(fields: &Map<String, Value>, violations: &mut Violations) -> Op
     if fields.contains_key("apiVersion") && !fields.contains_key("type") {
         violations.add(
             "apiVersion",
-            "this is the form that Kubernetes has; here a document has type, mesh and name in place of apiVersion, kind and \
-             metadata, and the fields that are below spec there beside them",
+            "this is the form that Kubernetes has; here a document has type, mesh and name in place of apiVersion, \
+             kind and metadata, and the fields that are below spec there beside them",
         );
         return None;
     }

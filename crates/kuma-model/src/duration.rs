@@ -13,8 +13,8 @@ const NANOS_PER_SECOND: i64 = 1_000_000_000;
 
 /// A length of time, to the nanosecond, up to 292 years.
 ///
-/// Read in the syntax of Go's `time.ParseDuration` (`500ms`, `1m30s`); printed as proto3's JSON prints it: seconds, with 0,
-/// 3, 6 or 9 decimals (`90s`, `0.500s`).
+/// Read in the syntax of Go's `time.ParseDuration` (`500ms`, `1m30s`); printed as proto3's JSON prints it: seconds,
+/// with 0, 3, 6 or 9 decimals (`90s`, `0.500s`).
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct Duration {
     nanos: i64,

@@ -10,8 +10,8 @@ use crate::resource::Resource;
 /// PostgreSQL schema.
 pub const MAX_NAME_LENGTH: usize = 100;
 
-/// What [`Key::mesh`] is for documents that belong to the control plane and to no mesh, such as the key that signs dataplane
-/// tokens: no deletion of a mesh takes them along.
+/// What [`Key::mesh`] is for documents that belong to the control plane and to no mesh, such as the key that signs
+/// dataplane tokens: no deletion of a mesh takes them along.
 pub const NO_MESH: &str = "";
 
 /// Identifies one resource. Of a Mesh, `mesh` is its own name.

@@ -1,9 +1,9 @@
 //! The vocabulary of the mesh: which kinds of resource there are, how they are written, and when they are valid.
 //!
-//! Everything that is stored or sent is a [`Document`]: a [`Key`] (kind, mesh, name) and a *spec*, the part that depends on
-//! the kind. Text becomes JSON values in [`text`]; [`Document::parse`] checks a value against the rules of its kind and
-//! reports everything that is wrong at once, each with its field; [`decode_spec`] reads a stored spec into its type.
-//! Code that treats all kinds alike loops over [`KINDS`].
+//! Everything that is stored or sent is a [`Document`]: a [`Key`] (kind, mesh, name) and a *spec*, the part that
+//! depends on the kind. Text becomes JSON values in [`text`]; [`Document::parse`] checks a value against the rules of
+//! its kind and reports everything that is wrong at once, each with its field; [`decode_spec`] reads a stored spec into
+//! its type. Code that treats all kinds alike loops over [`KINDS`].
 //!
 //! ```
 //! use kuma_model::{Dataplane, Document, decode_spec, text};
@@ -25,8 +25,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! What is *not* here: what policies mean together (`kuma-mesh`), Envoy's configuration (`kuma-envoy`), and rules that need
-//! another resource, such as whether the mesh exists (`kuma-cp`). Nothing here reads a clock, a file or the environment.
+//! What is *not* here: what policies mean together (`kuma-mesh`), Envoy's configuration (`kuma-envoy`), and rules that
+//! need another resource, such as whether the mesh exists (`kuma-cp`). Nothing here reads a clock, a file or the
+//! environment.
 
 mod decode;
 mod document;

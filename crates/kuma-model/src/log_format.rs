@@ -7,10 +7,15 @@
 use crate::decode::did_you_mean;
 
 /// The format where a backend has none.
-pub const DEFAULT: &str = "[%START_TIME%] %KUMA_SOURCE_ADDRESS%(%KUMA_SOURCE_SERVICE%)->%UPSTREAM_HOST%(%KUMA_DESTINATION_SERVICE%) took %DURATION%ms, sent %BYTES_SENT% bytes, received: %BYTES_RECEIVED% bytes";
+pub const DEFAULT: &str = "[%START_TIME%] \
+    %KUMA_SOURCE_ADDRESS%(%KUMA_SOURCE_SERVICE%)->%UPSTREAM_HOST%(%KUMA_DESTINATION_SERVICE%) took %DURATION%ms, sent \
+    %BYTES_SENT% bytes, received: %BYTES_RECEIVED% bytes";
 
 /// The format for requests where a backend has none.
-pub const DEFAULT_HTTP: &str = "[%START_TIME%] %KUMA_SOURCE_ADDRESS_WITHOUT_PORT%(%KUMA_SOURCE_SERVICE%)->%UPSTREAM_HOST%(%KUMA_DESTINATION_SERVICE%) \"%REQ(:METHOD)% %REQ(:PATH)% %PROTOCOL%\" %RESPONSE_CODE% %RESPONSE_FLAGS% took %DURATION%ms, sent %BYTES_SENT% bytes, received: %BYTES_RECEIVED% bytes, host \"%REQ(:AUTHORITY)%\", id \"%REQ(X-REQUEST-ID)%\"";
+pub const DEFAULT_HTTP: &str = "[%START_TIME%] \
+    %KUMA_SOURCE_ADDRESS_WITHOUT_PORT%(%KUMA_SOURCE_SERVICE%)->%UPSTREAM_HOST%(%KUMA_DESTINATION_SERVICE%) \
+    \"%REQ(:METHOD)% %REQ(:PATH)% %PROTOCOL%\" %RESPONSE_CODE% %RESPONSE_FLAGS% took %DURATION%ms, sent %BYTES_SENT% \
+    bytes, received: %BYTES_RECEIVED% bytes, host \"%REQ(:AUTHORITY)%\", id \"%REQ(X-REQUEST-ID)%\"";
 
 /// A piece of a format.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -39,7 +44,8 @@ pub enum Placeholder {
 pub enum LogFormatError {
     /// A `%` that begins no operator.
     #[error(
-        "expected a command operator to start at position {position}, instead got: {found:?} (a percent sign is written %%)"
+        "expected a command operator to start at position {position}, instead got: {found:?} (a percent sign is \
+         written %%)"
     )]
     NoOperator {
         /// Of the `%`.
@@ -545,7 +551,8 @@ mod tests {
     fn mistakes_are_named_with_their_position() {
         let no_operator = |position: usize, found: &str| {
             format!(
-                "expected a command operator to start at position {position}, instead got: {found:?} (a percent sign is written %%)"
+                "expected a command operator to start at position {position}, instead got: {found:?} (a percent sign \
+                 is written %%)"
             )
         };
         for (format, expected) in [
@@ -574,8 +581,11 @@ mod tests {
             ),
             (
                 "%REQ()%",
-                r#"command "%REQ()%" at position 1 requires a header and optionally an alternative header as its argument"#
-                    .to_owned(),
+                concat!(
+                    r#"command "%REQ()%" at position 1 requires a header and optionally an alternative header "#,
+                    r#"as its argument"#,
+                )
+                .to_owned(),
             ),
             ("%REQ(X?Y?Z)%", r#"command "%REQ(X?Y?Z)%" at position 1 has more than 1 alternative header"#.to_owned()),
             ("%RESP(a b)%", r#"command "%RESP(a b)%" at position 1 requires names of headers"#.to_owned()),

@@ -89,8 +89,8 @@ impl Kind {
         }
     }
 
-    /// Reads, completes and validates a spec. Returns it in the form in which it is stored and served: defaults filled in,
-    /// zero values left out, empty objects and lists kept where they were written.
+    /// Reads, completes and validates a spec. Returns it in the form in which it is stored and served: defaults filled
+    /// in, zero values left out, empty objects and lists kept where they were written.
     pub fn check(&self, spec: &Map<String, Value>) -> Result<Value, Violations> {
         (self.check)(spec)
     }

@@ -14,8 +14,8 @@ use crate::violations::Violations;
 /// The tag that every inbound has: the name of its service.
 pub const SERVICE_TAG: &str = "service";
 
-/// The tag that says what the application behind an inbound speaks: `http` or `tcp`, in any case. Without it nothing but
-/// connections is known of it.
+/// The tag that says what the application behind an inbound speaks: `http` or `tcp`, in any case. Without it nothing
+/// but connections is known of it.
 pub const PROTOCOL_TAG: &str = "protocol";
 
 /// The value of [`PROTOCOL_TAG`] for HTTP/1 and HTTP/2, gRPC included.
@@ -161,9 +161,9 @@ impl PartialOrd for Rank {
 
 /// What is wrong with the name of a service, if anything.
 ///
-/// It becomes the last segment of a SPIFFE id (`spiffe://<mesh>/<service>`), whose alphabet the SPIFFE-ID standard (2.2,
-/// path) limits to letters, digits, `.`, `_` and `-`, and forbids `.` and `..`. The colon is ours: the names that are made
-/// for Kubernetes services end with the port.
+/// It becomes the last segment of a SPIFFE id (`spiffe://<mesh>/<service>`), whose alphabet the SPIFFE-ID standard
+/// (2.2, path) limits to letters, digits, `.`, `_` and `-`, and forbids `.` and `..`. The colon is ours: the names that
+/// are made for Kubernetes services end with the port.
 pub fn check_service(name: &str) -> Option<&'static str> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b':' | b'-');
     if name == "." || name == ".." {

@@ -1,7 +1,7 @@
 //! Text into JSON values: YAML or JSON, one document or several.
 //!
-//! Documents come from anyone who may write, so the reading is bounded before it begins: nesting, aliases, and the number
-//! of values.
+//! Documents come from anyone who may write, so the reading is bounded before it begins: nesting, aliases, and the
+//! number of values.
 
 use std::fmt;
 

@@ -68,7 +68,8 @@ impl Client {
         Ok(Client { http, node, version: String::new() })
     }
 
-    /// Hands each list to `take` until the stream ends, and says why it did. What `take` refuses counts as not received.
+    /// Hands each list to `take` until the stream ends, and says why it did. What `take` refuses counts as not
+    /// received.
     pub(crate) async fn follow(
         &mut self,
         server: &Url,

@@ -1,8 +1,8 @@
 //! `kuma-prometheus-sd` keeps a file from which Prometheus learns where the proxies of all meshes offer their metrics
 //! (`file_sd_configs`).
 //!
-//! It stays connected to the monitoring assignment server of the control plane, which its HTTP API's catalog names, and writes
-//! the file anew whenever the list changes. While the control plane is away the file stays as it is.
+//! It stays connected to the monitoring assignment server of the control plane, which its HTTP API's catalog names, and
+//! writes the file anew whenever the list changes. While the control plane is away the file stays as it is.
 //!
 //! Where to read: [`config`] (every setting), [`run`] (the life of the process), then the parts it calls.
 

@@ -1,4 +1,5 @@
-//! The file that Prometheus reads. It is there from the start, it is always whole, and it is touched only when it changes.
+//! The file that Prometheus reads. It is there from the start, it is always whole, and it is touched only when it
+//! changes.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
@@ -18,8 +19,8 @@ pub(crate) struct Output {
 }
 
 impl Output {
-    /// Makes sure that the file can be written, and that it is there. One that is there already is kept: Prometheus goes on
-    /// with it until the control plane has been heard.
+    /// Makes sure that the file can be written, and that it is there. One that is there already is kept: Prometheus
+    /// goes on with it until the control plane has been heard.
     ///
     /// # Errors
     /// It cannot be written.
@@ -68,8 +69,8 @@ impl Output {
         &self.path
     }
 
-    /// The name of the file before it takes its place. It is in the same folder, so that a rename is one step, and no pattern
-    /// that Prometheus may have for its files matches it.
+    /// The name of the file before it takes its place. It is in the same folder, so that a rename is one step, and no
+    /// pattern that Prometheus may have for its files matches it.
     fn fresh(&self) -> PathBuf {
         let name = self.path.file_name().unwrap_or_default().to_string_lossy();
         self.path.with_file_name(format!(".{name}.{}.new", std::process::id()))

@@ -59,7 +59,8 @@ async fn follow(config: &Config, mut output: Output) -> anyhow::Error {
             }
             // What answers there may be another program, or another setting is wrong: not once it has worked.
             Err(failure) if !heard && !failure.may_heal() => {
-                let advice = "check that --cp-address (KUMA_CONTROL_PLANE_API_SERVER_URL) is the API server of a kuma-cp, by default its port 5681";
+                let advice = "check that --cp-address (KUMA_CONTROL_PLANE_API_SERVER_URL) is the API server of a \
+                    kuma-cp, by default its port 5681";
                 return anyhow::Error::new(failure).context(advice);
             }
             Err(failure) => anyhow::Error::new(failure),

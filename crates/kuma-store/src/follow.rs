@@ -31,8 +31,8 @@ pub async fn load(store: &dyn Store, followers: &[&dyn Follower]) -> Result<Revi
     Ok(revision)
 }
 
-/// Hands each commit after `revision` to all followers, for as long as it is polled. After a gap everything is read again;
-/// while that fails they keep what they know.
+/// Hands each commit after `revision` to all followers, for as long as it is polled. After a gap everything is read
+/// again; while that fails they keep what they know.
 pub async fn follow(store: &dyn Store, mut revision: Revision, followers: &[&dyn Follower]) {
     loop {
         let mut changes = store.changes(revision);

@@ -178,8 +178,8 @@ pub enum Change {
 /// - Documents of a mesh exist only while their Mesh does; a commit that would break this is refused.
 /// - A document whose text equals the stored one is not written: no new version, no revision, no change for anyone.
 /// - DataplaneInsights are read and deleted like other documents, but have no part in revisions,
-///   [`read_all`](Store::read_all) and [`changes`](Store::changes): there are many of them, and no configuration depends
-///   on one.
+///   [`read_all`](Store::read_all) and [`changes`](Store::changes): there are many of them, and no configuration
+///   depends on one.
 /// - A commit that changes nothing uses no revision, and its answer has the latest one.
 /// - An answer is complete, or it is an error.
 pub trait Store: Send + Sync + 'static {

@@ -1,7 +1,7 @@
 //! When the first bytes of a connection are an HTTP/1.x request, and where that request ends (RFC 9112).
 //!
-//! As little of HTTP as an echo needs: the request line, and the fields that say how long the body is. Everything here works on the bytes
-//! received so far and can be asked again when there are more.
+//! As little of HTTP as an echo needs: the request line, and the fields that say how long the body is. Everything here
+//! works on the bytes received so far and can be asked again when there are more.
 
 /// Most bytes of a request, head and body together.
 pub(crate) const MAX_REQUEST: usize = 1 << 20;
@@ -132,7 +132,8 @@ fn head_length(received: &[u8]) -> Option<usize> {
     None
 }
 
-/// Length of a chunked body with its last chunk and trailers, when it is all there (RFC 9112, 7.1). A body that is not made of chunks ends at once.
+/// Length of a chunked body with its last chunk and trailers, when it is all there (RFC 9112, 7.1). A body that is not
+/// made of chunks ends at once.
 fn chunked_length(body: &[u8]) -> Option<usize> {
     let mut at = 0usize;
     loop {
@@ -165,7 +166,8 @@ fn chunked_length(body: &[u8]) -> Option<usize> {
     }
 }
 
-/// The whole answer: status line, fields, and, unless the method is HEAD, the text as body. The connection closes after it.
+/// The whole answer: status line, fields, and, unless the method is HEAD, the text as body. The connection closes after
+/// it.
 pub(crate) fn response(status: &str, text: &[u8], method: &str) -> Vec<u8> {
     let mut response = format!(
         "HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",

@@ -1,7 +1,8 @@
 //! The smallest service one can put behind a dataplane: it sends back what it receives.
 //!
-//! Meant for trying a mesh out with `nc` and `curl`. What arrives on a connection is echoed as it comes, for as long as the connection lasts;
-//! an HTTP/1.x request is answered with its own text, so that one sees what a proxy has made of it.
+//! Meant for trying a mesh out with `nc` and `curl`. What arrives on a connection is echoed as it comes, for as long as
+//! the connection lasts; an HTTP/1.x request is answered with its own text, so that one sees what a proxy has made of
+//! it.
 //!
 //! - [`args`]: the command line, in the spellings that Go's `flag` package accepts.
 //! - [`server`]: listens, and looks after connections.
@@ -54,7 +55,8 @@ fn run(port: u16) -> anyhow::Result<()> {
     })
 }
 
-/// Ends at Ctrl-C or SIGTERM. Handled, because as the first process of a container neither would have an effect otherwise.
+/// Ends at Ctrl-C or SIGTERM. Handled, because as the first process of a container neither would have an effect
+/// otherwise.
 async fn stop_signal() -> std::io::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate())?;

@@ -14,7 +14,8 @@ use crate::http::{self, First, Progress, RequestLine};
 const UNDECIDED: Duration = Duration::from_secs(2);
 /// How long a whole request may take.
 const REQUEST: Duration = Duration::from_secs(5);
-/// How long an answered connection is read on, so that the client gets to read the answer before the connection is reset under it.
+/// How long an answered connection is read on, so that the client gets to read the answer before the connection is
+/// reset under it.
 const LINGER: Duration = Duration::from_secs(1);
 /// Bytes read at a time.
 const CHUNK: usize = 8 << 10;
@@ -119,7 +120,8 @@ async fn answer(mut stream: TcpStream, mut received: Vec<u8>, method: &str) -> i
     Ok(())
 }
 
-/// Length of the whole request in `received`, or `None` when it is too large. A request cut short by the peer ends where it was cut.
+/// Length of the whole request in `received`, or `None` when it is too large. A request cut short by the peer ends
+/// where it was cut.
 async fn rest_of_request(stream: &mut TcpStream, received: &mut Vec<u8>) -> io::Result<Option<usize>> {
     let mut invited = false;
     loop {

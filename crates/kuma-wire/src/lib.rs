@@ -1,5 +1,5 @@
-//! What the programs of the project say to one another, and nothing else does: each message is here once, for who writes it and
-//! who reads it.
+//! What the programs of the project say to one another, and nothing else does: each message is here once, for who
+//! writes it and who reads it.
 //!
 //! - [`catalog`]: where the servers of a control plane are (`GET /catalog` of its HTTP API);
 //! - [`bootstrap`]: what kuma-dp asks for before it starts Envoy (`POST /bootstrap` of the bootstrap server);

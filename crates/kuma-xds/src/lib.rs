@@ -9,12 +9,13 @@
 //!              <----Event-----          <--Request----
 //! ```
 //!
-//! [`Session`] is pure: no I/O, no clock. Both variants of the protocol (delta, and state of the world) are served out of
-//! the same resources. The rules it keeps, C1 to O3, are listed in its module and are the names of its tests.
+//! [`Session`] is pure: no I/O, no clock. Both variants of the protocol (delta, and state of the world) are served out
+//! of the same resources. The rules it keeps, C1 to O3, are listed in its module and are the names of its tests.
 //!
 //! ```
 //! use std::sync::Arc;
-//! use kuma_xds::{Node, DeltaDiscoveryRequest, Request, Resource, ResourceType, Session, Snapshot, StreamState, Variant};
+//! use kuma_xds::{DeltaDiscoveryRequest, Node, Request, Resource, ResourceType, Session, Snapshot};
+//! use kuma_xds::{StreamState, Variant};
 //!
 //! let cluster = Resource::new(ResourceType::Cluster, "backend", b"an encoded Cluster");
 //! let snapshot = Snapshot::builder().with(cluster).build();

@@ -1,7 +1,8 @@
 //! Finds the file descriptors that a C++ program compiled with protobuf carries.
 //!
-//! protoc puts the serialised `FileDescriptorProto` of every file into the program as a string constant. One begins with
-//! field 1, the file's name, and ends where no further field of the message follows: the constant's own zero byte is no tag.
+//! protoc puts the serialised `FileDescriptorProto` of every file into the program as a string constant. One begins
+//! with field 1, the file's name, and ends where no further field of the message follows: the constant's own zero byte
+//! is no tag.
 
 use std::collections::BTreeMap;
 

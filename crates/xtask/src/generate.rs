@@ -58,8 +58,8 @@ pub(crate) fn run(envoy: &Path) -> Result<()> {
     Ok(())
 }
 
-/// All files as they are in the binary, byte for byte (the rules of protoc-gen-validate are options that protobuf itself
-/// does not know), as one `FileDescriptorSet` compressed by zlib.
+/// All files as they are in the binary, byte for byte (the rules of protoc-gen-validate are options that protobuf
+/// itself does not know), as one `FileDescriptorSet` compressed by zlib.
 fn whole(files: &BTreeMap<String, descriptors::File<'_>>) -> Result<()> {
     const BEST: u8 = 10;
     for (name, file) in files {

@@ -12,7 +12,8 @@ mod subset;
 use anyhow::bail;
 
 const USAGE: &str = "usage: cargo xtask gen <path of an Envoy binary>
-  Writes crates/envoy-api/src/generated and crates/envoy-raw/src/descriptors.bin.zz from the message descriptors that the
+  Writes crates/envoy-api/src/generated and crates/envoy-raw/src/descriptors.bin.zz from the message descriptors that \
+  the
   Envoy binary carries.";
 
 fn main() -> anyhow::Result<()> {

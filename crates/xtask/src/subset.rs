@@ -37,8 +37,8 @@ pub(crate) const ROOTS: &[&str] = &[
     ".envoy.service.accesslog.v3.StreamAccessLogsResponse",
 ];
 
-/// Messages, or whole packages, that are left out together with the fields that refer to them: parts of Envoy that we do
-/// not use and that are large. A decoder skips fields that it does not know.
+/// Messages, or whole packages, that are left out together with the fields that refer to them: parts of Envoy that we
+/// do not use and that are large. A decoder skips fields that it does not know.
 pub(crate) const LEFT_OUT: &[&str] = &[
     // Envoy lists some 500 extensions in the first message of every stream; nobody reads them.
     ".envoy.config.core.v3.Extension",

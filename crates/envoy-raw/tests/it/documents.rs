@@ -145,7 +145,8 @@ fn values_have_the_forms_of_protobuf() {
 fn the_bytes_are_the_same_each_time() {
     let tags: Vec<String> = (0..50).map(|index| format!("key-{index}: {{value: {index}}}")).collect();
     let text = format!(
-        "{{'@type': type.googleapis.com/envoy.config.cluster.v3.Cluster, name: c, metadata: {{filter_metadata: {{{}}}}}}}",
+        "{{'@type': type.googleapis.com/envoy.config.cluster.v3.Cluster, name: c, metadata: {{filter_metadata: \
+         {{{}}}}}}}",
         tags.join(", ")
     );
     let first = read(&text);

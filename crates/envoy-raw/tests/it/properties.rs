@@ -108,24 +108,29 @@ fn object<'a>(entries: impl Iterator<Item = (&'a str, Value)>) -> Value {
     Value::Object(entries.map(|(name, value)| (name.to_owned(), value)).collect::<Map<_, _>>())
 }
 
-/// As deep as a text may be, in each way that messages nest, on a stack of the size that the control plane's threads have.
+/// As deep as a text may be, in each way that messages nest, on a stack of the size that the control plane's threads
+/// have.
 #[test]
 fn the_deepest_texts_are_read() {
     let log = |filter: &str| {
         format!(
-            "{{'@type': type.googleapis.com/envoy.config.listener.v3.Listener, name: l, access_log: [{{name: a, filter: {filter},
-               typed_config: {{'@type': type.googleapis.com/envoy.extensions.access_loggers.stream.v3.StdoutAccessLog}}}}]}}"
+            "{{'@type': type.googleapis.com/envoy.config.listener.v3.Listener, name: l, access_log: [{{name: a, \
+             filter: {filter},
+               typed_config: {{'@type': \
+               type.googleapis.com/envoy.extensions.access_loggers.stream.v3.StdoutAccessLog}}}}]}}"
         )
     };
     let nested = |open: &str, close: &str, depth: usize| format!("{}{}", open.repeat(depth), close.repeat(depth));
     let texts = [
         log(&format!("{}{{traceable_filter: {{}}}}{}", "{or_filter: {filters: ".repeat(28), "}}".repeat(28))),
         format!(
-            "{{'@type': type.googleapis.com/envoy.config.cluster.v3.Cluster, name: c, metadata: {{filter_metadata: {{a: {{b: {}}}}}}}}}",
+            "{{'@type': type.googleapis.com/envoy.config.cluster.v3.Cluster, name: c, metadata: {{filter_metadata: \
+             {{a: {{b: {}}}}}}}}}",
             nested("[", "]", 58)
         ),
         format!(
-            "{{'@type': type.googleapis.com/envoy.api.v2.Cluster, name: c, transport_socket: {{name: a, typed_config: {}}}}}",
+            "{{'@type': type.googleapis.com/envoy.api.v2.Cluster, name: c, transport_socket: {{name: a, typed_config: \
+             {}}}}}",
             nested(
                 "{'@type': type.googleapis.com/envoy.config.core.v3.TransportSocket, name: a, typed_config: ",
                 "}",
@@ -169,7 +174,8 @@ proptest! {
     }
 
     #[test]
-    fn any_texts_are_read_or_refused(text in "\\PC{0,200}", yaml in "('@type': [a-z.]{0,20}\n)?[a-z: \\[\\]{}\"'&*|>\n-]{0,120}") {
+    fn any_texts_are_read_or_refused(text in "\\PC{0,200}", yaml in "('@type': [a-z.]{0,20}\n)?[a-z: \\[\\]{}\"'&*|>\n\
+        -]{0,120}") {
         let _ = envoy_raw::read(&text);
         let _ = envoy_raw::read(&yaml);
     }

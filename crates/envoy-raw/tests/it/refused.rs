@@ -36,11 +36,17 @@ fn texts() {
 fn types() {
     says(
         "'@type': envoy.config.cluster.v3.Cluster",
-        r#"@type: unknown type "envoy.config.cluster.v3.Cluster"; did you mean "type.googleapis.com/envoy.config.cluster.v3.Cluster"?"#,
+        concat!(
+            r#"@type: unknown type "envoy.config.cluster.v3.Cluster"; did you mean "#,
+            r#""type.googleapis.com/envoy.config.cluster.v3.Cluster"?"#,
+        ),
     );
     says(
         "'@type': type.googleapis.com/envoy.config.cluster.v3.Clustre",
-        r#"@type: unknown type "type.googleapis.com/envoy.config.cluster.v3.Clustre"; did you mean "type.googleapis.com/envoy.config.cluster.v3.Cluster"?"#,
+        concat!(
+            r#"@type: unknown type "type.googleapis.com/envoy.config.cluster.v3.Clustre"; did you mean "#,
+            r#""type.googleapis.com/envoy.config.cluster.v3.Cluster"?"#,
+        ),
     );
     says("'@type': type.googleapis.com/xyz", r#"@type: unknown type "type.googleapis.com/xyz""#);
     says(
@@ -83,18 +89,21 @@ load_assignment:
     - endpoint: {address: {socket_address: {address: a, port_value: 70000000000}}}
     - endpoint: {address: {socket_address: {address: a, port_valeu: 80}}}
 "#,
-        r#"
+        "
         name: expected a string, found the number 5
-        connect_timout: unknown field of envoy.config.cluster.v3.Cluster; did you mean "connect_timeout"?
-        connect_timeout: expected a duration in seconds such as "1.5s", found the string "5 minutes"
-        type: "STATICK" is no DiscoveryType; did you mean "STATIC"?
-        lb_policy: "CHAOS" is none of ROUND_ROBIN, LEAST_REQUEST, RING_HASH, RANDOM, MAGLEV, CLUSTER_PROVIDED, LOAD_BALANCING_POLICY_CONFIG
+        connect_timout: unknown field of envoy.config.cluster.v3.Cluster; did you mean \"connect_timeout\"?
+        connect_timeout: expected a duration in seconds such as \"1.5s\", found the string \"5 minutes\"
+        type: \"STATICK\" is no DiscoveryType; did you mean \"STATIC\"?
+        lb_policy: \"CHAOS\" is none of ROUND_ROBIN, LEAST_REQUEST, RING_HASH, RANDOM, MAGLEV, CLUSTER_PROVIDED, \
+        LOAD_BALANCING_POLICY_CONFIG
         dns_lookup_family: expected one of AUTO, V4_ONLY, V6_ONLY, V4_PREFERRED, ALL, found a list
         per_connection_buffer_limit_bytes: expected a number from 0 to 4294967295, found the number -1
-        wait_for_warm_on_init: expected true or false, found the string "yes"
+        wait_for_warm_on_init: expected true or false, found the string \"yes\"
         metadata: expected a mapping, found a list
-        load_assignment.endpoints[0].lb_endpoints[0].endpoint.address.socket_address.port_value: expected a number from 0 to 4294967295, found the number 70000000000
-        load_assignment.endpoints[0].lb_endpoints[1].endpoint.address.socket_address.port_valeu: unknown field of envoy.config.core.v3.SocketAddress; did you mean "port_value"?"#,
+        load_assignment.endpoints[0].lb_endpoints[0].endpoint.address.socket_address.port_value: expected a number \
+        from 0 to 4294967295, found the number 70000000000
+        load_assignment.endpoints[0].lb_endpoints[1].endpoint.address.socket_address.port_valeu: unknown field of \
+        envoy.config.core.v3.SocketAddress; did you mean \"port_value\"?",
     );
     refused(
         CLUSTER,
@@ -169,15 +178,19 @@ fn constraints() {
     );
     refused(
         CLUSTER,
-        "name: a\nload_assignment: {cluster_name: a, endpoints: {lb_endpoints: {endpoint: {address: {socket_address: {}}}}}}",
+        "name: a\nload_assignment: {cluster_name: a, endpoints: {lb_endpoints: {endpoint: {address: {socket_address: \
+         {}}}}}}",
         "
-        load_assignment.endpoints[0].lb_endpoints[0].endpoint.address.socket_address: one of port_value, named_port is required
+        load_assignment.endpoints[0].lb_endpoints[0].endpoint.address.socket_address: one of port_value, named_port \
+        is required
         load_assignment.endpoints[0].lb_endpoints[0].endpoint.address.socket_address.address: cannot be empty",
     );
     refused(
         CLUSTER,
-        "name: a\nload_assignment: {cluster_name: a, endpoints: {lb_endpoints: {endpoint: {address: {socket_address: {address: h, port_value: 65536}}}}}}",
-        "load_assignment.endpoints[0].lb_endpoints[0].endpoint.address.socket_address.port_value: must be at most 65535",
+        "name: a\nload_assignment: {cluster_name: a, endpoints: {lb_endpoints: {endpoint: {address: {socket_address: \
+         {address: h, port_value: 65536}}}}}}",
+        "load_assignment.endpoints[0].lb_endpoints[0].endpoint.address.socket_address.port_value: must be at most \
+         65535",
     );
     let host = |host: &str| format!("name: r\nvirtual_hosts:\n- {host}");
     refused(ROUTES, &host("{domains: [a]}"), "virtual_hosts[0].name: cannot be empty");
@@ -190,7 +203,8 @@ fn constraints() {
     refused(
         ROUTES,
         &host("{name: v, domains: [a], routes: [{match: {prefix: /}}]}"),
-        "virtual_hosts[0].routes[0]: one of route, redirect, direct_response, filter_action, non_forwarding_action is required",
+        "virtual_hosts[0].routes[0]: one of route, redirect, direct_response, filter_action, non_forwarding_action is \
+         required",
     );
     refused(
         ROUTES,

@@ -60,7 +60,8 @@ fn a_cluster_with_much_of_v2() {
     );
     assert_eq!(as_json(&named)["transport_socket"]["typed_config"]["sni"], json!("s"));
     let eds = read(
-        "{'@type': type.googleapis.com/envoy.api.v2.Cluster, name: o, type: EDS, eds_cluster_config: {eds_config: {ads: {}}}}",
+        "{'@type': type.googleapis.com/envoy.api.v2.Cluster, name: o, type: EDS, eds_cluster_config: {eds_config: \
+         {ads: {}}}}",
     );
     assert_eq!(as_json(&eds)["eds_cluster_config"]["eds_config"]["resource_api_version"], json!("V3"));
     assert_eq!(eds.endpoints.as_deref(), Some("o"));
@@ -121,7 +122,8 @@ fn problems_are_told_where_they_were_written() {
         (
             "{'@type': type.googleapis.com/envoy.api.v2.Cluster, name: c,
               hosts: [{socket_address: {address: a, port_value: 1}}, {socket_address: {address: a, port: 1}}]}",
-            "hosts[1].socket_address.port: unknown field of envoy.config.core.v3.SocketAddress; did you mean \"port_value\"?",
+            "hosts[1].socket_address.port: unknown field of envoy.config.core.v3.SocketAddress; did you mean \
+             \"port_value\"?",
         ),
     ] {
         let problems = envoy_raw::read(text).expect_err("refused");

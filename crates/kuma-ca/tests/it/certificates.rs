@@ -305,8 +305,8 @@ fn lint_finds_what_is_wrong() {
     assert_eq!(svid_lint("nonsense"), ["no PEM block"]);
 }
 
-/// Names are compared byte for byte, and the library that writes ours keeps one part of each type. Better no root than one
-/// whose certificates nobody accepts.
+/// Names are compared byte for byte, and the library that writes ours keeps one part of each type. Better no root than
+/// one whose certificates nobody accepts.
 #[test]
 fn a_root_whose_subject_we_cannot_repeat_is_refused_and_says_so() {
     let error = Root::from_pem(TWO_UNITS_CERT, &Secret::new(TWO_UNITS_KEY.to_string()));

@@ -112,7 +112,9 @@ proptest! {
         let mut proxies = vec![(roots.bundle_pem(), roots.signing().cert_pem().to_owned(), roots.generation()); 4];
         for act in acts {
             match act {
-                Act::Introduce if roots.change().is_none() && proxies.iter().all(|held| held.2 == roots.generation()) => {
+                Act::Introduce
+                    if roots.change().is_none() && proxies.iter().all(|held| held.2 == roots.generation()) =>
+                {
                     roots = roots.introduce(root(), now(), None).expect("introduces");
                 }
                 Act::Advance if proxies.iter().all(|held| held.2 == roots.generation()) => roots = roots.advance(now()),

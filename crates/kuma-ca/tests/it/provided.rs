@@ -181,7 +181,8 @@ proptest! {
             bytes[at] = byte;
             String::from_utf8(bytes).expect("ASCII")
         };
-        for (cert, key) in [(damaged(&good_cert), good_key.clone()), (good_cert, damaged(&good_key)), (cert, good_key.clone())] {
+        for (cert, key) in [(damaged(&good_cert), good_key.clone()), (good_cert, damaged(&good_key)),
+            (cert, good_key.clone())] {
             if let Err(reasons) = check(&cert, &key) {
                 let body = good_key.lines().nth(1).expect("a key");
                 prop_assert!(!reasons.is_empty() && !reasons.join(" ").contains(body));

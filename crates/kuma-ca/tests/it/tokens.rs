@@ -311,8 +311,10 @@ proptest! {
     }
 
     #[test]
-    fn garbage_in_three_parts_is_refused(header in "\\PC{0,60}", payload in "\\PC{0,60}", signature in proptest::collection::vec(any::<u8>(), 0..300)) {
-        let token = format!("{}.{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(payload), URL_SAFE_NO_PAD.encode(signature));
+    fn garbage_in_three_parts_is_refused(header in "\\PC{0,60}", payload in "\\PC{0,60}",
+        signature in proptest::collection::vec(any::<u8>(), 0..300)) {
+        let token = format!("{}.{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(payload),
+            URL_SAFE_NO_PAD.encode(signature));
         prop_assert!(verify(&token).is_err());
     }
 

@@ -144,14 +144,14 @@ fn read_key(entry: &Value) -> Result<Key, Violations> {
 }
 
 fn answer(done: &Done) -> Response {
-    let outcomes: Vec<Value> = done.outcomes.iter().map(|(key, outcome)| told(key, *outcome)).collect();
+    let outcomes: Vec<Value> = done.outcomes.iter().map(|(key, outcome)| to_json(key, *outcome)).collect();
     let mut response = body::respond(&json!({"revision": done.revision, "epoch": &*done.epoch, "outcomes": outcomes}));
     revision::add(&mut response, done.revision, &done.epoch);
     warnings::add(&mut response, &done.warnings);
     response
 }
 
-fn told(key: &Key, outcome: Outcome) -> Value {
+fn to_json(key: &Key, outcome: Outcome) -> Value {
     let spec = json!({"outcome": match outcome {
         Outcome::Created => "created",
         Outcome::Updated { .. } => "updated",

@@ -1,7 +1,7 @@
 //! The OpenAPI 3.1 description of the HTTP API, made of [`KINDS`] and the paths.
 //!
-//! What a kind's own fields may hold is not described: rules between fields and messages with the field's path come from
-//! the check of the document itself.
+//! What a kind's own fields may hold is not described: rules between fields and messages with the field's path come
+//! from the check of the document itself.
 
 use kuma_model::{KINDS, Kind, Scope};
 use serde_json::{Map, Value, json};
@@ -56,7 +56,8 @@ pub(super) fn document() -> Value {
     paths.insert(format!("{collection}/{{name}}"), with_parameters(Scope::Mesh, true, one));
     json!({
         "openapi": "3.1.0",
-        "info": {"title": "Kuma HTTP API", "version": kuma_version::VERSION, "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"}},
+        "info": {"title": "Kuma HTTP API", "version": kuma_version::VERSION, "license": {"name": "Apache-2.0",
+            "identifier": "Apache-2.0"}},
         "servers": [{"url": "/"}],
         "paths": paths,
         "components": {"schemas": schemas},
@@ -65,7 +66,10 @@ pub(super) fn document() -> Value {
 
 fn with_parameters(scope: Scope, item: bool, mut operations: Value) -> Value {
     // Reading a list of a mesh that cannot exist gives an empty one.
-    let text = |name: &str| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string", "minLength": 1}});
+    let text = |name: &str| {
+        json!({"name": name, "in": "path", "required": true, "schema": {"type": "string",
+        "minLength": 1}})
+    };
     let mut parameters = Vec::new();
     if scope == Scope::Mesh {
         parameters.push(text("mesh"));
@@ -156,7 +160,8 @@ fn receipt() -> Value {
     operation["parameters"] = json!([
         {"name": "revision", "in": "path", "required": true, "schema": {"type": "integer", "minimum": 0}},
         {
-            "name": "wait", "in": "query", "required": false, "schema": {"type": "string", "pattern": "^[0-9]{1,4}(ms|s)$"},
+            "name": "wait", "in": "query", "required": false, "schema": {"type": "string",
+                "pattern": "^[0-9]{1,4}(ms|s)$"},
             "description": format!("Answer when that is final, or after this time, which is {seconds}s at most"),
         },
         {

@@ -5,8 +5,8 @@ use kuma_model::{Selector, Tags};
 use crate::http::ApiError;
 use crate::http::error::cause;
 
-/// Reads the filter. A value may contain colons; `*` stands for any value. The same key with two values selects nothing,
-/// since one inbound has one value: it is refused, so that nobody waits for an answer.
+/// Reads the filter. A value may contain colons; `*` stands for any value. The same key with two values selects
+/// nothing, since one inbound has one value: it is refused, so that nobody waits for an answer.
 pub(super) fn tags(query: &str, title: &str) -> Result<Selector, ApiError> {
     let mut tags = Tags::default();
     for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {

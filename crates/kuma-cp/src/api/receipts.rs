@@ -20,7 +20,8 @@ const LIST: &str = "Could not retrieve changes";
 /// So many of the latest changes are listed.
 pub(super) const LISTED: usize = 100;
 
-/// The longest wait of one request: a client asks again, so it misses nothing, and one that has gone without a word is noticed.
+/// The longest wait of one request: a client asks again, so it misses nothing, and one that has gone without a word is
+/// noticed.
 pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// What a request asks for.
@@ -40,7 +41,7 @@ impl Api {
         for change in self.engine.changes(LISTED).into_iter().rev() {
             // One that is forgotten meanwhile is left out.
             if let Ok((change, receipt)) = self.engine.receipt(change.revision, None).await {
-                items.push(told(&change, &receipt, &self.store.epoch()));
+                items.push(to_json(&change, &receipt, &self.store.epoch()));
             }
         }
         Ok(body::respond(&json!({ "items": items })))
@@ -58,7 +59,7 @@ impl Api {
         match self.engine.receipt(revision, wait).await {
             Ok((change, receipt)) => {
                 let epoch = self.store.epoch();
-                let mut response = body::respond(&told(&change, &receipt, &epoch));
+                let mut response = body::respond(&to_json(&change, &receipt, &epoch));
                 revision::add(&mut response, revision, &epoch);
                 Ok(response)
             }
@@ -66,7 +67,8 @@ impl Api {
                 Err(not_found(format!("There is no revision {revision}: the latest is {head}")))
             }
             Err(NoReceipt::Forgotten) => Err(not_found(format!(
-                "How far revision {revision} has come is not remembered: it was before this control plane started, or long ago"
+                "How far revision {revision} has come is not remembered: it was before this control plane started, or \
+                 long ago"
             ))),
         }
     }
@@ -77,8 +79,8 @@ impl Api {
         match asked {
             Some(asked) if *asked != *epoch => {
                 let details = format!(
-                    "The revision belongs to epoch {asked:?}, and the store is at {:?}: it has lost its documents since, or it is \
-                     another one",
+                    "The revision belongs to epoch {asked:?}, and the store is at {:?}: it has lost its documents \
+                     since, or it is another one",
                     &*epoch
                 );
                 Err(ApiError::new(StatusCode::GONE, title, details))
@@ -115,7 +117,7 @@ impl Query {
     }
 }
 
-fn told(change: &Change, receipt: &Receipt, epoch: &str) -> Value {
+fn to_json(change: &Change, receipt: &Receipt, epoch: &str) -> Value {
     let documents = change.documents.iter().map(|(key, is_there)| {
         let done = if *is_there { "written" } else { "deleted" };
         Document { key: key.clone(), spec: json!({ "change": done }) }.to_json()
@@ -125,11 +127,12 @@ fn told(change: &Change, receipt: &Receipt, epoch: &str) -> Value {
     json!({
         "revision": change.revision,
         "epoch": epoch,
-        "time": timestamp(change.heard),
+        "time": timestamp(change.received),
         "state": state(receipt.progress),
         "documents": documents.collect::<Vec<_>>(),
         "proxies": {
-            "concerned": concerned, "accepted": accepted, "refused": refused, "waiting": waiting, "superseded": superseded,
+            "concerned": concerned, "accepted": accepted, "refused": refused, "waiting": waiting,
+            "superseded": superseded,
             "silent": silent, "away": away, "held": held, "joined": joined,
         },
         "seconds": {"first": first, "p50": half, "p99": most, "last": last},
@@ -149,21 +152,21 @@ pub(super) const EXCEPTIONS: [&str; 5] = ["refused", "unanswered", "waiting", "s
 
 fn exception(exception: &Exception) -> Value {
     let Exception { dataplane, state, resource, message, since_revision, since } = exception;
-    let mut told = json!({"dataplane": &**dataplane, "state": EXCEPTIONS[*state as usize]});
+    let mut fields = json!({"dataplane": &**dataplane, "state": EXCEPTIONS[*state as usize]});
     if let Some((resource_type, name)) = resource {
-        told["type"] = resource_type.type_url().into();
-        told["resource"] = (&**name).into();
+        fields["type"] = resource_type.type_url().into();
+        fields["resource"] = (&**name).into();
     }
     if let Some(message) = message {
-        told["message"] = (&**message).into();
+        fields["message"] = (&**message).into();
     }
     if !matches!(state, ExceptionState::Waiting | ExceptionState::Held) {
-        told["sinceRevision"] = (*since_revision).into();
+        fields["sinceRevision"] = (*since_revision).into();
     }
     if let Some(since) = since {
-        told["since"] = timestamp(*since);
+        fields["since"] = timestamp(*since);
     }
-    told
+    fields
 }
 
 fn timestamp(time: SystemTime) -> Value {

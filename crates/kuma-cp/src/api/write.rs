@@ -88,7 +88,7 @@ fn check_envelope(kind: &'static Kind, mesh: &str, name: &str, fields: &Map<Stri
 pub(super) fn refused(refusal: Refusal, title: &str) -> ApiError {
     match refusal {
         Refusal::Changes(problems) => match problems.into_iter().next() {
-            Some(problem) => told(problem),
+            Some(problem) => to_api_error(problem),
             None => ApiError::internal(title, &"it was refused for no reason"),
         },
         Refusal::Overtaken(key) => {
@@ -100,7 +100,7 @@ pub(super) fn refused(refusal: Refusal, title: &str) -> ApiError {
     }
 }
 
-fn told(Problem { attempt, reason, .. }: Problem) -> ApiError {
+fn to_api_error(Problem { attempt, reason, .. }: Problem) -> ApiError {
     let title = title_of(attempt);
     match reason {
         Reason::Invalid(violations) => ApiError::invalid(title, violations.into_vec()),

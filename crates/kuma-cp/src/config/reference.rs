@@ -1,11 +1,11 @@
 //! The settings as a list, for `kuma-cp run -h` and for the documents. It is made of the defaults, of [`ENV`] and of
-//! the table `about::ABOUT`, so a new setting is in it at once.
+//! the table `descriptions::DESCRIPTIONS`, so a new setting is in it at once.
 
 use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use super::about::ABOUT;
+use super::descriptions::DESCRIPTIONS;
 use super::{Config, ENV};
 
 /// One setting.
@@ -18,7 +18,7 @@ pub struct Setting {
     /// Its default as JSON; masked if it is a secret.
     pub default: String,
     /// What it is for, in one sentence.
-    pub about: &'static str,
+    pub description: &'static str,
 }
 
 /// Every setting, ordered by key.
@@ -37,16 +37,16 @@ fn collect(prefix: &str, value: &Value, settings: &mut Vec<Setting>) {
         return;
     }
     let variables = ENV.iter().filter(|(_, path)| *path == prefix).map(|(variable, _)| *variable).collect();
-    let about = ABOUT.iter().find(|(path, _)| *path == prefix).map_or("", |(_, about)| about);
-    settings.push(Setting { key: prefix.to_owned(), variables, default: value.to_string(), about });
+    let description = DESCRIPTIONS.iter().find(|(path, _)| *path == prefix).map_or("", |(_, description)| description);
+    settings.push(Setting { key: prefix.to_owned(), variables, default: value.to_string(), description });
 }
 
 /// For a terminal: the variable first, since that is what most people set.
 pub fn help() -> String {
     let mut text =
         String::from("Settings, as variables of the environment [and keys of the file], with their defaults:\n");
-    for Setting { key, variables, default, about } in settings() {
-        let _ = write!(text, "\n  {}\n      [{key}] {default}\n      {about}", variables.join(", "));
+    for Setting { key, variables, default, description } in settings() {
+        let _ = write!(text, "\n  {}\n      [{key}] {default}\n      {description}", variables.join(", "));
     }
     text
 }
@@ -55,15 +55,18 @@ pub fn help() -> String {
 pub fn markdown() -> String {
     let mut text = String::from(
         "# Configuration of kuma-cp\n\n\
-         Defaults, then the YAML file (`kuma-cp run -c FILE`), then the environment: the later wins. In the file, the parts of a key\n\
-         are nested. A variable that is set but empty counts as set. Lists are separated by commas, durations are written as `1m30s`.\n\
-         Mistakes are reported all together, each with its source; `GET /config` shows what is in effect, secrets masked.\n\n\
+         Defaults, then the YAML file (`kuma-cp run -c FILE`), then the environment: the later wins. In the file, the \
+         parts of a key\n\
+         are nested. A variable that is set but empty counts as set. Lists are separated by commas, durations are \
+         written as `1m30s`.\n\
+         Mistakes are reported all together, each with its source; `GET /config` shows what is in effect, secrets \
+         masked.\n\n\
          This list is printed by the program (`kuma-cp run -h`), and a test holds it to it.\n\n\
          | key | variable | default | |\n| --- | --- | --- | --- |\n",
     );
-    for Setting { key, variables, default, about } in settings() {
+    for Setting { key, variables, default, description } in settings() {
         let variables: Vec<String> = variables.iter().map(|variable| format!("`{variable}`")).collect();
-        let _ = writeln!(text, "| `{key}` | {} | `{default}` | {about} |", variables.join(", "));
+        let _ = writeln!(text, "| `{key}` | {} | `{default}` | {description} |", variables.join(", "));
     }
     text
 }

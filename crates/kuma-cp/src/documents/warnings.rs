@@ -172,9 +172,10 @@ mod tests {
             (
                 "{}",
                 "{}",
-                Some(
-                    r#"TrafficTrace "all" traces nothing: it names no backend and the Mesh has no tracing.defaultBackend"#,
-                ),
+                Some(concat!(
+                    r#"TrafficTrace "all" traces nothing: it names no backend and the Mesh has no "#,
+                    r#"tracing.defaultBackend"#,
+                )),
             ),
         ] {
             let found = trace_without_backend(&spec(mesh), "all", &spec(&format!("conf: {conf}")));

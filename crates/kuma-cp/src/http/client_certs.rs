@@ -97,7 +97,8 @@ impl MutualTls {
     /// Whether a certificate that was let in still would be: its file may have gone meanwhile.
     pub async fn still_knows(&self, client: &ClientCertificate) -> bool {
         let known = self.known().await.unwrap_or_else(|error| {
-            tracing::error!(folder = %self.folder.display(), %error, "the client certificates cannot be read; nobody is let in");
+            tracing::error!(folder = %self.folder.display(), %error,
+                "the client certificates cannot be read; nobody is let in");
             Vec::new()
         });
         known.iter().any(|known| known.der == client.der) && is_valid(&client.der, UnixTime::now())

@@ -46,8 +46,8 @@ enum Entry {
 }
 
 impl Origins {
-    /// Compiles the entries: each is an origin, a host name, or a regular expression for a whole origin. The error names
-    /// the entry.
+    /// Compiles the entries: each is an origin, a host name, or a regular expression for a whole origin. The error
+    /// names the entry.
     pub fn new(entries: &[String]) -> Result<Self, String> {
         entries.iter().map(|entry| Entry::new(entry)).collect::<Result<_, _>>().map(Self)
     }

@@ -6,8 +6,8 @@ use serde::Serialize;
 use serde_json::ser::PrettyFormatter;
 use serde_json::{Map, Value};
 
-/// Most values in one body. A value takes some twenty times the memory of the shortest text that makes one, so the size of
-/// the text alone bounds little; no document comes near this number.
+/// Most values in one body. A value takes some twenty times the memory of the shortest text that makes one, so the size
+/// of the text alone bounds little; no document comes near this number.
 const MAX_VALUES: usize = 200_000;
 
 /// Why a body is no JSON object.

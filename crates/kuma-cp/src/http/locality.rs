@@ -98,8 +98,8 @@ pub fn may_administer(connection: Option<Connection>, uri: &Uri, headers: &Heade
     not_from_another_page(headers, |origin| origin_authority(origin).is_some_and(|at| is_loopback(at.host())))
 }
 
-/// Whether a request with a client certificate was meant by its holder: a browser that has the certificate would show it
-/// for the page of anybody.
+/// Whether a request with a client certificate was meant by its holder: a browser that has the certificate would show
+/// it for the page of anybody.
 pub fn may_use_certificate(uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
     not_forwarded(headers)?;
     let own = |origin: &str| hosts(uri, headers).is_ok_and(|hosts| hosts.iter().all(|host| is_origin_of(origin, host)));

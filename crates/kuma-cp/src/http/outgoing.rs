@@ -1,7 +1,8 @@
-//! Large answers, within a budget: clients that ask for much and read nothing must not cost the others their control plane.
+//! Large answers, within a budget: clients that ask for much and read nothing must not cost the others their control
+//! plane.
 //!
-//! An answer is made off the threads that serve, a few at a time, and the memory of a large one counts until the connection
-//! has taken it, piece by piece. Who finds the budget spent is told to try again.
+//! An answer is made off the threads that serve, a few at a time, and the memory of a large one counts until the
+//! connection has taken it, piece by piece. Who finds the budget spent is told to try again.
 
 use std::convert::Infallible;
 use std::pin::Pin;

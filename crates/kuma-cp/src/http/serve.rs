@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tower::Service as _;
 
 use super::client_certs::{ClientCertificate, MutualTls};
-use super::room::{Place, Room};
+use super::connection_slots::{ConnectionSlot, ConnectionSlots};
 use super::{ApiError, Connection};
 
 /// Bounds of one server.
@@ -93,7 +93,7 @@ pub async fn serve_secured(
     security: Security,
     stop: CancellationToken,
 ) {
-    let room = Room::new(limits.connections);
+    let slots = ConnectionSlots::new(limits.connections);
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
     let mut failing = false;
@@ -108,14 +108,14 @@ pub async fn serve_secured(
             Ok((stream, peer)) => {
                 failing = false;
                 let Ok(local) = stream.local_addr() else { continue };
-                let place = Arc::new(room.enter());
-                let leave = place.leave.clone();
+                let slot = Arc::new(slots.acquire());
+                let evicted = slot.evicted.clone();
                 let service =
-                    Service { name, router: router.clone(), ends: Connection { peer, local }, client: None, place };
+                    Service { name, router: router.clone(), ends: Connection { peer, local }, client: None, slot };
                 let served = connection(stream, service, limits, security.clone(), graceful.watcher());
                 connections.spawn(async move {
-                    if leave.run_until_cancelled(served).await.is_none() {
-                        tracing::debug!(server = name, %peer, "a connection was closed to make place for another");
+                    if evicted.run_until_cancelled(served).await.is_none() {
+                        tracing::debug!(server = name, %peer, "a connection was closed to free its slot for another");
                     }
                 });
             }
@@ -197,7 +197,7 @@ struct Service {
     router: Router,
     ends: Connection,
     client: Option<(Arc<MutualTls>, ClientCertificate)>,
-    place: Arc<Place>,
+    slot: Arc<ConnectionSlot>,
 }
 
 impl Service {
@@ -211,8 +211,8 @@ impl Service {
         });
         let builder = builder(limits);
         let served = watcher.watch(builder.serve_connection(TokioIo::new(stream), service));
-        // HTTP/1.1 sees to this itself, for every request; a client that does not even say which of the two it speaks, or
-        // that asks nothing over HTTP/2, is let go here.
+        // HTTP/1.1 sees to this itself, for every request; a client that does not even say which of the two it speaks,
+        // or that asks nothing over HTTP/2, is let go here.
         let silence = async {
             tokio::time::sleep(limits.head).await;
             if limits.streams == 0 || asked.load(Ordering::Relaxed) {
@@ -238,7 +238,7 @@ impl Service {
             request.extensions_mut().insert(client);
         }
         let answered = answer(self.name, self.router, request).await;
-        self.place.progress();
+        self.slot.record_progress();
         answered
     }
 }

@@ -92,8 +92,8 @@ fn late() -> Status {
     Status::new(Code::DeadlineExceeded, "the first request did not come in time")
 }
 
-/// One stream at work, as the body of its response. HTTP/2 asks for the next piece when it has room for it, so a client that
-/// does not read is not read from either.
+/// One stream at work, as the body of its response. HTTP/2 asks for the next piece when it has room for it, so a client
+/// that does not read is not read from either.
 struct Stream {
     requests: Body,
     decoder: FrameDecoder,
@@ -154,7 +154,8 @@ impl Stream {
             match self.session.on_request(request)? {
                 Heard::Ack => self.metrics.assignments(Answer::Acked),
                 Heard::Nack => {
-                    tracing::warn!(peer = %self.peer, error, "a monitoring client refused a list and keeps what it had");
+                    tracing::warn!(peer = %self.peer, error,
+                        "a monitoring client refused a list and keeps what it had");
                     self.metrics.assignments(Answer::Nacked);
                 }
                 Heard::Question | Heard::Stale => {}

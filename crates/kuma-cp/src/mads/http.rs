@@ -20,14 +20,15 @@ const MAX_BODY: usize = 64 * 1024;
 /// How long a poll waits for a change if it does not say.
 const WAIT: Duration = Duration::from_secs(30);
 
-/// The longest wait, whatever it says: a client asks again, so it misses nothing, and one that has gone without a word is
-/// found out.
+/// The longest wait, whatever it says: a client asks again, so it misses nothing, and one that has gone without a word
+/// is found out.
 const LONGEST_WAIT: Duration = Duration::from_secs(10 * 60);
 
 const TITLE: &str = "Could not process the discovery request";
 
 impl Mads {
-    /// Answers a poll: at once if the client holds another version, else when there is one, or with 304 when its time is over.
+    /// Answers a poll: at once if the client holds another version, else when there is one, or with 304 when its time
+    /// is over.
     pub(super) async fn poll(&self, request: Request<Body>) -> Result<Response, ApiError> {
         let (parts, sent) = request.into_parts();
         if parts.method != Method::POST {
@@ -133,7 +134,11 @@ mod tests {
     fn requests_are_read_in_both_spellings() {
         let asked = Asked { client: "prometheus".into(), version: "7".into(), nonce: "n".into() };
         for body in [
-            r#"{"version_info":"7","node":{"id":"prometheus"},"type_url":"type.googleapis.com/kuma.observability.v1.MonitoringAssignment","response_nonce":"n"}"#,
+            concat!(
+                r#"{"version_info":"7","node":{"id":"prometheus"},"#,
+                r#""type_url":"type.googleapis.com/kuma.observability.v1.MonitoringAssignment","#,
+                r#""response_nonce":"n"}"#,
+            ),
             r#"{"versionInfo":"7","node":{"id":"prometheus","locality":{}},"responseNonce":"n","unknown":[1]}"#,
         ] {
             assert_eq!(Asked::parse(body.as_bytes()).expect(body), asked);

@@ -41,15 +41,17 @@ impl Assigned {
 /// The assignments of all meshes, sorted by mesh and name.
 #[derive(Clone, Debug)]
 pub struct List {
-    /// Made of the content: two control planes with the same documents, or one before and after a restart, have the same.
+    /// Made of the content: two control planes with the same documents, or one before and after a restart, have the
+    /// same.
     pub version: Box<str>,
     /// Whether clients that come back from another control plane, or from an earlier life of this one, may be told.
     pub hold: Hold,
     all: Arc<[Arc<Assigned>]>,
 }
 
-/// When a client that holds another list, from another control plane or an earlier life, may be given this one: a control
-/// plane that has forgotten its documents at a restart does not know what is gone and what has not been written again yet.
+/// When a client that holds another list, from another control plane or an earlier life, may be given this one: a
+/// control plane that has forgotten its documents at a restart does not know what is gone and what has not been written
+/// again yet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Hold {
     /// At once.
@@ -83,8 +85,8 @@ impl List {
         self.all.is_empty()
     }
 
-    /// When a client that holds this version is to be told: `None` while there is nothing to tell it. `foreign` says that
-    /// it did not get its version from this process, which makes no difference any more once both hold the same.
+    /// When a client that holds this version is to be told: `None` while there is nothing to tell it. `foreign` says
+    /// that it did not get its version from this process, which makes no difference any more once both hold the same.
     pub fn due(&self, held: Option<&str>, foreign: &mut bool, now: Instant) -> Option<Instant> {
         if held == Some(&self.version) {
             *foreign = false;

@@ -11,8 +11,9 @@ use tokio::time::Instant;
 use super::List;
 use super::list::Message;
 
-/// Bytes that a stream is sent in a second, where changes come faster than that. A list is sent whole each time, so in a large
-/// mesh with many changes a client gets every so many of them together; in a small one, and for the first, nobody waits.
+/// Bytes that a stream is sent in a second, where changes come faster than that. A list is sent whole each time, so in
+/// a large mesh with many changes a client gets every so many of them together; in a small one, and for the first,
+/// nobody waits.
 const RATE: usize = 8 << 20;
 
 /// What is known of the client.

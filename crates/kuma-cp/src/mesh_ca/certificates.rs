@@ -42,7 +42,8 @@ pub enum ChangeRefused {
     InUse,
     /// Proxies may show what it has signed.
     #[error(
-        "proxies may still show what the certificate has signed: it goes by itself once none does. With force it goes at once, and they are cut off until they have a new one"
+        "proxies may still show what the certificate has signed: it goes by itself once none does. With force it goes \
+         at once, and they are cut off until they have a new one"
     )]
     StillTrusted,
     /// The change makes no sense.

@@ -10,8 +10,8 @@ use serde_json::Value;
 use super::{MeshCaError, MeshSecretError, document, key, mesh_of, read};
 use crate::state_folder::StateFolder;
 
-/// Where the CAs of meshes come from, and what keeps them where the store does not. All of it blocks: it may make keys and
-/// write files.
+/// Where the CAs of meshes come from, and what keeps them where the store does not. All of it blocks: it may make keys
+/// and write files.
 pub trait MeshAuthority: Send + Sync + 'static {
     /// The builtin CA for a Mesh that is being created, as the Secret to be stored beside it.
     fn create_ca(&self, mesh: &str) -> Result<Document, MeshCaError>;

@@ -39,7 +39,8 @@ pub async fn run(cas: Arc<MeshCas>, mut due: mpsc::UnboundedReceiver<Due>, cance
             // Somebody else has changed it: whatever it is now, the engine hears of it.
             Err(ChangeRefused::Store(StoreError::Conflict { .. } | StoreError::NotFound(_))) => {}
             Err(error) => {
-                tracing::error!(%mesh, ca = step.ca.name(), error = chain(&error), "a step of the rotation of a CA has failed");
+                tracing::error!(%mesh, ca = step.ca.name(), error = chain(&error),
+                    "a step of the rotation of a CA has failed");
                 failed.push_back(next);
             }
         }

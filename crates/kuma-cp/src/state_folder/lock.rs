@@ -1,4 +1,5 @@
-//! One control plane for one state folder: two would issue from the same keys, each without a word of what the other knows.
+//! One control plane for one state folder: two would issue from the same keys, each without a word of what the other
+//! knows.
 
 use std::fs::{File, TryLockError};
 use std::io::{self, Read as _, Write as _};

@@ -44,16 +44,26 @@ async fn refuses_what_it_cannot_understand() {
     for (body, expected) in [
         (
             r#"{"name:" "dp-echo-1", "mesh": "default"}"#,
-            "Invalid request | Body is not valid JSON: line 1, column 10: expected `:`. The colon belongs behind the quotes: {\"name\": \"dp-echo-1\", \"mesh\": \"default\"}".to_string(),
+            "Invalid request | Body is not valid JSON: line 1, column 10: expected `:`. The colon belongs behind the \
+             quotes: {\"name\": \"dp-echo-1\", \"mesh\": \"default\"}"
+                .to_string(),
         ),
         (
             "",
-            "Invalid request | Body is not valid JSON: line 1, column 0: EOF while parsing a value. Expected something like {\"name\": \"dp-echo-1\", \"mesh\": \"default\"}".into(),
+            "Invalid request | Body is not valid JSON: line 1, column 0: EOF while parsing a value. Expected \
+             something like {\"name\": \"dp-echo-1\", \"mesh\": \"default\"}"
+                .into(),
         ),
         ("{}", "Invalid request | Resource is not valid | name: cannot be empty | mesh: cannot be empty".into()),
         (r#"{"name": "a", "mesh": null}"#, "Invalid request | Resource is not valid | mesh: cannot be empty".into()),
         (r#"{"name": 1, "mesh": "m"}"#, "Invalid request | Resource is not valid | name: must be a text".into()),
-        (r#"{"name": "A.b", "mesh": "m/n"}"#, format!("Invalid request | Resource is not valid | name: {characters} | mesh: {characters}")),
+        (
+            r#"{"name": "A.b", "mesh": "m/n"}"#,
+            format!(
+                "Invalid request | Resource is not valid | name: {characters} | \
+            mesh: {characters}"
+            ),
+        ),
     ] {
         assert_eq!(post(&admin(), "/tokens", body).await.error(), (400, expected), "{body}");
     }

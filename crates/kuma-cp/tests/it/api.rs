@@ -15,25 +15,32 @@ fn example(kind: &str) -> Value {
     match kind {
         "Mesh" => json!({"mtls": {"ca": {"builtin": {}}, "enabled": true}}),
         "Dataplane" => {
-            json!({"networking": {"inbound": [{"interface": "127.0.0.1:11011:11012", "tags": {"service": "backend", "version": "2.0"}}], "outbound": [{"interface": ":33033", "service": "database"}]}})
+            json!({"networking": {"inbound": [{"interface": "127.0.0.1:11011:11012", "tags": {"service": "backend",
+                "version": "2.0"}}], "outbound": [{"interface": ":33033", "service": "database"}]}})
         }
         "DataplaneInsight" => {
-            json!({"subscriptions": [{"id": "1", "controlPlaneInstanceId": "2", "connectTime": "2019-10-24T14:04:56.820350Z", "status": {"total": {"responsesSent": "3"}, "cds": {}, "eds": {}, "lds": {}, "rds": {}}}]})
+            json!({"subscriptions": [{"id": "1", "controlPlaneInstanceId": "2",
+                "connectTime": "2019-10-24T14:04:56.820350Z", "status": {"total": {"responsesSent": "3"}, "cds": {},
+                    "eds": {}, "lds": {}, "rds": {}}}]})
         }
         "HealthCheck" => {
-            json!({"sources": [{"match": {"service": "web"}}], "destinations": [{"match": {"service": "backend"}}], "conf": {"activeChecks": {"interval": "10s", "timeout": "2s", "unhealthyThreshold": 3, "healthyThreshold": 1}, "passiveChecks": {"unhealthyThreshold": 3, "penaltyInterval": "5s"}}})
+            json!({"sources": [{"match": {"service": "web"}}], "destinations": [{"match": {"service": "backend"}}],
+                "conf": {"activeChecks": {"interval": "10s", "timeout": "2s", "unhealthyThreshold": 3,
+                    "healthyThreshold": 1}, "passiveChecks": {"unhealthyThreshold": 3, "penaltyInterval": "5s"}}})
         }
         "ProxyTemplate" => {
             json!({"selectors": [{"match": {"service": "backend"}}], "conf": {"imports": ["default-proxy"]}})
         }
         "TrafficLog" => {
-            json!({"sources": [{"match": {"service": "web"}}], "destinations": [{"match": {"service": "backend"}}], "conf": {"backend": "file"}})
+            json!({"sources": [{"match": {"service": "web"}}], "destinations": [{"match": {"service": "backend"}}],
+                "conf": {"backend": "file"}})
         }
         "TrafficPermission" => {
             json!({"sources": [{"match": {"service": "backend"}}], "destinations": [{"match": {"service": "redis"}}]})
         }
         "TrafficRoute" => {
-            json!({"sources": [{"match": {"service": "web"}}], "destinations": [{"match": {"service": "backend"}}], "conf": [{"weight": 90, "destination": {"service": "backend"}}]})
+            json!({"sources": [{"match": {"service": "web"}}], "destinations": [{"match": {"service": "backend"}}],
+                "conf": [{"weight": 90, "destination": {"service": "backend"}}]})
         }
         "TrafficTrace" => json!({"selectors": [{"match": {"region": "eu"}}], "conf": {"backend": "zipkin"}}),
         other => panic!("no example of {other}"),

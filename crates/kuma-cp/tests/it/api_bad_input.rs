@@ -8,7 +8,10 @@ use kuma_cp::api::MAX_BODY;
 use crate::client::{delete, get, put, request, send};
 use crate::test_api::TestApi;
 
-const DATAPLANE: &str = r#"{"type":"Dataplane","mesh":"demo","name":"dp","networking":{"inbound":[{"interface":"127.0.0.1:1:2","tags":{"service":"web"}}]}}"#;
+const DATAPLANE: &str = concat!(
+    r#"{"type":"Dataplane","mesh":"demo","name":"dp","networking":{"inbound":[{"interface":"127.0.0.1:1:2","#,
+    r#""tags":{"service":"web"}}]}}"#,
+);
 const CHARACTERS: &str =
     "invalid characters. Valid characters are numbers, lowercase latin letters and '-', '_' symbols.";
 

@@ -44,7 +44,8 @@ async fn a_mesh_is_born_with_its_ca() {
 #[tokio::test]
 async fn a_provided_ca_must_be_there_first() {
     let api = TestApi::new();
-    let message = "mtls.ca.provided: There is no signing certificate in provided CA for a given mesh. Add certificate via 'kumactl manage ca provided certificates add' command.";
+    let message = "mtls.ca.provided: There is no signing certificate in provided CA for a given mesh. Add certificate \
+        via 'kumactl manage ca provided certificates add' command.";
     let expected = |title: &str| (400, format!("{title} | Resource is not valid | {message}"));
     assert_eq!(put(&api.router, "/meshes/demo", PROVIDED).await.error(), expected("Could not create a resource"));
     assert_eq!(get(&api.router, "/meshes/demo").await.status, 404);
@@ -60,7 +61,8 @@ async fn the_kind_of_ca_changes_only_while_mtls_is_off() {
     api.store.commit(vec![Write::Create(provided)]).await.expect("a store");
     let enabled = |body: &str| body.replace("{\"ca\"", "{\"enabled\":true,\"ca\"");
     assert_eq!(put(&api.router, "/meshes/demo", enabled(BUILTIN)).await.status, 200);
-    let expected = "Could not update a resource | Resource is not valid | mtls.ca: Changing CA when mTLS is enabled is forbidden. Disable mTLS first and then change the CA";
+    let expected = "Could not update a resource | Resource is not valid | mtls.ca: Changing CA when mTLS is enabled \
+        is forbidden. Disable mTLS first and then change the CA";
     assert_eq!(put(&api.router, "/meshes/demo", enabled(PROVIDED)).await.error(), (400, expected.into()));
     assert_eq!(put(&api.router, "/meshes/demo", PROVIDED).await.status, 200);
     assert_eq!(put(&api.router, "/meshes/demo", enabled(PROVIDED)).await.status, 200);
@@ -89,7 +91,10 @@ async fn deleting_a_mesh_takes_everything_along() {
     let api = TestApi::with_mesh("demo").await;
     let dataplane =
         r#"{"type":"Dataplane","mesh":"demo","name":"dp","networking":{"gateway":{"tags":{"service":"web"}}}}"#;
-    let permission = r#"{"type":"TrafficPermission","mesh":"demo","name":"tp","sources":[{"match":{"service":"*"}}],"destinations":[{"match":{"service":"*"}}]}"#;
+    let permission = concat!(
+        r#"{"type":"TrafficPermission","mesh":"demo","name":"tp","sources":[{"match":{"service":"*"}}],"#,
+        r#""destinations":[{"match":{"service":"*"}}]}"#,
+    );
     assert_eq!(put(&api.router, "/meshes/demo/dataplanes/dp", dataplane).await.status, 201);
     assert_eq!(put(&api.router, "/meshes/demo/traffic-permissions/tp", permission).await.status, 201);
     api.live.0.lock().expect("no panic").insert(("demo".into(), "dp".into()), Default::default());
@@ -120,7 +125,9 @@ async fn writers_at_the_same_time_all_get_an_answer() {
         let router = api.router.clone();
         let version = n % 4;
         tokio::spawn(async move {
-            let body = format!(r#"{{"type":"Dataplane","mesh":"demo","name":"dp","networking":{{"gateway":{{"tags":{{"service":"web","version":"{version}"}}}}}}}}"#);
+            let tags = format!(r#"{{"service":"web","version":"{version}"}}"#);
+            let networking = format!(r#"{{"gateway":{{"tags":{tags}}}}}"#);
+            let body = format!(r#"{{"type":"Dataplane","mesh":"demo","name":"dp","networking":{networking}}}"#);
             put(&router, "/meshes/demo/dataplanes/dp", body).await.status.as_u16()
         })
     });

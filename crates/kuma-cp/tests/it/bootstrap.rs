@@ -12,7 +12,10 @@ use crate::test_api::TestApi;
 
 async fn server() -> Router {
     let api = TestApi::with_mesh("demo").await;
-    let dataplane = r#"{"type":"Dataplane","mesh":"demo","name":"dp-1","networking":{"inbound":[{"interface":"127.0.0.1:1:2","tags":{"service":"web"}}]}}"#;
+    let dataplane = concat!(
+        r#"{"type":"Dataplane","mesh":"demo","name":"dp-1","#,
+        r#""networking":{"inbound":[{"interface":"127.0.0.1:1:2","tags":{"service":"web"}}]}}"#,
+    );
     assert_eq!(put(&api.router, "/meshes/demo/dataplanes/dp-1", dataplane).await.status, 201);
     let context = BootstrapContext {
         xds_host: "kuma.internal".into(),
@@ -29,7 +32,10 @@ async fn server() -> Router {
 #[tokio::test]
 async fn answers_yaml_for_a_dataplane() {
     let router = server().await;
-    let body = r#"{"mesh":"demo","name":"dp-1","adminPort":9901,"dataplaneTokenPath":"/run/dp/token","accessLogSocket":"/run/dp/log.sock","later":1}"#;
+    let body = concat!(
+        r#"{"mesh":"demo","name":"dp-1","adminPort":9901,"dataplaneTokenPath":"/run/dp/token","#,
+        r#""accessLogSocket":"/run/dp/log.sock","later":1}"#,
+    );
     let answer = post(&router, "/bootstrap", body).await;
     assert_eq!((answer.status.as_u16(), answer.header("content-type")), (200, "text/x-yaml"), "{}", answer.text());
     let parsed: Value = serde_saphyr::from_str(answer.text()).expect("YAML");

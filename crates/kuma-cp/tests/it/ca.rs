@@ -115,7 +115,8 @@ async fn the_documented_life_of_a_provided_ca() {
 
     assert_eq!(world.mesh("provided", true).await, 201);
     let one = format!("{CERTIFICATES}/{id}");
-    let in_use = "Could not delete signing cert | Cannot delete signing certificate when the mTLS in the mesh is active and type of CA is Provided";
+    let in_use = "Could not delete signing cert | Cannot delete signing certificate when the mTLS in the mesh is \
+        active and type of CA is Provided";
     assert_eq!(delete(&world.admin, &one).await.error(), (400, in_use.to_owned()));
     assert_eq!(delete(&world.admin, &format!("{one}?force=true")).await.error().0, 400, "there would be no CA");
     assert_eq!(world.mesh("builtin", true).await, 400, "not while mTLS is on");

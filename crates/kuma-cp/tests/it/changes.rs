@@ -286,7 +286,10 @@ async fn everything_that_is_wrong_is_told_with_its_place() {
 
     let absent =
         json!({"delete": [{"type": "TrafficLog", "mesh": "demo", "name": "a"}, {"type": "Mesh", "name": "b"}]});
-    let expected = r#"Could not change resources | Not found | delete[0]: TrafficLog "a" of mesh "demo" does not exist | delete[1]: Mesh "b" does not exist"#;
+    let expected = concat!(
+        r#"Could not change resources | Not found | delete[0]: TrafficLog "a" of mesh "demo" does not exist | "#,
+        r#"delete[1]: Mesh "b" does not exist"#,
+    );
     assert_eq!(post(&api, &absent).await.error(), (404, expected.into()));
 }
 
@@ -318,7 +321,8 @@ async fn requests_that_make_no_sense() {
         (
             "/changes",
             json!({"delete": [log("demo", "a", "b")]}),
-            "delete[0].sources: unknown field; there are type, mesh and name | delete[0].destinations: unknown field; there are type, mesh and name | delete[0].conf: unknown field; there are type, mesh and name",
+            "delete[0].sources: unknown field; there are type, mesh and name | delete[0].destinations: unknown field; \
+             there are type, mesh and name | delete[0].conf: unknown field; there are type, mesh and name",
         ),
         (
             "/changes",
@@ -605,8 +609,8 @@ async fn questions_about_changes_that_make_no_sense() {
     }
     let other = get(&api.router, "/changes/7?epoch=another").await;
     let expected = format!(
-        "{one} | The revision belongs to epoch \"another\", and the store is at {:?}: it has lost its documents since, or it is \
-         another one",
+        "{one} | The revision belongs to epoch \"another\", and the store is at {:?}: it has lost its documents \
+         since, or it is another one",
         &*epoch
     );
     assert_eq!(other.error(), (410, expected));

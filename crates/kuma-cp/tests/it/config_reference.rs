@@ -21,11 +21,12 @@ fn every_setting_has_a_variable_and_every_variable_a_setting() {
 fn every_setting_says_what_it_is_for() {
     let (help, markdown) = (help(), markdown());
     for setting in settings() {
-        let about = setting.about;
-        let is_sentence = about.starts_with(|first: char| first.is_ascii_uppercase()) && about.ends_with('.');
-        assert!(is_sentence && !about.contains('\n'), "{}: {about:?} is no sentence", setting.key);
-        assert!(!about.contains('|'), "{}: {about:?} would break the table", setting.key);
-        assert!(help.contains(about) && markdown.contains(about), "{} is not shown", setting.key);
+        let description = setting.description;
+        let is_sentence =
+            description.starts_with(|first: char| first.is_ascii_uppercase()) && description.ends_with('.');
+        assert!(is_sentence && !description.contains('\n'), "{}: {description:?} is no sentence", setting.key);
+        assert!(!description.contains('|'), "{}: {description:?} would break the table", setting.key);
+        assert!(help.contains(description) && markdown.contains(description), "{} is not shown", setting.key);
     }
 }
 

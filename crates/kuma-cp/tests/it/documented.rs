@@ -1,7 +1,7 @@
 //! The requests and bodies of the requirements document, sent as they stand and read back.
 //!
-//! `tests/data/http-api.json` has the examples alone. While the document itself is beside the project, a test holds the data
-//! to it, so that none is missing.
+//! `tests/data/http-api.json` has the examples alone. While the document itself is beside the project, a test holds the
+//! data to it, so that none is missing.
 
 use std::path::Path;
 

@@ -40,7 +40,8 @@ fn mesh(name: &str, metrics: bool) -> Arc<Stored> {
 
 fn dataplane(mesh: &str, name: &str, service: &str) -> Arc<Stored> {
     stored(&format!(
-        "type: Dataplane\nmesh: {mesh}\nname: {name}\nnetworking: {{inbound: [{{interface: '10.0.0.1:1:2', tags: {{service: {service}}}}}]}}"
+        "type: Dataplane\nmesh: {mesh}\nname: {name}\nnetworking: {{inbound: [{{interface: '10.0.0.1:1:2', tags: \
+         {{service: {service}}}}}]}}"
     ))
 }
 
@@ -120,7 +121,8 @@ fn step() -> impl Strategy<Value = (Arc<Stored>, bool)> {
 
 proptest! {
     #[test]
-    fn whatever_is_written_in_whatever_order_the_list_is_that_of_the_documents(steps in prop::collection::vec(step(), 0..30)) {
+    fn whatever_is_written_in_whatever_order_the_list_is_that_of_the_documents(steps in prop::collection::vec(step(),
+        0..30)) {
         let mut documents = Documents::new(true);
         let mut all: BTreeMap<Key, Arc<Stored>> = BTreeMap::new();
         for (stored, there) in steps {

@@ -18,7 +18,8 @@ async fn with_dataplanes() -> TestApi {
         ),
         (
             "web-2",
-            json!({"inbound": [{"interface": "127.0.0.1:5:6", "tags": {"service": "web.default.svc:80", "version": "v2"}}]}),
+            json!({"inbound": [{"interface": "127.0.0.1:5:6", "tags": {"service": "web.default.svc:80",
+                "version": "v2"}}]}),
         ),
         ("gate", json!({"gateway": {"tags": {"service": "gate"}}})),
     ] {
@@ -39,7 +40,8 @@ async fn a_proxy_that_never_connected() {
     let dataplane = json!({"networking": {"gateway": {"tags": {"service": "gate"}}}});
     assert_eq!(
         one,
-        json!({"type": "DataplaneOverview", "mesh": "demo", "name": "gate", "dataplane": dataplane, "dataplaneInsight": {}})
+        json!({"type": "DataplaneOverview", "mesh": "demo", "name": "gate", "dataplane": dataplane,
+            "dataplaneInsight": {}})
     );
     let list = get(&api.router, "/meshes/demo/dataplanes+insights").await.json();
     assert_eq!(names(&list), ["gate", "web-1", "web-2"]);

@@ -1,4 +1,4 @@
-//! Who has vanished, and who only seems to have.
+//! Which proxies count as vanished, and which are kept.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,15 +11,15 @@ const CLOSED: End = End { by_far_end: true, unproved: None };
 /// The connection timed out, or we have ended the stream.
 const OTHERWISE: End = End { by_far_end: false, unproved: None };
 
-/// Drives a [`Presence`] as the program does, and keeps who is gone.
+/// Drives a [`Presence`] as the program does, and records which proxies are gone.
 struct World {
     presence: Presence,
     now: Instant,
     gone: BTreeSet<String>,
-    /// Who was kept, or put back, because many vanished.
+    /// Proxies that were kept or restored because of a mass disconnect.
     kept: Vec<String>,
-    /// Whether what unproved streams say of themselves is believed.
-    believed: bool,
+    /// Whether streams without a token are trusted.
+    trusted: bool,
 }
 
 fn proxy(name: &str) -> Proxy {
@@ -37,11 +37,11 @@ impl World {
             now: Instant::now(),
             gone: BTreeSet::new(),
             kept: Vec::new(),
-            believed: true,
+            trusted: true,
         }
     }
 
-    /// With so many proxies that are connected, `p0` and so on.
+    /// A world with this many connected proxies, `p0` and so on.
     fn of(proxies: usize) -> World {
         let mut world = World::new();
         for number in 0..proxies {
@@ -89,21 +89,21 @@ impl World {
         let end = self.now + time;
         while let Some(deadline) = self.presence.next_deadline().filter(|deadline| *deadline <= end) {
             self.now = self.now.max(deadline);
-            self.lapse();
+            self.expire();
         }
         self.now = end;
     }
 
-    /// Returns who has vanished.
-    fn lapse(&mut self) -> Vec<String> {
-        let lapsed = self.presence.lapse(self.now);
-        self.kept.extend(lapsed.kept.iter().chain(&lapsed.back).map(|(_, name)| name.to_string()));
-        for (_, name) in lapsed.back {
+    /// Handles deadlines, and returns the proxies that have vanished.
+    fn expire(&mut self) -> Vec<String> {
+        let expired = self.presence.expire(self.now);
+        self.kept.extend(expired.kept.iter().chain(&expired.back).map(|(_, name)| name.to_string()));
+        for (_, name) in expired.back {
             assert!(self.gone.remove(&*name), "{name} was not gone");
         }
         let mut vanished = Vec::new();
-        for (one, unproved) in lapsed.due {
-            if self.presence.vanishes(&one, unproved.is_empty() || self.believed, self.now) {
+        for (one, unproved) in expired.due {
+            if self.presence.confirm_vanished(&one, unproved.is_empty() || self.trusted, self.now) {
                 self.gone.insert(one.1.to_string());
                 vanished.push(one.1.to_string());
             }
@@ -121,7 +121,7 @@ fn seconds(seconds: f32) -> Duration {
 }
 
 #[test]
-fn one_of_a_few_that_dies_is_gone_after_five_seconds() {
+fn a_proxy_that_ends_vanishes_after_five_seconds() {
     for proxies in 2..6 {
         let mut world = World::of(proxies);
         world.ends("p0", CLOSED);
@@ -133,7 +133,7 @@ fn one_of_a_few_that_dies_is_gone_after_five_seconds() {
 }
 
 #[test]
-fn whoever_is_back_in_time_was_never_gone() {
+fn a_proxy_that_reconnects_in_time_never_vanishes() {
     for side in [Side::Envoy, Side::KumaDp("another one")] {
         let mut world = World::of(4);
         world.ends("p0", CLOSED);
@@ -145,19 +145,19 @@ fn whoever_is_back_in_time_was_never_gone() {
 }
 
 #[test]
-fn silence_says_nothing_nor_does_what_we_have_ended() {
+fn timeouts_and_streams_ended_by_the_control_plane_do_not_count() {
     let mut world = World::of(4);
     world.ends("p0", OTHERWISE);
     world.close("p1", Side::Envoy, CLOSED);
     world.close("p1", Side::KumaDp(&instance("p1")), OTHERWISE);
-    // The Envoy of one is alive.
+    // Only the kuma-dp has ended; the Envoy still runs.
     world.close("p2", Side::KumaDp(&instance("p2")), CLOSED);
     world.pass(seconds(60.0));
     assert_eq!(world.gone(), Vec::<&str>::new());
 }
 
 #[test]
-fn an_envoy_without_a_kuma_dp_has_only_one_stream_to_lose() {
+fn an_envoy_without_a_kuma_dp_never_vanishes() {
     let mut world = World::of(3);
     world.open("by-hand", Side::Envoy);
     world.close("by-hand", Side::Envoy, CLOSED);
@@ -166,7 +166,7 @@ fn an_envoy_without_a_kuma_dp_has_only_one_stream_to_lose() {
 }
 
 #[test]
-fn many_that_vanish_together_are_kept_those_too_that_went_first() {
+fn a_mass_disconnect_keeps_all_proxies_and_restores_vanished_ones() {
     let mut world = World::of(40);
     world.ends("p0", CLOSED);
     world.pass(seconds(6.0));
@@ -176,7 +176,7 @@ fn many_that_vanish_together_are_kept_those_too_that_went_first() {
     }
     world.pass(seconds(60.0));
     assert_eq!((world.gone(), world.kept.len()), (Vec::new(), 30));
-    // Those that come back are as before, and one of them alone counts again.
+    // After they have reconnected, a single one of them can vanish again.
     for number in 0..30 {
         world.comes(&format!("p{number}"));
     }
@@ -186,7 +186,7 @@ fn many_that_vanish_together_are_kept_those_too_that_went_first() {
 }
 
 #[test]
-fn the_last_of_many_to_come_back_are_not_the_few_that_vanished() {
+fn the_last_proxy_to_reconnect_after_a_mass_disconnect_is_kept() {
     let mut world = World::of(100);
     for number in 0..90 {
         world.ends(&format!("p{number}"), CLOSED);
@@ -200,7 +200,7 @@ fn the_last_of_many_to_come_back_are_not_the_few_that_vanished() {
 }
 
 #[test]
-fn so_many_may_vanish_together() {
+fn the_limit_of_a_mass_disconnect() {
     for (proxies, may) in [(1, 0), (2, 1), (3, 1), (4, 2), (10, 2), (59, 2), (60, 3), (200, 10)] {
         for (ending, all_gone) in [(may, true), (may + 1, false)] {
             let mut world = World::of(proxies);
@@ -215,7 +215,7 @@ fn so_many_may_vanish_together() {
 }
 
 #[test]
-fn the_return_counts_when_it_takes_connections() {
+fn a_vanished_proxy_is_back_when_it_accepts_connections() {
     let vanished = || {
         let mut world = World::of(4);
         world.ends("p0", CLOSED);
@@ -223,7 +223,7 @@ fn the_return_counts_when_it_takes_connections() {
         assert_eq!(world.gone(), ["p0"]);
         world
     };
-    // Another Envoy, with another kuma-dp: when it has its listeners.
+    // Another Envoy with another kuma-dp: back once it has its listeners.
     let mut world = vanished();
     world.open("p0", Side::KumaDp("another one"));
     world.open("p0", Side::Envoy);
@@ -242,7 +242,7 @@ fn the_return_counts_when_it_takes_connections() {
 }
 
 #[test]
-fn one_that_drains_is_not_back_by_coming_back() {
+fn a_draining_proxy_that_reconnects_is_not_back() {
     let mut world = World::of(2);
     assert!(world.leaves("p0"));
     world.close("p0", Side::Envoy, CLOSED);
@@ -257,12 +257,12 @@ fn one_that_drains_is_not_back_by_coming_back() {
 }
 
 #[test]
-fn of_two_kuma_dps_the_last_counts() {
+fn a_proxy_leaves_when_the_last_of_its_kuma_dps_does() {
     let mut world = World::of(3);
     world.open("p0", Side::Envoy);
     world.open("p0", Side::KumaDp("second"));
     assert_eq!(world.presence.kuma_dps(&proxy("p0")), 2);
-    assert!(!world.leaves("p0"), "the second goes on");
+    assert!(!world.leaves("p0"), "the second one still runs");
     assert!(world.presence.leaves(&proxy("p0"), "second"), "both leave");
 
     let mut world = World::of(3);
@@ -278,24 +278,24 @@ fn of_two_kuma_dps_the_last_counts() {
 }
 
 #[test]
-fn whoever_proves_nothing_takes_nothing_away() {
+fn streams_that_are_not_trusted_make_no_proxy_vanish() {
     let unproved = End { by_far_end: true, unproved: Some([192, 0, 2, 1].into()) };
-    for believed in [false, true] {
+    for trusted in [false, true] {
         let mut world = World::of(4);
-        world.believed = believed;
+        world.trusted = trusted;
         world.ends("p0", unproved);
         world.pass(seconds(60.0));
-        assert_eq!(world.gone().len(), usize::from(believed));
+        assert_eq!(world.gone().len(), usize::from(trusted));
     }
 }
 
 #[test]
-fn a_deadline_that_is_seen_late_is_no_proof() {
+fn a_deadline_that_is_handled_late_starts_again() {
     let mut world = World::of(4);
     world.ends("p0", CLOSED);
-    // We were stopped, or have too much to do; those who are back may wait to be let in.
+    // The control plane was stalled; proxies that have reconnected may still be queued.
     world.now += seconds(30.0);
-    assert_eq!(world.lapse(), Vec::<String>::new());
+    assert_eq!(world.expire(), Vec::<String>::new());
     world.pass(seconds(4.9));
     assert_eq!(world.gone(), Vec::<&str>::new());
     world.pass(seconds(0.2));
@@ -303,17 +303,17 @@ fn a_deadline_that_is_seen_late_is_no_proof() {
 }
 
 #[test]
-fn nothing_is_kept_of_who_is_deleted_or_unknown() {
+fn deleted_and_unknown_dataplanes_have_no_state() {
     let mut world = World::of(3);
     world.leaves("p0");
     world.ends("p0", CLOSED);
-    assert_eq!(world.presence.gone(), (1, 0));
+    assert_eq!(world.presence.count_gone(), (1, 0));
     world.presence.forget(&proxy("p0"));
-    assert_eq!(world.presence.gone(), (0, 0));
+    assert_eq!(world.presence.count_gone(), (0, 0));
     world.ends("p1", CLOSED);
     world.presence.forget(&proxy("p1"));
     assert_eq!(world.presence.next_deadline(), None);
-    world.close("stranger", Side::Envoy, CLOSED);
+    world.close("unknown", Side::Envoy, CLOSED);
     assert_eq!(world.presence.next_deadline(), None);
 }
 
@@ -391,7 +391,8 @@ proptest! {
                 Step::Ends(name) => closes.extend([(name, 0, true), (name, 1, true)]),
                 _ => {}
             }
-            let side = |name: &str, side: usize| if side == 1 { (Side::Envoy, String::new()) } else { (Side::KumaDp(""), instance(name)) };
+            let side = |name: &str,
+            side: usize| if side == 1 { (Side::Envoy, String::new()) } else { (Side::KumaDp(""), instance(name)) };
             for (name, number) in opens {
                 let name = NAMES[name];
                 notes.get_mut(name).expect("known").open[number] += 1;
@@ -420,7 +421,7 @@ proptest! {
                     let end = world.now + Duration::from_millis(millis);
                     while let Some(deadline) = world.presence.next_deadline().filter(|deadline| *deadline <= end) {
                         world.now = world.now.max(deadline);
-                        let vanished = world.lapse();
+                        let vanished = world.expire();
                         for name in world.kept.drain(..) {
                             notes.get_mut(name.as_str()).expect("known").forget();
                         }
@@ -435,14 +436,15 @@ proptest! {
                         let many = notes.values().filter(|noted| recent(noted)).count();
                         let connected = notes.values().filter(|noted| noted.open[1] > 0).count();
                         if many > 2 || many > connected {
-                            prop_assert_eq!(&vanished, &Vec::<String>::new(), "{} vanished, {} are left", many, connected);
+                            prop_assert_eq!(&vanished, &Vec::<String>::new(), "{} vanished, {} are left", many,
+                                connected);
                         }
                     }
                     world.now = end;
                 }
                 _ => {}
             }
-            let (left, vanished) = world.presence.gone();
+            let (left, vanished) = world.presence.count_gone();
             prop_assert_eq!(left + vanished, world.gone.len(), "what it says of itself is what it has said");
         }
     }

@@ -1,7 +1,8 @@
-//! From documents to what Envoy is given, as examples: each folder of `tests/golden` has documents, `input.yaml`, and beside
-//! them a file for each Dataplane with all that its proxy gets but its own certificate.
+//! From documents to what Envoy is given, as examples: each folder of `tests/golden` has documents, `input.yaml`, and
+//! beside them a file for each Dataplane with all that its proxy gets but its own certificate.
 //!
-//! `UPDATE_GOLDEN=1 cargo test -p kuma-engine --test it golden` writes the files anew; read the difference before it is committed.
+//! `UPDATE_GOLDEN=1 cargo test -p kuma-engine --test it golden` writes the files anew; read the difference before it is
+//! committed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

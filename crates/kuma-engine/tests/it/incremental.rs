@@ -35,20 +35,25 @@ fn step() -> impl Strategy<Value = Step> {
                 .map(|(index, service)| format!("\n  - {{interface: ':{}', service: {service}}}", 9000 + index))
                 .collect();
             Step::Write(format!(
-                "type: Dataplane\nmesh: default\nname: {}\nnetworking:\n  inbound:\n  - interface: 10.0.0.{host}:80:8080\n    tags: {{service: {service}, version: v{host}{protocol}}}\n  outbound: {}{outbounds}",
+                "type: Dataplane\nmesh: default\nname: {}\nnetworking:\n  inbound:\n  - interface: \
+                 10.0.0.{host}:80:8080\n    tags: {{service: {service}, version: v{host}{protocol}}}\n  outbound: \
+                 {}{outbounds}",
                 NAMES[name],
                 if outbounds.is_empty() { "[]" } else { "" },
             ))
         },
     );
     let version = prop_oneof![3 => Just(""), 1 => Just(", version: v1"), 1 => Just(", version: '*'")];
-    let permission = (name.clone(), any_service(), any_service(), version).prop_map(|(name, source, destination, version)| {
-        Step::Write(format!(
-            "type: TrafficPermission\nmesh: default\nname: {}\nsources: [{{match: {{service: '{source}'}}}}]\ndestinations: [{{match: {{service: '{destination}'{version}}}}}]",
-            NAMES[name]
-        ))
-    });
-    // Permissions and routes that tell versions apart, and routes that lead to other services, to several of them or to none.
+    let permission =
+        (name.clone(), any_service(), any_service(), version).prop_map(|(name, source, destination, version)| {
+            Step::Write(format!(
+                "type: TrafficPermission\nmesh: default\nname: {}\nsources: [{{match: {{service: '{source}'}}}}]\n\
+             destinations: [{{match: {{service: '{destination}'{version}}}}}]",
+                NAMES[name]
+            ))
+        });
+    // Permissions and routes that tell versions apart, and routes that lead to other services, to several of them or to
+    // none.
     let destination = || {
         (service(), prop::option::of(1..4u8)).prop_map(|(service, version)| match version {
             Some(version) => format!("service: {service}, version: v{version}"),
@@ -60,27 +65,34 @@ fn step() -> impl Strategy<Value = Step> {
         let conf: String =
             ways.iter().map(|(weight, to)| format!("\n- {{weight: {weight}, destination: {{{to}}}}}")).collect();
         Step::Write(format!(
-            "type: TrafficRoute\nmesh: default\nname: {}\nsources: [{{match: {{service: '{source}'}}}}]\ndestinations: [{{match: {{service: '{destination}'}}}}]\nconf:{conf}",
+            "type: TrafficRoute\nmesh: default\nname: {}\nsources: [{{match: {{service: '{source}'}}}}]\n\
+             destinations: [{{match: {{service: '{destination}'}}}}]\nconf:{conf}",
             NAMES[name]
         ))
     });
-    let health_check = (name.clone(), any_service(), any_service(), 1..3u32).prop_map(|(name, source, destination, threshold)| {
-        Step::Write(format!(
-            "type: HealthCheck\nmesh: default\nname: {}\nsources: [{{match: {{service: '{source}'}}}}]\ndestinations: [{{match: {{service: '{destination}'}}}}]\nconf: {{passiveChecks: {{unhealthyThreshold: {threshold}, penaltyInterval: 5s}}}}",
-            NAMES[name]
-        ))
-    });
+    let health_check =
+        (name.clone(), any_service(), any_service(), 1..3u32).prop_map(|(name, source, destination, threshold)| {
+            Step::Write(format!(
+                "type: HealthCheck\nmesh: default\nname: {}\nsources: [{{match: {{service: '{source}'}}}}]\n\
+             destinations: [{{match: {{service: '{destination}'}}}}]\nconf: {{passiveChecks: {{unhealthyThreshold: \
+             {threshold}, penaltyInterval: 5s}}}}",
+                NAMES[name]
+            ))
+        });
     let backends = prop::sample::select(vec!["", "file", "tcp", "none"]);
-    let log = (name.clone(), any_service(), any_service(), backends).prop_map(|(name, source, destination, backend)| {
-        Step::Write(format!(
-            "type: TrafficLog\nmesh: default\nname: {}\nsources: [{{match: {{service: '{source}'}}}}]\ndestinations: [{{match: {{service: '{destination}'}}}}]\nconf: {{backend: '{backend}'}}",
-            NAMES[name]
-        ))
-    });
+    let log =
+        (name.clone(), any_service(), any_service(), backends).prop_map(|(name, source, destination, backend)| {
+            Step::Write(format!(
+                "type: TrafficLog\nmesh: default\nname: {}\nsources: [{{match: {{service: '{source}'}}}}]\n\
+             destinations: [{{match: {{service: '{destination}'}}}}]\nconf: {{backend: '{backend}'}}",
+                NAMES[name]
+            ))
+        });
     let trace = (name.clone(), any_service(), prop::sample::select(vec!["", "a", "none"])).prop_map(
         |(name, service, backend)| {
             Step::Write(format!(
-                "type: TrafficTrace\nmesh: default\nname: {}\nselectors: [{{match: {{service: '{service}'}}}}]\nconf: {{backend: '{backend}'}}",
+                "type: TrafficTrace\nmesh: default\nname: {}\nselectors: [{{match: {{service: '{service}'}}}}]\n\
+                 conf: {{backend: '{backend}'}}",
                 NAMES[name]
             ))
         },
@@ -90,7 +102,9 @@ fn step() -> impl Strategy<Value = Step> {
             let imports = if imports { "default-proxy" } else { "" };
             let source = if eds { "eds_cluster_config: {eds_config: {ads: {}}}, type: EDS" } else { "type: STATIC" };
             Step::Write(format!(
-                "type: ProxyTemplate\nmesh: default\nname: {}\nselectors: [{{match: {{service: '{selected}'}}}}]\nconf:\n  imports: [{imports}]\n  resources:\n  - name: n\n    version: v\n    resource: \"{{'@type': type.googleapis.com/envoy.config.cluster.v3.Cluster, name: {cluster}, {source}}}\"",
+                "type: ProxyTemplate\nmesh: default\nname: {}\nselectors: [{{match: {{service: '{selected}'}}}}]\n\
+                 conf:\n  imports: [{imports}]\n  resources:\n  - name: n\n    version: v\n    resource: \"{{'@type': \
+                 type.googleapis.com/envoy.config.cluster.v3.Cluster, name: {cluster}, {source}}}\"",
                 NAMES[name]
             ))
         },
@@ -98,14 +112,20 @@ fn step() -> impl Strategy<Value = Step> {
     let metrics = prop::sample::select(vec!["{}", "{prometheus: {}}", "{prometheus: {port: 80}}"]);
     let tracing = prop::sample::select(vec![
         "{}",
-        "{defaultBackend: a, backends: [{name: a, zipkin: {url: 'http://a:1'}}, {name: b, zipkin: {url: 'http://b:1'}}]}",
-        "{defaultBackend: b, backends: [{name: a, sampling: 1, zipkin: {url: 'http://1.1.1.1:2/'}}, {name: b, zipkin: {url: 'http://b:1'}}]}",
+        "{defaultBackend: a, backends: [{name: a, zipkin: {url: 'http://a:1'}}, {name: b, zipkin: {url: \
+         'http://b:1'}}]}",
+        "{defaultBackend: b, backends: [{name: a, sampling: 1, zipkin: {url: 'http://1.1.1.1:2/'}}, {name: b, zipkin: \
+         {url: 'http://b:1'}}]}",
     ]);
-    let mesh = (any::<bool>(), prop::sample::select(vec!["", "file", "tcp"]), metrics, tracing).prop_map(|(mtls, default, metrics, tracing)| {
-        Step::Write(format!(
-            "type: Mesh\nname: default\nmtls: {{enabled: {mtls}, ca: {{builtin: {{}}}}}}\nmetrics: {metrics}\ntracing: {tracing}\nlogging: {{defaultBackend: '{default}', backends: [{{name: file, file: {{path: /log}}}}, {{name: tcp, format: '%KUMA_SOURCE_ADDRESS%', tcp: {{address: 'log:1'}}}}]}}"
-        ))
-    });
+    let mesh = (any::<bool>(), prop::sample::select(vec!["", "file", "tcp"]), metrics, tracing).prop_map(
+        |(mtls, default, metrics, tracing)| {
+            Step::Write(format!(
+                "type: Mesh\nname: default\nmtls: {{enabled: {mtls}, ca: {{builtin: {{}}}}}}\nmetrics: {metrics}\n\
+             tracing: {tracing}\nlogging: {{defaultBackend: '{default}', backends: [{{name: file, file: {{path: \
+             /log}}}}, {{name: tcp, format: '%KUMA_SOURCE_ADDRESS%', tcp: {{address: 'log:1'}}}}]}}"
+            ))
+        },
+    );
     let kinds = prop::sample::select(vec![
         "Dataplane",
         "TrafficPermission",
@@ -134,7 +154,8 @@ fn step() -> impl Strategy<Value = Step> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
     #[test]
-    fn every_proxy_has_what_the_whole_path_gives(steps in prop::collection::vec(step(), 1..40), durable in any::<bool>()) {
+    fn every_proxy_has_what_the_whole_path_gives(steps in prop::collection::vec(step(), 1..40),
+        durable in any::<bool>()) {
         let mut life = Mesh::new(durable);
         life.write(&[&mesh(true), &ca()]);
         let mut streams: BTreeMap<usize, Stream> = BTreeMap::new();
@@ -159,7 +180,8 @@ proptest! {
                         life.close(&stream, true);
                     }
                 }
-                Step::Departed(name, departed) => life.engine.set_departed(&Arc::from(NAMES[*name]), *departed, life.now),
+                Step::Departed(name, departed) => life.engine.set_departed(&Arc::from(NAMES[*name]), *departed,
+                    life.now),
             }
             prop_assert_eq!(life.engine.audit(usize::MAX), Vec::<String>::new(), "after {:?}", step);
             for (name, stream) in &streams {
@@ -169,7 +191,8 @@ proptest! {
                 let served = served.expect("checked");
                 for kind in ResourceType::ALL {
                     let names = |snapshot: &kuma_xds::Snapshot| -> Vec<(String, String)> {
-                        snapshot.list(kind).iter().map(|one| (one.name().to_string(), one.version().to_owned())).collect()
+                        snapshot.list(kind).iter().map(|one| (one.name().to_string(),
+                            one.version().to_owned())).collect()
                     };
                     prop_assert_eq!(names(&served), names(&whole), "{} after {:?}", NAMES[*name], step);
                 }
@@ -195,7 +218,8 @@ fn whom_a_change_does_not_concern_is_not_woken() {
 fn equal_resources_are_one_in_memory() {
     let mut life = Mesh::new(true);
     let second = stored(
-        "type: Dataplane\nmesh: default\nname: web-2\nnetworking:\n  inbound:\n  - interface: 10.0.0.3:8000:80\n    tags: {service: web}\n  outbound:\n  - {interface: ':9000', service: redis}",
+        "type: Dataplane\nmesh: default\nname: web-2\nnetworking:\n  inbound:\n  - interface: 10.0.0.3:8000:80\n    \
+         tags: {service: web}\n  outbound:\n  - {interface: ':9000', service: redis}",
     );
     life.write(&[&mesh(false), &ca(), &redis(), &web(), &second]);
     let (a, b) = (life.open("web-1", false), life.open("web-2", false));

@@ -21,17 +21,20 @@ fn example(kind: &str) -> Arc<Stored> {
     match kind {
         "Mesh" => mesh(false),
         "Dataplane" => stored(
-            "type: Dataplane\nmesh: default\nname: redis-2\nnetworking:\n  inbound:\n  - interface: 10.0.0.3:9000:6379\n    tags: {service: redis}",
+            "type: Dataplane\nmesh: default\nname: redis-2\nnetworking:\n  inbound:\n  - interface: \
+             10.0.0.3:9000:6379\n    tags: {service: redis}",
         ),
         "TrafficPermission" => permission("example", "web", "redis"),
         "TrafficRoute" => connection(kind, "conf: [{weight: 1, destination: {service: redis, version: v2}}]"),
         "HealthCheck" => connection(kind, "conf: {passiveChecks: {unhealthyThreshold: 3, penaltyInterval: 5s}}"),
         "TrafficLog" => connection(kind, "conf: {backend: file}"),
         "TrafficTrace" => stored(
-            "type: TrafficTrace\nmesh: default\nname: example\nselectors: [{match: {service: '*'}}]\nconf: {backend: zipkin}",
+            "type: TrafficTrace\nmesh: default\nname: example\nselectors: [{match: {service: '*'}}]\n\
+             conf: {backend: zipkin}",
         ),
         "ProxyTemplate" => stored(
-            "type: ProxyTemplate\nmesh: default\nname: example\nselectors: [{match: {service: web}}]\nconf: {imports: []}",
+            "type: ProxyTemplate\nmesh: default\nname: example\nselectors: [{match: {service: web}}]\n\
+             conf: {imports: []}",
         ),
         other => panic!("the kind {other} needs an example here that alters what a proxy gets"),
     }
@@ -44,7 +47,8 @@ fn base() -> Vec<Arc<Stored>> {
          tracing: {backends: [{name: zipkin, zipkin: {url: 'http://127.0.0.1:9411/api/v2/spans'}}]}",
     );
     let api = stored(
-        "type: Dataplane\nmesh: default\nname: api-1\nnetworking:\n  inbound:\n  - interface: 10.0.0.4:80:8080\n    tags: {service: api, protocol: http}",
+        "type: Dataplane\nmesh: default\nname: api-1\nnetworking:\n  inbound:\n  - interface: 10.0.0.4:80:8080\n    \
+         tags: {service: api, protocol: http}",
     );
     vec![mesh, ca(), web(), redis(), api]
 }

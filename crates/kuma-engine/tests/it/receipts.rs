@@ -203,7 +203,8 @@ fn a_deleted_dataplane_is_not_waited_for() {
 #[test]
 fn a_changed_certificate_is_a_change() {
     let (mut life, web, redis) = connected();
-    let renamed = "type: Dataplane\nmesh: default\nname: web-1\nnetworking:\n  gateway: {tags: {service: other}}\n  outbound:\n  - {interface: ':9000', service: redis}";
+    let renamed = "type: Dataplane\nmesh: default\nname: web-1\nnetworking:\n  gateway: {tags: {service: other}}\n  \
+        outbound:\n  - {interface: ':9000', service: redis}";
     life.write(&[&stored(renamed)]);
     assert_eq!(receipt(&life, life.revision).counts.concerned, 1);
     life.accept(&redis);

@@ -214,7 +214,8 @@ fn another_service_is_another_certificate() {
     life.write(&[&permission("p", "web", "redis")]);
     assert_eq!(version(&stream), first);
     let other = crate::support::stored(
-        "type: Dataplane\nmesh: default\nname: web-1\nnetworking:\n  inbound:\n  - interface: 10.0.0.1:8000:80\n    tags: {service: frontend}",
+        "type: Dataplane\nmesh: default\nname: web-1\nnetworking:\n  inbound:\n  - interface: 10.0.0.1:8000:80\n    \
+         tags: {service: frontend}",
     );
     life.write(&[&other]);
     assert_ne!(version(&stream), first);

@@ -31,7 +31,7 @@ pub(crate) fn root() -> Root {
     Root::generate("default", SystemTime::now()).expect("a root")
 }
 
-/// The CA of the mesh: the same one in every test process is not needed, the same within a test is.
+/// The CA document of the mesh, with a new root.
 pub(crate) fn ca() -> Arc<Stored> {
     builtin(&MeshRoots::new(root()))
 }
@@ -42,36 +42,39 @@ pub(crate) fn builtin(roots: &MeshRoots) -> Arc<Stored> {
 
 pub(crate) fn redis() -> Arc<Stored> {
     stored(
-        "type: Dataplane\nmesh: default\nname: redis-1\nnetworking:\n  inbound:\n  - interface: 10.0.0.2:9000:6379\n    tags: {service: redis}",
+        "type: Dataplane\nmesh: default\nname: redis-1\nnetworking:\n  inbound:\n  - interface: \
+         10.0.0.2:9000:6379\n    tags: {service: redis}",
     )
 }
 
 pub(crate) fn web() -> Arc<Stored> {
     stored(
-        "type: Dataplane\nmesh: default\nname: web-1\nnetworking:\n  inbound:\n  - interface: 10.0.0.1:8000:80\n    tags: {service: web}\n  outbound:\n  - {interface: ':9000', service: redis}",
+        "type: Dataplane\nmesh: default\nname: web-1\nnetworking:\n  inbound:\n  - interface: 10.0.0.1:8000:80\n    \
+         tags: {service: web}\n  outbound:\n  - {interface: ':9000', service: redis}",
     )
 }
 
 pub(crate) fn permission(name: &str, source: &str, destination: &str) -> Arc<Stored> {
     stored(&format!(
-        "type: TrafficPermission\nmesh: default\nname: {name}\nsources: [{{match: {{service: '{source}'}}}}]\ndestinations: [{{match: {{service: '{destination}'}}}}]"
+        "type: TrafficPermission\nmesh: default\nname: {name}\nsources: [{{match: {{service: '{source}'}}}}]\n\
+         destinations: [{{match: {{service: '{destination}'}}}}]"
     ))
 }
 
-/// A mesh engine and the clock that it is told.
+/// A mesh engine with a simulated clock.
 pub(crate) struct Mesh {
     pub(crate) engine: MeshEngine,
     pub(crate) now: SystemTime,
     /// The revision of the last commit.
     pub(crate) revision: u64,
-    /// Steps of rotations that were found to be due.
+    /// The rotation steps that were due so far.
     pub(crate) steps: Vec<DueStep>,
-    /// What is said of each stream's proxy.
+    /// The current warnings of each stream.
     warnings: HashMap<u64, Vec<String>>,
     next_stream: u64,
 }
 
-/// One end of a stream.
+/// The test's side of an open stream.
 pub(crate) struct Stream {
     pub(crate) id: u64,
     pub(crate) state: watch::Receiver<StreamState>,
@@ -79,7 +82,7 @@ pub(crate) struct Stream {
 
 impl Mesh {
     pub(crate) fn new(durable: bool) -> Mesh {
-        // The CAs of tests are made now.
+        // The CAs of the tests are valid from the real time on.
         let now = SystemTime::now();
         let settings = Settings { durable, leaf_validity: Duration::from_secs(24 * 3600), started: now };
         Mesh {
@@ -106,13 +109,13 @@ impl Mesh {
         self.engine.commit(changes, self.revision, self.now);
     }
 
-    /// The whole mesh is read from the store.
+    /// Replaces all documents, as after reading the whole store.
     pub(crate) fn load(&mut self, documents: &[Arc<Stored>]) {
         self.revision += 1;
         self.engine.load(documents, self.revision, self.now);
     }
 
-    /// What is said to keep the proxy of a stream from working.
+    /// The current warnings of a stream.
     pub(crate) fn warnings(&mut self, stream: &Stream) -> Vec<String> {
         for warning in self.engine.take_news().warnings {
             self.warnings.insert(warning.stream, warning.messages);
@@ -124,21 +127,21 @@ impl Mesh {
         self.open_as(proxy, returning, true)
     }
 
-    /// A stream of a proxy that has asked for its certificate.
+    /// Opens a stream of a proxy that requests a certificate.
     pub(crate) fn open_with_identity(&mut self, proxy: &str) -> Stream {
         let stream = self.open(proxy, false);
         self.engine.wants_identity(stream.id, self.now);
         stream
     }
 
-    /// The stream's client accepts all that it is served.
+    /// The client of the stream accepts everything that it is served.
     pub(crate) fn accept(&mut self, stream: &Stream) {
         let served = stream.served().expect("it is served");
         let (revision, generation) = (served.revision(), served.generation());
         self.settle(stream, Settled { revision, generation, ..Settled::default() });
     }
 
-    /// The stream's client has answered all that it was sent.
+    /// The client of the stream answers everything that it was sent.
     pub(crate) fn settle(&mut self, stream: &Stream, settled: Settled) {
         self.engine.settled(stream.id, settled, self.now);
         self.steps.extend(self.engine.rotation_step(self.now));
@@ -148,7 +151,7 @@ impl Mesh {
         self.open_stream(proxy, returning, authenticated, false)
     }
 
-    /// A stream of the secret discovery service.
+    /// Opens a stream of the secret discovery service.
     pub(crate) fn open_for_secrets(&mut self, proxy: &str) -> Stream {
         self.open_stream(proxy, false, true, true)
     }
@@ -174,12 +177,12 @@ impl Mesh {
         Stream { id, state: receiver }
     }
 
-    /// A stream ends, because its far end closed the connection or not.
+    /// Ends a stream. `by_far_end`: the client has closed the connection.
     pub(crate) fn close(&mut self, stream: &Stream, by_far_end: bool) {
         self.engine.close(stream.id, by_far_end, self.now);
     }
 
-    /// Lets time pass, with all deadlines in it.
+    /// Advances the clock, and handles all deadlines on the way.
     pub(crate) fn pass(&mut self, time: Duration) {
         let end = self.now + time;
         self.steps.extend(self.engine.rotation_step(self.now));
@@ -193,7 +196,7 @@ impl Mesh {
 }
 
 impl Stream {
-    /// What the stream is served now, if it is.
+    /// The snapshot that the stream is served, if any.
     pub(crate) fn served(&self) -> Option<Arc<Snapshot>> {
         match &*self.state.borrow() {
             StreamState::Serve(snapshot) => Some(snapshot.clone()),

@@ -69,7 +69,7 @@ impl Connection {
         let stream = header.stream;
         let is_whole = header.has(flag::END_HEADERS);
         if part.is_empty() && !is_whole {
-            self.nuisance()?;
+            self.count_unproductive_frame()?;
         }
         if self.block_parts.is_empty() && is_whole {
             return self.block(stream, part, end_stream);
@@ -115,7 +115,7 @@ impl Connection {
     }
 
     fn request<'a>(&mut self, id: StreamId, fields: Fields, end: bool) -> Result<Option<Event<'a>>, Error> {
-        self.check_nuisances()?;
+        self.check_unproductive_frames()?;
         self.streams.begin(id);
         if self.is_going_away || self.streams.len() >= self.limits.streams {
             self.refuse(id, ErrorCode::RefusedStream)?;
@@ -134,7 +134,7 @@ impl Connection {
                 Ok(Some(Event::Request { stream: id, request, end }))
             }
             Err(Unfit::TooLarge) => {
-                self.nuisance()?;
+                self.count_unproductive_frame()?;
                 self.streams.open(id, None, !end);
                 let mut response = Response::new(());
                 *response.status_mut() = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
@@ -156,7 +156,7 @@ impl Connection {
         if !self.streams.remove(header.stream) {
             return Ok(None);
         }
-        self.nuisance()?;
+        self.count_unproductive_frame()?;
         Ok(Some(Event::Reset { stream: header.stream }))
     }
 
@@ -195,7 +195,7 @@ impl Connection {
             // An error of the stream alone, says section 6.3; but the stream need not have begun.
             return Err(Error::size("a PRIORITY of other than 5 bytes"));
         }
-        self.nuisance()
+        self.count_unproductive_frame()
     }
 
     fn settings(&mut self, header: Header, mut payload: &[u8]) -> Result<(), Error> {
@@ -212,7 +212,7 @@ impl Connection {
         if !payload.len().is_multiple_of(6) {
             return Err(Error::size("half a setting"));
         }
-        self.nuisance()?;
+        self.count_unproductive_frame()?;
         while !payload.is_empty() {
             let (setting, value) = (payload.get_u16(), payload.get_u32());
             self.set(setting, value)?;
@@ -251,7 +251,7 @@ impl Connection {
         let payload: [u8; 8] = payload.try_into().map_err(|_| Error::size("a PING of other than 8 bytes"))?;
         if !header.has(flag::ACK) {
             self.pings += 1;
-            self.check_nuisances()?;
+            self.check_unproductive_frames()?;
             frame::put_ping(&mut self.output, flag::ACK, payload);
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! What is said of one's own accord.
+//! Output that is not the direct reaction to a frame: responses, window updates, PING and GOAWAY.
 
 use bytes::{Buf, BufMut as _};
 use http::{HeaderMap, Response};
@@ -11,8 +11,8 @@ use crate::hpack;
 /// "The table has no bytes from here on", in a header block (RFC 7541, section 6.3).
 const EMPTY_TABLE: u8 = 0x20;
 
-/// What is received is acknowledged in portions of this size: half a window, so that a client whose requests are dealt with
-/// need not wait. What one stream leaves undone for long is at the expense of the others.
+/// What is received is acknowledged in portions of this size: half a window, so that a client whose requests are dealt
+/// with need not wait. What one stream leaves undone for long is at the expense of the others.
 const RELEASE_AT: u32 = INITIAL_WINDOW as u32 / 2;
 
 impl Connection {
@@ -46,7 +46,7 @@ impl Connection {
 
     /// Answers a request at once, and with headers alone.
     pub fn reject(&mut self, stream: StreamId, response: &Response<()>) {
-        self.nuisances += 1;
+        self.unproductive_frames += 1;
         self.respond(stream, response, true);
     }
 
@@ -96,14 +96,14 @@ impl Connection {
         }
     }
 
-    /// Asks the client for a sign of life.
+    /// Sends a PING.
     pub fn ping(&mut self) {
         frame::put_ping(&mut self.output, 0, [0; 8]);
     }
 
-    /// Begins a new count of [nuisances](super::Limits::nuisances).
-    pub fn forgive(&mut self) {
-        (self.nuisances, self.pings) = (0, 0);
+    /// Resets the counters of [unproductive frames](super::Limits::unproductive_frames) and PINGs.
+    pub fn reset_counters(&mut self) {
+        (self.unproductive_frames, self.pings) = (0, 0);
     }
 
     /// Takes no more streams, and says so. Those that there are go on.

@@ -56,7 +56,7 @@ fn what_makes_work_and_brings_nothing_ends_the_connection() {
         let mut client = Client::new();
         client.send(&first);
         let times = until_sent_away(name, &mut client, sent);
-        assert!(times <= LIMITS.nuisances as usize + LIMITS.streams, "{name}: {times} times");
+        assert!(times <= LIMITS.unproductive_frames as usize + LIMITS.streams, "{name}: {times} times");
     }
 }
 
@@ -77,14 +77,14 @@ fn a_client_that_works_may_do_these_things_for_ever() {
 }
 
 #[test]
-fn time_forgives() {
+fn a_reset_of_the_counters_allows_further_frames() {
     let mut client = Client::new();
     for _ in 0..10 {
-        for _ in 1..LIMITS.nuisances {
+        for _ in 1..LIMITS.unproductive_frames {
             client.send(&frame(PING, 0, 0, b"12345678"));
         }
         assert_eq!(client.error, None);
-        client.connection.forgive();
+        client.connection.reset_counters();
     }
 }
 
@@ -114,7 +114,7 @@ fn continuation_flood() {
     let mut client = Client::new();
     client.send(&frame(HEADERS, 0, 1, &[]));
     let times = until_sent_away("empty CONTINUATION", &mut client, |_| frame(CONTINUATION, 0, 1, &[]));
-    assert!(times <= LIMITS.nuisances as usize);
+    assert!(times <= LIMITS.unproductive_frames as usize);
 }
 
 /// A header block of one kilobyte that stands for four megabytes. It needs our table, so it comes before the client has

@@ -22,7 +22,7 @@ pub(crate) const WITH_PRIORITY: u8 = 0x20;
 
 pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-pub(crate) const LIMITS: Limits = Limits { streams: 4, header_list: 16 << 10, nuisances: 100 };
+pub(crate) const LIMITS: Limits = Limits { streams: 4, header_list: 16 << 10, unproductive_frames: 100 };
 
 pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let mut frame = (payload.len() as u32).to_be_bytes()[1..].to_vec();

@@ -36,7 +36,7 @@ fn a_setup() -> impl Strategy<Value = Setup> {
 
 /// Sends back what comes, and its length in the trailers, until the client hangs up.
 async fn serve(mut io: DuplexStream, setup: Setup) {
-    let mut connection = Connection::new(Limits { streams: 100, header_list: 16 << 10, nuisances: 1_000 });
+    let mut connection = Connection::new(Limits { streams: 100, header_list: 16 << 10, unproductive_frames: 1_000 });
     let mut echoes: BTreeMap<StreamId, (BytesMut, usize, bool)> = BTreeMap::new();
     let mut buffer = vec![0; setup.read];
     loop {
@@ -134,7 +134,8 @@ proptest! {
     #[test]
     fn what_is_sent_comes_back(setup in a_setup(), bodies in vec(vec(0..50_000usize, 0..6), 1..5)) {
         let conversation = async {
-            tokio::time::timeout(Duration::from_secs(20), converse(setup, bodies)).await.expect("nobody waits for ever");
+            tokio::time::timeout(Duration::from_secs(20), converse(setup, bodies)).await.expect("nobody waits for \
+                ever");
         };
         tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(conversation);
     }

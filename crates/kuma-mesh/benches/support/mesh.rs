@@ -38,7 +38,10 @@ impl Shape {
     pub(crate) fn dataplane(&self, number: usize, address: Option<&str>) -> Value {
         let own = format!("10.{}.{}.{}", number >> 16, (number >> 8) & 255, number & 255);
         let address = address.unwrap_or(&own);
-        let outbound = |(index, service)| json!({"interface": format!(":{}", 20_000 + index), "service": format!("svc-{service}")});
+        let outbound = |(index, service)| {
+            json!({"interface": format!(":{}", 20_000 + index),
+            "service": format!("svc-{service}")})
+        };
         json!({
             "type": "Dataplane", "mesh": "default", "name": format!("dp-{number}"),
             "networking": {

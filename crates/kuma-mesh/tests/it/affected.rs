@@ -67,15 +67,22 @@ fn edit() -> impl Strategy<Value = Edit> {
         prop_oneof![4 => service().prop_map(|name| format!("service: {name}")), 1 => Just("service: '*'".to_owned())];
     let sources = prop_oneof![service().prop_map(|name| format!("service: {name}")), Just("service: '*'".to_owned())];
     prop_oneof![
-        1 => prop::option::of((any::<bool>(), prop::option::of(prop::sample::select(vec!["a", "b"])), prop::sample::select(TRACING.to_vec()))).prop_map(Edit::Mesh),
-        5 => (name.clone(), prop::option::weighted(0.8, (prop::collection::vec(inbound(), 1..3), prop::collection::vec(0..SERVICES.len(), 0..3))))
+        1 => prop::option::of((any::<bool>(), prop::option::of(prop::sample::select(vec!["a", "b"])),
+            prop::sample::select(TRACING.to_vec()))).prop_map(Edit::Mesh),
+        5 => (name.clone(), prop::option::weighted(0.8, (prop::collection::vec(inbound(), 1..3),
+            prop::collection::vec(0..SERVICES.len(), 0..3))))
             .prop_map(|(name, content)| Edit::Dataplane(name, content)),
         1 => (name.clone(), any::<bool>()).prop_map(|(name, departed)| Edit::Departed(name, departed)),
-        3 => (name.clone(), prop::option::weighted(0.7, (sources.clone(), selector()))).prop_map(|(name, content)| Edit::Permission(name, content)),
-        2 => (name.clone(), prop::option::weighted(0.7, (selector(), sources.clone(), 1u32..3))).prop_map(|(name, content)| Edit::HealthCheck(name, content)),
-        2 => (name.clone(), prop::option::weighted(0.7, (selector(), sources.clone(), prop::sample::select(vec!["", "a", "none"])))).prop_map(|(name, content)| Edit::Log(name, content)),
-        2 => (name.clone(), prop::option::weighted(0.7, (prop_oneof![selector(), Just("version: v1".to_owned())], prop::sample::select(vec!["", "a", "none"])))).prop_map(|(name, content)| Edit::Trace(name, content)),
-        3 => (name, prop::option::weighted(0.7, (selector(), any_service, prop::collection::vec((0u32..3, tags()), 1..4))))
+        3 => (name.clone(), prop::option::weighted(0.7, (sources.clone(), selector()))).prop_map(|(name,
+            content)| Edit::Permission(name, content)),
+        2 => (name.clone(), prop::option::weighted(0.7, (selector(), sources.clone(), 1u32..3))).prop_map(|(name,
+            content)| Edit::HealthCheck(name, content)),
+        2 => (name.clone(), prop::option::weighted(0.7, (selector(), sources.clone(), prop::sample::select(vec!["",
+            "a", "none"])))).prop_map(|(name, content)| Edit::Log(name, content)),
+        2 => (name.clone(), prop::option::weighted(0.7, (prop_oneof![selector(), Just("version: v1".to_owned())],
+            prop::sample::select(vec!["", "a", "none"])))).prop_map(|(name, content)| Edit::Trace(name, content)),
+        3 => (name, prop::option::weighted(0.7, (selector(), any_service, prop::collection::vec((0u32..3, tags()),
+            1..4))))
             .prop_map(|(name, content)| Edit::Route(name, content)),
     ]
 }
@@ -85,7 +92,8 @@ fn apply(mesh: &mut MeshSnapshot, edit: &Edit) -> Affected {
         Edit::Mesh(content) => mesh.set_mesh(content.map(|(mtls, default, tracing)| {
             let default = default.unwrap_or("''");
             Arc::new(spec::<Mesh>(&format!(
-                "mtls: {{enabled: {mtls}, ca: {{builtin: {{}}}}}}\nlogging: {{defaultBackend: {default}, backends: [{{name: a, file: {{path: /a}}}}, {{name: b, tcp: {{address: 'b:1'}}}}]}}\ntracing: {tracing}"
+                "mtls: {{enabled: {mtls}, ca: {{builtin: {{}}}}}}\nlogging: {{defaultBackend: {default}, backends: \
+                 [{{name: a, file: {{path: /a}}}}, {{name: b, tcp: {{address: 'b:1'}}}}]}}\ntracing: {tracing}"
             )))
         })),
         Edit::Dataplane(name, content) => {
@@ -106,22 +114,39 @@ fn apply(mesh: &mut MeshSnapshot, edit: &Edit) -> Affected {
         }
         Edit::Route(name, content) => {
             let policy = content.as_ref().map(|(source, destination, conf)| {
-                let conf: String = conf.iter().map(|(weight, tags)| format!("- {{weight: {weight}, destination: {{{tags}}}}}\n")).collect();
-                let yaml = format!("sources: [{{match: {{{source}}}}}]\ndestinations: [{{match: {{{destination}}}}}]\nconf:\n{conf}");
+                let conf: String = conf
+                    .iter()
+                    .map(|(weight, tags)| {
+                        format!(
+                            "- {{weight: {weight}, destination: \
+                    {{{tags}}}}}\n"
+                        )
+                    })
+                    .collect();
+                let yaml = format!(
+                    "sources: [{{match: {{{source}}}}}]\ndestinations: [{{match: {{{destination}}}}}]\n\
+                    conf:\n{conf}"
+                );
                 Arc::new(spec::<TrafficRoute>(&yaml))
             });
             mesh.set_route(&Arc::from(NAMES[*name]), policy)
         }
         Edit::HealthCheck(name, content) => {
             let policy = content.as_ref().map(|(source, destination, threshold)| {
-                let yaml = format!("sources: [{{match: {{{source}}}}}]\ndestinations: [{{match: {{{destination}}}}}]\nconf: {{passiveChecks: {{unhealthyThreshold: {threshold}, penaltyInterval: 5s}}}}");
+                let yaml = format!(
+                    "sources: [{{match: {{{source}}}}}]\ndestinations: [{{match: {{{destination}}}}}]\n\
+                    conf: {{passiveChecks: {{unhealthyThreshold: {threshold}, penaltyInterval: 5s}}}}"
+                );
                 Arc::new(spec::<HealthCheck>(&yaml))
             });
             mesh.set_health_check(&Arc::from(NAMES[*name]), policy)
         }
         Edit::Log(name, content) => {
             let policy = content.as_ref().map(|(source, destination, backend)| {
-                let yaml = format!("sources: [{{match: {{{source}}}}}]\ndestinations: [{{match: {{{destination}}}}}]\nconf: {{backend: '{backend}'}}");
+                let yaml = format!(
+                    "sources: [{{match: {{{source}}}}}]\ndestinations: [{{match: {{{destination}}}}}]\n\
+                    conf: {{backend: '{backend}'}}"
+                );
                 Arc::new(spec::<TrafficLog>(&yaml))
             });
             mesh.set_log(&Arc::from(NAMES[*name]), policy)

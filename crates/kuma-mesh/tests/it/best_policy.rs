@@ -1,5 +1,5 @@
-//! The choice of a policy against a model that is as plain as the rules: look at every policy, every selector, every set of
-//! tags.
+//! The choice of a policy against a model that is as plain as the rules: look at every policy, every selector, every
+//! set of tags.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -76,7 +76,8 @@ fn selector_of(pairs: &Pairs) -> Selector {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
     #[test]
-    fn the_best_policy_is_that_of_the_plain_model(policies in policies(), inbounds in prop::collection::vec(inbound(), 1..3), service in prop::sample::select(SERVICES.to_vec())) {
+    fn the_best_policy_is_that_of_the_plain_model(policies in policies(), inbounds in prop::collection::vec(inbound(),
+        1..3), service in prop::sample::select(SERVICES.to_vec())) {
         let mut set = Policies::default();
         for (name, (sources, destinations)) in &policies {
             let policy = TrafficRoute {
@@ -101,7 +102,8 @@ proptest! {
     /// All permissions that match count, each for its own inbound: tags of two inbounds are never mixed.
     #[test]
     fn permissions_admit_whom_the_plain_model_admits(
-        permissions in prop::collection::btree_map("[a-d]", (prop::collection::vec(prop::sample::select(vec!["web", "redis", "*"]), 1..3), prop::collection::vec(selector(), 1..3)), 0..4),
+        permissions in prop::collection::btree_map("[a-d]", (prop::collection::vec(prop::sample::select(vec!["web",
+            "redis", "*"]), 1..3), prop::collection::vec(selector(), 1..3)), 0..4),
         inbounds in prop::collection::vec(inbound(), 1..3),
     ) {
         let mut mesh = MeshSnapshot::new("default", false);
@@ -185,9 +187,11 @@ fn a_log_goes_to_the_backend_that_it_names_or_to_the_default() {
 fn a_check_is_looked_up_by_the_service_that_is_dialled_in_the_end() {
     let mut mesh = logging("");
     let web = mesh.dataplane("web-1").expect("there").clone();
-    let route = "sources: [{match: {service: '*'}}]\ndestinations: [{match: {service: redis}}]\nconf: [{weight: 1, destination: {service: backend}}]";
+    let route = "sources: [{match: {service: '*'}}]\ndestinations: [{match: {service: redis}}]\n\
+        conf: [{weight: 1, destination: {service: backend}}]";
     mesh.set_route(&Arc::from("route"), Some(Arc::new(spec::<TrafficRoute>(route))));
-    let check = "sources: [{match: {service: web}}]\ndestinations: [{match: {service: backend}}]\nconf: {passiveChecks: {unhealthyThreshold: 1, penaltyInterval: 1s}}";
+    let check = "sources: [{match: {service: web}}]\ndestinations: [{match: {service: backend}}]\n\
+        conf: {passiveChecks: {unhealthyThreshold: 1, penaltyInterval: 1s}}";
     let affected = mesh.set_health_check(&Arc::from("check"), Some(Arc::new(spec::<HealthCheck>(check))));
     assert!(affected.contains("web-1"), "its outbound is called redis, and leads to backend");
     assert!(mesh.health_check(&web, "backend").is_some());

@@ -146,7 +146,8 @@ fn of_a_split_each_destination_counts_by_itself() {
     assert_eq!(flow(split, &["service: redis, version: '2'"]), Flow::Denied);
 
     // Versions of one service.
-    let versions = "[{weight: 1, destination: {service: redis, version: '1'}}, {weight: 1, destination: {service: redis, version: '2'}}]";
+    let versions = "[{weight: 1, destination: {service: redis, version: '1'}}, {weight: 1, destination: {service: \
+        redis, version: '2'}}]";
     assert_eq!(flow(versions, &["service: redis, version: '2'"]), Flow::Partly(vec![to("redis", version("2"), 1)]));
     assert_eq!(flow(versions, &["service: redis, version: '*'"]), Flow::Permitted);
 
@@ -185,7 +186,8 @@ fn a_permission_concerns_whoever_a_route_leads_there() {
     ]);
     let route = |source: &str, to: &str| {
         let route = spec::<TrafficRoute>(&format!(
-            "sources: [{{match: {{{source}}}}}]\ndestinations: [{{match: {{service: '*'}}}}]\nconf: [{{weight: 0, destination: {{service: {to}}}}}]"
+            "sources: [{{match: {{{source}}}}}]\ndestinations: [{{match: {{service: '*'}}}}]\n\
+             conf: [{{weight: 0, destination: {{service: {to}}}}}]"
         ));
         Some(Arc::new(route))
     };
@@ -218,7 +220,10 @@ fn a_permission_concerns_whoever_a_route_leads_there() {
 
 proptest! {
     #[test]
-    fn the_winner_does_not_depend_on_the_order_of_writing(order in Just((0..TABLE.len()).collect::<Vec<_>>()).prop_shuffle(), take in 1..=TABLE.len()) {
+    fn the_winner_does_not_depend_on_the_order_of_writing(
+        order in Just((0..TABLE.len()).collect::<Vec<_>>()).prop_shuffle(),
+        take in 1..=TABLE.len(),
+    ) {
         let rows: Vec<_> = order[..take].iter().map(|&index| TABLE[index]).collect();
         // The table is in ascending order, so the highest index wins.
         let best = order[..take].iter().max().map(|&index| TABLE[index].0.to_owned());

@@ -71,7 +71,8 @@ fn an_outbound_speaks_http_if_its_route_leads_to_nothing_else() {
         ("api", "[{weight: 0, destination: {service: api}}]", true),
     ] {
         let yaml = format!(
-            "sources: [{{match: {{service: web}}}}]\ndestinations: [{{match: {{service: {destination}}}}}]\nconf: {conf}"
+            "sources: [{{match: {{service: web}}}}]\ndestinations: [{{match: {{service: {destination}}}}}]\n\
+             conf: {conf}"
         );
         mesh.set_route(&Arc::from("r"), Some(Arc::new(spec::<TrafficRoute>(&yaml))));
         assert_eq!(is_http(&mesh, destination), http, "{destination} {conf}");
@@ -94,7 +95,8 @@ fn a_trace_and_its_backend_concern_the_proxies_that_it_selects() {
     };
     let backends = |url: &str| {
         let yaml = format!(
-            "mtls: {{enabled: true, ca: {{builtin: {{}}}}}}\ntracing: {{defaultBackend: a, backends: [{{name: a, zipkin: {{url: '{url}'}}}}, {{name: b}}]}}"
+            "mtls: {{enabled: true, ca: {{builtin: {{}}}}}}\ntracing: {{defaultBackend: a, backends: [{{name: a, \
+             zipkin: {{url: '{url}'}}}}, {{name: b}}]}}"
         );
         Some(Arc::new(spec::<Mesh>(&yaml)))
     };

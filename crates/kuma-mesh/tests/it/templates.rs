@@ -120,7 +120,8 @@ proptest! {
         for (name, selectors) in edits {
             let name = format!("template-{name}");
             let before: Vec<Option<Arc<Template>>> =
-                mesh.dataplanes().map(|dataplane| mesh.template(dataplane).map(|(_, template)| template.clone())).collect();
+                mesh.dataplanes().map(|dataplane| mesh.template(dataplane).map(|(_,
+                    template)| template.clone())).collect();
             let template = selectors.clone().map(|selectors| {
                 let selectors = selectors.into_iter().map(|tags| Selector { tags }).collect();
                 Arc::new(Template { selectors, default_proxy: false, resources: Vec::new() })

@@ -191,7 +191,8 @@ impl Networking {
 }
 
 /// Whether the connections of an inbound can come by redirection alone: the application itself may listen on its port.
-/// Where the proxy has a port of its own it opens that as well, for the machine's own connections, which nothing redirects.
+/// Where the proxy has a port of its own it opens that as well, for the machine's own connections, which nothing
+/// redirects.
 pub fn takes_over(address: IpAddr, port: u16, service_port: u16) -> bool {
     !address.is_loopback() && port == service_port
 }
@@ -321,11 +322,18 @@ mod tests {
             ),
             (
                 "networking: {inbound: [], outbound: [], gateway: {tags: {service: kong}}, transparentProxying: {}}",
-                r#"{"networking":{"inbound":[],"outbound":[],"gateway":{"tags":{"service":"kong"}},"transparentProxying":{}}}"#,
+                concat!(
+                    r#"{"networking":{"inbound":[],"outbound":[],"gateway":{"tags":{"service":"kong"}},"#,
+                    r#""transparentProxying":{}}}"#,
+                ),
             ),
             (
-                "networking: {address: '::1', gateway: {tags: {service: kong}}, transparent_proxying: {redirect_port: 15001}}",
-                r#"{"networking":{"address":"::1","gateway":{"tags":{"service":"kong"}},"transparentProxying":{"redirectPort":15001}}}"#,
+                "networking: {address: '::1', gateway: {tags: {service: kong}}, transparent_proxying: {redirect_port: \
+                 15001}}",
+                concat!(
+                    r#"{"networking":{"address":"::1","gateway":{"tags":{"service":"kong"}},"#,
+                    r#""transparentProxying":{"redirectPort":15001}}}"#,
+                ),
             ),
         ] {
             assert_eq!(stored::<Dataplane>(yaml), expected);

@@ -253,7 +253,8 @@ mod tests {
     fn durations_must_be_durations() {
         refused::<HealthCheck>(
             &with_conf(
-                "{activeChecks: {interval: 10, timeout: soon, unhealthyThreshold: 1, healthyThreshold: 1, interval_: 1}}",
+                "{activeChecks: {interval: 10, timeout: soon, unhealthyThreshold: 1, healthyThreshold: 1, interval_: \
+                 1}}",
             ),
             r#"
             conf.activeChecks.interval: must be a duration such as "10s", not a number
@@ -285,7 +286,9 @@ mod tests {
     fn a_check_by_request_names_a_path_and_good_answers() {
         let with = |http: &str| {
             format!(
-                "sources: [{{match: {{service: '*'}}}}]\ndestinations: [{{match: {{service: '*'}}}}]\nconf: {{activeChecks: {{interval: 1s, timeout: 1s, unhealthyThreshold: 1, healthyThreshold: 1, http: {http}}}}}"
+                "sources: [{{match: {{service: '*'}}}}]\ndestinations: [{{match: {{service: '*'}}}}]\n\
+                 conf: {{activeChecks: {{interval: 1s, timeout: 1s, unhealthyThreshold: 1, healthyThreshold: 1, http: \
+                 {http}}}}}"
             )
         };
         for (http, kept) in [
@@ -306,7 +309,8 @@ mod tests {
             conf.activeChecks.http.expectedStatuses[2]: has to be in [100, 599] range",
         );
         refused::<HealthCheck>(
-            "sources: [{match: {service: '*'}}]\ndestinations: [{match: {service: '*'}}]\nconf: {activeChecks: {http: {path: /}}}",
+            "sources: [{match: {service: '*'}}]\ndestinations: [{match: {service: '*'}}]\nconf: {activeChecks: {http: \
+             {path: /}}}",
             "
             conf.activeChecks.interval: must have a positive value
             conf.activeChecks.timeout: must have a positive value

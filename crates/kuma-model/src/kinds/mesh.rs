@@ -90,7 +90,8 @@ impl Mesh {
         logging.backends.iter().find(|backend| !name.is_empty() && backend.name == name)
     }
 
-    /// The backend that a trace goes to: the one that it names, else the default one; `None` if there is no such backend.
+    /// The backend that a trace goes to: the one that it names, else the default one; `None` if there is no such
+    /// backend.
     pub fn trace_backend(&self, trace: &TrafficTrace) -> Option<&TracingBackend> {
         let tracing = self.tracing.as_ref()?;
         let named = trace.conf.as_ref().map(|conf| conf.backend.as_str()).filter(|name| !name.is_empty());

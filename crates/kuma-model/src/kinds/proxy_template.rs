@@ -155,7 +155,10 @@ mod tests {
               - {name: json, version: v1, resource: '{"@type": "type.googleapis.com/envoy.api.v2.Listener"}'}"#;
         let expected = r#"{"conf":{"resources":[{"name":"raw","version":"v1","resource":"#.to_owned()
             + r#""'@type': type.googleapis.com/envoy.api.v2.Cluster\nconnectTimeout: 5s\n"},"#
-            + r#"{"name":"json","version":"v1","resource":"{\"@type\": \"type.googleapis.com/envoy.api.v2.Listener\"}"}]}}"#;
+            + concat!(
+                r#"{"name":"json","version":"v1","resource":"{\"@type\": "#,
+                r#"\"type.googleapis.com/envoy.api.v2.Listener\"}"}]}}"#,
+            );
         assert_eq!(stored::<ProxyTemplate>(yaml), expected);
     }
 

@@ -115,12 +115,14 @@ destinations: [{match: {service: backend}}]
             - match: {service: '..', "a\tb": "c\nd"}
             destinations:
             - match: {service: '* '}"#,
-            r#"
-            sources[0].match["service"]: service name can only consist of latin letters, digits and '.', '_', ':', '-' symbols
-            sources[1].match["a\tb"]: tag key cannot contain control characters
-            sources[1].match["a\tb"]: tag value cannot contain control characters
-            sources[1].match["service"]: service name cannot be '.' or '..'
-            destinations[0].match["service"]: service name can only consist of latin letters, digits and '.', '_', ':', '-' symbols"#,
+            "
+            sources[0].match[\"service\"]: service name can only consist of latin letters, digits and '.', '_', ':', \
+            '-' symbols
+            sources[1].match[\"a\\tb\"]: tag key cannot contain control characters
+            sources[1].match[\"a\\tb\"]: tag value cannot contain control characters
+            sources[1].match[\"service\"]: service name cannot be '.' or '..'
+            destinations[0].match[\"service\"]: service name can only consist of latin letters, digits and '.', '_', \
+            ':', '-' symbols",
         );
     }
 

@@ -65,19 +65,21 @@ mod tests {
             destinations:
             - match: {version: v1}
             - match: {}",
-            r#"
-            sources[0].match: must consist of exactly one tag "service"
-            sources[0].match: mandatory tag "service" is missing
-            sources[1].match: must consist of exactly one tag "service"
-            sources[1].match["region"]: tag "region" is not allowed: sources are told apart by their certificates, which carry the service alone
-            sources[2].match["region"]: tag "region" is not allowed: sources are told apart by their certificates, which carry the service alone
-            sources[2].match["region"]: tag value must be non-empty
-            sources[2].match: mandatory tag "service" is missing
-            sources[3].match: must consist of exactly one tag "service"
-            sources[3].match: mandatory tag "service" is missing
-            destinations[0].match: mandatory tag "service" is missing
+            "
+            sources[0].match: must consist of exactly one tag \"service\"
+            sources[0].match: mandatory tag \"service\" is missing
+            sources[1].match: must consist of exactly one tag \"service\"
+            sources[1].match[\"region\"]: tag \"region\" is not allowed: sources are told apart by their \
+            certificates, which carry the service alone
+            sources[2].match[\"region\"]: tag \"region\" is not allowed: sources are told apart by their \
+            certificates, which carry the service alone
+            sources[2].match[\"region\"]: tag value must be non-empty
+            sources[2].match: mandatory tag \"service\" is missing
+            sources[3].match: must consist of exactly one tag \"service\"
+            sources[3].match: mandatory tag \"service\" is missing
+            destinations[0].match: mandatory tag \"service\" is missing
             destinations[1].match: must have at least one tag
-            destinations[1].match: mandatory tag "service" is missing"#,
+            destinations[1].match: mandatory tag \"service\" is missing",
         );
     }
 

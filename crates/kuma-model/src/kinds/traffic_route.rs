@@ -121,17 +121,18 @@ conf:
 - {{destination: {{service: '*'}}, weight: -1}}
 - {{destination: {{service: a}}, weight: 1.5, wieght: 1}}"
             ),
-            r#"
+            "
             conf[2].weight: must be a whole number from 0 to 4294967295
             conf[3].weight: must be a whole number from 0 to 4294967295
             conf[1].weight: has to be set; 0 sends nothing this way
-            conf[3].wieght: unknown field; did you mean "weight"?
+            conf[3].wieght: unknown field; did you mean \"weight\"?
             conf[0].destination: must have at least one tag
-            conf[0].destination: mandatory tag "service" is missing
+            conf[0].destination: mandatory tag \"service\" is missing
             conf[1].destination: tag key must be non-empty
-            conf[1].destination["region"]: tag value must be non-empty
-            conf[1].destination: mandatory tag "service" is missing
-            conf[2].destination["service"]: service name can only consist of latin letters, digits and '.', '_', ':', '-' symbols"#,
+            conf[1].destination[\"region\"]: tag value must be non-empty
+            conf[1].destination: mandatory tag \"service\" is missing
+            conf[2].destination[\"service\"]: service name can only consist of latin letters, digits and '.', '_', \
+            ':', '-' symbols",
         );
     }
 

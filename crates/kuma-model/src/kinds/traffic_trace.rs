@@ -77,12 +77,13 @@ mod tests {
             - match: {'': x, zone: ''}
             - {match: {service: a/b}}
             conf: {backends: zipkin}",
-            r#"
-            conf.backends: unknown field; did you mean "backend"?
+            "
+            conf.backends: unknown field; did you mean \"backend\"?
             selectors[0].match: must have at least one tag
             selectors[1].match: tag key must be non-empty
-            selectors[1].match["zone"]: tag value must be non-empty
-            selectors[2].match["service"]: service name can only consist of latin letters, digits and '.', '_', ':', '-' symbols"#,
+            selectors[1].match[\"zone\"]: tag value must be non-empty
+            selectors[2].match[\"service\"]: service name can only consist of latin letters, digits and '.', '_', \
+            ':', '-' symbols",
         );
     }
 }

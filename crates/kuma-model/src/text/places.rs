@@ -48,8 +48,8 @@ pub fn parse_places(text: &str) -> Result<Vec<Node>, TextError> {
 }
 
 impl Node {
-    /// Line and column of the field at a path as a [`Violation`](crate::Violation) has it: the place of its name or element, or of
-    /// the innermost thing around it that is written.
+    /// Line and column of the field at a path as a [`Violation`](crate::Violation) has it: the place of its name or
+    /// element, or of the innermost thing around it that is written.
     pub fn place_of(&self, field: &str) -> (usize, usize) {
         let mut place = (self.line, self.column);
         let mut node = self;

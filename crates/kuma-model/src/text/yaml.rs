@@ -10,16 +10,16 @@ const MAX_ALIASES: usize = 1_000;
 /// Most documents in one text.
 const MAX_DOCUMENTS: usize = 100_000;
 
-/// Most nodes that aliases may repeat in one text. A short text may repeat fewer, so that many short ones inside a document
-/// (the resources of a ProxyTemplate) cost no more than one long one.
+/// Most nodes that aliases may repeat in one text. A short text may repeat fewer, so that many short ones inside a
+/// document (the resources of a ProxyTemplate) cost no more than one long one.
 fn max_repeated(text: &str) -> usize {
     (1_000 + text.len()).min(100_000)
 }
 
 /// Reads YAML or JSON: any number of documents, separated by `---`. Empty ones are skipped.
 ///
-/// Plain scalars follow YAML 1.2: `no` and `yes` are strings, and so are `010` and `1_000`, whose number would not be what
-/// was meant. A key that occurs twice is an error.
+/// Plain scalars follow YAML 1.2: `no` and `yes` are strings, and so are `010` and `1_000`, whose number would not be
+/// what was meant. A key that occurs twice is an error.
 pub fn parse_documents(text: &str) -> Result<Vec<Value>, TextError> {
     // JSON that YAML does not read as JSON does exists (escaped surrogate pairs), so JSON gets the first try.
     if text.trim_start().starts_with('{')
@@ -82,8 +82,8 @@ fn plain_message(message: &str) -> String {
     line.rfind(" at line ").map_or(line, |end| &line[..end]).to_owned()
 }
 
-/// Which document a line belongs to, from 1. A line that begins with `---` starts a document wherever it stands (YAML 1.2,
-/// 9.1.2); what is before the first is a document if it is more than comments and directives.
+/// Which document a line belongs to, from 1. A line that begins with `---` starts a document wherever it stands (YAML
+/// 1.2, 9.1.2); what is before the first is a document if it is more than comments and directives.
 fn document_at(text: &str, line: usize) -> usize {
     let mut started = 0;
     let mut empty_so_far = true;

@@ -8,7 +8,8 @@ fn violations(yaml: &str) -> String {
 
 #[test]
 fn identity_stands_beside_the_spec() {
-    let yaml = "{sources: [{match: {service: a}}], name: tp, mesh: m, destinations: [{match: {service: b}}], type: TrafficPermission}";
+    let yaml = "{sources: [{match: {service: a}}], name: tp, mesh: m, destinations: [{match: {service: b}}], type: \
+        TrafficPermission}";
     let document = Document::parse(&text::parse_one(yaml).expect("YAML")).expect("a document");
     assert_eq!(document.key, Key::new("TrafficPermission", "m", "tp"));
     assert_eq!(
@@ -63,8 +64,8 @@ fn envelope_and_spec_are_checked_together() {
 
 #[test]
 fn the_form_of_kubernetes_is_told() {
-    let expected = "apiVersion: this is the form that Kubernetes has; here a document has type, mesh and name in place of \
-                    apiVersion, kind and metadata, and the fields that are below spec there beside them";
+    let expected = "apiVersion: this is the form that Kubernetes has; here a document has type, mesh and name in \
+        place of apiVersion, kind and metadata, and the fields that are below spec there beside them";
     let yaml = "
 apiVersion: kuma.io/v1alpha1
 kind: TrafficPermission
@@ -88,7 +89,8 @@ fn the_kind_must_be_known() {
         ("{name: a, mesh: b, type: Secret}", "type: unknown kind of resource"),
         (
             "{name: A, type: Secret, mesh: b}",
-            "type: unknown kind of resource\nname: invalid characters. Valid characters are numbers, lowercase latin letters and '-', '_' symbols.",
+            "type: unknown kind of resource\nname: invalid characters. Valid characters are numbers, lowercase latin \
+             letters and '-', '_' symbols.",
         ),
         ("{type: [Mesh], name: a, mesh: b}", "type: must be a string, not a list"),
         ("- a", "must be an object, not a list"),

@@ -79,7 +79,8 @@ fn mistakes_are_told_with_their_exit_codes() {
     let (code, stdout, stderr) = run(command().arg("run").envs(variables));
     assert_eq!((code, stdout.as_str()), (Some(1), ""));
     for part in [
-        "Error: Invalid configuration: .ControlPlane is not valid: .ApiServer is not valid: .URL must be a valid absolute URI; ",
+        "Error: Invalid configuration: .ControlPlane is not valid: .ApiServer is not valid: .URL must be a valid \
+         absolute URI; ",
         ".Name must be non-empty",
         "\n  --cp-address or KUMA_CONTROL_PLANE_API_SERVER_URL: ",
     ] {

@@ -16,8 +16,8 @@ use crate::response::Message;
 use crate::session::{Event, Session, StreamState, Variant};
 use crate::wire::Request;
 
-/// Bytes of one request. After a reconnect Envoy sends the name and version of everything it holds in one message; 16 MiB
-/// is that of 100,000 resources with long names.
+/// Bytes of one request. After a reconnect Envoy sends the name and version of everything it holds in one message; 16
+/// MiB is that of 100,000 resources with long names.
 const MAX_REQUEST: usize = 16 << 20;
 
 /// How long a stream may stay without a first message. Envoy sends it together with the headers.
@@ -100,8 +100,8 @@ impl<A: Authority> AdsStream<A> {
         AdsStream { variant, decoder: FrameDecoder::new(MAX_REQUEST), phase, outcome: None }
     }
 
-    /// Takes a piece of the request body. All that has come is taken before anything is sent, so that after a reconnect,
-    /// when the client asks for all types at once, all are known before one is answered.
+    /// Takes a piece of the request body. All that has come is taken before anything is sent, so that after a
+    /// reconnect, when the client asks for all types at once, all are known before one is answered.
     pub(super) fn receive(&mut self, data: Bytes, end: bool) {
         if self.outcome.is_some() {
             return;
@@ -119,8 +119,8 @@ impl<A: Authority> AdsStream<A> {
         self.outcome.get_or_insert_with(|| Box::new(outcome));
     }
 
-    /// The next message to send, or the outcome of the stream. Called only when there is room for more, so nothing is made
-    /// before it can be sent: a client that does not read costs no more than its state.
+    /// The next message to send, or the outcome of the stream. Called only when there is room for more, so nothing is
+    /// made before it can be sent: a client that does not read costs no more than its state.
     pub(super) fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<Message, Status>> {
         if let Some(outcome) = &self.outcome {
             return Poll::Ready(Err(Status::clone(outcome)));

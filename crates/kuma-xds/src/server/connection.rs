@@ -1,4 +1,4 @@
-//! One connection: what it speaks, and what its requests get.
+//! One connection: detects TLS, runs HTTP/2, and dispatches requests to ADS streams and to routes.
 
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -28,7 +28,7 @@ use crate::response::Message;
 /// How long the TLS handshake may take in all.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How long the last words of a connection may take.
+/// How long sending the remaining output and closing the connection may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 const LIMITS: Limits = Limits {
@@ -37,20 +37,21 @@ const LIMITS: Limits = Limits {
     // A token has a kilobyte or two.
     header_list: 16 << 10,
     // Between two timers, so for some 30 s: a client that works sends a handful.
-    nuisances: 1000,
+    unproductive_frames: 1000,
 };
 
-/// A peer that does not read is read from no more when this much waits for it, in bytes: it would be answers to what it sends.
+/// When this many bytes of output are waiting because the peer does not read, no more is read from it: its requests
+/// would only add to that output.
 const MAX_UNREAD: usize = 128 << 10;
 
-/// Reads that are dealt with before other connections get a turn.
+/// How many reads one connection may process before other connections get a turn.
 const READS_AT_ONCE: usize = 16;
 
 const TLS_HANDSHAKE: u8 = 0x16;
 const HTTP2_PREFACE: u8 = b'P';
 
 thread_local! {
-    /// What was gathered and sent is lent to the next connection that has something to say.
+    /// An empty output buffer that connections of this thread reuse.
     static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
@@ -67,8 +68,8 @@ pub(super) async fn run<A: Authority>(context: Arc<Context<A>>, socket: TcpStrea
     }
 }
 
-/// Whether a connection ended by the alert of a client that takes the server's certificate for a stranger's. rustls sends
-/// `decrypt_error` where the stranger's CA has the name of the trusted one.
+/// Whether a connection ended by the alert of a client that takes the server's certificate for a stranger's. rustls
+/// sends `decrypt_error` where the stranger's CA has the name of the trusted one.
 fn is_distrust(error: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
     let error = error.downcast_ref::<io::Error>().and_then(|error| error.get_ref()?.downcast_ref::<rustls::Error>());
     matches!(
@@ -98,13 +99,13 @@ async fn serve<A: Authority>(
     Box::pin(Connection::new(context, transport, Peer { address, tls, far_end }).run()).await
 }
 
-/// Finds out what the peer speaks, and goes over to TLS if it is that. Returns whether it was.
+/// Detects the protocol of the peer by its first byte, and completes the handshake if it is TLS. Returns whether it is.
 async fn begin_connection<A>(context: &Context<A>, transport: &mut Transport) -> Result<bool, BoxError> {
-    let patience = context.patience.handshake;
-    match (timeout(patience, transport.first_byte()).await??, &context.tls) {
+    let per_message = context.timeouts.handshake;
+    match (timeout(per_message, transport.first_byte()).await??, &context.tls) {
         (TLS_HANDSHAKE, Some(config)) => {
             let config = config.borrow().clone();
-            timeout(HANDSHAKE_TIMEOUT, transport.accept_tls(config, patience)).await??;
+            timeout(HANDSHAKE_TIMEOUT, transport.accept_tls(config, per_message)).await??;
             Ok(true)
         }
         (HTTP2_PREFACE, _) => Ok(false),
@@ -113,22 +114,23 @@ async fn begin_connection<A>(context: &Context<A>, transport: &mut Transport) ->
     }
 }
 
-/// HTTP/2 and the streams on it, all in one task: what a request brings about goes out in the same turn, and in one piece.
+/// A connection with HTTP/2 and all of its streams, run by one task. The responses to what one read has brought are
+/// sent together.
 struct Connection<'a, A: Authority> {
     context: &'a Arc<Context<A>>,
     peer: Peer,
     transport: Transport,
     http2: Http2,
     streams: Vec<Stream<A>>,
-    /// Those that have ended in this turn. They are dropped at its end: by then it is known whether the far end has closed
-    /// the connection with them.
+    /// Streams that have ended in this turn. They are dropped at the end of the turn: by then it is known whether the
+    /// far end has closed the connection with them.
     gone: Vec<Stream<A>>,
-    /// Whether there has been a request.
+    /// Whether the client has sent a request on this connection.
     has_request: bool,
     last_received: Instant,
-    /// When the peer was asked for a sign of life, if it was.
+    /// When a PING was sent that is not answered yet.
     asked: Option<Instant>,
-    /// Whether we are shutting down.
+    /// Whether the server is shutting down.
     leaving: bool,
 }
 
@@ -136,7 +138,7 @@ struct Connection<'a, A: Authority> {
 struct Stream<A: Authority> {
     id: StreamId,
     work: Work<A>,
-    /// What was said last, as far as it is not sent.
+    /// The part of the response that is being sent.
     sending: Option<Piece>,
 }
 
@@ -150,13 +152,13 @@ enum Piece {
     Bytes(Bytes),
 }
 
-/// What becomes of a stream that was asked what it has to say.
+/// The state of a stream after it was polled.
 enum Outcome {
-    /// It goes on.
+    /// The stream continues.
     Open,
     Finished(Option<HeaderMap>),
     Failed,
-    /// It has ended already.
+    /// The response was complete with its head.
     Gone,
 }
 
@@ -180,7 +182,7 @@ impl<'a, A: Authority> Connection<'a, A> {
     async fn run(mut self) -> Result<(), BoxError> {
         let ended = {
             let mut shutdown = pin!(self.context.shutdown.cancelled());
-            let mut timer = pin!(sleep(self.context.patience.first_request));
+            let mut timer = pin!(sleep(self.context.timeouts.first_request));
             poll_fn(|cx| {
                 if !self.leaving && shutdown.as_mut().poll(cx).is_ready() {
                     self.leave();
@@ -195,7 +197,7 @@ impl<'a, A: Authority> Connection<'a, A> {
             })
             .await
         };
-        // Streams that are left end before the connection does: nobody is to wait for the last words.
+        // Open streams are dropped before the connection is closed, so that nothing waits for the close.
         self.streams.clear();
         let closed = timeout(CLOSE_TIMEOUT, poll_fn(|cx| self.transport.poll_close(cx, self.http2.output()))).await;
         ended?;
@@ -231,12 +233,12 @@ impl<'a, A: Authority> Connection<'a, A> {
                     Poll::Pending => {}
                 }
             }
-            // Otherwise streams have their turn when the socket takes more.
+            // If the socket is blocked, streams are polled when it accepts more.
             if !is_blocked {
                 if are_due || has_read {
                     self.poll_streams(cx);
                 }
-                // They may have more to say than there was room for.
+                // Streams may have more to send than the buffer had room for.
                 are_due = self.http2.output().len() >= GATHERED;
                 is_blocked = self.transport.poll_send(cx, self.http2.output())?.is_pending();
                 if !is_blocked && self.http2.is_done() {
@@ -251,7 +253,7 @@ impl<'a, A: Authority> Connection<'a, A> {
         Poll::Pending
     }
 
-    /// Reads once. False when the peer sends nothing more.
+    /// Reads once from the socket and processes what was read. False when the peer has finished sending.
     fn poll_receive(&mut self, cx: &mut TaskContext<'_>) -> Result<Poll<bool>, BoxError> {
         let Connection { context, peer, transport, http2, streams, gone, has_request, .. } = self;
         let received = transport.poll_receive(cx, &mut |mut bytes| {
@@ -281,7 +283,7 @@ impl<'a, A: Authority> Connection<'a, A> {
         }
     }
 
-    /// Lets the streams say what they have to say.
+    /// Polls all streams, and removes those that have ended.
     fn poll_streams(&mut self, cx: &mut TaskContext<'_>) {
         let Connection { http2, streams, gone, leaving, .. } = self;
         gone.extend(streams.extract_if(.., |stream| {
@@ -298,7 +300,7 @@ impl<'a, A: Authority> Connection<'a, A> {
         }));
     }
 
-    /// The control plane shuts down: streams end by themselves, and the connection after the last.
+    /// Begins the shutdown: sends GOAWAY and ends the ADS streams. The connection closes after its last stream.
     fn leave(&mut self) {
         self.leaving = true;
         self.http2.go_away();
@@ -316,21 +318,21 @@ impl<'a, A: Authority> Connection<'a, A> {
         if self.asked.take().is_some_and(|asked| self.last_received <= asked) {
             return Err("the peer does not answer".into());
         }
-        self.http2.forgive();
+        self.http2.reset_counters();
         let now = Instant::now();
-        let due = self.last_received + self.context.patience.silence;
+        let due = self.last_received + self.context.timeouts.idle;
         if due > now {
             timer.as_mut().reset(due);
         } else {
             self.asked = Some(now);
             self.http2.ping();
-            timer.as_mut().reset(now + self.context.patience.answer);
+            timer.as_mut().reset(now + self.context.timeouts.ping_answer);
         }
         Ok(())
     }
 }
 
-/// Begins to answer a request. `None` if that is done already.
+/// Starts to answer a request. `None` if it is answered already.
 fn begin<A: Authority>(
     context: &Arc<Context<A>>,
     peer: &Peer,
@@ -383,10 +385,10 @@ fn check_call(method: &Method, headers: &HeaderMap) -> Result<(), Status> {
     Ok(())
 }
 
-/// Hands on a piece of a request.
+/// Passes a piece of a request body to its stream.
 ///
 /// # Errors
-/// Who took it has panicked.
+/// The code that handles the request has panicked.
 fn on_data<A: Authority>(
     streams: &mut [Stream<A>],
     http2: &mut Http2,
@@ -421,10 +423,10 @@ impl<A: Authority> Work<A> {
 }
 
 impl<A: Authority> Stream<A> {
-    /// Says what there is to say, as far as there is room for it.
+    /// Sends what the stream produces until the output buffer is full or the stream has nothing to send.
     fn poll(&mut self, cx: &mut TaskContext<'_>, http2: &mut Http2, leaving: bool) -> Outcome {
         while self.send(http2) && http2.output().len() < GATHERED {
-            let said = match &mut self.work {
+            let part = match &mut self.work {
                 Work::Ads(stream) => match stream.poll_message(cx) {
                     Poll::Ready(Ok(message)) => Piece::Message(message),
                     Poll::Ready(Err(outcome)) => return Outcome::Finished(Some(outcome.trailers())),
@@ -447,12 +449,12 @@ impl<A: Authority> Stream<A> {
                     }
                 },
             };
-            self.sending = Some(said);
+            self.sending = Some(part);
         }
         Outcome::Open
     }
 
-    /// Sends what is left of what was said. False if there is no room for all of it.
+    /// Sends the rest of the current part. False if the output buffer or a window has no room for all of it.
     fn send(&mut self, http2: &mut Http2) -> bool {
         while let Some(piece) = &mut self.sending {
             let room = GATHERED.saturating_sub(http2.output().len());
@@ -469,7 +471,7 @@ impl<A: Authority> Stream<A> {
         true
     }
 
-    /// Gives room for what is left of the request, once the stream is no more.
+    /// Releases the unread rest of the request body in the flow control windows; the stream has ended.
     fn discard(&mut self, http2: &mut Http2) {
         if let Work::Call(call) = &mut self.work {
             http2.release(self.id, call.take_unread());

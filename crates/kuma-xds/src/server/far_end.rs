@@ -8,8 +8,8 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// The far end of a connection, to be asked when a stream on it has ended: a process that ends has its connections closed by
-/// its system, while one that cannot be reached, and one that we have sent away, has closed nothing.
+/// The far end of a connection, to be asked when a stream on it has ended: a process that ends has its connections
+/// closed by its system, while one that cannot be reached, and one that we have sent away, has closed nothing.
 #[derive(Clone, Debug, Default)]
 pub struct FarEnd(Arc<AtomicBool>);
 

@@ -1,9 +1,9 @@
 //! The server: accepts connections, TLS or not, and moves the bytes of sessions.
 //!
-//! Everything here is HTTP/2, by [`kuma_http2`]. The first byte of a connection tells TLS from the plain preface, so one port
-//! takes both; what a plain stream may have is up to the [`Authority`]. An ADS stream takes its requests as they come, and
-//! when there is room for more it looks at its state and says what to send. While nothing happens it is not run and holds
-//! no buffer, and it has no task of its own beside its connection's.
+//! Everything here is HTTP/2, by [`kuma_http2`]. The first byte of a connection tells TLS from the plain preface, so
+//! one port takes both; what a plain stream may have is up to the [`Authority`]. An ADS stream takes its requests as
+//! they come, and when there is room for more it looks at its state and says what to send. While nothing happens it is
+//! not run and holds no buffer, and it has no task of its own beside its connection's.
 
 mod ads;
 mod connection;
@@ -81,24 +81,24 @@ const GRACE: Duration = Duration::from_secs(5);
 /// How long to wait after `accept` failed, which it does when the process is out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// How long a client may keep the server waiting.
+/// How long the server waits for a client before it closes the connection.
 #[derive(Clone, Copy, Debug)]
-pub struct Patience {
-    /// For its first byte, and for each of its answers in the TLS handshake. What the server takes itself, when thousands
-    /// come at once, is not counted.
+pub struct Timeouts {
+    /// For its first byte, and for each of its messages in the TLS handshake. The time that the server takes itself,
+    /// when thousands of clients connect at once, is not counted.
     pub handshake: Duration,
-    /// For its first request, once the connection stands.
+    /// For its first request after the connection is established.
     pub first_request: Duration,
-    /// For anything at all. Then it is asked whether it is still there.
-    pub silence: Duration,
-    /// For the answer. With the silence before it, that is how long a peer that has vanished holds its stream.
-    pub answer: Duration,
+    /// Without any input. Then the server sends a PING.
+    pub idle: Duration,
+    /// For the answer to the PING. Together with `idle` this is how long the stream of an unreachable peer stays open.
+    pub ping_answer: Duration,
 }
 
-impl Default for Patience {
-    fn default() -> Patience {
+impl Default for Timeouts {
+    fn default() -> Timeouts {
         let seconds = Duration::from_secs;
-        Patience { handshake: seconds(10), first_request: seconds(15), silence: seconds(30), answer: seconds(20) }
+        Timeouts { handshake: seconds(10), first_request: seconds(15), idle: seconds(30), ping_answer: seconds(20) }
     }
 }
 
@@ -115,7 +115,7 @@ pub struct Peer {
 
 /// Decides who may open a stream, and what that stream is sent. The application's side of the server.
 pub trait Authority: Send + Sync + 'static {
-    /// What belongs to one stream; dropped when the stream ends.
+    /// The handler of one stream; dropped when the stream ends.
     type Stream: StreamHandler;
 
     /// What a stream has proved before its first message.
@@ -124,8 +124,8 @@ pub trait Authority: Send + Sync + 'static {
     /// Looks at a stream before its first message, and turns away at once who shows a bad token.
     fn admit(&self, peer: &Peer, headers: &HeaderMap) -> Result<Self::Proof, Status>;
 
-    /// Opens a stream, at its first message. An error ends it with this status. The latest state of the receiver counts,
-    /// and dropping its sender ends the stream with UNAVAILABLE.
+    /// Opens a stream, at its first message. An error ends it with this status. The latest state of the receiver
+    /// counts, and dropping its sender ends the stream with UNAVAILABLE.
     fn open(
         &self,
         peer: &Peer,
@@ -197,14 +197,14 @@ pub struct Server<A> {
     service: Service,
     routes: Routes,
     tls: Option<watch::Receiver<Arc<rustls::ServerConfig>>>,
-    patience: Patience,
+    timeouts: Timeouts,
 }
 
 impl<A: Authority> Server<A> {
     /// A server of plain HTTP/2, for ADS only.
     pub fn new(authority: Arc<A>) -> Server<A> {
-        let patience = Patience::default();
-        Server { authority, service: Service::ADS, routes: Routes::new(), tls: None, patience }
+        let timeouts = Timeouts::default();
+        Server { authority, service: Service::ADS, routes: Routes::new(), tls: None, timeouts }
     }
 
     /// Serves this service instead of ADS.
@@ -221,18 +221,18 @@ impl<A: Authority> Server<A> {
         self
     }
 
-    /// Takes TLS connections too, each with the configuration that is the latest when it comes. The configuration should
-    /// offer `h2` by ALPN.
+    /// Takes TLS connections too, each with the configuration that is the latest when it comes. The configuration
+    /// should offer `h2` by ALPN.
     #[must_use]
     pub fn tls(mut self, config: watch::Receiver<Arc<rustls::ServerConfig>>) -> Server<A> {
         self.tls = Some(config);
         self
     }
 
-    /// Waits for clients as long as this, and not as long as is the default.
+    /// Replaces the default timeouts.
     #[must_use]
-    pub fn patience(mut self, patience: Patience) -> Server<A> {
-        self.patience = patience;
+    pub fn timeouts(mut self, timeouts: Timeouts) -> Server<A> {
+        self.timeouts = timeouts;
         self
     }
 
@@ -244,13 +244,14 @@ impl<A: Authority> Server<A> {
             service: self.service,
             routes: self.routes,
             tls: self.tls,
-            patience: self.patience,
+            timeouts: self.timeouts,
             tasks: TaskTracker::new(),
             shutdown,
             abort: CancellationToken::new(),
         });
-        // Unconstrained: it takes all connections that wait whenever it has a turn. When thousands come at once turns are
-        // rare, and what overflows the kernel's queue meanwhile comes back after one, three, seven and fifteen seconds.
+        // Unconstrained: it takes all connections that wait whenever it has a turn. When thousands come at once turns
+        // are rare, and what overflows the kernel's queue meanwhile comes back after one, three, seven and fifteen
+        // seconds.
         tokio::task::unconstrained(accept(&context, listener)).await;
         context.tasks.close();
         if tokio::time::timeout(GRACE, context.tasks.wait()).await.is_err() {
@@ -285,7 +286,7 @@ struct Context<A> {
     service: Service,
     routes: Routes,
     tls: Option<watch::Receiver<Arc<rustls::ServerConfig>>>,
-    patience: Patience,
+    timeouts: Timeouts,
     /// One for each connection.
     tasks: TaskTracker,
     shutdown: CancellationToken,

@@ -13,8 +13,8 @@ use http_body::{Body, Frame};
 
 use crate::grpc::{BoxBody, Code, Status};
 
-/// The body of a request, for the handler of a [route](super::Routes). It ends where the client has ended it, or when the
-/// stream is no more.
+/// The body of a request, for the handler of a [route](super::Routes). It ends where the client has ended it, or when
+/// the stream is no more.
 pub struct RequestBody(Arc<Mutex<Pieces>>);
 
 /// What has come and is not read yet. HTTP/2 gives the client room for more only when it is.

@@ -1,8 +1,8 @@
 //! The bytes of a connection, encrypted or not, with nothing allocated for one on which nothing happens.
 //!
-//! What is read is decrypted in a scratch buffer of the thread, and taken there. What is to be sent is gathered by HTTP/2
-//! until the connection's task has nothing more to do, and then encrypted there and sent at once. With the connection stays
-//! only what could not be passed on: the beginning of a TLS record, and what the socket does not take.
+//! What is read is decrypted in a scratch buffer of the thread, and taken there. What is to be sent is gathered by
+//! HTTP/2 until the connection's task has nothing more to do, and then encrypted there and sent at once. With the
+//! connection stays only what could not be passed on: the beginning of a TLS record, and what the socket does not take.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -89,9 +89,9 @@ impl Transport {
         .await
     }
 
-    /// Goes over to TLS, with what has come as the beginning of the handshake. Each answer of the peer may take as long as
-    /// `patience`.
-    pub(super) async fn accept_tls(&mut self, config: Arc<ServerConfig>, patience: Duration) -> io::Result<()> {
+    /// Goes over to TLS, with what has come as the beginning of the handshake. Each answer of the peer may take as long
+    /// as `per_message`.
+    pub(super) async fn accept_tls(&mut self, config: Arc<ServerConfig>, per_message: Duration) -> io::Result<()> {
         self.layer = Layer::Tls(Box::new(UnbufferedServerConnection::new(config).map_err(io::Error::other)?));
         let mut hello = std::mem::take(&mut self.received);
         let mut opened = self.open_ahead(&mut hello);
@@ -106,7 +106,7 @@ impl Transport {
             if self.ended {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
-            opened = timeout(patience, poll_fn(|cx| self.poll_read_ahead(cx))).await?;
+            opened = timeout(per_message, poll_fn(|cx| self.poll_read_ahead(cx))).await?;
         }
     }
 
@@ -165,8 +165,8 @@ impl Transport {
         })
     }
 
-    /// Decrypts what came, and keeps what is not whole. After an error of `taker` nothing more is taken, but the state of TLS
-    /// is as it should be for a last word.
+    /// Decrypts what came, and keeps what is not whole. After an error of `taker` nothing more is taken, but the state
+    /// of TLS is as it should be for a last word.
     fn open(&mut self, bytes: &mut [u8], taker: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
         let tls = match &mut self.layer {
             Layer::Tls(tls) => tls,
@@ -248,8 +248,8 @@ impl Transport {
         Poll::Ready(Ok(()))
     }
 
-    /// Encrypts a portion and sends what the socket takes at once, which is all of it unless the peer is slow: it is never
-    /// copied then. Nothing else may be sealed.
+    /// Encrypts a portion and sends what the socket takes at once, which is all of it unless the peer is slow: it is
+    /// never copied then. Nothing else may be sealed.
     fn seal(&mut self, cx: &mut Context<'_>, portion: &[u8]) -> io::Result<()> {
         let Transport { socket, incomplete, .. } = self;
         let mut send = |bytes: &[u8]| -> io::Result<Vec<u8>> {

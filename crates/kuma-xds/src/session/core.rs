@@ -133,12 +133,12 @@ impl Core {
     }
 
     /// Forgets refusals of what the client does not want any more, and questions that it does not ask any more.
-    fn forget_unwanted(&mut self) {
+    fn forget_unsubscribed(&mut self) {
         if self.refused.is_empty() && self.unanswered.is_empty() {
             return;
         }
         let StreamState::Serve(snapshot) = &self.state else { return };
-        let wants = |resource_type: ResourceType, name: &str| self.types[resource_type as usize].wants(name);
+        let wants = |resource_type: ResourceType, name: &str| self.types[resource_type as usize].is_subscribed(name);
         let before = self.refused.len() + self.unanswered.len();
         self.refused.retain(|one| wants(one.resource_type, &one.name));
         // What there is, and only the client has, cannot be sent, and so it is no open question.
@@ -220,7 +220,7 @@ impl Core {
     pub(super) fn retry(&mut self) {
         for Refusal { resource_type, name, .. } in &self.refused {
             let state = &mut self.types[*resource_type as usize];
-            add_names(&mut state.owed, [name.clone()]);
+            add_names(&mut state.pending, [name.clone()]);
             state.dirty = true;
         }
     }
@@ -242,7 +242,7 @@ impl Core {
     }
 
     /// Notes that a response goes out.
-    pub(super) fn depart(
+    pub(super) fn record_sent(
         &mut self,
         resource_type: ResourceType,
         nonce: u64,
@@ -256,7 +256,7 @@ impl Core {
                 one.revision = revision;
             }
         }
-        self.types[resource_type as usize].depart(nonce, revision, resources, cursor);
+        self.types[resource_type as usize].record_sent(nonce, revision, resources, cursor);
     }
 
     pub(super) fn poll(&mut self, events: &mut Vec<Event>) -> Option<Response> {
@@ -264,7 +264,7 @@ impl Core {
             return None;
         };
         let snapshot = Arc::clone(snapshot);
-        self.forget_unwanted();
+        self.forget_unsubscribed();
         // O1: what may refer to a new cluster waits until the client has it and can use it.
         let mut is_blocked = false;
         for resource_type in ResourceType::ALL {
@@ -290,7 +290,7 @@ impl Core {
         if self.may_take_away() {
             for resource_type in REFERRED {
                 let state = &self.types[resource_type as usize];
-                if !state.doomed || state.dirty || state.flight.is_some() {
+                if !state.has_removals || state.dirty || state.flight.is_some() {
                     continue;
                 }
                 let list = snapshot.list(resource_type);
@@ -320,8 +320,9 @@ impl Core {
 
     fn settle(&mut self, snapshot: &Snapshot, events: &mut Vec<Event>) {
         let accepted = self.refused.is_empty();
-        let is_settled =
-            |state: &TypeState| state.flight.is_none() && !(state.seen && state.dirty) && !(state.doomed && accepted);
+        let is_settled = |state: &TypeState| {
+            state.flight.is_none() && !(state.seen && state.dirty) && !(state.has_removals && accepted)
+        };
         let (revision, generation) = (snapshot.revision(), snapshot.generation());
         let settled = Some((revision, generation));
         if self.settled != settled && self.node_id.is_some() && self.types.iter().all(is_settled) {
@@ -338,21 +339,22 @@ impl Core {
         self.last_nonce
     }
 
-    /// O2: what these resources require is owed, unless the client does not want it. A type that the client has not
-    /// asked for yet may be asked for by a client that has all of it, so the debt is kept until then. What is itself
-    /// sent only because it is owed calls for nothing, so that this comes to an end.
-    pub(super) fn owe_requirements(&mut self, due: &[(Arc<Resource>, Due)]) {
-        let mut owed: [Vec<Arc<str>>; ResourceType::COUNT] = Default::default();
+    /// O2: marks the resources that these resources require as pending, unless the client is not subscribed to them.
+    /// For a type that the client has not requested yet they stay pending until it does, since a client that reconnects
+    /// may have all of it already. A resource that is only sent because it is pending adds no requirements, so that
+    /// this ends.
+    pub(super) fn request_requirements(&mut self, due: &[(Arc<Resource>, Due)]) {
+        let mut pending: [Vec<Arc<str>>; ResourceType::COUNT] = Default::default();
         let changed = due.iter().filter(|(_, due)| *due == Due::Changed);
         for (resource_type, name) in changed.flat_map(|(resource, _)| resource.requires()) {
             let state = &self.types[*resource_type as usize];
-            if !state.seen || state.wants(name) {
-                owed[*resource_type as usize].push(name.clone());
+            if !state.seen || state.is_subscribed(name) {
+                pending[*resource_type as usize].push(name.clone());
             }
         }
-        for (state, names) in self.types.iter_mut().zip(owed) {
+        for (state, names) in self.types.iter_mut().zip(pending) {
             if !names.is_empty() {
-                add_names(&mut state.owed, names);
+                add_names(&mut state.pending, names);
                 state.dirty = true;
             }
         }

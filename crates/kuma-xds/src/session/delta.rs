@@ -67,7 +67,7 @@ pub(super) fn on_request(
     remove_subscriptions(state, resource_type, gone, events);
     add_subscriptions(state, resource_type, Asked { is_first, has_all, names }, events);
     if is_first {
-        state.forget_unwanted();
+        state.forget_unsubscribed();
     }
     Ok(())
 }
@@ -86,10 +86,10 @@ fn remove_subscriptions(
     remove_names(&mut state.names, &gone);
     state.wildcard &= !drops_all;
     if state.wildcard {
-        add_names(&mut state.owed, gone.iter().cloned()); // D5
+        add_names(&mut state.pending, gone.iter().cloned()); // D5
         state.dirty = true;
     } else {
-        state.forget_unwanted();
+        state.forget_unsubscribed();
     }
     events.push(Event::Unsubscribed { resource_type, names: gone });
 }
@@ -115,10 +115,10 @@ fn add_subscriptions(state: &mut TypeState, resource_type: ResourceType, asked: 
         subscriptions.push(Subscription { name: Arc::from(WILDCARD), reported: None });
         if state.wildcard {
             // D3 for all of them.
-            add_names(&mut state.owed, state.view.iter().map(|held| held.name().clone()));
+            add_names(&mut state.pending, state.view.iter().map(|held| held.name().clone()));
         }
         // D9: a client that comes with something was answered before.
-        state.owes_answer |= !is_first || state.view.is_empty();
+        state.first_answer_pending |= !is_first || state.view.is_empty();
         state.wildcard = true;
     }
     let mut asked = Vec::new();
@@ -131,7 +131,7 @@ fn add_subscriptions(state: &mut TypeState, resource_type: ResourceType, asked: 
     }
     // D3, C8: asked for is asked for, whatever we believe the client to hold.
     remove_resources(&mut state.view, &asked);
-    add_names(&mut state.owed, asked);
+    add_names(&mut state.pending, asked);
     add_names(&mut state.names, names);
     events.push(Event::Subscribed { resource_type, subscriptions });
 }
@@ -153,19 +153,19 @@ pub(super) fn update(
     let mut removed = Vec::new();
     if !tells_absence(resource_type) {
         if !scan.missing.is_empty() {
-            remove_names(&mut state.owed, &scan.missing);
+            remove_names(&mut state.pending, &scan.missing);
             core.leave_unanswered(resource_type, scan.missing, events);
         }
     } else if REFERRED.contains(&resource_type) {
         removed = scan.missing; // D6
-        state.doomed = !scan.doomed.is_empty(); // O1
+        state.has_removals = !scan.removed.is_empty(); // O1
     } else {
         removed = scan.missing; // D6
-        add_names(&mut removed, scan.doomed); // D7
+        add_names(&mut removed, scan.removed); // D7
     }
 
     let state = &mut core.types[resource_type as usize];
-    if scan.due.is_empty() && removed.is_empty() && !state.owes_answer {
+    if scan.due.is_empty() && removed.is_empty() && !state.first_answer_pending {
         state.end_parts();
         return None;
     }
@@ -185,7 +185,7 @@ pub(super) fn update(
     removed.truncate(names);
     let last = scan.due.last().map(|(resource, _)| resource.name().clone());
     let next = (!is_whole).then(|| last.or(cursor).unwrap_or_else(|| Arc::from("")));
-    core.owe_requirements(&scan.due);
+    core.request_requirements(&scan.due);
     let resources = scan.due.into_iter().map(|(resource, _)| resource).collect();
     Some(send(core, resource_type, resources, removed, next, list, events))
 }
@@ -198,17 +198,17 @@ pub(super) fn take_away(
     events: &mut Vec<Event>,
 ) -> Option<Response> {
     let state = &mut core.types[resource_type as usize];
-    let mut doomed = state.scan(list, None, outlives_snapshot(resource_type)).doomed;
-    let all = doomed.len();
+    let mut to_remove = state.scan(list, None, outlives_snapshot(resource_type)).removed;
+    let all = to_remove.len();
     let mut size = 0;
     let fits = |name: &&Arc<str>| {
         size += name.len();
         size <= RESPONSE_SIZE
     };
-    doomed.truncate(doomed.iter().take_while(fits).count());
-    state.doomed = doomed.len() < all;
-    let is_due = !doomed.is_empty();
-    is_due.then(|| send(core, resource_type, Vec::new(), doomed, None, list, events))
+    to_remove.truncate(to_remove.iter().take_while(fits).count());
+    state.has_removals = to_remove.len() < all;
+    let is_due = !to_remove.is_empty();
+    is_due.then(|| send(core, resource_type, Vec::new(), to_remove, None, list, events))
 }
 
 fn send(
@@ -222,12 +222,12 @@ fn send(
 ) -> Response {
     let nonce = core.next_nonce();
     let state = &mut core.types[resource_type as usize];
-    state.owes_answer = false;
-    if !state.owed.is_empty() {
-        state.owed.retain(|name| find(&resources, name).is_none() && !find_name(&removed, name));
-        state.owed.shrink_to_fit();
+    state.first_answer_pending = false;
+    if !state.pending.is_empty() {
+        state.pending.retain(|name| find(&resources, name).is_none() && !find_name(&removed, name));
+        state.pending.shrink_to_fit();
     }
-    core.depart(resource_type, nonce, &resources, cursor);
+    core.record_sent(resource_type, nonce, &resources, cursor);
     core.forget_refusals(resource_type, |name| find_name(&removed, name));
     let state = &mut core.types[resource_type as usize];
     if !resources.is_empty() {

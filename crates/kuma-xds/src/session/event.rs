@@ -15,8 +15,8 @@ pub struct Subscription {
     pub reported: Option<Box<str>>,
 }
 
-/// A resource whose latest version the client has refused. It goes on with what it had, if it had any. Ends when the client accepts
-/// a later version, or when the resource is taken away.
+/// A resource whose latest version the client has refused. It goes on with what it had, if it had any. Ends when the
+/// client accepts a later version, or when the resource is taken away.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Refusal {
     /// Its type.
@@ -27,7 +27,8 @@ pub struct Refusal {
     pub revision: u64,
     /// The client's reason.
     pub message: Arc<str>,
-    /// Whether the client goes on with an older version of it. Otherwise it has nothing by that name: a listener is not open.
+    /// Whether the client goes on with an older version of it. Otherwise it has nothing by that name: a listener is not
+    /// open.
     pub has_older: bool,
 }
 
@@ -45,8 +46,8 @@ pub struct Unanswered {
 /// Something the application may want to act on.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Event {
-    /// The client says that it holds configuration from an earlier stream. Comes before the `Subscribed` of the type, and
-    /// only with its first request.
+    /// The client says that it holds configuration from an earlier stream. Comes before the `Subscribed` of the type,
+    /// and only with its first request.
     Reported {
         /// Of this type.
         resource_type: ResourceType,
@@ -102,8 +103,8 @@ pub enum Event {
         generation: u64,
         /// The resources whose latest version the client has refused; empty: it has accepted everything.
         refused: Vec<Refusal>,
-        /// The secrets and extension configs that the client asks for and that the snapshot does not have. What refers to them
-        /// waits for them.
+        /// The secrets and extension configs that the client asks for and that the snapshot does not have. What refers
+        /// to them waits for them.
         unanswered: Vec<Unanswered>,
     },
 }

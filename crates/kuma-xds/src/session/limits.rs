@@ -1,4 +1,5 @@
-//! What one stream may ask for. A client is only as trusted as a mesh without mTLS makes it: anyone who reaches the port.
+//! What one stream may ask for. A client is only as trusted as a mesh without mTLS makes it: anyone who reaches the
+//! port.
 
 /// Names in one request, counted together with its other fields. After a reconnect Envoy names everything it holds,
 /// twice (subscribed, and held in some version), so this is twice what a stream may subscribe to.
@@ -17,6 +18,6 @@ pub const MAX_VERSION_LENGTH: usize = 256;
 /// Bytes of the message of a NACK that are kept. Envoy's say which resource and why in the first few hundred.
 pub const MAX_NACK_MESSAGE: usize = 1024;
 
-/// Bytes of resources after which a delta response is split. gRPC clients refuse messages of more than 4 MiB unless told
-/// otherwise, and a smaller piece lets the stream's state be polled in between.
+/// Bytes of resources after which a delta response is split. gRPC clients refuse messages of more than 4 MiB unless
+/// told otherwise, and a smaller piece lets the stream's state be polled in between.
 pub const RESPONSE_SIZE: usize = 1 << 20;

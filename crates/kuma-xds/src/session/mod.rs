@@ -9,7 +9,7 @@
 //! | C1 | The node comes with the first message and never changes. |
 //! | C2, C3 | A nonce is unique within its stream and means nothing in another. |
 //! | C4, C15 | An ACK is not answered. Nothing is sent unless something changed or was asked for. |
-//! | C5, C6 | A NACK is an `error_detail`. What was refused is sent again only when [asked to](Session::retry); any other content is. |
+//! | C5, C6 | A NACK is an `error_detail`. Refused content is sent again only by [`retry`](Session::retry). |
 //! | C7 | Of a burst of requests the last state counts. |
 //! | C8, C9 | A newly named resource is sent, unchanged or not; one that does not exist yet is sent when it does. |
 //! | C10 | No response names a resource twice. |
@@ -35,10 +35,10 @@
 //! - Clusters and endpoints are taken away once listeners, extension configs and routes have been sent and accepted,
 //!   so that nothing the client runs still refers to them. A refused listener holds them back as well: the client goes
 //!   on with the old one. After a reconnect they wait until the client has asked for listeners.
-//! - Listeners, extension configs and routes wait for new clusters: for one that has to wait for an ACK itself, and for one
-//!   that was sent and [requires](crate::Resource::requiring) more, until it is accepted. Envoy withholds that ACK until the
-//!   cluster is warm, and refuses connections to it before. Endpoints and secrets never wait for clusters, being what
-//!   they are warmed with; nor does anything wait for a cluster that merely changed.
+//! - Listeners, extension configs and routes wait for new clusters: for one that has to wait for an ACK itself, and for
+//!   one that was sent and [requires](crate::Resource::requiring) more, until it is accepted. Envoy withholds that ACK
+//!   until the cluster is warm, and refuses connections to it before. Endpoints and secrets never wait for clusters,
+//!   being what they are warmed with; nor does anything wait for a cluster that merely changed.
 
 mod core;
 mod delta;

@@ -52,7 +52,7 @@ pub(super) fn on_request(
     let mut subscriptions = Vec::new();
     if wildcard && !state.wildcard {
         subscriptions.push(Subscription { name: Arc::from(WILDCARD), reported: None });
-        state.owes_answer = true;
+        state.first_answer_pending = true;
     }
     if state.wildcard && !wildcard {
         gone.push(Arc::from(WILDCARD));
@@ -76,8 +76,8 @@ pub(super) fn on_request(
         remove_resources(&mut state.view, &added);
     }
     state.dirty |= !subscriptions.is_empty();
-    add_names(&mut state.owed, added); // C8
-    state.forget_unwanted(); // S4
+    add_names(&mut state.pending, added); // C8
+    state.forget_unsubscribed(); // S4
     if !gone.is_empty() {
         events.push(Event::Unsubscribed { resource_type, names: gone });
     }
@@ -102,26 +102,26 @@ pub(super) fn update(
         && *version == *version_of(list)
     {
         state.view = list.clone(); // S5
-        state.owes_answer = false;
+        state.first_answer_pending = false;
     }
 
     let scan = state.scan(list, None, outlives_snapshot(resource_type));
-    let mut is_due = state.owes_answer || !scan.due.is_empty();
+    let mut is_due = state.first_answer_pending || !scan.due.is_empty();
     match resource_type {
         ResourceType::Cluster => {
             is_due |= !scan.missing.is_empty();
-            state.doomed = !scan.doomed.is_empty();
+            state.has_removals = !scan.removed.is_empty();
         }
         // Absence is how both "gone" and "there is no such thing" are told.
-        ResourceType::Listener => is_due |= !scan.missing.is_empty() || !scan.doomed.is_empty(),
+        ResourceType::Listener => is_due |= !scan.missing.is_empty() || !scan.removed.is_empty(),
         ResourceType::Endpoint | ResourceType::Route => {
-            remove_resources(&mut state.view, &scan.doomed);
-            core.forget_refusals(resource_type, |name| find_name(&scan.doomed, name));
+            remove_resources(&mut state.view, &scan.removed);
+            core.forget_refusals(resource_type, |name| find_name(&scan.removed, name));
         }
         ResourceType::Secret | ResourceType::ExtensionConfig => {}
     }
     // C9: nothing needs to be remembered of what does not exist, since the client holds nothing by that name.
-    remove_names(&mut core.types[resource_type as usize].owed, &scan.missing);
+    remove_names(&mut core.types[resource_type as usize].pending, &scan.missing);
     if !tells_absence(resource_type) && !scan.missing.is_empty() {
         core.leave_unanswered(resource_type, scan.missing, events);
     }
@@ -142,7 +142,7 @@ pub(super) fn update(
     } else {
         scan.due.iter().map(|(resource, _)| resource.clone()).collect()
     };
-    core.owe_requirements(&scan.due);
+    core.request_requirements(&scan.due);
     Some(send(core, resource_type, resources, list, events))
 }
 
@@ -154,8 +154,8 @@ pub(super) fn take_away(
     events: &mut Vec<Event>,
 ) -> Option<Response> {
     let state = &mut core.types[resource_type as usize];
-    state.doomed = false;
-    if state.scan(list, None, outlives_snapshot(resource_type)).doomed.is_empty() {
+    state.has_removals = false;
+    if state.scan(list, None, outlives_snapshot(resource_type)).removed.is_empty() {
         return None;
     }
     let resources = wanted(core, resource_type, list);
@@ -176,10 +176,10 @@ fn send(
 ) -> Response {
     let nonce = core.next_nonce();
     let state = &mut core.types[resource_type as usize];
-    state.owes_answer = false;
-    state.owed.retain(|name| find(&resources, name).is_none());
-    state.owed.shrink_to_fit();
-    core.depart(resource_type, nonce, &resources, None);
+    state.first_answer_pending = false;
+    state.pending.retain(|name| find(&resources, name).is_none());
+    state.pending.shrink_to_fit();
+    core.record_sent(resource_type, nonce, &resources, None);
     if is_sent_whole(resource_type) {
         core.forget_refusals(resource_type, |name| find(&resources, name).is_none());
     }

@@ -1,4 +1,4 @@
-//! What a session knows of one type of resource.
+//! The state of one resource type in a session.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use super::view::{Due, Scan, due, find_name, retain, targets};
 use crate::snapshot::find;
 use crate::{Resource, ResourceList};
 
-/// What `*` stands for, in names.
+/// The resource name that subscribes to all resources of a type.
 pub(super) const WILDCARD: &str = "*";
 
 /// Whether an empty first request of the type means all of it (xds_protocol.rst, "How the client specifies what
@@ -17,13 +17,13 @@ pub(super) fn has_legacy_wildcard(resource_type: ResourceType) -> bool {
     matches!(resource_type, ResourceType::Cluster | ResourceType::Listener)
 }
 
-/// Whether absence may be told. Envoy resets connections that need a secret or an extension config which it is told does
-/// not exist, and waits for one that stays unanswered.
+/// Whether the client is told that a resource of this type does not exist. Envoy resets connections that need a secret
+/// or an extension config which it is told does not exist, but waits for one as long as the request is unanswered.
 pub(super) fn tells_absence(resource_type: ResourceType) -> bool {
     !matches!(resource_type, ResourceType::Secret | ResourceType::ExtensionConfig)
 }
 
-/// Whether what has left the snapshot stays with the client for a while, or for good.
+/// Whether a client keeps resources that were removed from the snapshot, for some time or for good.
 pub(super) fn outlives_snapshot(resource_type: ResourceType) -> bool {
     !matches!(resource_type, ResourceType::Listener | ResourceType::Route)
 }
@@ -37,64 +37,66 @@ pub(super) struct TypeState {
     pub(super) wildcard: bool,
     /// Subscribed to by name; sorted, distinct.
     pub(super) names: Vec<Arc<str>>,
-    /// What the client holds as far as we know, refused or not: sent last, or reported (then without a body). Sorted. The
-    /// very list of the snapshot if that is what it holds, which most clients do most of the time.
+    /// The resources that the client has as far as we know, rejected ones included: sent by us, or reported by the
+    /// client (then without a body). Sorted. Shares the list of the snapshot if they are equal, as they are for most
+    /// clients most of the time.
     pub(super) view: ResourceList,
-    /// Names to be answered although the client may hold them: asked for, or required by something that was sent. Sorted,
-    /// distinct. May hold names that are not subscribed to only until the type is first asked for.
-    pub(super) owed: Vec<Arc<str>>,
-    /// A first answer is due even if there is nothing to say: Envoy waits for it.
-    pub(super) owes_answer: bool,
-    /// Whether subscription, debts or snapshot changed since `view` was last compared with the snapshot.
+    /// Names to be sent although the client may have them: requested by the client, or required by a resource that was
+    /// sent. Sorted, distinct. Names without a subscription are kept only until the type is first requested.
+    pub(super) pending: Vec<Arc<str>>,
+    /// Whether the first response is due even if it is empty: Envoy waits for it.
+    pub(super) first_answer_pending: bool,
+    /// Whether the subscription, `pending` or the snapshot changed since `view` was last compared with the snapshot.
     pub(super) dirty: bool,
-    /// Whether `view` has clusters or endpoints to be taken away.
-    pub(super) doomed: bool,
-    /// What the client has not answered yet. Boxed: most of the time there is nothing.
+    /// Whether `view` has clusters or endpoints that are to be removed from the client.
+    pub(super) has_removals: bool,
+    /// Responses in flight: sent and not answered yet. Boxed, because most of the time there is none.
     pub(super) flight: Option<Box<Flight>>,
     /// SotW: the nonce of the last response, 0 before the first.
     pub(super) last_nonce: u64,
-    /// SotW: whether the client ever named anything; from then on an empty list means nothing.
+    /// SotW: whether the client has ever named a resource; from then on an empty list subscribes to nothing.
     pub(super) has_named: bool,
-    /// SotW: the version that a new stream began with, until it is compared with ours.
+    /// SotW: the version that the client reported at the start of the stream, until it has been compared with ours.
     pub(super) reported_version: Option<Box<str>>,
 }
 
-/// A response that is not answered yet, in one or several parts.
+/// A response in flight, in one or several parts.
 #[derive(Debug)]
 pub(super) struct Flight {
-    /// The parts that are not answered yet, with what is in each.
+    /// The parts that are not answered yet.
     parts: Vec<Part>,
-    /// Whether the client can use what it was sent only when it has more, and held nothing by that name before.
+    /// Whether it has a new resource that the client can use only after it has received others (Envoy warms it).
     warms: bool,
-    /// Where the next part goes on; only names behind it are in it, so that the parts come to an end.
+    /// The name after which the next part continues; it has only names after this one, so that the parts come to an
+    /// end.
     pub(super) cursor: Option<Arc<str>>,
 }
 
-/// One response on its way.
+/// One part of a response in flight.
 #[derive(Debug)]
 pub(super) struct Part {
     nonce: u64,
     /// The revision of the snapshot that it was sent for.
     pub(super) revision: u64,
     pub(super) resources: Vec<Arc<Resource>>,
-    /// Names of those of which the client had another version before. Sorted.
+    /// Names of the resources of which the client had another version. Sorted.
     replaced: Vec<Arc<str>>,
-    /// Names of those that it had been sent before just as they are. Sorted.
+    /// Names of the resources that the client already had in the same version. Sorted.
     repeated: Vec<Arc<str>>,
 }
 
 impl Part {
-    /// Whether a resource of this name is in it.
+    /// Whether it has a resource of this name.
     pub(super) fn has(&self, name: &str) -> bool {
         find(&self.resources, name).is_some()
     }
 
-    /// Whether the client had been sent the resource of this name before just as it is.
+    /// Whether the client already had the resource of this name in the same version.
     pub(super) fn repeats(&self, name: &str) -> bool {
         find_name(&self.repeated, name)
     }
 
-    /// Whether the client had another version of the resource of this name before.
+    /// Whether the client had another version of the resource of this name.
     pub(super) fn replaces(&self, name: &str) -> bool {
         find_name(&self.replaced, name)
     }
@@ -102,53 +104,53 @@ impl Part {
 
 impl TypeState {
     /// Whether the client is subscribed to a name.
-    pub(super) fn wants(&self, name: &str) -> bool {
+    pub(super) fn is_subscribed(&self, name: &str) -> bool {
         self.wildcard || find_name(&self.names, name)
     }
 
-    /// Whether a response is out and complete, so that nothing may be sent until it is answered.
+    /// Whether a complete response is in flight, so that nothing may be sent until it is answered.
     pub(super) fn must_wait(&self) -> bool {
         self.flight.as_ref().is_some_and(|flight| flight.cursor.is_none())
     }
 
-    /// Whether a response was begun of which parts are still to be sent.
+    /// Whether further parts of the response in flight are to be sent.
     pub(super) fn has_more_parts(&self) -> bool {
         self.flight.as_ref().is_some_and(|flight| flight.cursor.is_some())
     }
 
-    /// Compares what the client holds with what it should hold. Only names behind `after` are found to be due.
+    /// Compares the resources that the client has with those of the snapshot. Only names after `after` can be due.
     ///
-    /// What is owed and not in the list any more is due as the client holds it, if the type `outlives` the list: a
-    /// cluster that warms needs the endpoints that it is still to have until they are taken away, and waiting for their
-    /// end could be to wait for itself. Only what was reported cannot be sent; Envoy helps itself after 15 s then.
+    /// A pending resource that is no longer in the snapshot is sent again as the client has it, if the type `outlives`
+    /// the snapshot: a warming cluster needs its endpoints until it is removed, and the removal may wait for that very
+    /// cluster. A resource that the client only reported cannot be sent; Envoy then stops warming after 15 s.
     pub(super) fn scan(&mut self, list: &ResourceList, after: Option<&str>, outlives: bool) -> Scan {
         let mut scan = Scan::default();
         let is_behind = |name: &str| after.is_none_or(|after| name > after);
-        let owed = &self.owed;
-        let doom = |held: &Arc<Resource>, scan: &mut Scan| {
-            let is_owed = find_name(owed, held.name());
-            if outlives && is_owed && held.has_body() && is_behind(held.name()) {
+        let pending = &self.pending;
+        let remove = |held: &Arc<Resource>, scan: &mut Scan| {
+            let is_pending = find_name(pending, held.name());
+            if outlives && is_pending && held.has_body() && is_behind(held.name()) {
                 scan.due.push((held.clone(), Due::Again));
             }
-            scan.doomed.push(held.name().clone());
+            scan.removed.push(held.name().clone());
         };
         let mut at = 0;
         for target in targets(self.wildcard, &self.names, list) {
-            if owed.is_empty() && self.view.get(at).is_some_and(|held| Arc::ptr_eq(held, target)) {
-                // Most are left as they are, and that is seen without looking at them.
+            if pending.is_empty() && self.view.get(at).is_some_and(|held| Arc::ptr_eq(held, target)) {
+                // Most resources are unchanged, which the comparison of pointers shows.
                 at += 1;
                 continue;
             }
             while let Some(held) = self.view.get(at).filter(|held| held.name() < target.name()) {
-                doom(held, &mut scan);
+                remove(held, &mut scan);
                 at += 1;
             }
             let held = self.view.get(at).filter(|held| held.name() == target.name());
-            let due = due(target, held, owed);
+            let due = due(target, held, pending);
             if let Some(held) = held {
                 let is_new = due != Due::Changed && target.has_body() && !Arc::ptr_eq(held, target);
                 if is_new && held.same_as(target) {
-                    // The same in new memory: hold on to the new, so that the old can go.
+                    // Equal content in new memory: refer to the new resource, so that the old one can be freed.
                     Arc::make_mut(&mut self.view)[at] = target.clone();
                 }
                 at += 1;
@@ -158,16 +160,16 @@ impl TypeState {
             }
         }
         for held in &self.view[at..] {
-            doom(held, &mut scan);
+            remove(held, &mut scan);
         }
         let view = &self.view;
         let is_missing = |name: &&Arc<str>| find(list, name).is_none() && find(view, name).is_none();
-        scan.missing.extend(owed.iter().filter(is_missing).cloned());
+        scan.missing.extend(pending.iter().filter(is_missing).cloned());
         self.share(list);
         scan
     }
 
-    /// Holds on to the list itself if it is what the client holds, and lets go of the copy.
+    /// Replaces `view` by the list of the snapshot if both have the same resources, which frees the copy.
     pub(super) fn share(&mut self, list: &ResourceList) {
         let same = |(held, target): (&Arc<Resource>, &Arc<Resource>)| Arc::ptr_eq(held, target);
         if self.view.len() == list.len() && self.view.iter().zip(list.iter()).all(same) {
@@ -175,29 +177,35 @@ impl TypeState {
         }
     }
 
-    /// Whether something is due of which the client holds nothing yet.
+    /// Whether the snapshot has a subscribed resource that the client does not have in any version.
     pub(super) fn has_new(&self, list: &[Arc<Resource>]) -> bool {
         targets(self.wildcard, &self.names, list)
             .any(|target| target.has_body() && find(&self.view, target.name()).is_none())
     }
 
-    /// Forgets all that the client is not subscribed to (any more).
-    pub(super) fn forget_unwanted(&mut self) {
+    /// Removes everything that the client is not subscribed to (any more).
+    pub(super) fn forget_unsubscribed(&mut self) {
         if !self.wildcard {
             let names = &self.names;
             retain(&mut self.view, |held| find_name(names, held.name()));
-            self.owed.retain(|name| find_name(names, name));
+            self.pending.retain(|name| find_name(names, name));
         }
     }
 
-    /// Whether a response is out with something new that the client cannot use yet.
+    /// Whether a response with a new resource that the client cannot use yet is in flight.
     pub(super) fn is_warming(&self) -> bool {
         self.flight.as_ref().is_some_and(|flight| flight.warms)
     }
 
-    /// Notes that a response goes out, with resources sorted by name, and whether parts of it are to follow behind a name. To be
-    /// called before `view` takes the resources in.
-    pub(super) fn depart(&mut self, nonce: u64, revision: u64, resources: &[Arc<Resource>], cursor: Option<Arc<str>>) {
+    /// Records a response that is sent: resources sorted by name, and the name after which a further part continues, if
+    /// any. To be called before the resources are added to `view`.
+    pub(super) fn record_sent(
+        &mut self,
+        nonce: u64,
+        revision: u64,
+        resources: &[Arc<Resource>],
+        cursor: Option<Arc<str>>,
+    ) {
         let is_new =
             |resource: &Arc<Resource>| !resource.requires().is_empty() && find(&self.view, resource.name()).is_none();
         let warms = resources.iter().any(is_new);
@@ -221,16 +229,15 @@ impl TypeState {
         }
     }
 
-    /// Notes that no further part follows.
+    /// Records that no further part follows.
     pub(super) fn end_parts(&mut self) {
         if let Some(flight) = &mut self.flight {
             flight.cursor = None;
-            self.land();
+            self.finish_if_answered();
         }
     }
 
-    /// Takes an ACK or NACK. Returns the parts that it answers; none when the nonce is not of a response that waits for its
-    /// answer.
+    /// Records an ACK or NACK. Returns the parts that it answers; none if no part with this nonce is in flight.
     pub(super) fn answer(&mut self, nonce: u64) -> Vec<Part> {
         let Some(flight) = &mut self.flight else {
             return Vec::new();
@@ -239,13 +246,13 @@ impl TypeState {
             return Vec::new();
         };
         let answered = flight.parts.drain(..=at).collect();
-        self.land();
+        self.finish_if_answered();
         answered
     }
 
-    fn land(&mut self) {
-        let has_landed = |flight: &Flight| flight.cursor.is_none() && flight.parts.is_empty();
-        if self.flight.as_deref().is_some_and(has_landed) {
+    fn finish_if_answered(&mut self) {
+        let is_finished = |flight: &Flight| flight.cursor.is_none() && flight.parts.is_empty();
+        if self.flight.as_deref().is_some_and(is_finished) {
             self.flight = None;
         }
     }

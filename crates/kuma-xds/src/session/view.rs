@@ -1,4 +1,4 @@
-//! Sorted lists of names and resources: small, and compared by one walk.
+//! Operations on sorted lists of names and resources.
 
 use std::sync::Arc;
 
@@ -7,33 +7,33 @@ use crate::{Resource, ResourceList};
 /// Whether a resource is to be sent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Due {
-    /// The client holds it, or it is not for this client.
+    /// The client has it, or it is not sent to this client.
     No,
-    /// The client holds it, and it is owed once more.
+    /// The client has it, and it is pending.
     Again,
-    /// The client holds another version or nothing.
+    /// The client has another version, or none.
     Changed,
 }
 
-/// What a comparison found.
+/// The result of comparing the resources of a client with the snapshot.
 #[derive(Debug, Default)]
 pub(super) struct Scan {
-    /// To be sent, sorted by name.
+    /// Resources to send, sorted by name.
     pub(super) due: Vec<(Arc<Resource>, Due)>,
-    /// Held by the client and not wanted from it any more. Sorted.
-    pub(super) doomed: Vec<Arc<str>>,
-    /// Owed, and there is no such thing. Sorted.
+    /// Names of resources that the client has and should not have any more. Sorted.
+    pub(super) removed: Vec<Arc<str>>,
+    /// Names that are pending and do not exist. Sorted.
     pub(super) missing: Vec<Arc<str>>,
 }
 
-/// Whether `target` is to be sent to a client that holds `held` by its name.
-pub(super) fn due(target: &Arc<Resource>, held: Option<&Arc<Resource>>, owed: &[Arc<str>]) -> Due {
+/// Whether `target` is to be sent to a client that has `held` under that name.
+pub(super) fn due(target: &Arc<Resource>, held: Option<&Arc<Resource>>, pending: &[Arc<str>]) -> Due {
     if !target.has_body() {
         return Due::No;
     }
     match held {
         None => Due::Changed,
-        Some(held) if held.same_as(target) => match find_name(owed, target.name()) {
+        Some(held) if held.same_as(target) => match find_name(pending, target.name()) {
             true => Due::Again,
             false => Due::No,
         },
@@ -42,7 +42,7 @@ pub(super) fn due(target: &Arc<Resource>, held: Option<&Arc<Resource>>, owed: &[
     }
 }
 
-/// The part of a snapshot's list that a client is subscribed to, sorted by name.
+/// The resources of a snapshot that a client is subscribed to, sorted by name.
 pub(super) fn targets<'a>(
     wildcard: bool,
     names: &'a [Arc<str>],
@@ -51,7 +51,7 @@ pub(super) fn targets<'a>(
     let (all, named) = if wildcard { (list, &[][..]) } else { (&[][..], names) };
     let mut rest = list;
     let named = named.iter().filter_map(move |name| {
-        // Most clients want all that there is, so most often it is the next one.
+        // Most clients subscribe to everything, so most often the next resource is the right one.
         let at = match rest.first() {
             Some(next) if next.name() == name => Ok(0),
             _ => rest.binary_search_by(|resource| resource.name().cmp(name)),
@@ -66,7 +66,7 @@ pub(super) fn targets<'a>(
     all.iter().chain(named)
 }
 
-/// Whether a sorted list has a name.
+/// Whether a sorted list contains a name.
 pub(super) fn find_name(names: &[Arc<str>], name: &str) -> bool {
     names.binary_search_by(|candidate| (**candidate).cmp(name)).is_ok()
 }
@@ -82,7 +82,7 @@ pub(super) fn add_names(names: &mut Vec<Arc<str>>, more: impl IntoIterator<Item 
     }
 }
 
-/// Takes names out of a list.
+/// Removes names from a list.
 pub(super) fn remove_names(names: &mut Vec<Arc<str>>, sorted: &[Arc<str>]) {
     if !sorted.is_empty() && !names.is_empty() {
         names.retain(|name| !find_name(sorted, name));
@@ -90,14 +90,14 @@ pub(super) fn remove_names(names: &mut Vec<Arc<str>>, sorted: &[Arc<str>]) {
     }
 }
 
-/// Takes the resources of these names out of a view.
+/// Removes the resources of these names.
 pub(super) fn remove_resources(view: &mut ResourceList, sorted: &[Arc<str>]) {
     if !sorted.is_empty() {
         retain(view, |held| !find_name(sorted, held.name()));
     }
 }
 
-/// Keeps those of a view that are to stay.
+/// Removes the resources for which `stays` is false.
 pub(super) fn retain(view: &mut ResourceList, stays: impl Fn(&Arc<Resource>) -> bool) {
     if !view.iter().all(&stays) {
         *view = view.iter().filter(|held| stays(held)).cloned().collect();

@@ -645,8 +645,8 @@ proptest! {
         }
         play.step(&Step::Serve(referring_world(&last)));
         play.settle();
-        // A SotW server cannot say that endpoints do not exist, when a cluster went while the client asked for them; and
-        // what was reported by a client that came back cannot be sent once more.
+        // A SotW server cannot say that endpoints do not exist, when a cluster went while the client asked for them;
+        // and what was reported by a client that came back cannot be sent once more.
         while (variant == Variant::Sotw || play.is_resumed) && play.give_up_warming() {
             play.settle();
         }

@@ -81,8 +81,8 @@ fn o1_listeners_wait_for_a_new_cluster_that_waits_for_an_ack() {
     }
 }
 
-/// Envoy asks for the endpoints of a new cluster only when it has the cluster. A listener that came before them would send
-/// its connections nowhere.
+/// Envoy asks for the endpoints of a new cluster only when it has the cluster. A listener that came before them would
+/// send its connections nowhere.
 #[test]
 fn o1_listeners_wait_for_a_new_cluster_to_warm() {
     let [mut sotw, mut delta] = both("C a:1; E a:1; L l:1");
@@ -151,8 +151,8 @@ fn o2_endpoints_that_wait_for_an_ack_are_owed() {
     }
 }
 
-/// Envoy repeats its request for endpoints when a cluster changed. It looks like an ACK of what it had before, and what it
-/// asks for is on its way.
+/// Envoy repeats its request for endpoints when a cluster changed. It looks like an ACK of what it had before, and what
+/// it asks for is on its way.
 #[test]
 fn o2_the_repeated_request_is_answered_already() {
     let [mut client, _] = both("C a:1>a; E a:1");

@@ -7,7 +7,8 @@ use crate::script::{Client, snapshot};
 /// Names of resources, each with a revision.
 type Names = Vec<(String, u64)>;
 
-/// The revision that was settled last, with the names of what is refused and of what is unanswered, each with its revision.
+/// The revision that was settled last, with the names of what is refused and of what is unanswered, each with its
+/// revision.
 fn settled(client: &mut Client) -> Option<(u64, Names, Names)> {
     let events = std::mem::take(&mut client.events);
     events.into_iter().rev().find_map(|event| match event {

@@ -1,8 +1,8 @@
 //! A scripted client: requests and what comes back are short lines, so that a rule reads as a dialogue.
 //!
 //! Types are one letter: `C`lusters, `E`ndpoints, `S`ecrets, `L`isteners, e`X`tension configs, `R`outes. A snapshot is
-//! `C a:1 b:1>a; E a:1`: clusters `a` and `b` in version 1, where `b` requires the endpoints `a`. `a:1?` is a placeholder,
-//! `a:1!` is held. A response is `C a:1 b:1 -c`.
+//! `C a:1 b:1>a; E a:1`: clusters `a` and `b` in version 1, where `b` requires the endpoints `a`. `a:1?` is a
+//! placeholder, `a:1!` is held. A response is `C a:1 b:1 -c`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! The server over loopback, asked by a raw HTTP/2 client.
 
 mod frames;
-mod patience;
+mod timeouts;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -19,7 +19,7 @@ use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use kuma_xds::grpc::{self, Code, FrameDecoder, Status, frame};
 use kuma_xds::server::{
-    Authority, DELTA_PATH, FarEnd, Patience, Peer, RequestBody, Routes, STREAM_PATH, Server, StreamHandler,
+    Authority, DELTA_PATH, FarEnd, Peer, RequestBody, Routes, STREAM_PATH, Server, StreamHandler, Timeouts,
 };
 use kuma_xds::{DeltaDiscoveryRequest, DiscoveryRequest, Event, Node, ResourceType, Snapshot, StreamState, Variant};
 use prost::Message;

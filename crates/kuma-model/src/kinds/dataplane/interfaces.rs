@@ -76,7 +76,8 @@ mod tests {
                 IpAddr::V4(address) => address.to_string(),
                 IpAddr::V6(address) => format!("[{address}]"),
             };
-            prop_assert_eq!(parse_inbound(&format!("{printed}:{port}:{service_port}")), Some((address, port, service_port)));
+            prop_assert_eq!(parse_inbound(&format!("{printed}:{port}:{service_port}")),
+                Some((address, port, service_port)));
             prop_assert_eq!(parse_outbound(&format!("{printed}:{port}")), Some((address, port)));
         }
 

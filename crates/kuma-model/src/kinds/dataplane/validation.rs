@@ -68,9 +68,9 @@ fn check_inbound(path: &str, inbound: &Inbound, networking_address: &str, violat
             Some(address) if address.is_unspecified() => violations.add(
                 path,
                 format!(
-                    "{address} is no address at which others reach this proxy: write that of its machine. To listen on all \
-                     addresses, replace interface with address, port and servicePort, and write the machine's address \
-                     into networking.address"
+                    "{address} is no address at which others reach this proxy: write that of its machine. To listen \
+                     on all addresses, replace interface with address, port and servicePort, and write the machine's \
+                     address into networking.address"
                 ),
             ),
             Some(address) => check_unicast(&path, address, violations),
@@ -309,21 +309,24 @@ mod tests {
               - {service: a/b, port: 65536, address: localhost}
               transparentProxying: {redirectPort: 65536}
             metrics: {prometheus: {port: 65536}}",
-            r#"
+            "
             networking.address: address has to be valid IP address
-            networking.inbound[0].interface: invalid format: expected format is DATAPLANE_IP:DATAPLANE_PORT:WORKLOAD_PORT , e.g. 192.168.0.100:9090:8080 or [2001:db8::1]:7070:6060
-            networking.inbound[0].tags["service"]: tag has to exist
-            networking.inbound[0].tags["region"]: tag value cannot be empty
-            networking.inbound[0].tags["version"]: tag value cannot be empty
+            networking.inbound[0].interface: invalid format: expected format is \
+            DATAPLANE_IP:DATAPLANE_PORT:WORKLOAD_PORT , e.g. 192.168.0.100:9090:8080 or [2001:db8::1]:7070:6060
+            networking.inbound[0].tags[\"service\"]: tag has to exist
+            networking.inbound[0].tags[\"region\"]: tag value cannot be empty
+            networking.inbound[0].tags[\"version\"]: tag value cannot be empty
             networking.inbound[1].port: port has to be in range of [1, 65535]
-            networking.inbound[1].tags["service"]: tag value cannot be empty
-            networking.outbound[0].interface: invalid format: expected format is DATAPLANE_IP:DATAPLANE_PORT where DATAPLANE_IP is optional. E.g. 127.0.0.1:9090, :9090, [::1]:8080
+            networking.inbound[1].tags[\"service\"]: tag value cannot be empty
+            networking.outbound[0].interface: invalid format: expected format is DATAPLANE_IP:DATAPLANE_PORT where \
+            DATAPLANE_IP is optional. E.g. 127.0.0.1:9090, :9090, [::1]:8080
             networking.outbound[0].service: cannot be empty
             networking.outbound[1].port: port has to be in range of [1, 65535]
             networking.outbound[1].address: address has to be valid IP address
-            networking.outbound[1].service: service name can only consist of latin letters, digits and '.', '_', ':', '-' symbols
+            networking.outbound[1].service: service name can only consist of latin letters, digits and '.', '_', ':', \
+            '-' symbols
             networking.transparentProxying.redirectPort: redirectPort has to be in range of [0, 65535]
-            metrics.prometheus.port: port has to be in range of [0, 65535]"#,
+            metrics.prometheus.port: port has to be in range of [0, 65535]",
         );
     }
 
@@ -338,10 +341,14 @@ mod tests {
               outbound:
               - {interface: ':2', address: 127.0.0.1, port: 2, servicePort: 70000, service: a}",
             "
-            networking.inbound[0].interface: interface cannot be defined with port. Replace it with port, servicePort and networking.address
-            networking.inbound[0].interface: interface cannot be defined with servicePort. Replace it with port, servicePort and networking.address
-            networking.inbound[0].interface: interface cannot be defined with address. Replace it with port, servicePort and networking.address
-            networking.inbound[0].interface: interface cannot be defined with networking.address. Replace it with port, servicePort and networking.address
+            networking.inbound[0].interface: interface cannot be defined with port. Replace it with port, servicePort \
+            and networking.address
+            networking.inbound[0].interface: interface cannot be defined with servicePort. Replace it with port, \
+            servicePort and networking.address
+            networking.inbound[0].interface: interface cannot be defined with address. Replace it with port, \
+            servicePort and networking.address
+            networking.inbound[0].interface: interface cannot be defined with networking.address. Replace it with \
+            port, servicePort and networking.address
             networking.outbound[0].interface: interface cannot be defined with port. Replace it with port and address
             networking.outbound[0].interface: interface cannot be defined with address. Replace it with port and address
             networking.outbound[0].servicePort: servicePort has to be in range of [0, 65535]",
@@ -382,16 +389,18 @@ mod tests {
                 tags: {service: '*', protocol: grpc, '': x, "a\nb": "c\0"}
               - interface: '1.1.1.1:2:1'
                 tags: {service: ., version: 1.0, stable: true, protocol: HTTP, zone: null}"#,
-            r#"
-            networking.inbound[1].tags["stable"]: must be a string, not a boolean: put it in quotes
-            networking.inbound[1].tags["version"]: must be a string, not a number: put it in quotes
-            networking.inbound[1].tags["zone"]: must be a string, not null
+            "
+            networking.inbound[1].tags[\"stable\"]: must be a string, not a boolean: put it in quotes
+            networking.inbound[1].tags[\"version\"]: must be a string, not a number: put it in quotes
+            networking.inbound[1].tags[\"zone\"]: must be a string, not null
             networking.inbound[0].tags: tag key cannot be empty
-            networking.inbound[0].tags["a\nb"]: tag key cannot contain control characters
-            networking.inbound[0].tags["a\nb"]: tag value cannot contain control characters
-            networking.inbound[0].tags["service"]: service name can only consist of latin letters, digits and '.', '_', ':', '-' symbols
-            networking.inbound[0].tags["protocol"]: tag "protocol" has an invalid value "grpc". Allowed values: http, tcp
-            networking.inbound[1].tags["service"]: service name cannot be '.' or '..'"#,
+            networking.inbound[0].tags[\"a\\nb\"]: tag key cannot contain control characters
+            networking.inbound[0].tags[\"a\\nb\"]: tag value cannot contain control characters
+            networking.inbound[0].tags[\"service\"]: service name can only consist of latin letters, digits and '.', \
+            '_', ':', '-' symbols
+            networking.inbound[0].tags[\"protocol\"]: tag \"protocol\" has an invalid value \"grpc\". Allowed values: \
+            http, tcp
+            networking.inbound[1].tags[\"service\"]: service name cannot be '.' or '..'",
         );
     }
 
@@ -461,15 +470,19 @@ mod tests {
               - {address: '::1', port: 84, tags: {service: a}}
               - {address: 127.0.0.1, port: 83, servicePort: 82, tags: {service: a}}",
             "
-            networking.inbound[0].port: 127.0.0.1:80 is already used by the application of networking.inbound[0]: the proxy would connect to itself without end
-            networking.inbound[1].port: 0.0.0.0:81 is already used by the application of networking.inbound[1]: the proxy would connect to itself without end
+            networking.inbound[0].port: 127.0.0.1:80 is already used by the application of networking.inbound[0]: the \
+             proxy would connect to itself without end
+            networking.inbound[1].port: 0.0.0.0:81 is already used by the application of networking.inbound[1]: the \
+             proxy would connect to itself without end
             networking.inbound[2].port: 127.0.0.1:82 is already used by the application of networking.inbound[4]
-            networking.inbound[3].port: [::1]:84 is already used by the application of networking.inbound[3]: the proxy would connect to itself without end
+            networking.inbound[3].port: [::1]:84 is already used by the application of networking.inbound[3]: the \
+             proxy would connect to itself without end
             networking.inbound[4].port: 127.0.0.1:83 is already used by the application of networking.inbound[2]",
         );
         // Applications on loopback behind a proxy on another address of the machine.
         stored::<Dataplane>(
-            "networking: {address: 10.0.0.1, inbound: [{port: 80, tags: {service: a}}, {port: 81, servicePort: 80, tags: {service: b}}]}",
+            "networking: {address: 10.0.0.1, inbound: [{port: 80, tags: {service: a}}, {port: 81, servicePort: 80, \
+             tags: {service: b}}]}",
         );
     }
 
@@ -502,10 +515,12 @@ mod tests {
               - {interface: '10.96.0.1:80', service: d}",
             "
             networking.outbound[1].interface: 10.96.0.1:80 is already used by networking.outbound[0]
-            networking.transparentProxying.redirectPort: 0.0.0.0:15001 is already used by the application of networking.inbound[1]",
+            networking.transparentProxying.redirectPort: 0.0.0.0:15001 is already used by the application of \
+            networking.inbound[1]",
         );
         refused::<Dataplane>(
-            "networking: {transparentProxying: {redirectPort: 15001}, inbound: [{interface: '10.0.0.1:15001:80', tags: {service: a}}]}",
+            "networking: {transparentProxying: {redirectPort: 15001}, inbound: [{interface: '10.0.0.1:15001:80', \
+             tags: {service: a}}]}",
             "networking.transparentProxying.redirectPort: 0.0.0.0:15001 is already used by networking.inbound[0]",
         );
     }
@@ -530,9 +545,9 @@ mod tests {
         );
         refused::<Dataplane>(
             "networking: {inbound: [{interface: '0.0.0.0:80:8080', tags: {service: a}}]}",
-            "networking.inbound[0].interface: 0.0.0.0 is no address at which others reach this proxy: write that of its machine. \
-             To listen on all addresses, replace interface with address, port and servicePort, and write the machine's address \
-             into networking.address",
+            "networking.inbound[0].interface: 0.0.0.0 is no address at which others reach this proxy: write that of \
+             its machine. To listen on all addresses, replace interface with address, port and servicePort, and write \
+             the machine's address into networking.address",
         );
     }
 
@@ -558,7 +573,8 @@ mod tests {
             assert_eq!(refusal(good), "", "{good}");
         }
         refused::<Dataplane>(
-            "networking: {address: 224.0.0.1, gateway: {tags: {service: a}}, outbound: [{interface: '255.255.255.255:1', service: b}]}",
+            "networking: {address: 224.0.0.1, gateway: {tags: {service: a}}, outbound: [{interface: \
+             '255.255.255.255:1', service: b}]}",
             "
             networking.address: 224.0.0.1 is a multicast address, and nothing can listen there
             networking.outbound[0].interface: 255.255.255.255 is the broadcast address, and nothing can listen there",

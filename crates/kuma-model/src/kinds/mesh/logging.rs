@@ -29,7 +29,8 @@ pub struct LoggingBackend {
     /// A line of the log, with placeholders; the built-in format if empty.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub format: String,
-    /// The fields of a record in JSON, in place of a line of text: each a text with placeholders, or an object of fields.
+    /// The fields of a record in JSON, in place of a line of text: each a text with placeholders, or an object of
+    /// fields.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub json: Option<Map<String, Value>>,
     /// Where to. Valid documents have it.
@@ -195,20 +196,21 @@ mod tests {
               - {name: "q\"", tcp: {addres: 'a:1'}}
               - {name: neither}
               - {name: nothing, file: }"#,
-            r#"
-            logging.backends[3]: only one of "file" and "tcp" can be set
-            logging.backends[5].tcp.addres: unknown field; did you mean "address"?
+            "
+            logging.backends[3]: only one of \"file\" and \"tcp\" can be set
+            logging.backends[5].tcp.addres: unknown field; did you mean \"address\"?
             logging.backends[0].name: cannot be empty
             logging.backends[0].file.path: cannot be empty
             logging.backends[1].tcp.address: cannot be empty
             logging.backends[2].tcp.address: has to be in format of HOST:PORT
-            logging.backends[2].name: "a" name is already used for another backend
-            logging.backends[4].format: format string is not valid: expected a command operator to start at position 19, instead got: "% of %NONSENSE%" (a percent sign is written %%)
+            logging.backends[2].name: \"a\" name is already used for another backend
+            logging.backends[4].format: format string is not valid: expected a command operator to start at position \
+            19, instead got: \"% of %NONSENSE%\" (a percent sign is written %%)
             logging.backends[5].tcp.address: cannot be empty
-            logging.backends[5].name: "q\"" name is already used for another backend
-            logging.backends[6]: has to have one of "file" and "tcp": it would log nothing
+            logging.backends[5].name: \"q\\\"\" name is already used for another backend
+            logging.backends[6]: has to have one of \"file\" and \"tcp\": it would log nothing
             logging.backends[7].file.path: cannot be empty
-            logging.defaultBackend: has to be set to one of the logging backend in mesh"#,
+            logging.defaultBackend: has to be set to one of the logging backend in mesh",
         );
     }
 
@@ -225,15 +227,17 @@ mod tests {
               - {name: a, file: {path: /a}, json: {}}
               - {name: b, file: {path: /a}, format: x, json: {a: '%DURATIONS%', b: 5, c: {d.e: [], f: {}, g: null}}}
               - {name: c, file: {path: /a}, json: '{}'}",
-            r#"
+            "
             logging.backends[2].json: must be an object, not a string
             logging.backends[0].json: must have at least one field
-            logging.backends[1]: only one of "format" and "json" can be set
-            logging.backends[1].json.a: format string is not valid: unknown command operator "DURATIONS" at position 1; did you mean "DURATION"?
+            logging.backends[1]: only one of \"format\" and \"json\" can be set
+            logging.backends[1].json.a: format string is not valid: unknown command operator \"DURATIONS\" at \
+            position 1; did you mean \"DURATION\"?
             logging.backends[1].json.b: must be a text, which may have command operators, or an object of fields
-            logging.backends[1].json.c["d.e"]: must be a text, which may have command operators, or an object of fields
+            logging.backends[1].json.c[\"d.e\"]: must be a text, which may have command operators, or an object of \
+            fields
             logging.backends[1].json.c.f: must have at least one field
-            logging.backends[1].json.c.g: must be a text, which may have command operators, or an object of fields"#,
+            logging.backends[1].json.c.g: must be a text, which may have command operators, or an object of fields",
         );
     }
 

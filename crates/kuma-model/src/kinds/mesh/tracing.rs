@@ -55,7 +55,8 @@ pub struct Zipkin {
     /// Whether trace ids have 128 bits.
     #[serde(rename = "traceId128bit", skip_serializing_if = "omit::is_false")]
     pub trace_id_128bit: bool,
-    /// `httpJsonV1`, `httpJson` or `httpProto`; `httpJson` if empty. Envoy knows the first no more: it means `httpJson` too.
+    /// `httpJsonV1`, `httpJson` or `httpProto`; `httpJson` if empty. Envoy knows the first no more: it means `httpJson`
+    /// too.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub api_version: String,
 }
@@ -202,9 +203,15 @@ mod tests {
             ("tracing: {}", "{}"),
             ("tracing: {zipkin: {address: 'zipkin:9411'}}", r#"{"zipkin":{"address":"zipkin:9411"}}"#),
             (
-                "tracing: {defaultBackend: z, backends: [{name: z, sampling: 100.0, zipkin: {url: 'http://zipkin:9411/api/v1/spans',
-                    traceId128bit: true, apiVersion: httpJsonV1}}, {name: y, sampling: 12.5, zipkin: {url: 'http://y:1'}}]}",
-                r#"{"defaultBackend":"z","backends":[{"name":"z","sampling":100,"zipkin":{"url":"http://zipkin:9411/api/v1/spans","traceId128bit":true,"apiVersion":"httpJsonV1"}},{"name":"y","sampling":12.5,"zipkin":{"url":"http://y:1"}}]}"#,
+                "tracing: {defaultBackend: z, backends: [{name: z, sampling: 100.0, zipkin: {url: \
+                 'http://zipkin:9411/api/v1/spans',
+                    traceId128bit: true, apiVersion: httpJsonV1}}, {name: y, sampling: 12.5, zipkin: {url: \
+                    'http://y:1'}}]}",
+                concat!(
+                    r#"{"defaultBackend":"z","backends":[{"name":"z","sampling":100,"#,
+                    r#""zipkin":{"url":"http://zipkin:9411/api/v1/spans","traceId128bit":true,"#,
+                    r#""apiVersion":"httpJsonV1"}},{"name":"y","sampling":12.5,"zipkin":{"url":"http://y:1"}}]}"#,
+                ),
             ),
         ] {
             let expected = format!(r#"{{"mtls":{{"ca":{{"builtin":{{}}}}}},"tracing":{kept}}}"#);

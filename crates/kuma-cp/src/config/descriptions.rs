@@ -1,12 +1,13 @@
 //! What each setting is for, in one sentence. `kuma-cp run -h` and docs/configuration.md show it beside the default.
 
 /// Path of a setting -> its sentence. Ordered by path; a test holds it to what can be set.
-pub(super) const ABOUT: &[(&str, &str)] = &[
+pub(super) const DESCRIPTIONS: &[(&str, &str)] = &[
     ("adminServer.apis.dataplaneToken.enabled", "Whether the admin server issues dataplane tokens (POST /tokens)."),
     ("adminServer.local.port", "Port of the admin server for this machine, plain HTTP on 127.0.0.1."),
     (
         "adminServer.public.clientCertsDir",
-        "Folder whose *.pem files are the client certificates that are let in; it is read again when it changes, and nobody is let in while it is empty.",
+        "Folder whose *.pem files are the client certificates that are let in; it is read again when it changes, and \
+         nobody is let in while it is empty.",
     ),
     ("adminServer.public.enabled", "Whether other machines reach the admin server, by TLS with client certificates."),
     ("adminServer.public.interface", "Address that the public admin server listens on."),
@@ -15,7 +16,8 @@ pub(super) const ABOUT: &[(&str, &str)] = &[
     ("adminServer.public.tlsKeyFile", "File with the key of the public admin server, PEM."),
     (
         "apiServer.allowRemoteWrites",
-        "Whether the HTTP API takes writes from other machines without a client certificate: whoever may write Dataplanes decides who may be whom.",
+        "Whether the HTTP API takes writes from other machines without a client certificate: whoever may write \
+         Dataplanes decides who may be whom.",
     ),
     (
         "apiServer.corsAllowedDomains",
@@ -77,7 +79,8 @@ pub(super) const ABOUT: &[(&str, &str)] = &[
     ("runtime.kubernetes.admissionServer.port", "Port of the admission webhook, with environment kubernetes."),
     (
         "sdsServer.dataplaneCertValidity",
-        "Life of the certificates that proxies identify themselves with, at least 10s; they are renewed between half and two thirds of it.",
+        "Life of the certificates that proxies identify themselves with, at least 10s; they are renewed between half \
+         and two thirds of it.",
     ),
     ("sdsServer.grpcPort", "Port of the secret discovery service, for Envoys that are configured by hand."),
     (
@@ -102,7 +105,8 @@ pub(super) const ABOUT: &[(&str, &str)] = &[
     ("store.postgres.user", "User of the PostgreSQL database."),
     (
         "store.type",
-        "Where documents are kept: memory, until the process ends (postgres and kubernetes are not supported by this version).",
+        "Where documents are kept: memory, until the process ends (postgres and kubernetes are not supported by this \
+         version).",
     ),
     (
         "xdsServer.dataplaneConfigurationRefreshInterval",
@@ -118,13 +122,13 @@ pub(super) const ABOUT: &[(&str, &str)] = &[
 
 #[cfg(test)]
 mod tests {
-    use super::ABOUT;
+    use super::DESCRIPTIONS;
     use crate::config::reference::settings;
 
     #[test]
-    fn every_sentence_is_about_a_setting() {
-        let about: Vec<&str> = ABOUT.iter().map(|(path, _)| *path).collect();
+    fn every_description_belongs_to_a_setting() {
+        let description: Vec<&str> = DESCRIPTIONS.iter().map(|(path, _)| *path).collect();
         let keys: Vec<String> = settings().into_iter().map(|setting| setting.key).collect();
-        assert_eq!(about, keys);
+        assert_eq!(description, keys);
     }
 }

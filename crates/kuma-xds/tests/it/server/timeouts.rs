@@ -3,16 +3,16 @@
 use super::*;
 
 /// Short enough to wait for.
-const HURRY: Patience = Patience {
+const SHORT: Timeouts = Timeouts {
     handshake: Duration::from_millis(300),
     first_request: Duration::from_millis(300),
-    silence: Duration::from_millis(300),
-    answer: Duration::from_millis(300),
+    idle: Duration::from_millis(300),
+    ping_answer: Duration::from_millis(300),
 };
 
 #[tokio::test]
 async fn a_client_that_says_nothing_any_more_is_let_go() {
-    let mut world = World::start_with(|server| server.patience(HURRY)).await;
+    let mut world = World::start_with(|server| server.timeouts(SHORT)).await;
     let (near, mut far) = tokio::io::duplex(1 << 16);
     let mut socket = TcpStream::connect(world.address).await.expect("connects");
     let (cut, is_cut) = tokio::sync::oneshot::channel::<()>();
@@ -34,12 +34,12 @@ async fn a_client_that_says_nothing_any_more_is_let_go() {
 
 #[tokio::test]
 async fn a_client_that_answers_may_be_silent() {
-    let mut world = World::start_with(|server| server.patience(HURRY)).await;
+    let mut world = World::start_with(|server| server.timeouts(SHORT)).await;
     let mut call = world.connect().await.call(DELTA_PATH, None).await;
     call.send(&first_request("default.web-1")).await;
     world.log().await;
     let first: DeltaResponse = call.receive().await;
-    tokio::time::sleep(HURRY.silence * 6).await;
+    tokio::time::sleep(SHORT.idle * 6).await;
     call.send(&DeltaDiscoveryRequest {
         type_url: ResourceType::Cluster.type_url().to_owned(),
         response_nonce: first.nonce,
@@ -56,8 +56,8 @@ async fn a_handshake_may_be_slow_but_not_stand_still() {
     let (server, client) = tls();
     let (_configs, receiver) = watch::channel(server);
     // Long enough for a loaded machine.
-    let patience = Patience { handshake: Duration::from_millis(1500), ..HURRY };
-    let world = World::start_with(|server| server.tls(receiver).patience(patience)).await;
+    let timeouts = Timeouts { handshake: Duration::from_millis(1500), ..SHORT };
+    let world = World::start_with(|server| server.tls(receiver).timeouts(timeouts)).await;
     let name = ServerName::try_from("localhost").expect("a name");
     let mut client = rustls::ClientConnection::new(client, name).expect("a client");
     let mut hello = Vec::new();
@@ -66,12 +66,12 @@ async fn a_handshake_may_be_slow_but_not_stand_still() {
     let mut socket = TcpStream::connect(world.address).await.expect("connects");
     for piece in hello.chunks(hello.len().div_ceil(6)) {
         socket.write_all(piece).await.expect("writes");
-        tokio::time::sleep(patience.handshake / 3).await;
+        tokio::time::sleep(timeouts.handshake / 3).await;
     }
     assert_eq!(
         patiently(socket.read_u8()).await.expect("an answer"),
         HANDSHAKE,
-        "after twice the patience for each piece"
+        "after twice the time allowed for each message"
     );
     // And now nothing.
     patiently(socket.read_to_end(&mut Vec::new())).await.expect("it is let go in order");
@@ -82,7 +82,7 @@ async fn a_handshake_may_be_slow_but_not_stand_still() {
 
 #[tokio::test]
 async fn a_connection_without_a_request_is_let_go() {
-    let world = World::start_with(|server| server.patience(HURRY)).await;
+    let world = World::start_with(|server| server.timeouts(SHORT)).await;
     let mut connection = world.connect().await;
     patiently(async {
         while connection.0.ready().await.is_ok() {
