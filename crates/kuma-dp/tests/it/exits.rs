@@ -146,8 +146,7 @@ async fn a_second_start_says_who_has_the_ports() {
         .await;
     second.prints("Address already in use").await;
     drop(second);
-    first.signal(Signal::TERM);
-    first.wait(LIMIT);
+    first.kill();
     // With its process the mark is gone.
     std::fs::remove_file(envoy.path().with_file_name("pid")).unwrap();
     let third = kuma_test::Process::start(
