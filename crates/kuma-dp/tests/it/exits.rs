@@ -1,7 +1,7 @@
 //! Every way to end, and what is left afterwards: nothing.
 
 use http::StatusCode;
-use kuma_test::eventually;
+use kuma_test::{Process, eventually};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::control_plane::{DRAINING, ENVOY_EXITED, RUNNING};
@@ -80,7 +80,10 @@ async fn an_envoy_that_hangs_is_killed_in_the_end() {
 async fn a_second_signal_ends_it_at_once() {
     let world = World::new().await;
     let envoy = FakeEnvoy::new(world.folder.path(), STUBBORN);
-    let mut kuma_dp = world.start(&envoy.path(), &[]);
+    let mut command = world.command(&envoy.path(), &[]);
+    // So long that it cannot have been waited for.
+    command.env("KUMA_DATAPLANE_DRAIN_TIME", "10m");
+    let mut kuma_dp = Process::start("kuma-dp", &mut command, world.folder.path());
     let pid = envoy.started().await;
     world.cp.reported(&[RUNNING]).await;
     kuma_dp.signal(Signal::INT);

@@ -32,6 +32,8 @@ impl World {
             .args(["run", "--name=web-1", "--cp-address", &self.cp.api_url()])
             .args(arguments)
             .env("TMPDIR", self.tmp())
+            // A scripted Envoy says nothing of its connections: they get all of it.
+            .env("KUMA_DATAPLANE_DRAIN_TIME", "1s")
             .env("KUMA_DATAPLANE_RUNTIME_BINARY_PATH", envoy);
         for default in ["--admin-port=", "--log-level=debug"] {
             let (flag, _) = default.split_once('=').unwrap();
