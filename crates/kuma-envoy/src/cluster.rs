@@ -16,7 +16,7 @@ use envoy_api::envoy::extensions::upstreams::http::v3::http_protocol_options::{
 use envoy_api::{Any, Duration, Packed as _};
 
 use crate::key::Health;
-use crate::{address, ads, endpoints, health, http, names, tcp, tls};
+use crate::{address, ads, endpoints, health_check, http, names, tcp, tls};
 
 /// How long a connection to an endpoint may take to open.
 const CONNECT_TIMEOUT: Duration = Duration { seconds: 5, nanos: 0 };
@@ -73,7 +73,7 @@ pub(crate) fn service(name: &str, tls: Option<&str>, checks: Option<&Health>, ht
     };
     let cluster = if http { speaking_http(cluster, None) } else { cluster };
     match checks {
-        Some(checks) => health::checked(cluster, checks),
+        Some(checks) => health_check::checked(cluster, checks),
         None => cluster,
     }
 }

@@ -28,7 +28,7 @@ mod cluster;
 mod encode;
 mod endpoints;
 mod envoy_headers;
-mod health;
+mod health_check;
 mod http;
 mod inbound;
 pub mod key;

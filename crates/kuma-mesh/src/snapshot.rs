@@ -7,12 +7,12 @@ use std::sync::Arc;
 use kuma_model::{Dataplane, HealthCheck, Mesh, Selector, TrafficLog, TrafficPermission, TrafficRoute};
 use rustc_hash::FxHashMap;
 
-use crate::permissions::Permission;
 use crate::policies::{exact_service, may_be_service};
-use crate::routes::Detours;
+use crate::proxy_template::Templates;
 use crate::services::{Protocol, Refreshed, Service};
-use crate::templates::Templates;
-use crate::traces::Traces;
+use crate::traffic_permission::Permission;
+use crate::traffic_route::Detours;
+use crate::traffic_trace::Traces;
 use crate::{Affected, ConnectionPolicy, Inbound, MeshDataplane, Policies};
 
 /// One mesh: its documents as of a revision, with the indexes that answer what they mean.

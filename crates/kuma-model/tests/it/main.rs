@@ -2,6 +2,7 @@
 
 mod documents;
 mod examples;
+mod features;
 mod kinds;
 mod properties;
 mod text;
