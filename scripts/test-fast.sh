@@ -6,4 +6,4 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # One that needs an Envoy after all fails, and says what to do.
 unset ENVOY_BINARY PROMETHEUS_BINARY
 [ $# -gt 0 ] || set -- --workspace --exclude kuma-test
-exec cargo test --locked --lib --bins --tests "$@" -- --skip real_envoy
+exec cargo test --locked --no-fail-fast --lib --bins --tests "$@" -- --skip real_envoy
