@@ -1,8 +1,9 @@
 //! Access logs on their way from Envoy to the collectors that the mesh names.
 //!
-//! Envoy makes the lines, and hands them over a unix socket as gRPC (`access_log_sink` in its bootstrap). What arrives is
-//! taken at once, whatever becomes of it: Envoy never waits. Each collector has a bounded buffer and one TCP connection;
-//! what does not fit into the buffer is dropped, counted, and said in the log. Nothing here may hold up traffic.
+//! Envoy makes the lines, and hands them over a unix socket as gRPC (`access_log_sink` in its bootstrap). What arrives
+//! is taken at once, whatever becomes of it: Envoy never waits. Each collector has a bounded buffer and one TCP
+//! connection; what does not fit into the buffer is dropped, counted, and said in the log. Nothing here may hold up
+//! traffic.
 
 mod buffer;
 mod messages;
@@ -23,8 +24,8 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use self::buffer::Buffer;
 
-/// How many collectors are sent to at the same time. A mesh has a handful of backends, of which a proxy uses one or two;
-/// each may hold a whole buffer.
+/// How many collectors are sent to at the same time. A mesh has a handful of backends, of which a proxy uses one or
+/// two; each may hold a whole buffer.
 const MAX_COLLECTORS: usize = 8;
 /// Pause between two words about records that are lost.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(60);

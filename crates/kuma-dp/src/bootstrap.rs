@@ -1,8 +1,8 @@
 //! What kuma-dp itself reads out of the bootstrap that it passes on to Envoy.
 //!
-//! The control plane names its xDS server, and the CA that vouches for it, in one place only: the cluster `ads_cluster`.
-//! kuma-dp's own stream goes to the same server, so it takes both from there, in the spelling of either JSON
-//! (`trustedCa`) or YAML (`trusted_ca`). The rest is Envoy's business.
+//! The control plane names its xDS server, and the CA that vouches for it, in one place only: the cluster
+//! `ads_cluster`. kuma-dp's own stream goes to the same server, so it takes both from there, in the spelling of either
+//! JSON (`trustedCa`) or YAML (`trusted_ca`). The rest is Envoy's business.
 
 use serde::Deserialize;
 
@@ -199,7 +199,10 @@ impl UpstreamTls {
             .into_iter()
             .map(|matcher| match matcher.san_type.as_str() {
                 "DNS" | "IP_ADDRESS" if !matcher.matcher.exact.is_empty() => Ok(matcher.matcher.exact),
-                other => Err(format!("ads_cluster demands a subject alternative name of type {other:?} in a way that kuma-dp does not know")),
+                other => Err(format!(
+                    "ads_cluster demands a subject alternative name of type {other:?} in a way that \
+                    kuma-dp does not know"
+                )),
             })
             .collect::<Result<_, _>>()?;
         let sni = (!self.sni.is_empty()).then_some(self.sni);
@@ -211,7 +214,7 @@ impl UpstreamTls {
 mod tests {
     use super::*;
 
-    const SNAKE: &str = r#"
+    const SNAKE: &str = "
 node: {id: default.web-1, cluster: web}
 admin: {address: {socket_address: {address: 127.0.0.1, port_value: 30001}}}
 static_resources:
@@ -219,17 +222,18 @@ static_resources:
   - name: access_log_sink
     load_assignment: {endpoints: [{lb_endpoints: [{endpoint: {address: {pipe: {path: /run/x.sock}}}}]}]}
   - name: ads_cluster
-    load_assignment: {endpoints: [{lb_endpoints: [{endpoint: {address: {socket_address: {address: localhost, port_value: 5678}}}}]}]}
+    load_assignment: {endpoints: [{lb_endpoints: [{endpoint: {address: {socket_address: {address: localhost, \
+    port_value: 5678}}}}]}]}
     transport_socket:
       name: envoy.transport_sockets.tls
       typed_config:
-        "@type": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext
+        \"@type\": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext
         sni: cp.internal
         common_tls_context:
           validation_context:
-            trusted_ca: {inline_string: "PEM"}
+            trusted_ca: {inline_string: \"PEM\"}
             match_typed_subject_alt_names: [{san_type: DNS, matcher: {exact: cp.internal}}]
-"#;
+";
 
     fn server(host: &str, tls: Option<ServerTls>) -> XdsServer {
         XdsServer { address: Address { host: host.to_owned(), port: 5678 }, tls }
@@ -254,8 +258,10 @@ static_resources:
     #[test]
     fn reads_json_in_camel_case() {
         let json = r#"{"staticResources":{"clusters":[{"name":"ads_cluster",
-            "loadAssignment":{"endpoints":[{"lbEndpoints":[{"endpoint":{"address":{"socketAddress":{"address":"::1","portValue":5678}}}}]}]},
-            "transportSocket":{"typedConfig":{"commonTlsContext":{"validationContext":{"trustedCa":{"inlineString":"PEM"}}}}}}]}}"#;
+            "loadAssignment":{"endpoints":[{"lbEndpoints":[
+                {"endpoint":{"address":{"socketAddress":{"address":"::1","portValue":5678}}}}]}]},
+            "transportSocket":{"typedConfig":{"commonTlsContext":{
+                "validationContext":{"trustedCa":{"inlineString":"PEM"}}}}}}]}}"#;
         let tls = ServerTls { trusted_ca: "PEM".to_owned(), sni: None, names: vec![] };
         assert_eq!(read(json.as_bytes()).unwrap(), Facts { admin: None, xds: Some(server("::1", Some(tls))) });
     }

@@ -29,13 +29,16 @@ pub(crate) struct Flags {
     /// URL of the control plane's API server [env: KUMA_CONTROL_PLANE_API_SERVER_URL] [default: http://localhost:5681]
     #[arg(long)]
     pub(crate) cp_address: Option<OsString>,
-    /// Port (or range to choose from) of Envoy's admin interface; empty turns it off [env: KUMA_DATAPLANE_ADMIN_PORT] [default: 30001-65535]
+    /// Port (or range to choose from) of Envoy's admin interface; empty turns it off [env: KUMA_DATAPLANE_ADMIN_PORT]
+    /// [default: 30001-65535]
     #[arg(long, allow_hyphen_values = true)]
     pub(crate) admin_port: Option<OsString>,
-    /// Envoy's executable: a path, or a name to look up in PATH [env: KUMA_DATAPLANE_RUNTIME_BINARY_PATH] [default: envoy]
+    /// Envoy's executable: a path, or a name to look up in PATH [env: KUMA_DATAPLANE_RUNTIME_BINARY_PATH] [default:
+    /// envoy]
     #[arg(long)]
     pub(crate) binary_path: Option<OsString>,
-    /// Directory for Envoy's configuration; without it a temporary one is used and removed [env: KUMA_DATAPLANE_RUNTIME_CONFIG_DIR]
+    /// Directory for Envoy's configuration; without it a temporary one is used and removed [env:
+    /// KUMA_DATAPLANE_RUNTIME_CONFIG_DIR]
     #[arg(long)]
     pub(crate) config_dir: Option<OsString>,
     /// File with the dataplane token (`kumactl generate dataplane-token`) [env: KUMA_DATAPLANE_RUNTIME_TOKEN_PATH]
@@ -318,8 +321,10 @@ mod tests {
         assert_eq!(
             unknown_variables(names.map(str::to_owned)),
             [
-                "KUMA_CONTROLPLANE_API_SERVER_URL: unknown environment variable, ignored; did you mean KUMA_CONTROL_PLANE_API_SERVER_URL?",
-                "KUMA_DATAPLANE_RUNTIME_TOKEN_FILE: unknown environment variable, ignored; did you mean KUMA_DATAPLANE_RUNTIME_TOKEN_PATH?",
+                "KUMA_CONTROLPLANE_API_SERVER_URL: unknown environment variable, ignored; did you mean \
+                 KUMA_CONTROL_PLANE_API_SERVER_URL?",
+                "KUMA_DATAPLANE_RUNTIME_TOKEN_FILE: unknown environment variable, ignored; did you mean \
+                 KUMA_DATAPLANE_RUNTIME_TOKEN_PATH?",
                 "KUMA_DATAPLAN_NAME: unknown environment variable, ignored; did you mean KUMA_DATAPLANE_NAME?",
                 "KUMA_X: unknown environment variable, ignored",
             ]
@@ -416,9 +421,9 @@ mod tests {
         let error = load(&flags, &[("KUMA_DATAPLANE_DRAIN_TIME", "0s"), ("KUMA_DATAPLANE_MESH", "")]).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "Invalid configuration: .ControlPlane is not valid: .ApiServer is not valid: .URL must be a valid absolute URI; \
-             .Dataplane is not valid: .Mesh must be non-empty; .Name must be non-empty; .DrainTime must be positive; \
-             .DataplaneRuntime is not valid: .BinaryPath must be non-empty\
+            "Invalid configuration: .ControlPlane is not valid: .ApiServer is not valid: .URL must be a valid \
+             absolute URI; .Dataplane is not valid: .Mesh must be non-empty; .Name must be non-empty; .DrainTime must \
+             be positive; .DataplaneRuntime is not valid: .BinaryPath must be non-empty\
              \n  --cp-address: .URL must be a valid absolute URI\
              \n  KUMA_DATAPLANE_MESH: .Mesh must be non-empty\
              \n  set --name or KUMA_DATAPLANE_NAME: .Name must be non-empty\

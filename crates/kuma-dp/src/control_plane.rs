@@ -74,13 +74,19 @@ impl Failure {
                 "check that kuma-cp runs there, and --cp-address (KUMA_CONTROL_PLANE_API_SERVER_URL)".to_owned()
             }
             Failure::Catalog { .. } => {
-                "check that --cp-address (KUMA_CONTROL_PLANE_API_SERVER_URL) is the API server of a kuma-cp, by default its port 5681".to_owned()
+                "check that --cp-address (KUMA_CONTROL_PLANE_API_SERVER_URL) is the API server of a kuma-cp, by \
+                 default its port 5681"
+                    .to_owned()
             }
             Failure::Bootstrap { url, source: Reason::NoAnswer(_) } if is_loopback(url) && !is_loopback(cp_address) => {
-                "that address is where the control plane says it is; set KUMA_GENERAL_ADVERTISED_HOSTNAME of kuma-cp to a name that this machine can reach".to_owned()
+                "that address is where the control plane says it is; set KUMA_GENERAL_ADVERTISED_HOSTNAME of kuma-cp \
+                 to a name that this machine can reach"
+                    .to_owned()
             }
             Failure::Bootstrap { source: Reason::NoAnswer(_), .. } => {
-                "check that this machine may connect to the bootstrap server of kuma-cp, which its catalog names".to_owned()
+                "check that this machine may connect to the bootstrap server of kuma-cp, which its catalog \
+                 names"
+                    .to_owned()
             }
             Failure::Bootstrap { .. } => "the log of kuma-cp may say more".to_owned(),
         }

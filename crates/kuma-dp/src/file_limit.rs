@@ -23,8 +23,9 @@ pub(crate) fn raise() -> Option<u64> {
     let connections = connections(files, available_parallelism().map_or(1, usize::from));
     if connections < LOW {
         tracing::warn!(
-            "the limit of open files is {files}, so Envoy takes at most {connections} connections at a time and refuses further \
-             ones. Raise the hard limit, such as with LimitNOFILE=65536 of a systemd unit, or 'ulimit -Hn' before kuma-dp"
+            "the limit of open files is {files}, so Envoy takes at most {connections} connections at a time and \
+             refuses further ones. Raise the hard limit, such as with LimitNOFILE=65536 of a systemd unit, or 'ulimit \
+             -Hn' before kuma-dp"
         );
     }
     Some(connections)

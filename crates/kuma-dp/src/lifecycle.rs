@@ -127,7 +127,8 @@ async fn keep(identity: Identity, mut status: watch::Receiver<Status>, connectio
                     Some(explanation) => Some(explanation),
                     None => (failures == WORTH_A_WARNING).then(|| {
                         format!(
-                            "cannot report to the control plane: {error:#}. Envoy goes on with what it has; kuma-dp keeps trying"
+                            "cannot report to the control plane: {error:#}. Envoy goes on with what it has; kuma-dp \
+                             keeps trying"
                         )
                     }),
                 };
@@ -156,16 +157,17 @@ fn explained(identity: &Identity, error: &grpc::CallError) -> Option<String> {
     if error.is_of_another_ca() {
         let Address { host, port } = &server.address;
         return Some(format!(
-            "the control plane at {host}:{port} has a certificate of another CA than when this proxy was started: its state \
-             folder (KUMA_GENERAL_WORK_DIR of kuma-cp) is another one, or another control plane answers there. Envoy goes on \
-             with what it has, and takes no change from it. Put the old state folder back; or, if the new one is meant, \
-             generate a new dataplane token, since the old one is not valid there, and start kuma-dp again"
+            "the control plane at {host}:{port} has a certificate of another CA than when this proxy was started: its \
+             state folder (KUMA_GENERAL_WORK_DIR of kuma-cp) is another one, or another control plane answers there. \
+             Envoy goes on with what it has, and takes no change from it. Put the old state folder back; or, if the \
+             new one is meant, generate a new dataplane token, since the old one is not valid there, and start \
+             kuma-dp again"
         ));
     }
     error.denial().map(|denial| {
         format!(
-            "the control plane refuses Dataplane {name:?} of mesh {mesh:?}: {denial}. Until that is mended this proxy gets no \
-             certificate and no change"
+            "the control plane refuses Dataplane {name:?} of mesh {mesh:?}: {denial}. Until that is mended this proxy \
+             gets no certificate and no change"
         )
     })
 }

@@ -108,8 +108,8 @@ fn launch(flags: &Flags) -> anyhow::Result<u8> {
     code
 }
 
-/// `off` still lets warnings through: a proxy that waits for a control plane that is not there, in silence, looks like one that
-/// works.
+/// `off` still lets warnings through: a proxy that waits for a control plane that is not there, in silence, looks like
+/// one that works.
 fn logging(level: LogLevel) -> Logging {
     Logging { level, at_least: LevelFilter::WARN, only: Some("kuma_dp"), format: LogFormat::Text }
 }

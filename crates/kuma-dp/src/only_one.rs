@@ -25,9 +25,9 @@ impl OnlyOne {
                 let process =
                     mark.as_ref().ok().and_then(holder).map_or(String::new(), |pid| format!(" (process {pid})"));
                 tracing::warn!(
-                    "another kuma-dp{process} runs Dataplane {name:?} of mesh {mesh:?} of {cp_address} on this machine. Its Envoy \
-                     has the ports of the Dataplane, so that of this one cannot open them (\"Address already in use\"): \
-                     stop one of both, or give each a Dataplane of its own"
+                    "another kuma-dp{process} runs Dataplane {name:?} of mesh {mesh:?} of {cp_address} on this \
+                     machine. Its Envoy has the ports of the Dataplane, so that of this one cannot open them \
+                     (\"Address already in use\"): stop one of both, or give each a Dataplane of its own"
                 );
                 None
             }

@@ -194,8 +194,8 @@ impl Supervisor<'_> {
     fn reload_token(&self) {
         match self.token.as_deref().map(TokenFile::refresh) {
             Some(Ok(_)) => tracing::warn!(
-                "SIGHUP: read the token file again. Envoy goes on with the token that it was started with (seen on 1.40); \
-                 if that one is not valid any more, start kuma-dp again"
+                "SIGHUP: read the token file again. Envoy goes on with the token that it was started with (seen on \
+                 1.40); if that one is not valid any more, start kuma-dp again"
             ),
             Some(Err(error)) => tracing::warn!("SIGHUP: keeping the token as it was: {error:#}"),
             None => tracing::info!("SIGHUP: there is no token file to read again"),
@@ -280,8 +280,8 @@ async fn ask(
     if catalog.issues_tokens && config.token_file.is_none() && !*warned_of_token {
         *warned_of_token = true;
         tracing::warn!(
-            "no dataplane token was given: if mesh {mesh:?} has mTLS, this proxy gets no certificate. Generate one with \
-             'kumactl generate dataplane-token --dataplane={name} --mesh={mesh} > /path/file' and pass it with \
+            "no dataplane token was given: if mesh {mesh:?} has mTLS, this proxy gets no certificate. Generate one \
+             with 'kumactl generate dataplane-token --dataplane={name} --mesh={mesh} > /path/file' and pass it with \
              --dataplane-token-file=/path/file",
             mesh = config.mesh,
             name = config.name,

@@ -12,7 +12,8 @@ use rustls_pki_types::{CertificateDer, InvalidDnsNameError, ServerName, UnixTime
 /// Why no TLS connection can be tried at all.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TlsSetupError {
-    #[error("the system has no CA certificates that can be used{}", .0.as_ref().map(|e| format!(": {e}")).unwrap_or_default())]
+    #[error("the system has no CA certificates that can be used{}",
+        .0.as_ref().map(|e| format!(": {e}")).unwrap_or_default())]
     NoSystemRoots(Option<rustls_native_certs::Error>),
     #[error("the pinned CA is not a certificate in PEM form: {0}")]
     BadPin(String),

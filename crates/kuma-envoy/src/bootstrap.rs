@@ -69,7 +69,10 @@ pub fn bootstrap(params: &BootstrapParams<'_>) -> Value {
             "resource_monitors": [{
                 "name": "envoy.resource_monitors.global_downstream_max_connections",
                 "typed_config": {
-                    "@type": "type.googleapis.com/envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
+                    "@type": concat!(
+                        "type.googleapis.com/envoy.extensions.resource_monitors.downstream_connections.v3.",
+                        "DownstreamConnectionsConfig",
+                    ),
                     "max_active_downstream_connections":
                         params.max_connections.unwrap_or(u64::MAX).min(MAX_DOWNSTREAM_CONNECTIONS),
                 },
@@ -182,12 +185,18 @@ fn http2(token: bool) -> Value {
             {
                 "name": "envoy.filters.http.credential_injector",
                 "typed_config": {
-                    "@type": "type.googleapis.com/envoy.extensions.filters.http.credential_injector.v3.CredentialInjector",
+                    "@type": concat!(
+                        "type.googleapis.com/envoy.extensions.filters.http.credential_injector.v3.",
+                        "CredentialInjector",
+                    ),
                     "overwrite": true,
                     "credential": {
                         "name": "envoy.http.injected_credentials.generic",
                         "typed_config": {
-                            "@type": "type.googleapis.com/envoy.extensions.http.injected_credentials.generic.v3.Generic",
+                            "@type": concat!(
+                                "type.googleapis.com/envoy.extensions.http.injected_credentials.generic.v3.",
+                                "Generic",
+                            ),
                             "credential": {"name": names::DATAPLANE_TOKEN},
                             "header": "authorization",
                         },

@@ -22,8 +22,8 @@ pub struct Encoded {
     pub name: Arc<str>,
     /// The message, encoded. It goes into an `Any` with the type URL of the resource type.
     pub value: Bytes,
-    /// What must be sent again right behind it whenever it was sent, changed or not: a cluster whose endpoints do not come
-    /// again is kept waiting by Envoy, for 15 s, and so is the acknowledgement of every cluster.
+    /// What must be sent again right behind it whenever it was sent, changed or not: a cluster whose endpoints do not
+    /// come again is kept waiting by Envoy, for 15 s, and so is the acknowledgement of every cluster.
     pub requires: Option<(ResourceType, Arc<str>)>,
     /// Whether it stands in for something that is not known yet: see [`ResourceKey::Endpoints`].
     pub placeholder: bool,

@@ -17,8 +17,8 @@ use envoy_api::envoy::extensions::filters::network::http_connection_manager::v3:
 use envoy_api::envoy::extensions::http::early_header_mutation::header_mutation::v3::HeaderMutation as Early;
 use envoy_api::envoy::r#type::matcher::v3::{StringMatcher, string_matcher::MatchPattern};
 
-/// Those that Envoy 1.40 takes out of requests that are not of its own kind: it was sent all that it knows. Each costs a proxy
-/// 0.7 µs for a request, whether that has it or not.
+/// Those that Envoy 1.40 takes out of requests that are not of its own kind: it was sent all that it knows. Each costs
+/// a proxy 0.7 µs for a request, whether that has it or not.
 const NAMES: [&str; 16] = [
     "x-envoy-expected-rq-timeout-ms",
     "x-envoy-force-trace",

@@ -1,12 +1,13 @@
 //! HTTP instead of bare connections: what the proxies of services do that say `protocol: http`.
 //!
-//! The filter that reads requests is an extension config, as the tcp_proxy is, so that listeners keep their bytes; a change of
-//! it, of the log or of tracing, holds for the connections that come after it. What must hold for the next request of an open
-//! connection is referred to from there, by names that stay: the routes of an outbound, by RDS, and the permissions of
-//! an inbound, by ECDS. All of these must be there from the start: Envoy would never fetch what only an update refers to.
+//! The filter that reads requests is an extension config, as the tcp_proxy is, so that listeners keep their bytes; a
+//! change of it, of the log or of tracing, holds for the connections that come after it. What must hold for the next
+//! request of an open connection is referred to from there, by names that stay: the routes of an outbound, by RDS, and
+//! the permissions of an inbound, by ECDS. All of these must be there from the start: Envoy would never fetch what only
+//! an update refers to.
 //!
-//! Requests and responses are to pass as they are, as long as they like, as bare connections do: each default of Envoy that
-//! would do otherwise is set here, with the reason.
+//! Requests and responses are to pass as they are, as long as they like, as bare connections do: each default of Envoy
+//! that would do otherwise is set here, with the reason.
 
 use envoy_api::envoy::config::accesslog::v3::{
     AccessLog as Logger, AccessLogFilter, ResponseFlagFilter, access_log_filter::FilterSpecifier,
@@ -39,12 +40,13 @@ const MAX_STREAMS: u32 = (1 << 31) - 1;
 /// The upgrade of HTTP/1 that is passed on.
 const WEBSOCKET: &str = "websocket";
 
-/// How long an inbound keeps a connection without requests: longer than the proxy at its other end, which gives up after
-/// Envoy's default of an hour. Were they equal, a request would now and then meet a connection that is just being closed.
+/// How long an inbound keeps a connection without requests: longer than the proxy at its other end, which gives up
+/// after Envoy's default of an hour. Were they equal, a request would now and then meet a connection that is just being
+/// closed.
 const INBOUND_IDLE: Duration = Duration { seconds: 2 * 3600, nanos: 0 };
 
-/// How long an inbound takes further requests from one connection: proxies keep theirs to one another for as long as there are
-/// requests, and a connection traces as it did when it was opened. A request that is under way is not cut.
+/// How long an inbound takes further requests from one connection: proxies keep theirs to one another for as long as
+/// there are requests, and a connection traces as it did when it was opened. A request that is under way is not cut.
 const INBOUND_LIFE: Duration = Duration { seconds: 60, nanos: 0 };
 
 /// What an inbound does with requests: those that are permitted go to the application.

@@ -12,8 +12,8 @@ use envoy_api::envoy::extensions::filters::network::tcp_proxy::v3::{TcpProxy, Up
 
 use crate::{address, ads, names, tcp, tls};
 
-/// The listener of an inbound. With `tls` it holds no permission, only the names of a secret and an extension config that
-/// do, so that permissions change without a change of the listener.
+/// The listener of an inbound. With `tls` it holds no permission, only the names of a secret and an extension config
+/// that do, so that permissions change without a change of the listener.
 pub(crate) fn listener(address: IpAddr, port: u16, service_port: u16, tls: bool, http: bool) -> Listener {
     let name = names::inbound_listener(address, port);
     let proxy = if http {

@@ -22,7 +22,8 @@ pub enum ResourceKey {
     },
     /// Envoy's own admin server: `kuma:envoy:admin`.
     AdminCluster {
-        /// Where it is, by the configuration of the control plane: an address that a proxy reports is not to be trusted.
+        /// Where it is, by the configuration of the control plane: an address that a proxy reports is not to be
+        /// trusted.
         address: SocketAddr,
     },
     /// Metrics for Prometheus: `kuma:metrics:prometheus`.
@@ -60,8 +61,8 @@ pub enum ResourceKey {
         cluster: Arc<str>,
         /// Its endpoints; none is an answer too.
         endpoints: Arc<Endpoints>,
-        /// Whether none are known because the control plane has yet to learn of them, rather than because there are none:
-        /// no part of the bytes, but not to be sent over what a proxy has.
+        /// Whether none are known because the control plane has yet to learn of them, rather than because there are
+        /// none: no part of the bytes, but not to be sent over what a proxy has.
         placeholder: bool,
     },
     /// What a proxy listens on for its peers: `inbound:<address>:<port>`.
@@ -121,8 +122,8 @@ pub enum ResourceKey {
         port: u16,
         /// How much of the flow is permitted.
         flow: Flow,
-        /// Whether it carries HTTP: then what is done with requests is [`ResourceKey::HttpOutbound`], else where connections go is
-        /// [`ResourceKey::Split`].
+        /// Whether it carries HTTP: then what is done with requests is [`ResourceKey::HttpOutbound`], else where
+        /// connections go is [`ResourceKey::Split`].
         http: bool,
         /// Whether connections come by [`ResourceKey::CatchAllListener`], so that it binds no port of its own.
         transparent: bool,
@@ -138,7 +139,8 @@ pub enum ResourceKey {
         /// What is noted of each connection when it ends, if anything is.
         log: Option<AccessLog>,
     },
-    /// What an outbound does with requests: the extension config `http:<outbound>`. Where they go is [`ResourceKey::Routes`].
+    /// What an outbound does with requests: the extension config `http:<outbound>`. Where they go is
+    /// [`ResourceKey::Routes`].
     HttpOutbound {
         /// Name of the outbound's listener.
         outbound: Arc<str>,
@@ -186,8 +188,8 @@ pub struct Policy {
     pub peers: Arc<[Peer]>,
 }
 
-/// How much of what an outbound carries is permitted. It is the name of the listener's filter chain, so a change of it, and
-/// nothing else, ends the connections that are open, within the drain time.
+/// How much of what an outbound carries is permitted. It is the name of the listener's filter chain, so a change of it,
+/// and nothing else, ends the connections that are open, within the drain time.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Flow {
     /// The mesh has no mTLS: nothing is enforced.
@@ -209,8 +211,8 @@ pub struct WeightedCluster {
     pub weight: u32,
 }
 
-/// How it is found out which endpoints of a cluster are healthy. What is not healthy gets no connection, even if nothing
-/// is.
+/// How it is found out which endpoints of a cluster are healthy. What is not healthy gets no connection, even if
+/// nothing is.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Health {
     /// By connecting to each endpoint from time to time.
@@ -284,7 +286,8 @@ pub enum Spans {
     Protobuf,
 }
 
-/// What is noted of each connection, or each request, when it ends. The formats are as Envoy reads them, with nothing of ours left in them.
+/// What is noted of each connection, or each request, when it ends. The formats are as Envoy reads them, with nothing
+/// of ours left in them.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum AccessLog {
     /// A line in a file on the proxy's machine.

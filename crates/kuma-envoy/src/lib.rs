@@ -1,7 +1,7 @@
 //! From a mesh to the configuration of each proxy, in Envoy's terms (xDS v3).
 //!
-//! Two steps. [`plan`] says, without any protobuf, what a proxy gets: a list of [`ResourceKey`]s. [`encode`] turns one key
-//! into bytes; it reads nothing but the key, so equal keys give equal bytes and one encoding serves every proxy.
+//! Two steps. [`plan`] says, without any protobuf, what a proxy gets: a list of [`ResourceKey`]s. [`encode`] turns one
+//! key into bytes; it reads nothing but the key, so equal keys give equal bytes and one encoding serves every proxy.
 //! [`bootstrap()`] is what a proxy starts with, before it can ask for anything.
 //!
 //! ```
@@ -16,7 +16,8 @@
 //! How a permission takes effect without an open connection noticing: the bytes of a listener hold no permission. They
 //! name a secret (`allowed:`, whom the handshake admits) and an extension config (`rbac:`), which Envoy fetches by SDS
 //! and ECDS and replaces in place; a listener whose bytes change is drained. Likewise an outbound's destinations
-//! (`split:`, or `http:` where it carries HTTP, with its routes by RDS). The one thing about permissions that an outbound listener does hold is its [`Flow`](key::Flow).
+//! (`split:`, or `http:` where it carries HTTP, with its routes by RDS). The one thing about permissions that an
+//! outbound listener does hold is its [`Flow`](key::Flow).
 //!
 //! Left out: who is connected, versions, the protocol (`kuma-xds`), and keys of certificates (`kuma-ca`).
 

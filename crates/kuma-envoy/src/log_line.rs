@@ -107,7 +107,8 @@ mod tests {
         access_log(&snapshot, dataplane, "redis", false)
     }
 
-    const ALL: &str = "format: '%KUMA_SOURCE_ADDRESS% %KUMA_SOURCE_ADDRESS_WITHOUT_PORT% %KUMA_SOURCE_SERVICE% %KUMA_DOWNSTREAM_CLUSTER% %KUMA_DESTINATION_SERVICE% %DURATION% 100%%', tcp: {address: 'a:1'}";
+    const ALL: &str = "format: '%KUMA_SOURCE_ADDRESS% %KUMA_SOURCE_ADDRESS_WITHOUT_PORT% %KUMA_SOURCE_SERVICE% \
+        %KUMA_DOWNSTREAM_CLUSTER% %KUMA_DESTINATION_SERVICE% %DURATION% 100%%', tcp: {address: 'a:1'}";
 
     fn line_of(dataplane: &str) -> String {
         match log_of(dataplane, ALL) {
@@ -119,7 +120,8 @@ mod tests {
     #[test]
     fn what_envoy_does_not_know_is_filled_in() {
         // The service that identifies a proxy is the first by name, whatever the order of its inbounds.
-        let two = "networking: {inbound: [{interface: '10.0.0.1:80:8080', tags: {service: web}}, {interface: '10.0.0.2:81:8081', tags: {service: api}}]}";
+        let two = "networking: {inbound: [{interface: '10.0.0.1:80:8080', tags: {service: web}}, {interface: \
+            '10.0.0.2:81:8081', tags: {service: api}}]}";
         assert_eq!(line_of(two), "10.0.0.2:0 10.0.0.2 api api redis %DURATION% 100%%\n");
         let gateway = "networking: {gateway: {tags: {service: edge}}}";
         assert_eq!(line_of(gateway), ":0  edge edge redis %DURATION% 100%%\n");
@@ -132,7 +134,11 @@ mod tests {
         let web = "networking: {inbound: [{interface: '10.0.0.1:80:8080', tags: {service: web}}]}";
         let expected = AccessLog::File {
             path: "/log".into(),
-            format: LogFormat::Text("[%START_TIME%] 10.0.0.1:0(web)->%UPSTREAM_HOST%(redis) took %DURATION%ms, sent %BYTES_SENT% bytes, received: %BYTES_RECEIVED% bytes\n".into()),
+            format: LogFormat::Text(
+                "[%START_TIME%] 10.0.0.1:0(web)->%UPSTREAM_HOST%(redis) took %DURATION%ms, sent \
+                %BYTES_SENT% bytes, received: %BYTES_RECEIVED% bytes\n"
+                    .into(),
+            ),
         };
         assert_eq!(log_of(web, "file: {path: /log}"), Some(expected));
         assert_eq!(log_of(web, "format: x"), None, "a backend that leads nowhere");

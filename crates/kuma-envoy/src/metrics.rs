@@ -11,9 +11,8 @@ use envoy_api::envoy::config::route::v3::{
     header_matcher::HeaderMatchSpecifier, route, route_action, route_match,
 };
 use envoy_api::envoy::extensions::filters::http::router::v3::Router;
-use envoy_api::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::RouteSpecifier;
 use envoy_api::envoy::extensions::filters::network::http_connection_manager::v3::{
-    HttpConnectionManager, HttpFilter, http_filter,
+    HttpConnectionManager, HttpFilter, http_connection_manager::RouteSpecifier, http_filter,
 };
 use kuma_mesh::{MeshDataplane, MeshSnapshot};
 

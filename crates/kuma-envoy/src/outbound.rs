@@ -33,9 +33,9 @@ pub(crate) fn listener(address: IpAddr, port: u16, flow: &Flow, http: bool) -> L
     }
 }
 
-/// When the name changes Envoy updates the listener in place and drains the old chain: the connections of a flow that was
-/// revoked end within the drain time, and those of the other listeners go on. It cannot tell the connections of one chain
-/// apart by where they went.
+/// When the name changes Envoy updates the listener in place and drains the old chain: the connections of a flow that
+/// was revoked end within the drain time, and those of the other listeners go on. It cannot tell the connections of one
+/// chain apart by where they went.
 fn chain_name(flow: &Flow) -> String {
     match flow {
         Flow::Open => "open".to_owned(),

@@ -1,7 +1,7 @@
 //! What a proxy gets: the list of its resources, each by the inputs that its bytes depend on.
 //!
-//! Cheap, and no protobuf: the engine plans a proxy at every change that may concern it, and encodes only the keys that it
-//! has not seen before.
+//! Cheap, and no protobuf: the engine plans a proxy at every change that may concern it, and encodes only the keys that
+//! it has not seen before.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -44,8 +44,8 @@ fn default_proxy(snapshot: &MeshSnapshot, dataplane: &MeshDataplane, roots: Opti
     plan.keys
 }
 
-/// Those of a proxy's resources that hold the endpoints of these services: all of [`plan`] that changes when nothing but
-/// endpoints do. `None` where only the whole plan tells.
+/// Those of a proxy's resources that hold the endpoints of these services: all of [`plan`] that changes when nothing
+/// but endpoints do. `None` where only the whole plan tells.
 pub fn plan_endpoints(
     snapshot: &MeshSnapshot,
     dataplane: &MeshDataplane,
@@ -65,8 +65,8 @@ pub fn plan_endpoints(
     Some(keys)
 }
 
-/// Those of a proxy's resources that say who is admitted at its inbounds: with [`plan_flows`], all of [`plan`] that changes when
-/// nothing but permissions do. `None` where only the whole plan tells.
+/// Those of a proxy's resources that say who is admitted at its inbounds: with [`plan_flows`], all of [`plan`] that
+/// changes when nothing but permissions do. `None` where only the whole plan tells.
 pub fn plan_admission(
     snapshot: &MeshSnapshot,
     dataplane: &MeshDataplane,
@@ -84,8 +84,8 @@ pub fn plan_admission(
     Some(plan.keys)
 }
 
-/// Those of a proxy's resources that say whether what its outbounds carry is permitted. `None` where only the whole plan tells.
-/// `callers` are for as long as the snapshot stays as it is.
+/// Those of a proxy's resources that say whether what its outbounds carry is permitted. `None` where only the whole
+/// plan tells. `callers` are for as long as the snapshot stays as it is.
 pub fn plan_flows(
     snapshot: &MeshSnapshot,
     dataplane: &MeshDataplane,
@@ -176,8 +176,9 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// Who is admitted at an inbound, twice: by the validation of certificates, so that a stranger fails the handshake, and
-    /// by RBAC, for its statistics. For each request once more: a connection may be older than what the permissions say.
+    /// Who is admitted at an inbound, twice: by the validation of certificates, so that a stranger fails the handshake,
+    /// and by RBAC, for its statistics. For each request once more: a connection may be older than what the permissions
+    /// say.
     fn permissions(&mut self, inbound: &Inbound, name: Arc<str>) {
         let policy = |Admitted { permission: name, peers }| Policy { name, peers };
         let policies: Arc<[Policy]> = self.snapshot.admitted(inbound).into_iter().map(policy).collect();
@@ -263,8 +264,8 @@ fn enforced(flow: kuma_mesh::Flow) -> Flow {
     }
 }
 
-/// The checks of a HealthCheck, by requests for a service that speaks HTTP. One that lacks a setting is left out: validation
-/// refused it when it was written.
+/// The checks of a HealthCheck, by requests for a service that speaks HTTP. One that lacks a setting is left out:
+/// validation refused it when it was written.
 fn health(conf: &HealthCheckConf, http: Option<&Arc<str>>) -> Option<Health> {
     let active = conf.active().and_then(|checks| {
         Some(ActiveCheck {

@@ -1,5 +1,5 @@
-//! What the permissions say of an inbound. The handshake has refused everyone else by then (`secret.rs`); this keeps the
-//! count of what is allowed and denied, and is a second lock.
+//! What the permissions say of an inbound. The handshake has refused everyone else by then (`secret.rs`); this keeps
+//! the count of what is allowed and denied, and is a second lock.
 
 use envoy_api::envoy::config::rbac::v3::principal::{Authenticated, Identifier};
 use envoy_api::envoy::config::rbac::v3::{self, Permission, Principal, permission, rbac};
@@ -17,7 +17,8 @@ pub(crate) fn filter(inbound: &str, policies: &[Policy]) -> Rbac {
 /// The policy for requests of connections that are older than mTLS. A permission cannot have this name.
 const BEFORE_MTLS: &str = "kuma:before-mtls";
 
-/// The same for each request, so that it also ends what an open connection may do. Without policies nothing is enforced.
+/// The same for each request, so that it also ends what an open connection may do. Without policies nothing is
+/// enforced.
 pub(crate) fn of_requests(policies: Option<&[Policy]>) -> HttpRbac {
     let rules = policies.map(|policies| {
         let mut rules = rules(policies);

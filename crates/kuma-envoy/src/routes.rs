@@ -19,7 +19,8 @@ pub(crate) fn to_application(service: &str, cluster: String) -> RouteConfigurati
 
 /// From an outbound to the destinations of a service.
 ///
-/// Its clusters are not validated: one that Envoy does not know yet would get the whole refused, and it would not ask again.
+/// Its clusters are not validated: one that Envoy does not know yet would get the whole refused, and it would not ask
+/// again.
 pub(crate) fn to_service(service: &str, clusters: &[WeightedCluster]) -> RouteConfiguration {
     let clusters: Vec<&WeightedCluster> = clusters.iter().filter(|cluster| cluster.weight > 0).collect();
     let clusters = match clusters.as_slice() {

@@ -19,7 +19,8 @@ use crate::names;
 /// Where collectors take spans, unless the URL says.
 const DEFAULT_PATH: &str = "/api/v2/spans";
 
-/// Where they took those of the first version, which Envoy does not make any more. Each that has this has the other, too.
+/// Where they took those of the first version, which Envoy does not make any more. Each that has this has the other,
+/// too.
 const FIRST_VERSION_PATH: &str = "/api/v1/spans";
 
 /// How a proxy traces, if it does.
@@ -84,7 +85,8 @@ pub(crate) fn of_requests(tracing: &Tracing) -> http_connection_manager::Tracing
         ..ZipkinConfig::default()
     };
     http_connection_manager::Tracing {
-        // Of all requests, even of those that ask for it. It goes by the id of the request, so all proxies on its way agree.
+        // Of all requests, even of those that ask for it. It goes by the id of the request, so all proxies on its way
+        // agree.
         overall_sampling: Some(Percent { value: f64::from(tracing.sampling) / 100.0 }),
         provider: Some(tracing::Http {
             name: "envoy.tracers.zipkin".into(),

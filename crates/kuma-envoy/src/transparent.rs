@@ -1,4 +1,5 @@
-//! Transparent proxying: the operating system redirects connections to one port, and Envoy finds out where each was going.
+//! Transparent proxying: the operating system redirects connections to one port, and Envoy finds out where each was
+//! going.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

@@ -3,9 +3,9 @@
 //!     cargo build --release --workspace --bins
 //!     ENVOY_BINARY=… cargo run --release -p kuma-test --example propagation
 //!
-//! Two applications and their proxies, mTLS on. The permission from one to the other is given and taken in turn; from the
-//! answer to the write on, requests are sent one after the other without a pause until one has the new outcome. So the time
-//! of that request, a handshake of TLS included, is part of each number.
+//! Two applications and their proxies, mTLS on. The permission from one to the other is given and taken in turn; from
+//! the answer to the write on, requests are sent one after the other without a pause until one has the new outcome. So
+//! the time of that request, a handshake of TLS included, is part of each number.
 
 use std::time::{Duration, Instant};
 

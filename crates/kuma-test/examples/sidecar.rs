@@ -3,8 +3,8 @@
 //!     cargo build --release --workspace --bins
 //!     ENVOY_BINARY=… cargo run --release -p kuma-test --example sidecar
 //!
-//! mTLS on. The proxy of a client is started several times, beside one that runs in front of the application; the client
-//! tries without a pause until a byte of the application has come through both. One line of JSON.
+//! mTLS on. The proxy of a client is started several times, beside one that runs in front of the application; the
+//! client tries without a pause until a byte of the application has come through both. One line of JSON.
 
 use std::time::{Duration, Instant};
 

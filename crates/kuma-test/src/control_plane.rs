@@ -231,7 +231,8 @@ impl ControlPlane {
     fn kumactl_config(&self) -> PathBuf {
         let path = self.folder.path().join("kumactl.yaml");
         let text = format!(
-            "contexts:\n- controlPlane: local\n  name: local\ncontrolPlanes:\n- coordinates:\n    apiServer:\n      url: {}\n  name: local\ncurrentContext: local\n",
+            "contexts:\n- controlPlane: local\n  name: local\ncontrolPlanes:\n- coordinates:\n    apiServer:\n      \
+             url: {}\n  name: local\ncurrentContext: local\n",
             self.api_url()
         );
         std::fs::write(&path, text).expect("a configuration of kumactl");

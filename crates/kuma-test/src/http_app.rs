@@ -20,11 +20,12 @@ use tokio::task::JoinHandle;
 
 use crate::http_client::HttpClient;
 
-/// What applications pass on from the request that they serve to those that they make for it, so that traces hang together.
+/// What applications pass on from the request that they serve to those that they make for it, so that traces hang
+/// together.
 const TRACE_HEADERS: [&str; 5] = ["x-request-id", "x-b3-traceid", "x-b3-spanid", "x-b3-parentspanid", "x-b3-sampled"];
 
-/// A server on loopback that says what it was asked, as JSON: its own name as `instance`, `version`, `method`, `path` and
-/// `headers`.
+/// A server on loopback that says what it was asked, as JSON: its own name as `instance`, `version`, `method`, `path`
+/// and `headers`.
 ///
 /// - `/call/<port>/<path>` asks another server on loopback, and answers what that answered as `answer` beside its own.
 /// - `/slow/<milliseconds>` takes its time.

@@ -11,14 +11,14 @@ use crate::apps::Client;
 /// What [`Load::start`] sends in a second: enough to see a fault of a few milliseconds.
 const USUAL: u32 = 300;
 
-/// How many senders share the work. Each has one request under way at a time, so this bounds how long one may take before
-/// the rate falls: at 1,000 a second, 48 ms.
+/// How many senders share the work. Each has one request under way at a time, so this bounds how long one may take
+/// before the rate falls: at 1,000 a second, 48 ms.
 const SENDERS: u32 = 48;
 
 /// Sends requests to a [`Greeter`](crate::apps::Greeter) through a loopback port until it is ended.
 ///
-/// A request is a connection of its own, which is greeted and echoed to, or an echo over a connection that is kept. They are
-/// sent at a steady rate; where the machine is too slow for it they follow each other without a pause.
+/// A request is a connection of its own, which is greeted and echoed to, or an echo over a connection that is kept.
+/// They are sent at a steady rate; where the machine is too slow for it they follow each other without a pause.
 pub struct Load {
     state: Arc<State>,
     begun: Instant,

@@ -5,9 +5,9 @@ use std::net::{Ipv6Addr, TcpListener};
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
-/// Where free ports are looked for: below those that the system takes for the near end of outgoing connections, of which
-/// tests make thousands. One of those could take a port between the moment it was found free and the moment a program
-/// under test binds it.
+/// Where free ports are looked for: below those that the system takes for the near end of outgoing connections, of
+/// which tests make thousands. One of those could take a port between the moment it was found free and the moment a
+/// program under test binds it.
 const PORTS: Range<u16> = 12_000..32_000;
 
 /// Ports are reserved in blocks, more than most tests need.
@@ -19,8 +19,8 @@ struct Reserved {
     left: Range<u16>,
 }
 
-/// A port that nothing listens on, on any address. Not handed out again while the process runs, neither by it nor by another
-/// one that runs tests.
+/// A port that nothing listens on, on any address. Not handed out again while the process runs, neither by it nor by
+/// another one that runs tests.
 ///
 /// # Panics
 /// If there is none.

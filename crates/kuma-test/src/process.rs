@@ -26,12 +26,11 @@ pub fn program(name: &str) -> PathBuf {
 /// # Panics
 /// If `ENVOY_BINARY` does not name it.
 pub fn envoy_binary() -> PathBuf {
-    let path = std::env::var_os("ENVOY_BINARY")
-        .map(PathBuf::from)
-        .expect(
-            "ENVOY_BINARY has to name an Envoy: run `make test`, or export it as `make envoy` prints it. \
-             (A test with an Envoy is in kuma-test, or has `real_envoy` in its name: then `make test-fast` leaves it out.)",
-        );
+    let path = std::env::var_os("ENVOY_BINARY").map(PathBuf::from).expect(
+        "ENVOY_BINARY has to name an Envoy: run `make test`, or export it as `make envoy` prints it. \
+             (A test with an Envoy is in kuma-test, or has `real_envoy` in its name: then `make test-fast` leaves it \
+             out.)",
+    );
     assert!(path.is_file(), "ENVOY_BINARY is not a file: {}", path.display());
     path
 }

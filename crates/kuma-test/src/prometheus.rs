@@ -13,7 +13,8 @@ use crate::{Process, ports::free_port};
 /// If `PROMETHEUS_BINARY` does not name it.
 pub fn prometheus_binary() -> PathBuf {
     let path = std::env::var_os("PROMETHEUS_BINARY").map(PathBuf::from).expect(
-        "PROMETHEUS_BINARY has to name a Prometheus: run `make test`, or export it as scripts/get-prometheus.sh prints it",
+        "PROMETHEUS_BINARY has to name a Prometheus: run `make test`, or export it as scripts/get-prometheus.sh \
+         prints it",
     );
     assert!(path.is_file(), "PROMETHEUS_BINARY is not a file: {}", path.display());
     path

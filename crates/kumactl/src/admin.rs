@@ -1,8 +1,10 @@
-//! The admin API of a control plane: where it is, and dataplane tokens from it. The CAs of meshes are managed there too.
+//! The admin API of a control plane: where it is, and dataplane tokens from it. The CAs of meshes are managed there
+//! too.
 //!
-//! It gives out identities, so it listens on the loopback interface of its own machine, and on others only over mutual TLS. Which of the
-//! two is meant is told by the address that the HTTP API is reached at; where they are is told by the catalog of the API. From another
-//! machine, the admin server is also where documents are written: it serves the whole HTTP API to who has a certificate.
+//! It gives out identities, so it listens on the loopback interface of its own machine, and on others only over mutual
+//! TLS. Which of the two is meant is told by the address that the HTTP API is reached at; where they are is told by the
+//! catalog of the API. From another machine, the admin server is also where documents are written: it serves the whole
+//! HTTP API to who has a certificate.
 
 use kuma_wire::catalog::{AdminServer, Apis, Catalog};
 use serde_json::json;
@@ -96,7 +98,8 @@ fn public_client(
     }
     if credentials.server_cert.is_empty() {
         eprintln!(
-            "Warning: whether {url} is your Control Plane is not checked. To check it, give its certificate to `kumactl config control-planes add` with --admin-server-cert"
+            "Warning: whether {url} is your Control Plane is not checked. To check it, give its certificate to \
+             `kumactl config control-planes add` with --admin-server-cert"
         );
     }
     Client::with_certificate(url, timeout, log, credentials)
@@ -128,8 +131,15 @@ fn refusal(certificate_here: bool, tls_there: bool) -> Failure {
     Failure::new(format!("kumactl is trying to access admin server in remote machine but: {reason}"))
         .note("There are three ways out:")
         .note("1. run kumactl on the machine where kuma-cp runs;")
-        .note("2. forward ports 5681 and 5679 of that machine to this one (`ssh -L 5681:localhost:5681 -L 5679:localhost:5679 …`) and use http://localhost:5681 as the address;")
-        .note("3. configure TLS on both sides: make certificates with `kumactl generate tls-certificate`, give kuma-cp its own and that of this client (KUMA_ADMIN_SERVER_PUBLIC_*), and give kumactl its own (`kumactl config control-planes add` with --admin-client-cert and --admin-client-key).")
+        .note(
+            "2. forward ports 5681 and 5679 of that machine to this one (`ssh -L 5681:localhost:5681 -L \
+            5679:localhost:5679 …`) and use http://localhost:5681 as the address;",
+        )
+        .note(
+            "3. configure TLS on both sides: make certificates with `kumactl generate tls-certificate`, give \
+            kuma-cp its own and that of this client (KUMA_ADMIN_SERVER_PUBLIC_*), and give kumactl its own (`kumactl \
+            config control-planes add` with --admin-client-cert and --admin-client-key).",
+        )
 }
 
 #[cfg(test)]

@@ -15,8 +15,8 @@ use rustls::{
 use crate::config::AdminApi;
 use crate::failure::Failure;
 
-/// The settings of a connection with these credentials. Without the server's certificate nothing is known about the server,
-/// and the caller says so.
+/// The settings of a connection with these credentials. Without the server's certificate nothing is known about the
+/// server, and the caller says so.
 pub(crate) fn client_config(credentials: &AdminApi) -> Result<ClientConfig, Failure> {
     let AdminApi { client_cert, client_key, server_cert } = credentials;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -45,8 +45,8 @@ fn unreadable(path: &str, error: &rustls::pki_types::pem::Error) -> Failure {
     Failure::new(format!("could not read {path:?}: {error}"))
 }
 
-/// Accepts the server if it shows one of the certificates that the user has named, or one that these have signed for its
-/// host. Accepts every server if the user has named none.
+/// Accepts the server if it shows one of the certificates that the user has named, or one that these have signed for
+/// its host. Accepts every server if the user has named none.
 #[derive(Debug)]
 struct ServerIdentity {
     named: Vec<CertificateDer<'static>>,
@@ -90,7 +90,8 @@ impl ServerCertVerifier for ServerIdentity {
                 | CertificateError::NotValidYet
                 | CertificateError::NotValidYetContext { .. }),
             )) => Err(error.into()),
-            // The very certificate needs no signature of anybody, and is its server's under whatever name it is reached.
+            // The very certificate needs no signature of anybody, and is its server's under whatever name it is
+            // reached.
             Err(_) if self.named.iter().any(|named| named == end_entity) => Ok(ServerCertVerified::assertion()),
             verified => verified,
         }

@@ -1,7 +1,7 @@
 //! Self-signed certificates for the admin server of a control plane and for its clients.
 //!
-//! They are no CAs: each stands for itself. The admin server lets clients in by their very certificates, and kumactl may be
-//! told the server's (`--admin-server-cert`).
+//! They are no CAs: each stands for itself. The admin server lets clients in by their very certificates, and kumactl
+//! may be told the server's (`--admin-server-cert`).
 
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

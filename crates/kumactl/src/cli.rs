@@ -101,10 +101,13 @@ pub(crate) enum Command {
 }
 
 const APPLY_HELP: &str = "\
-Without -f, standard input is read. A folder stands for its *.yaml, *.yml and *.json files. The input may hold several documents, separated by `---`, and lists as `kumactl get -o yaml` shows them. All of them are checked before anything is sent. Several are applied at once or not at all, where the control plane offers that; else one after the other, meshes first.
+Without -f, standard input is read. A folder stands for its *.yaml, *.yml and *.json files. The input may hold \
+several documents, separated by `---`, and lists as `kumactl get -o yaml` shows them. All of them are checked before \
+anything is sent. Several are applied at once or not at all, where the control plane offers that; else one after the \
+other, meshes first.
 
-{{ name }} becomes the value given by --var name=value. Values are inserted as they are. A placeholder without a value is an error; \
-{{! … }} is a comment.";
+{{ name }} becomes the value given by --var name=value. Values are inserted as they are. A placeholder without a \
+value is an error; {{! … }} is a comment.";
 
 /// `apply`
 #[derive(Debug, Args)]
@@ -121,9 +124,11 @@ pub(crate) struct Apply {
 /// Flag of commands that change documents.
 #[derive(Debug, Args)]
 pub(crate) struct WaitFlag {
-    /// Wait until every proxy that the change concerns has accepted it, for a time such as 10s at most [default: 60s]; with
-    /// 'all', or 'all,10s', for proxies that were silent before as well. Exit code 3: time ran out, 4: a proxy refused
-    #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true, default_missing_value = "60s", value_parser = wait)]
+    /// Wait until every proxy that the change concerns has accepted it, for a time such as 10s at most [default: 60s];
+    /// with 'all', or 'all,10s', for proxies that were silent before as well. Exit code 3: time ran out, 4: a proxy
+    /// refused
+    #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true, default_missing_value = "60s",
+        value_parser = wait)]
     pub(crate) wait: Option<Wait>,
 }
 
@@ -210,7 +215,8 @@ pub(crate) struct AddControlPlane {
     /// File with the key of that certificate, in PEM
     #[arg(long, value_name = "FILE", requires = "admin_client_cert")]
     pub(crate) admin_client_key: Option<String>,
-    /// File with the certificate of the admin server or of the CA that signed it, in PEM; without it the server's identity is not checked
+    /// File with the certificate of the admin server or of the CA that signed it, in PEM; without it the server's
+    /// identity is not checked
     #[arg(long, value_name = "FILE", requires = "admin_client_cert")]
     pub(crate) admin_server_cert: Option<String>,
 }
@@ -219,7 +225,8 @@ pub(crate) struct AddControlPlane {
 #[derive(Debug, Args)]
 pub(crate) struct Delete {
     /// Kind of the resource
-    #[arg(value_name = "TYPE", value_parser = kind_parser(|kind| kind.cli_one), required_unless_present = "file", conflicts_with = "file")]
+    #[arg(value_name = "TYPE", value_parser = kind_parser(|kind| kind.cli_one), required_unless_present = "file",
+        conflicts_with = "file")]
     pub(crate) kind: Option<&'static Kind>,
     /// Name of the resource
     #[arg(required_unless_present = "file")]
@@ -251,7 +258,8 @@ pub(crate) struct TlsCertificate {
     /// File for the certificate
     #[arg(long, value_name = "FILE", default_value = "cert.pem")]
     pub(crate) cert_file: PathBuf,
-    /// Host name or address of the admin server, with --type=server; may be repeated, or hold several separated by commas
+    /// Host name or address of the admin server, with --type=server; may be repeated, or hold several separated by
+    /// commas
     #[arg(long, value_name = "HOST", value_delimiter = ',')]
     pub(crate) cp_hostname: Vec<String>,
 }
@@ -308,7 +316,8 @@ pub(crate) enum Uninstall {
 pub(crate) enum Inspect {
     /// Show dataplanes, whether they are connected, and what they have been sent
     Dataplanes(InspectDataplanes),
-    /// Show one dataplane: what it has been sent and has accepted, what it refused last and why, and why it is not dialled
+    /// Show one dataplane: what it has been sent and has accepted, what it refused last and why, and why it is not
+    /// dialled
     Dataplane(InspectDataplane),
 }
 
@@ -345,8 +354,8 @@ pub(crate) struct Output {
     pub(crate) format: Format,
 }
 
-/// Takes a kind under the name that `spelling` gives it, or any other name that it has here and in the HTTP API. Kinds that only the control
-/// plane writes are not offered.
+/// Takes a kind under the name that `spelling` gives it, or any other name that it has here and in the HTTP API. Kinds
+/// that only the control plane writes are not offered.
 fn kind_parser(spelling: fn(&Kind) -> &'static str) -> impl TypedValueParser<Value = &'static Kind> {
     let offered = || KINDS.iter().filter(|kind| !kind.server_made);
     let names = |kind: &Kind| [kind.cli_list, kind.cli_one, kind.api_path];

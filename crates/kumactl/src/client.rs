@@ -238,7 +238,8 @@ impl Client {
     fn hint(&self, reason: &str) -> String {
         match &self.certificate {
             Some(certificate) if reason.contains("received fatal alert") => format!(
-                "the admin server does not know this client: put {certificate} as a file *.pem into the folder that KUMA_ADMIN_SERVER_PUBLIC_CLIENT_CERTS_DIR of kuma-cp names"
+                "the admin server does not know this client: put {certificate} as a file *.pem into the folder that \
+                 KUMA_ADMIN_SERVER_PUBLIC_CLIENT_CERTS_DIR of kuma-cp names"
             ),
             Some(_) if reason.contains("invalid peer certificate") => {
                 "the server is not the one whose certificate was given with --admin-server-cert".to_owned()
@@ -257,8 +258,8 @@ impl Client {
     }
 }
 
-/// Begins a client for requests to `url`. What is on this machine is not reached through a proxy, and the machine's certificates are only
-/// read where there is TLS: a container may have none.
+/// Begins a client for requests to `url`. What is on this machine is not reached through a proxy, and the machine's
+/// certificates are only read where there is TLS: a container may have none.
 pub(crate) fn http_client(url: &Url) -> reqwest::ClientBuilder {
     let builder = reqwest::Client::builder().user_agent(concat!("kumactl/", env!("CARGO_PKG_VERSION")));
     let local = match url.host() {

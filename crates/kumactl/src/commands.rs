@@ -90,7 +90,8 @@ fn segment(name: &str) -> Result<&str, Failure> {
     }
 }
 
-/// Shows a single item as itself, so that it can be applied again; as a list where only lists have a form. `table` as in [`show`].
+/// Shows a single item as itself, so that it can be applied again; as a list where only lists have a form. `table` as
+/// in [`show`].
 fn show_one(
     kind: &Kind,
     item: Value,
@@ -123,7 +124,8 @@ fn name_of(item: &Value) -> &str {
     item.get("name").and_then(Value::as_str).unwrap_or_default()
 }
 
-/// A resource as the API shows it. Read as it is, not checked: an older kumactl has to show what a newer control plane holds.
+/// A resource as the API shows it. Read as it is, not checked: an older kumactl has to show what a newer control plane
+/// holds.
 fn document(kind: &Kind, item: &Value) -> Document {
     let mut spec = item.as_object().cloned().unwrap_or_default();
     let mut text = |field: &str| match spec.remove(field) {

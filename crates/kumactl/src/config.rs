@@ -1,7 +1,8 @@
 //! The user's configuration: which control planes there are, and which one commands talk to.
 //!
-//! A *control plane* is a named address; a *context* names a control plane together with credentials for it. `kumactl config` makes one context
-//! per control plane, with the same name. The names of the fields and their order in the file are those of the original.
+//! A *control plane* is a named address; a *context* names a control plane together with credentials for it. `kumactl
+//! config` makes one context per control plane, with the same name. The names of the fields and their order in the file
+//! are those of the original.
 
 use serde::{Deserialize, Serialize};
 use url::Url;
@@ -170,7 +171,8 @@ impl Configuration {
         }
     }
 
-    /// Takes a control plane and its contexts out. When it was in use, the first one left is used from now on. `false`: there is none of that name.
+    /// Takes a control plane and its contexts out. When it was in use, the first one left is used from now on. `false`:
+    /// there is none of that name.
     pub(crate) fn remove(&mut self, name: &str) -> bool {
         let before = self.control_planes.len();
         self.control_planes.retain(|control_plane| control_plane.name != name);

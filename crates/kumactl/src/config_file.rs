@@ -1,7 +1,7 @@
 //! Where the configuration is kept: `~/.kumactl/config`, or the file named by `--config-file`.
 //!
-//! It may lead to keys, so it is only the user's (0600, in a folder with 0700), and it is replaced as a whole: whoever reads it sees the old
-//! content or the new. Temporary files are created anew and never followed to where a link leads.
+//! It may lead to keys, so it is only the user's (0600, in a folder with 0700), and it is replaced as a whole: whoever
+//! reads it sees the old content or the new. Temporary files are created anew and never followed to where a link leads.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{ErrorKind, Write};
@@ -33,7 +33,8 @@ impl ConfigFile {
         Ok(ConfigFile { path: home.join(".kumactl").join("config"), explicit: false })
     }
 
-    /// Reads the configuration. A missing usual file is made; where that can't be, the content it would have is used all the same.
+    /// Reads the configuration. A missing usual file is made; where that can't be, the content it would have is used
+    /// all the same.
     pub(crate) fn load(&self) -> Result<Configuration, Failure> {
         let text = match fs::read_to_string(&self.path) {
             Ok(text) => text,
@@ -76,7 +77,8 @@ impl ConfigFile {
             let folder = self.path.parent().unwrap_or(Path::new("."));
             DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
             let temporary = write_beside(&self.path, &configuration)?;
-            // A link, unlike a rename, replaces nothing: another first command may have been quicker, and may have added something.
+            // A link, unlike a rename, replaces nothing: another first command may have been quicker, and may have
+            // added something.
             let linked = fs::hard_link(&temporary, &self.path);
             fs::remove_file(&temporary)?;
             linked

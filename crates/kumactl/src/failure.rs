@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-/// Prints as `Error: …`, a line `* field: message` per cause, further facts, and a `Hint: …` when there is something to do about it.
+/// Prints as `Error: …`, a line `* field: message` per cause, further facts, and a `Hint: …` when there is something to
+/// do about it.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Failure {
     message: String,
@@ -98,7 +99,8 @@ mod tests {
             .context("attempt");
         assert_eq!(
             Failure::all(vec![first, second]).hint("do this").to_string(),
-            "Error: attempt: one\n* a.b[0]: is wrong\n* no field\nnothing was applied\nError: two\\u{1b}[31m\nHint: do this\n"
+            "Error: attempt: one\n* a.b[0]: is wrong\n* no field\nnothing was applied\nError: two\\u{1b}[31m\n\
+             Hint: do this\n"
         );
     }
 }

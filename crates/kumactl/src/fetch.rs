@@ -1,7 +1,8 @@
 //! Downloads a document that is named by a URL.
 //!
-//! The URL may come from a web page, so what it can do is bounded: `http` and `https` only, also where it redirects to; few redirects, none
-//! from `https` down to `http`; no credentials; a size and a time. Which hosts may be asked is the user's to decide: this runs on their machine.
+//! The URL may come from a web page, so what it can do is bounded: `http` and `https` only, also where it redirects to;
+//! few redirects, none from `https` down to `http`; no credentials; a size and a time. Which hosts may be asked is the
+//! user's to decide: this runs on their machine.
 
 use std::time::Duration;
 

@@ -1,8 +1,8 @@
 //! Rules of the operating system's firewall that redirect connections to the proxy.
 //!
-//! They are a table of nftables of our own, for IPv4 and IPv6 in one, which the kernel takes or refuses as a whole: there is
-//! no half of it, a second one replaces the first, and what others have set up, by nft or by either kind of iptables, is
-//! not touched, now or when the table goes.
+//! They are a table of nftables of our own, for IPv4 and IPv6 in one, which the kernel takes or refuses as a whole:
+//! there is no half of it, a second one replaces the first, and what others have set up, by nft or by either kind of
+//! iptables, is not touched, now or when the table goes.
 
 mod networks;
 mod ruleset;

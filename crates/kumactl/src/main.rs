@@ -1,10 +1,10 @@
 //! The command line of users: reads and changes what a control plane holds, over its HTTP API.
 //!
-//! One file per verb in [`commands`], and none per kind of resource: what can be listed, applied and deleted, and what a table shows, comes
-//! from `kuma_model::KINDS`.
+//! One file per verb in [`commands`], and none per kind of resource: what can be listed, applied and deleted, and what
+//! a table shows, comes from `kuma_model::KINDS`.
 //!
-//! Results go to stdout, everything else to stderr. Exit codes: 0, 1 for a failure, 2 for a command line that makes no sense;
-//! with `--wait` 3 if time ran out, and 4 if a proxy refused a change.
+//! Results go to stdout, everything else to stderr. Exit codes: 0, 1 for a failure, 2 for a command line that makes no
+//! sense; with `--wait` 3 if time ran out, and 4 if a proxy refused a change.
 
 mod admin;
 mod admin_tls;

@@ -66,7 +66,9 @@ mod tests {
 
     #[test]
     fn yaml_sorts_keys_and_aligns_dashes() {
-        let item = json!({"type": "Dataplane", "name": "web-1", "networking": {"inbound": [{"interface": "127.0.0.1:1:2", "tags": {"b": "1", "a": "2"}}], "gateway": {}}, "list": []});
+        let item = json!({"type": "Dataplane", "name": "web-1",
+            "networking": {"inbound": [{"interface": "127.0.0.1:1:2", "tags": {"b": "1", "a": "2"}}], "gateway": {}},
+                "list": []});
         insta::assert_snapshot!(yaml_list(vec![item]).expect("it is YAML"));
         assert_eq!(yaml_list(vec![]).expect("it is YAML"), "items: []\n");
     }

@@ -1,9 +1,9 @@
 //! Placeholders in applied text: `{{ name }}` becomes the value that `--var name=value` gives.
 //!
-//! The syntax is the part of Mustache that documents use. Differences, chosen for YAML and JSON: values are inserted as they are (Mustache
-//! would escape them for HTML, turning `a&b` into `a&amp;b`), so that `{{{name}}}` and `{{&name}}` mean the same; a placeholder without a
-//! value is an error (Mustache would leave a hole); and braces that hold no name, such as those of a Lua table, stay as they are.
-//! `{{! … }}` is a comment. Sections and partials are refused.
+//! The syntax is the part of Mustache that documents use. Differences, chosen for YAML and JSON: values are inserted as
+//! they are (Mustache would escape them for HTML, turning `a&b` into `a&amp;b`), so that `{{{name}}}` and `{{&name}}`
+//! mean the same; a placeholder without a value is an error (Mustache would leave a hole); and braces that hold no
+//! name, such as those of a Lua table, stay as they are. `{{! … }}` is a comment. Sections and partials are refused.
 
 use std::collections::BTreeMap;
 

@@ -87,7 +87,8 @@ impl Buffer {
         }
     }
 
-    /// The oldest records, `size` bytes of them or one more than that takes. They stay until they are [`Buffer::taken`].
+    /// The oldest records, `size` bytes of them or one more than that takes. They stay until they are
+    /// [`Buffer::taken`].
     pub(super) fn oldest(&self, size: usize) -> Chunk {
         let state = self.lock();
         let mut chunk = Chunk::default();

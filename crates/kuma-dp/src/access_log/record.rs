@@ -82,9 +82,10 @@ mod tests {
 
     #[test]
     fn an_object_is_json_whatever_its_fields_are() {
-        let layout = layout(
-            r#"{"a":[0,"value"],"b":{"c":[1,"number"],"d":[2,"text"]},"none":[3,"value"],"empty":[4,"text"],"e":[5,"number"]}"#,
-        );
+        let layout = layout(concat!(
+            r#"{"a":[0,"value"],"b":{"c":[1,"number"],"d":[2,"text"]},"none":[3,"value"],"empty":[4,"text"],"#,
+            r#""e":[5,"number"]}"#,
+        ));
         let fields = tags(&[
             ("kuma.field.0", b"a \"quote\", \\ and \xff\n"),
             ("kuma.field.1", b"42"),
@@ -94,7 +95,8 @@ mod tests {
         let record = record(layout.as_ref(), &fields).expect("a record");
         assert_eq!(
             record,
-            "{\"a\":\"a \\\"quote\\\", \\\\ and \u{fffd}\\n\",\"b\":{\"c\":42,\"d\":\"42\"},\"none\":null,\"empty\":\"\",\"e\":\"-\"}\n"
+            "{\"a\":\"a \\\"quote\\\", \\\\ and \
+             \u{fffd}\\n\",\"b\":{\"c\":42,\"d\":\"42\"},\"none\":null,\"empty\":\"\",\"e\":\"-\"}\n"
         );
     }
 

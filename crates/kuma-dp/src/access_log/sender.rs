@@ -48,7 +48,8 @@ async fn deliver(address: &str, buffer: &Buffer) {
                     // Those that were dropped and told before are not among them.
                     let (waited, dropped) = (buffer.len(), buffer.take_dropped());
                     tracing::warn!(
-                        "access logs: the collector {address} is back; {waited} records have waited, and {dropped} more were dropped"
+                        "access logs: the collector {address} is back; {waited} records have waited, and {dropped} \
+                         more were dropped"
                     );
                 }
                 away = false;
@@ -131,7 +132,8 @@ async fn complain(address: &str, buffer: &Buffer) {
         tokio::time::sleep(COMPLAINT_DELAY).await;
         let dropped = buffer.take_dropped();
         tracing::warn!(
-            "access logs: {dropped} records for {address} were dropped, since the collector is away or too slow and the buffer is full"
+            "access logs: {dropped} records for {address} were dropped, since the collector is away or too slow and \
+             the buffer is full"
         );
         tokio::time::sleep(COMPLAINT_INTERVAL).await;
     }

@@ -155,7 +155,8 @@ mod tests {
     fn counts_all_listeners_but_those_of_operators() {
         let listeners = r#"{"listener_statuses":[
             {"name":"inbound:pipe","local_address":{"pipe":{"path":"/x"}}},
-            {"name":"kuma:metrics:prometheus","local_address":{"socket_address":{"address":"0.0.0.0","port_value":5670}}}]}"#;
+            {"name":"kuma:metrics:prometheus",
+             "local_address":{"socket_address":{"address":"0.0.0.0","port_value":5670}}}]}"#;
         let metrics = serde_json::from_str::<Listeners>(listeners).unwrap().metrics_stat_name();
         assert_eq!(metrics.as_deref(), Some("0.0.0.0_5670"));
         assert_eq!(serde_json::from_str::<Listeners>("{}").unwrap().metrics_stat_name(), None);

@@ -27,7 +27,8 @@ fn every_mistake_at_once() {
         run(&["run", "--cp-address=nowhere", "--admin-port=0"], &[("KUMA_DATAPLANE_DRAIN_TIME", "-1s")]);
     assert_eq!((code, stdout.as_str()), (Some(1), ""));
     for part in [
-        "Error: Invalid configuration: .ControlPlane is not valid: .ApiServer is not valid: .URL must be a valid absolute URI; .Dataplane is not valid: .Name must be non-empty; ",
+        "Error: Invalid configuration: .ControlPlane is not valid: .ApiServer is not valid: .URL must be a valid \
+         absolute URI; .Dataplane is not valid: .Name must be non-empty; ",
         "invalid value \"0\". Valid port range formats: \"8080\", \"8080-8081\"",
         ".DrainTime must be positive",
         "\n  --cp-address: ",

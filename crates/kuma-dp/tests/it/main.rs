@@ -1,5 +1,5 @@
-//! kuma-dp as a program, between a control plane that the test plays and an Envoy: a script where only processes matter,
-//! the real one where its behaviour does.
+//! kuma-dp as a program, between a control plane that the test plays and an Envoy: a script where only processes
+//! matter, the real one where its behaviour does.
 
 mod command_line;
 mod control_plane;

@@ -1,5 +1,5 @@
-//! A delta ADS server as small as can be: one set of resources for whoever asks, over TLS. What it knows of the protocol
-//! is what the tests need; `kuma-xds` is the real one.
+//! A delta ADS server as small as can be: one set of resources for whoever asks, over TLS. What it knows of the
+//! protocol is what the tests need; `kuma-xds` is the real one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
@@ -79,8 +79,8 @@ impl Ads {
         self.changed.send_replace(());
     }
 
-    /// Whether the proxy holds all that is served and nothing else, by its own word. Of what it is not told to be gone it may
-    /// hold more.
+    /// Whether the proxy holds all that is served and nothing else, by its own word. Of what it is not told to be gone
+    /// it may hold more.
     ///
     /// # Panics
     /// If it refused anything.

@@ -113,7 +113,10 @@ const ACCEPTED: &[(&str, &[&str])] = &[
     (
         "the documents' own",
         &[
-            "'@type': type.googleapis.com/envoy.api.v2.Cluster\nconnectTimeout: 5s\nloadAssignment:\n  clusterName: localhost:8443\n  endpoints:\n    - lbEndpoints:\n        - endpoint:\n            address:\n              socketAddress:\n                address: 127.0.0.1\n                portValue: 8443\nname: localhost:8443\ntype: STATIC\n",
+            "'@type': type.googleapis.com/envoy.api.v2.Cluster\nconnectTimeout: 5s\nloadAssignment:\n  clusterName: \
+             localhost:8443\n  endpoints:\n    - lbEndpoints:\n        - endpoint:\n            \
+             address:\n              socketAddress:\n                address: 127.0.0.1\n                portValue: \
+             8443\nname: localhost:8443\ntype: STATIC\n",
             r#"
             '@type': type.googleapis.com/envoy.api.v2.Listener
             name: inbound:127.0.0.1:4040
@@ -139,7 +142,7 @@ const ACCEPTED: &[(&str, &[&str])] = &[
     (
         "much of v2",
         &[
-            r#"
+            "
             '@type': type.googleapis.com/envoy.api.v2.Listener
             name: old
             address: {socketAddress: {address: 127.0.0.1, portValue: $PORT}}
@@ -151,7 +154,8 @@ const ACCEPTED: &[(&str, &[&str])] = &[
                   tlsCertificateSdsSecretConfigs: {name: c, sdsConfig: {ads: {}, initialFetchTimeout: 0.1s}}
               filters:
               - {name: envoy.filters.network.rbac, config: {stat_prefix: r, rules: {policies: {p: {
-                  permissions: [{any: true}], principals: [{authenticated: {principal_name: {regex: 'spiffe://.*'}}}]}}}}}
+                  permissions: [{any: true}], principals: [{authenticated: {principal_name: {regex: \
+                  'spiffe://.*'}}}]}}}}}
               - name: envoy.tcp_proxy
                 typedConfig:
                   '@type': type.googleapis.com/envoy.config.filter.network.tcp_proxy.v2.TcpProxy
@@ -159,8 +163,8 @@ const ACCEPTED: &[(&str, &[&str])] = &[
                   cluster: old
                   accessLog:
                     name: envoy.file_access_log
-                    config: {path: /dev/null, format: "%START_TIME%\n"}
-            "#,
+                    config: {path: /dev/null, format: \"%START_TIME%\\n\"}
+            ",
             r#"
             '@type': type.googleapis.com/envoy.api.v2.Cluster
             name: old
@@ -176,8 +180,9 @@ const ACCEPTED: &[(&str, &[&str])] = &[
             - {timeout: 1s, interval: 1s, unhealthy_threshold: 2, healthy_threshold: 2,
                http_health_check: {path: /, use_http2: true, service_name: old}}
             "#,
-            "{'@type': type.googleapis.com/envoy.api.v2.Cluster, name: o, type: ORIGINAL_DST, lb_policy: ORIGINAL_DST_LB}",
-            r#"
+            "{'@type': type.googleapis.com/envoy.api.v2.Cluster, name: o, type: ORIGINAL_DST, lb_policy: \
+             ORIGINAL_DST_LB}",
+            "
             '@type': type.googleapis.com/envoy.api.v2.Listener
             name: old-http
             address: {socket_address: {address: 127.0.0.1, port_value: $PORT}}
@@ -188,7 +193,8 @@ const ACCEPTED: &[(&str, &[&str])] = &[
                   stat_prefix: h
                   idle_timeout: 5s
                   tracing: {operation_name: INGRESS, request_headers_for_tags: [x-user]}
-                  http_filters: [{name: envoy.cors}, {name: envoy.buffer, config: {max_request_bytes: 1000}}, {name: envoy.router, config: {}}]
+                  http_filters: [{name: envoy.cors}, {name: envoy.buffer, config: {max_request_bytes: 1000}}, {name: \
+                  envoy.router, config: {}}]
                   route_config:
                     name: old
                     virtual_hosts:
@@ -204,11 +210,11 @@ const ACCEPTED: &[(&str, &[&str])] = &[
                           cluster: old
                           host_rewrite: d
                           request_mirror_policy: {cluster: o}
-                          cors: {allow_origin: [a.example], allow_origin_regex: ['.*\.b'], enabled: true}
+                          cors: {allow_origin: [a.example], allow_origin_regex: ['.*\\.b'], enabled: true}
                           retry_policy:
                             retry_on: 5xx
                             retry_host_predicate: [{name: envoy.retry_host_predicates.previous_hosts}]
-            "#,
+            ",
         ],
     ),
     (
@@ -252,7 +258,7 @@ const ACCEPTED: &[(&str, &[&str])] = &[
             name: routes
             virtual_hosts: {name: v, domains: '*', routes: {match: {prefix: /}, route: {cluster: forms}}}
             "#,
-            r#"
+            "
             '@type': type.googleapis.com/envoy.config.listener.v3.Listener
             name: forms
             address: {socket_address: {address: 127.0.0.1, port_value: $PORT}}
@@ -260,11 +266,14 @@ const ACCEPTED: &[(&str, &[&str])] = &[
             - filters:
               - name: http
                 typed_config:
-                  '@type': type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
+                  '@type': \
+                  type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.\
+                  HttpConnectionManager
                   stat_prefix: h
                   rds: {route_config_name: routes, config_source: {ads: {}, resource_api_version: V3}}
-                  http_filters: {name: router, typed_config: {'@type': type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}
-            "#,
+                  http_filters: {name: router, typed_config: {'@type': \
+                  type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}
+            ",
         ],
     ),
 ];

@@ -129,7 +129,8 @@ async fn a_file_gets_one_line_for_each_connection() {
     let scene = Scene::start().await;
     let path = scene.cp.folder().join("access.log");
     let path = path.to_str().expect("UTF-8");
-    let format = "%KUMA_SOURCE_SERVICE% %KUMA_DOWNSTREAM_CLUSTER% %KUMA_DESTINATION_SERVICE% %KUMA_SOURCE_ADDRESS% %KUMA_SOURCE_ADDRESS_WITHOUT_PORT% %UPSTREAM_HOST% sent %BYTES_SENT% 100%%";
+    let format = "%KUMA_SOURCE_SERVICE% %KUMA_DOWNSTREAM_CLUSTER% %KUMA_DESTINATION_SERVICE% %KUMA_SOURCE_ADDRESS% \
+        %KUMA_SOURCE_ADDRESS_WITHOUT_PORT% %UPSTREAM_HOST% sent %BYTES_SENT% 100%%";
     let backends = json!([{"name": "file", "format": format, "file": {"path": path}}]);
     scene.cp.apply(&mesh(&backends, "file")).await;
     let mut open = scene.open().await;
@@ -153,7 +154,9 @@ async fn a_collector_gets_one_record_for_each_connection() {
     let address = format!("127.0.0.1:{}", collector.port);
     let backends = json!([
         {"name": "file", "file": {"path": "/dev/null"}},
-        {"name": "tcp", "format": "{\"from\": \"%KUMA_SOURCE_SERVICE%\", \"to\": \"%UPSTREAM_CLUSTER%\", \"sent\": %BYTES_SENT%, \"received\": %BYTES_RECEIVED%, \"id\": %CONNECTION_ID%, \"flags\": \"%RESPONSE_FLAGS%\"}", "tcp": {"address": address}},
+        {"name": "tcp", "format": "{\"from\": \"%KUMA_SOURCE_SERVICE%\", \"to\": \"%UPSTREAM_CLUSTER%\", \"sent\": \
+            %BYTES_SENT%, \"received\": %BYTES_RECEIVED%, \"id\": %CONNECTION_ID%, \"flags\": \"%RESPONSE_FLAGS%\"}",
+                "tcp": {"address": address}},
     ]);
     scene.cp.apply(&mesh(&backends, "file")).await;
     scene.cp.apply(&traffic_log(Some("tcp"))).await;

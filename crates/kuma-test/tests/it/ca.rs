@@ -14,7 +14,8 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::scene::Scene;
 
-/// A rotation waits for the first half minute of a control plane to pass, and for connections that were begun before each step.
+/// A rotation waits for the first half minute of a control plane to pass, and for connections that were begun before
+/// each step.
 const ROTATION: Duration = Duration::from_secs(180);
 
 #[tokio::test(flavor = "multi_thread")]
@@ -30,7 +31,8 @@ async fn the_documented_walk_with_a_ca_of_ones_own() {
     let usage = "keyUsage=critical,keyCertSign,digitalSignature";
     let bad = openssl(scene.cp.folder(), "bad", &["-newkey", "rsa:2048"], &[ROOT[0], ROOT[1], "-addext", usage]);
     let refused = kumactl(&scene.cp, &format!("{manage} add {bad}"));
-    let expected = "Error: Could not add signing cert (Resource is not valid)\n* cert: key usage extension 'digitalSignature' must NOT be set (see X509-SVID: Appendix A. X.509 Field Reference)\n";
+    let expected = "Error: Could not add signing cert (Resource is not valid)\n* cert: key usage extension \
+        'digitalSignature' must NOT be set (see X509-SVID: Appendix A. X.509 Field Reference)\n";
     assert_eq!(error(&refused), expected);
     assert_eq!(
         error(&kumactl(&scene.cp, &format!("{manage} list"))),
@@ -50,7 +52,8 @@ async fn the_documented_walk_with_a_ca_of_ones_own() {
     assert_eq!(scene.certificate_uris().await, ["spiffe://default/redis"]);
 
     let refused = kumactl(&scene.cp, &format!("{manage} delete --id={id}"));
-    let in_use = "Error: Could not delete signing cert (Cannot delete signing certificate when the mTLS in the mesh is active and type of CA is Provided)\n";
+    let in_use = "Error: Could not delete signing cert (Cannot delete signing certificate when the mTLS in the mesh \
+        is active and type of CA is Provided)\n";
     assert_eq!(error(&refused), in_use);
     let refused = scene.cp.kumactl(&["apply", "-f", "-"], &provided.replace("provided", "builtin"));
     assert!(error(&refused).contains(

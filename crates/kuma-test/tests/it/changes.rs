@@ -44,7 +44,8 @@ async fn kumactl_applies_several_documents_in_one_commit() {
 
     // What is refused is told, and by a dry run too; nothing of the rest is stored.
     let missing = format!("{}{}", permission("default", "here", "a"), permission("nowhere", "there", "a"));
-    let cause = "Error: Could not change resources (Resource is not valid)\n* document 2 of standard input, TrafficPermission \"there\" of mesh \"nowhere\", mesh: mesh of name nowhere is not found\n";
+    let cause = "Error: Could not change resources (Resource is not valid)\n* document 2 of standard input, \
+        TrafficPermission \"there\" of mesh \"nowhere\", mesh: mesh of name nowhere is not found\n";
     assert_eq!(refused(&cp.kumactl(APPLY, &missing)), format!("{cause}Nothing was applied.\n"));
     assert_eq!(refused(&cp.kumactl(DRY_RUN, &missing)), cause);
     let one = refused(&cp.kumactl(DRY_RUN, &permission("nowhere", "there", "a")));
@@ -61,7 +62,8 @@ async fn kumactl_applies_several_documents_in_one_commit() {
 
     let all =
         format!("{}{}---\ntype: Mesh\nname: demo\n", permission("demo", "a", "x"), permission("default", "b", "x"));
-    let would = "Mesh \"demo\" would be created\nTrafficPermission \"a\" of mesh \"demo\" would be created\nTrafficPermission \"b\" of mesh \"default\" would be created\n";
+    let would = "Mesh \"demo\" would be created\nTrafficPermission \"a\" of mesh \"demo\" would be created\n\
+        TrafficPermission \"b\" of mesh \"default\" would be created\n";
     assert_eq!(ok(&cp.kumactl(DRY_RUN, &all)), would);
     assert_eq!(head(&cp).await, before);
     assert_eq!(ok(&cp.kumactl(APPLY, &all)), would.replace("would be ", ""));
@@ -69,7 +71,8 @@ async fn kumactl_applies_several_documents_in_one_commit() {
     let changed = all.replacen("service: x", "service: y", 1);
     assert_eq!(
         ok(&cp.kumactl(APPLY, &changed)),
-        "Mesh \"demo\" unchanged\nTrafficPermission \"a\" of mesh \"demo\" changed\nTrafficPermission \"b\" of mesh \"default\" unchanged\n"
+        "Mesh \"demo\" unchanged\nTrafficPermission \"a\" of mesh \"demo\" changed\nTrafficPermission \"b\" of mesh \
+         \"default\" unchanged\n"
     );
     assert_eq!(head(&cp).await, before + 2);
     // What is applied and has no effect is told.

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 /// Documents of all kinds, with the values that are easily lost: zeros, empty parts, words that look like something
 /// else.
-const ALL: &str = r#"
+const ALL: &str = "
 type: Mesh
 name: demo
 tracing:
@@ -15,10 +15,10 @@ tracing:
   backends:
   - {name: zipkin, sampling: 0, zipkin: {url: 'http://127.0.0.1:9411/api/v2/spans', traceId128bit: true}}
 logging:
-  defaultBackend: "yes"
+  defaultBackend: \"yes\"
   backends:
-  - {name: "yes", format: "100%% %START_TIME%: \"%DURATION%\"\n", file: {path: /tmp/a log}}
-  - {name: "1.0", tcp: {address: '[::1]:9000'}}
+  - {name: \"yes\", format: \"100%% %START_TIME%: \\\"%DURATION%\\\"\\n\", file: {path: /tmp/a log}}
+  - {name: \"1.0\", tcp: {address: '[::1]:9000'}}
 metrics: {prometheus: {}}
 ---
 type: Mesh
@@ -33,7 +33,7 @@ name: web-1
 networking:
   address: 192.168.0.1
   inbound:
-  - {port: 10000, servicePort: 9000, tags: {service: web, version: "2.0", "true": "null", protocol: http}}
+  - {port: 10000, servicePort: 9000, tags: {service: web, version: \"2.0\", \"true\": \"null\", protocol: http}}
   outbound:
   - {port: 20000, service: redis, servicePort: 6379}
   transparentProxying: {redirectPort: 15001}
@@ -53,7 +53,8 @@ name: both
 sources: [{match: {service: '*'}}]
 destinations: [{match: {service: web}}]
 conf:
-  activeChecks: {interval: 0.5s, timeout: 1h1m, unhealthyThreshold: 1, healthyThreshold: 1, http: {path: /h, expectedStatuses: [200, 204]}}
+  activeChecks: {interval: 0.5s, timeout: 1h1m, unhealthyThreshold: 1, healthyThreshold: 1, http: {path: /h, \
+  expectedStatuses: [200, 204]}}
   passiveChecks: {unhealthyThreshold: 3, penaltyInterval: 10s}
 ---
 type: ProxyTemplate
@@ -64,9 +65,9 @@ conf:
   imports: [default-proxy]
   resources:
   - name: raw
-    version: "1"
+    version: \"1\"
     resource: |
-      "@type": type.googleapis.com/envoy.config.cluster.v3.Cluster
+      \"@type\": type.googleapis.com/envoy.config.cluster.v3.Cluster
       name: raw
       connect_timeout: 5s
 ---
@@ -81,7 +82,7 @@ type: TrafficPermission
 mesh: demo
 name: all
 sources: [{match: {service: '*'}}]
-destinations: [{match: {service: web, version: "2.0"}}]
+destinations: [{match: {service: web, version: \"2.0\"}}]
 ---
 type: TrafficRoute
 mesh: demo
@@ -89,14 +90,14 @@ name: canary
 sources: [{match: {service: '*'}}]
 destinations: [{match: {service: web}}]
 conf:
-- {weight: 100, destination: {service: web, version: "1.0"}}
-- {weight: 0, destination: {service: web, version: "2.0"}}
+- {weight: 100, destination: {service: web, version: \"1.0\"}}
+- {weight: 0, destination: {service: web, version: \"2.0\"}}
 ---
 type: TrafficTrace
 mesh: demo
 name: all
 selectors: [{match: {service: '*'}}]
-"#;
+";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_get_prints_can_be_applied_and_changes_nothing() {

@@ -1,4 +1,5 @@
-//! HealthCheck: an instance that dies gets no connection any more, one that returns does; with two instances as with many.
+//! HealthCheck: an instance that dies gets no connection any more, one that returns does; with two instances as with
+//! many.
 
 use std::time::Duration;
 
@@ -186,7 +187,8 @@ async fn under_mtls_a_proxy_that_is_killed_costs_nothing_and_comes_back() {
     cp.apply(&json!({
         "type": "HealthCheck", "mesh": "default", "name": "web-to-redis",
         "sources": [{"match": {"service": "web"}}], "destinations": [{"match": {"service": "*"}}],
-        "conf": {"activeChecks": {"interval": "200ms", "timeout": "1s", "unhealthyThreshold": 1, "healthyThreshold": 1}},
+        "conf": {"activeChecks": {"interval": "200ms", "timeout": "1s", "unhealthyThreshold": 1,
+            "healthyThreshold": 1}},
     }))
     .await;
     let start = async |name: &str| {

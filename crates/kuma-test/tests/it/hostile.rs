@@ -1,4 +1,5 @@
-//! Thousands of hostile inputs on every port at once: nothing panics, nothing is let in, nothing is stored, no answer is a 5xx.
+//! Thousands of hostile inputs on every port at once: nothing panics, nothing is let in, nothing is stored, no answer
+//! is a 5xx.
 //!
 //! The inputs are made from a seed, so that a failure can be repeated: `HOSTILE_SEED=… cargo nextest run hostile`.
 
@@ -118,11 +119,24 @@ const HEADERS: &[&str] = &[
 ];
 /// None of these may be stored: their name is never that of the path.
 const DOCUMENTS: &[&str] = &[
-    r#"{"type":"Dataplane","mesh":"default","name":"other","networking":{"inbound":[{"interface":"127.0.0.1:80:81","tags":{"service":"web"}}]}}"#,
+    concat!(
+        r#"{"type":"Dataplane","mesh":"default","name":"other","#,
+        r#""networking":{"inbound":[{"interface":"127.0.0.1:80:81","tags":{"service":"web"}}]}}"#,
+    ),
     r#"{"type":"Mesh","name":"other","mtls":{"enabled":true,"ca":{"builtin":{},"provided":{}}}}"#,
-    r#"{"type":"TrafficRoute","mesh":"default","name":"other","sources":[{"match":{"service":"*"}}],"destinations":[{"match":{"service":"*"}}],"conf":[{"weight":4294967296,"destination":{"service":"a"}}]}"#,
-    r#"{"type":"ProxyTemplate","mesh":"default","name":"other","conf":{"resources":[{"name":"a","version":"b","resource":"'@type': type.googleapis.com/envoy.api.v2.Cluster\nname: &a [*a]"}]}}"#,
-    r#"{"type":"DataplaneInsight","mesh":"default","name":"other","subscriptions":[{"connectTime":"9999-99-99T00:00:00Z"}]}"#,
+    concat!(
+        r#"{"type":"TrafficRoute","mesh":"default","name":"other","sources":[{"match":{"service":"*"}}],"#,
+        r#""destinations":[{"match":{"service":"*"}}],"conf":[{"weight":4294967296,"#,
+        r#""destination":{"service":"a"}}]}"#,
+    ),
+    concat!(
+        r#"{"type":"ProxyTemplate","mesh":"default","name":"other","conf":{"resources":[{"name":"a","#,
+        r#""version":"b","resource":"'@type': type.googleapis.com/envoy.api.v2.Cluster\nname: &a [*a]"}]}}"#,
+    ),
+    concat!(
+        r#"{"type":"DataplaneInsight","mesh":"default","name":"other","#,
+        r#""subscriptions":[{"connectTime":"9999-99-99T00:00:00Z"}]}"#,
+    ),
     r#"{"name":"a","mesh":"default","adminPort":70000,"dataplaneTokenPath":"../../etc/shadow"}"#,
     r#"{"name:" "dp-echo-1", "mesh": "default"}"#,
 ];
@@ -214,8 +228,8 @@ fn frames(random: &mut Random) -> Vec<u8> {
     bytes
 }
 
-/// Sends, and reads the status that comes back, if one does. A server that waits for more is told after a while that nothing
-/// comes; then it has to let go.
+/// Sends, and reads the status that comes back, if one does. A server that waits for more is told after a while that
+/// nothing comes; then it has to let go.
 async fn status(port: u16, bytes: &[u8]) -> Option<u16> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await.expect("the port is open");
     // The server may have had enough in the middle.

@@ -67,7 +67,10 @@ impl Scene {
     /// Sends all requests to one version.
     async fn route_to(&self, version: &str) {
         let other = if version == "1.0" { "2.0" } else { "1.0" };
-        let way = |weight: u32, version: &str| json!({"weight": weight, "destination": {"service": "api", "version": version}});
+        let way = |weight: u32, version: &str| {
+            let destination = json!({"service": "api", "version": version});
+            json!({"weight": weight, "destination": destination})
+        };
         self.cp
             .apply(&json!({
                 "type": "TrafficRoute", "mesh": "default", "name": "api",

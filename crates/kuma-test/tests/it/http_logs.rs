@@ -56,7 +56,8 @@ async fn each_request_gives_a_record_at_a_collector() {
     let mut collector = Collector::new();
     collector.listen().await;
     let address = format!("127.0.0.1:{}", collector.port);
-    let format = "%REQ(:METHOD)% %REQ(:PATH)% %PROTOCOL% %RESPONSE_CODE% %RESP(SERVER)% %REQ(X-OWN?X-OTHER)% %UPSTREAM_CLUSTER% %KUMA_SOURCE_SERVICE%->%KUMA_DESTINATION_SERVICE%";
+    let format = "%REQ(:METHOD)% %REQ(:PATH)% %PROTOCOL% %RESPONSE_CODE% %RESP(SERVER)% %REQ(X-OWN?X-OTHER)% \
+        %UPSTREAM_CLUSTER% %KUMA_SOURCE_SERVICE%->%KUMA_DESTINATION_SERVICE%";
     log_to(&scene, &json!({"format": format, "tcp": {"address": address}}), &address).await;
     for _ in 0..4 {
         let mut client = HttpClient::connect(scene.outbound).await.expect("a connection");

@@ -1,5 +1,5 @@
-//! Instances of a service that die and come back without a word to anybody: Dataplanes whose address is the application's
-//! own. No proxy stands before them, so nothing but the client's checks can find out how they are.
+//! Instances of a service that die and come back without a word to anybody: Dataplanes whose address is the
+//! application's own. No proxy stands before them, so nothing but the client's checks can find out how they are.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

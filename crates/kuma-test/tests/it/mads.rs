@@ -99,7 +99,8 @@ async fn prometheus_finds_and_scrapes_the_proxies_of_all_meshes() {
     {
         // Envoy's own word, and the labels that the documents of the mesh give it.
         let query = format!(
-            "envoy_server_live{{mesh={mesh:?},dataplane=\"web-1\",instance=\"web-1\",job=\"web\",service=\"web\",services=\",web,\",version=\"v1\"}} == 1"
+            "envoy_server_live{{mesh={mesh:?},dataplane=\"web-1\",instance=\"web-1\",job=\"web\",\
+             service=\"web\",services=\",web,\",version=\"v1\"}} == 1"
         );
         eventually(&format!("Prometheus has metrics of {mesh}.web-1"), async || {
             (prometheus.query(&query).await.len() == 1).then_some(())

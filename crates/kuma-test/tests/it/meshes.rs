@@ -100,8 +100,8 @@ async fn meshes_with_the_same_names_have_nothing_in_common() {
     assert_eq!(two.redis.accepted(), dialled, "the application of mesh two was dialled");
     Client::connect(two.outbound).await.expect("two is well");
 
-    // That was web's own doing, who saw that it had not reached `stolen` of its mesh. One that trusts anybody, and shows the
-    // certificate that it has, is refused by redis of two, and admitted by that of one.
+    // That was web's own doing, who saw that it had not reached `stolen` of its mesh. One that trusts anybody, and
+    // shows the certificate that it has, is refused by redis of two, and admitted by that of one.
     let forced = [(free_port(), &two), (free_port(), &one)];
     cp.apply(&forcing(forced.map(|(port, target)| (port, target.inbound)))).await;
     let [(to_two, _), (to_one, _)] = forced;
@@ -168,7 +168,8 @@ async fn a_proxy_of_two_services_is_both() {
         "networking": {
             "inbound": [
                 {"interface": format!("127.0.0.1:{}:{}", free_port(), scene.redis.port), "tags": {"service": "kong"}},
-                {"interface": format!("127.0.0.1:{}:{}", free_port(), scene.redis.port), "tags": {"service": "kong-admin"}},
+                {"interface": format!("127.0.0.1:{}:{}", free_port(), scene.redis.port),
+                    "tags": {"service": "kong-admin"}},
             ],
             "outbound": [{"interface": format!(":{outbound}"), "service": "redis"}],
         },
@@ -191,7 +192,10 @@ async fn who_may_dial_one_inbound_may_not_dial_the_next() {
     let scene = Scene::start().await;
     let (public, admin) = (free_port(), free_port());
     let (to_public, to_admin) = (free_port(), free_port());
-    let inbound = |port: u16, service: &str| json!({"interface": format!("127.0.0.1:{port}:{}", scene.redis.port), "tags": {"service": service}});
+    let inbound = |port: u16, service: &str| {
+        json!({"interface": format!("127.0.0.1:{port}:{}", scene.redis.port),
+        "tags": {"service": service}})
+    };
     scene
         .cp
         .apply(&json!({

@@ -1,7 +1,7 @@
 //! A receipt says that a change is in force on real Envoys, no sooner than it is.
 //!
-//! `KUMA_TEST_ROUNDS` and `KUMA_TEST_PROXIES` set how often, and with how many proxies, the proofs are repeated; `make soak` asks
-//! for more than `make test` does.
+//! `KUMA_TEST_ROUNDS` and `KUMA_TEST_PROXIES` set how often, and with how many proxies, the proofs are repeated; `make
+//! soak` asks for more than `make test` does.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -255,7 +255,8 @@ async fn an_envoy_that_is_stopped_is_waited_for() {
     assert_eq!(scene.cp.receipt(revision, "30s").await["state"], "live");
 }
 
-/// An Envoy that cannot be reached may go on with what it had: nothing is live before it is back, or known to have ended.
+/// An Envoy that cannot be reached may go on with what it had: nothing is live before it is back, or known to have
+/// ended.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_envoy_behind_a_network_that_is_cut_is_waited_for() {
     let port = free_port();

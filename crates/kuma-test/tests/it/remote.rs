@@ -101,7 +101,13 @@ async fn another_machine_writes_and_gets_tokens_with_a_certificate() {
     assert!(refused.contains("Administration is not allowed from here"), "{refused}");
 
     // With one that kuma-cp does not know yet, and then knows, without a restart.
-    user.succeeds(&format!("config control-planes add --name tls --address {address} --admin-client-cert client.pem --admin-client-key client.key"), "");
+    user.succeeds(
+        &format!(
+            "config control-planes add --name tls --address {address} --admin-client-cert client.pem \
+        --admin-client-key client.key"
+        ),
+        "",
+    );
     let refused = user.fails("generate dataplane-token --name=web-1", "");
     assert!(refused.contains("KUMA_ADMIN_SERVER_PUBLIC_CLIENT_CERTS_DIR"), "{refused}");
     std::fs::copy(home.join("client.pem"), folder.join("clients/client.pem")).expect("copies");
@@ -115,7 +121,8 @@ async fn another_machine_writes_and_gets_tokens_with_a_certificate() {
     // With the server's own certificate too, and then with that of another server.
     std::fs::copy(folder.join("server.pem"), home.join("server.pem")).expect("copies");
     let add = format!(
-        "config control-planes add --name tls --overwrite --address {address} --admin-client-cert client.pem --admin-client-key client.key --admin-server-cert"
+        "config control-planes add --name tls --overwrite --address {address} --admin-client-cert client.pem \
+         --admin-client-key client.key --admin-server-cert"
     );
     user.succeeds(&format!("{add} server.pem"), "");
     let (_, silence) = user.succeeds("apply", MESH);

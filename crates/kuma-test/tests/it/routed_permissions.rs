@@ -1,5 +1,5 @@
-//! Permissions and routes together: a flow is permitted by what admits it where its route leads. A permission that is revoked
-//! ends the connections that needed it, wherever a route sent them, and no others.
+//! Permissions and routes together: a flow is permitted by what admits it where its route leads. A permission that is
+//! revoked ends the connections that needed it, wherever a route sent them, and no others.
 
 use std::time::Duration;
 
@@ -56,8 +56,8 @@ impl Scene {
         self.cp.apply(&route("default", "redis", "web", "redis", split)).await;
     }
 
-    /// Waits until web's proxy knows that all it sends to redis is permitted. A connection that is let in before that ends with
-    /// those that are not permitted.
+    /// Waits until web's proxy knows that all it sends to redis is permitted. A connection that is let in before that
+    /// ends with those that are not permitted.
     async fn settled(&self) {
         eventually("the chain of what is permitted", || async {
             let listeners = self.web.admin_page("/config_dump?resource=dynamic_listeners").await;

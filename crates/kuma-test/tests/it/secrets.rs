@@ -1,5 +1,5 @@
-//! Secrets show nowhere: each is planted, much is done with it and goes wrong, and then every place that somebody could see
-//! is searched. And what holds them is for its owner's eyes alone.
+//! Secrets show nowhere: each is planted, much is done with it and goes wrong, and then every place that somebody could
+//! see is searched. And what holds them is for its owner's eyes alone.
 
 use std::fs;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};

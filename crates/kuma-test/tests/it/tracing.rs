@@ -161,7 +161,8 @@ async fn one_trace_has_spans_of_every_side() {
     let collector = Collector::start().await;
     let backends = |sampling: Value| {
         json!([
-            {"name": "zipkin", "sampling": sampling, "zipkin": {"url": collector.url("/api/v1/spans"), "apiVersion": "httpJsonV1"}},
+            {"name": "zipkin", "sampling": sampling, "zipkin": {"url": collector.url("/api/v1/spans"),
+                "apiVersion": "httpJsonV1"}},
             {"name": "away", "zipkin": {"url": "http://collector.invalid:9411/api/v2/spans"}},
             {"name": "long", "zipkin": {"url": collector.url(""), "traceId128bit": true}},
         ])
@@ -214,7 +215,10 @@ async fn one_trace_has_spans_of_every_side() {
 #[tokio::test(flavor = "multi_thread")]
 async fn only_selected_proxies_trace_and_only_so_many_requests() {
     let collector = Collector::start().await;
-    let backends = |sampling: f64| json!([{"name": "zipkin", "sampling": sampling, "zipkin": {"url": collector.url("/api/v2/spans")}}]);
+    let backends = |sampling: f64| {
+        json!([{"name": "zipkin", "sampling": sampling,
+        "zipkin": {"url": collector.url("/api/v2/spans")}}])
+    };
     let scene = Scene::start(mesh(false, "zipkin", &backends(50.0))).await;
     scene.cp.apply(&trace(&json!({"service": "web"}), None)).await;
     eventually("web traces", || async { scene.web.config_dump().await.contains("collector_cluster").then_some(()) })

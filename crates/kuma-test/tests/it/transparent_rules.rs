@@ -1,5 +1,5 @@
-//! The rules of `kumactl install transparent-proxy` on a machine of its own: what they redirect, that they are whole or not
-//! there, go as they came, and never lock anybody out.
+//! The rules of `kumactl install transparent-proxy` on a machine of its own: what they redirect, that they are whole or
+//! not there, go as they came, and never lock anybody out.
 //!
 //! No proxy listens here: a connection that is redirected is refused.
 

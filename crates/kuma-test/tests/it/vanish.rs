@@ -1,5 +1,5 @@
-//! Proxies that go without a word: one that has died leaves, and none leaves for a fault of the network or of the control
-//! plane.
+//! Proxies that go without a word: one that has died leaves, and none leaves for a fault of the network or of the
+//! control plane.
 
 use std::time::{Duration, Instant};
 

@@ -14,7 +14,8 @@ async fn the_echo_walk() {
     eventually("the echo application answers curl", || async { curl(app) }).await;
 
     let document = format!(
-        "type: Dataplane\nmesh: default\nname: dp-echo-1\nnetworking:\n  inbound:\n  - interface: 127.0.0.1:{inbound}:{app}\n    tags:\n      service: echo\n"
+        "type: Dataplane\nmesh: default\nname: dp-echo-1\nnetworking:\n  inbound:\n  - interface: \
+         127.0.0.1:{inbound}:{app}\n    tags:\n      service: echo\n"
     );
     ok(&cp.kumactl(&["apply", "-f", "-"], &document), "");
     let mut dp = Dataplane::start(&cp, "default", "dp-echo-1");
@@ -48,7 +49,8 @@ async fn the_echo_walk() {
         "",
     );
     eventually("plain HTTP is refused", || async { curl(inbound).is_none().then_some(()) }).await;
-    let permission = "type: TrafficPermission\nmesh: default\nname: enable-all-traffic\nsources:\n- match:\n    service: '*'\ndestinations:\n- match:\n    service: '*'\n";
+    let permission = "type: TrafficPermission\nmesh: default\nname: enable-all-traffic\nsources:\n\
+        - match:\n    service: '*'\ndestinations:\n- match:\n    service: '*'\n";
     ok(&cp.kumactl(&["apply", "-f", "-"], permission), "");
     ok(&cp.kumactl(&["get", "traffic-permissions"], ""), "MESH      NAME\ndefault   enable-all-traffic\n");
     assert!(curl(inbound).is_none(), "plain HTTP must stay refused: TLS is required");

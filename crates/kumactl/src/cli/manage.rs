@@ -95,7 +95,8 @@ pub(crate) struct RotateProvided {
 /// Flags of commands that rotate a CA.
 #[derive(Debug, Args)]
 pub(crate) struct Rotate {
-    /// How long to wait, in each step, for proxies that are away, such as 10m [default: for as long as their certificates last]
+    /// How long to wait, in each step, for proxies that are away, such as 10m [default: for as long as their
+    /// certificates last]
     #[arg(long, value_name = "DURATION")]
     pub(crate) wait: Option<String>,
 }

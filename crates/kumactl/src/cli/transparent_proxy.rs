@@ -9,9 +9,11 @@ use crate::firewall::{Network, PortRange};
 
 /// Shown below the flags.
 pub(super) const HELP: &str = "\
-Port 22 is never redirected, nor are inbound connections to the port of the SSH session that kumactl runs in and to those of a control plane. Connections that are open stay as they are.
+Port 22 is never redirected, nor are inbound connections to the port of the SSH session that kumactl runs in and to \
+those of a control plane. Connections that are open stay as they are.
 
-On a machine that you reach over the network, use --revert-after: the rules then go away by themselves, whatever happens to your session, unless you come back and run `kumactl install transparent-proxy --confirm`.";
+On a machine that you reach over the network, use --revert-after: the rules then go away by themselves, whatever \
+happens to your session, unless you come back and run `kumactl install transparent-proxy --confirm`.";
 
 /// `install transparent-proxy`
 #[derive(Debug, Args)]
@@ -23,7 +25,8 @@ pub(crate) struct InstallTransparentProxy {
     #[arg(long, value_name = "UID")]
     pub(crate) kuma_dp_uid: Option<u32>,
     /// Port to redirect to: networking.transparentProxying.redirectPort of the Dataplane
-    #[arg(long, alias = "redirect-outbound-port", value_name = "PORT", default_value_t = 15001, value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, alias = "redirect-outbound-port", value_name = "PORT", default_value_t = 15001,
+        value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) redirect_port: u16,
     /// Whether to redirect connections from other machines as well
     #[arg(long, value_name = "BOOL", default_value_t = true, action = ArgAction::Set)]

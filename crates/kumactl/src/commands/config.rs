@@ -105,7 +105,9 @@ fn unknown(name: &str) -> Failure {
 fn active(configuration: &Configuration) -> String {
     match configuration.active() {
         Ok(active) => format!("switched active Control Plane to {:?}\n", active.name),
-        Err(_) => "there is no active Control Plane left. Use `kumactl config control-planes add` to add a Control Plane and make it active\n".to_owned(),
+        Err(_) => "there is no active Control Plane left. Use `kumactl config control-planes add` to add a Control \
+            Plane and make it active\n"
+            .to_owned(),
     }
 }
 
@@ -142,7 +144,8 @@ async fn probe(address: &str, log: bool) -> Result<(), Failure> {
         Err(CallError::Refused(refusal)) => Err(Failure::new("Control Plane API Server is not responding")
             .note(format!("{address} answers {}", refusal.status))),
         Err(CallError::Garbled { reason, .. }) => Err(Failure::new(format!(
-            "could not unmarshal body from the Control Plane API Server. Provided address is not valid Kuma Control Plane API Server: {reason}"
+            "could not unmarshal body from the Control Plane API Server. Provided address is not valid Kuma Control \
+             Plane API Server: {reason}"
         ))),
     }
 }

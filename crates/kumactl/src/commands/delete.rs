@@ -21,8 +21,8 @@ pub(super) async fn run(session: &Session, arguments: Delete) -> Result<Outcome,
     finish(&client, line, vec![written], wait).await
 }
 
-/// Deletes what an input holds, in the opposite order of `apply`: a Mesh takes all that is in it along. What is not there is
-/// told at the end, and keeps nothing else.
+/// Deletes what an input holds, in the opposite order of `apply`: a Mesh takes all that is in it along. What is not
+/// there is told at the end, and keeps nothing else.
 async fn all(session: &Session, mut documents: Vec<Checked>, wait: Option<Wait>) -> Result<Outcome, Failure> {
     documents.sort_by_key(|checked| checked.kind.scope == Scope::Global);
     let client = session.writer().await?;

@@ -23,7 +23,8 @@ pub(super) async fn dataplane_token(session: &Session, arguments: DataplaneToken
     match meshes::missing(&client, mesh).await {
         Some(missing) => eprintln!("Warning: {missing}. The token is for a Dataplane of a mesh that is still to come"),
         None if meshes::is_missing(&client, &["meshes", mesh, "dataplanes", &dataplane]).await => eprintln!(
-            "Warning: there is no Dataplane with name {dataplane:?} in mesh {mesh:?}. The token is for one that is still to come"
+            "Warning: there is no Dataplane with name {dataplane:?} in mesh {mesh:?}. The token is for one that is \
+             still to come"
         ),
         None => {}
     }

@@ -90,8 +90,8 @@ fn insight(overview: &Value) -> DataplaneInsight {
     overview.get("dataplaneInsight").and_then(|insight| decode_spec(insight).ok()).unwrap_or_default()
 }
 
-/// `Degraded` is a proxy that is connected and does not do all that its documents say: it refuses a resource, waits for one that
-/// does not exist, has left, or has no certificate.
+/// `Degraded` is a proxy that is connected and does not do all that its documents say: it refuses a resource, waits for
+/// one that does not exist, has left, or has no certificate.
 fn status(insight: &DataplaneInsight) -> &'static str {
     let status = insight.latest().map(|latest| &latest.status);
     let is_degraded = status.is_some_and(|status| {
@@ -144,12 +144,16 @@ mod tests {
         check(
             json!({
                 "type": "DataplaneOverview", "mesh": "default", "name": "web-1",
-                "dataplane": {"networking": {"inbound": [{"interface": "127.0.0.1:80:8080", "tags": {"version": "v2", "service": "web"}}]}},
+                "dataplane": {"networking": {"inbound": [{"interface": "127.0.0.1:80:8080", "tags": {"version": "v2",
+                    "service": "web"}}]}},
                 "dataplaneInsight": {"subscriptions": [
-                    {"id": "1", "controlPlaneInstanceId": "a", "connectTime": "2020-01-26T10:00:00Z", "disconnectTime": "2020-01-26T11:00:00Z",
-                     "status": {"lastUpdateTime": "2020-01-26T11:59:59Z", "total": {"responsesSent": "10", "responsesRejected": "1"}}},
+                    {"id": "1", "controlPlaneInstanceId": "a", "connectTime": "2020-01-26T10:00:00Z",
+                        "disconnectTime": "2020-01-26T11:00:00Z",
+                     "status": {"lastUpdateTime": "2020-01-26T11:59:59Z", "total": {"responsesSent": "10",
+                         "responsesRejected": "1"}}},
                     {"id": "2", "controlPlaneInstanceId": "a", "connectTime": "2020-01-26T11:59:41Z",
-                     "status": {"lastUpdateTime": "2020-01-26T11:59:42.500Z", "total": {"responsesSent": "3", "responsesAcknowledged": "3"}}}
+                     "status": {"lastUpdateTime": "2020-01-26T11:59:42.500Z", "total": {"responsesSent": "3",
+                         "responsesAcknowledged": "3"}}}
                 ]}
             }),
             "default|web-1|service=web version=v2|Online|19s|17s|13|1",

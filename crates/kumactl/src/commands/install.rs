@@ -10,8 +10,8 @@ use crate::ssh;
 /// Where an administrator comes in.
 const SSH: u16 = 22;
 
-/// The servers of a control plane. To one on this machine, what the proxy passes on would come from this machine, which may
-/// do more than others.
+/// The servers of a control plane. To one on this machine, what the proxy passes on would come from this machine, which
+/// may do more than others.
 const CONTROL_PLANE: PortRange = PortRange::new(5676, 5684);
 
 /// User that runs kuma-dp where none is named.
@@ -41,7 +41,8 @@ pub(super) fn transparent_proxy(arguments: InstallTransparentProxy) -> Result<St
     );
     if let Some(after) = ruleset.revert_after {
         said.push_str(&format!(
-            "In {} s they no longer are, unless this is run until then, best over a new connection:\n  kumactl install transparent-proxy --confirm\n",
+            "In {} s they no longer are, unless this is run until then, best over a new connection:\n  kumactl \
+             install transparent-proxy --confirm\n",
             after.as_secs()
         ));
     }
@@ -103,7 +104,8 @@ fn user_id(name: &str) -> Result<u32, Failure> {
     let number = output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().parse().ok());
     number.flatten().ok_or_else(|| {
         Failure::new(format!("there is no user {name} on this machine")).hint(format!(
-            "make one with `useradd --system {DEFAULT_USER}` and run kuma-dp as it, or name another one with --kuma-dp-user"
+            "make one with `useradd --system {DEFAULT_USER}` and run kuma-dp as it, or name another one with \
+             --kuma-dp-user"
         ))
     })
 }

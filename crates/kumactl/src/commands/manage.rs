@@ -127,7 +127,8 @@ fn note(status: &Value) -> String {
     let mut note = format!("rotating: {waits}");
     if status.get("waitsForMesh").and_then(Value::as_bool) == Some(true) {
         return format!(
-            "{note}; it goes on when the Mesh is applied: the control plane was started anew and does not know whether mTLS is on"
+            "{note}; it goes on when the Mesh is applied: the control plane was started anew and does not know \
+             whether mTLS is on"
         );
     }
     if count("waiting") > 0 {

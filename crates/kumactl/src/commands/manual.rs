@@ -1,4 +1,5 @@
-//! `kumactl completion` and `kumactl man`: what shells and `man` know of the command line, made of the command line itself.
+//! `kumactl completion` and `kumactl man`: what shells and `man` know of the command line, made of the command line
+//! itself.
 
 use std::path::Path;
 

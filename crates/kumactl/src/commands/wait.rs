@@ -15,7 +15,8 @@ const NOT_YET: u8 = 3;
 /// Exit code when a proxy has refused the change.
 const REFUSED: u8 = 4;
 
-/// The longest wait of one request. The control plane knows the end of a wait sooner than a client that asks again and again.
+/// The longest wait of one request. The control plane knows the end of a wait sooner than a client that asks again and
+/// again.
 const PER_REQUEST: Duration = Duration::from_secs(30);
 
 /// How far a change has come, as the control plane tells it.
@@ -62,7 +63,8 @@ struct Exception {
     since: Option<jiff::Timestamp>,
 }
 
-/// Waits for changes, and says behind `done` how far each has come. Several are those of documents that were sent one by one.
+/// Waits for changes, and says behind `done` how far each has come. Several are those of documents that were sent one
+/// by one.
 pub(super) async fn wait(client: &Client, done: String, written: &[Written], wait: &Wait) -> Result<Outcome, Failure> {
     let mut outcome = Outcome::from(done);
     let began = Instant::now();
@@ -203,8 +205,8 @@ mod tests {
                 "revision": 413, "state": "live", "proxies": {"concerned": 37, "accepted": 37, "away": 2},
                 "seconds": {"first": 0.004, "p50": 0.018, "p99": 0.061, "last": 0.083},
             }),
-            "revision 413: live on 37 of 37 proxies after 83 ms (half after 18 ms); 2 dataplanes are away and will get it \
-             when they come\n",
+            "revision 413: live on 37 of 37 proxies after 83 ms (half after 18 ms); 2 dataplanes are away and will \
+             get it when they come\n",
             0,
         );
         check(
@@ -214,7 +216,8 @@ mod tests {
         );
         check(
             json!({
-                "revision": 7, "state": "superseded", "proxies": {"concerned": 2, "accepted": 1, "superseded": 1, "away": 1},
+                "revision": 7, "state": "superseded", "proxies": {"concerned": 2, "accepted": 1, "superseded": 1,
+                    "away": 1},
                 "seconds": {"p50": 1.25, "last": 12.4},
             }),
             "revision 7: live on 2 of 2 proxies after 12 s (half after 1.2 s); on 1 of them a later change of the same \
@@ -227,9 +230,11 @@ mod tests {
     fn what_is_not() {
         check(
             json!({
-                "revision": 414, "state": "spreading", "proxies": {"concerned": 37, "accepted": 35, "refused": 1, "waiting": 1},
+                "revision": 414, "state": "spreading", "proxies": {"concerned": 37, "accepted": 35, "refused": 1,
+                    "waiting": 1},
                 "exceptions": [
-                    {"dataplane": "backend-7", "state": "refused", "resource": "inbound:10.0.0.7:80", "message": "cannot bind",
+                    {"dataplane": "backend-7", "state": "refused", "resource": "inbound:10.0.0.7:80",
+                        "message": "cannot bind",
                      "type": "type.googleapis.com/envoy.config.listener.v3.Listener", "sinceRevision": 414},
                     {"dataplane": "web-2", "state": "silent", "sinceRevision": 409, "since": "2020-01-26T11:59:56Z"},
                 ],

@@ -8,8 +8,8 @@ use crate::failure::Failure;
 /// Pause between two looks. The HTTP API tells nobody of changes.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Reads again and again, and prints what is new, until nobody reads it any more. The first failure is one; later ones are
-/// told, since a control plane that restarts comes back.
+/// Reads again and again, and prints what is new, until nobody reads it any more. The first failure is one; later ones
+/// are told, since a control plane that restarts comes back.
 pub(super) async fn watch<T: Clone + PartialEq>(
     mut read: impl AsyncFnMut() -> Result<T, Failure>,
     show: impl Fn(T) -> Result<String, Failure>,

@@ -47,7 +47,8 @@ impl Ruleset {
     fn switch(&self) -> String {
         let timeout = self.revert_after.map(|after| format!(" timeout {}s", after.as_secs())).unwrap_or_default();
         format!(
-            "\t# The rules act while tcp is in here.\n\tset active {{\n\t\ttype inet_proto\n\t\tflags timeout\n\t\telements = {{ tcp{timeout} }}\n\t}}\n"
+            "\t# The rules act while tcp is in here.\n\tset active {{\n\t\ttype inet_proto\n\t\tflags timeout\n\
+             \t\telements = {{ tcp{timeout} }}\n\t}}\n"
         )
     }
 

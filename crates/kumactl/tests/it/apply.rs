@@ -59,7 +59,8 @@ fn nothing_is_sent_when_a_document_is_wrong() {
         "type: Dataplane\nmesh: default\nname: x\nnetwork: {}",
         &DATAPLANE.replace("127.0.0.1:10000:9000", "127.0.0.1:99999"),
         &format!(
-            "{DATAPLANE}\n---\ntype: Mesh\nname: UPPER\n---\ntype: TrafficPermission\nmesh: default\nname: tp\nsources: []"
+            "{DATAPLANE}\n---\ntype: Mesh\nname: UPPER\n---\ntype: TrafficPermission\nmesh: default\nname: tp\n\
+             sources: []"
         ),
         "items:\n- type: Mesh\n  name: good\n- type: Mesh\n  name: good\n  colour: red",
         "type: Mesh\nname: x\n---\nname: &a [*a]",
@@ -118,8 +119,10 @@ fn a_refusal_of_several_names_each_document_and_field() {
         transcript
             .run_with_input(&format!("apply{dry_run}"), &format!("items:\n- {}", elsewhere.replace('\n', "\n  ")));
     }
-    let causes = r#"[{"field": "apply[1]", "message": "is the same document as apply[0]: Mesh \"demo\""}, {"field": "apply[2].mtls.ca", "message": "is wrong"},
-        {"field": "apply[9].x", "message": "see apply[9]"}, {"field": "expected", "message": "apply["}]"#;
+    let causes = "[{\"field\": \"apply[1]\", \"message\": \"is the same document as apply[0]: Mesh \\\"demo\\\"\"}, \
+        {\"field\": \"apply[2].mtls.ca\", \"message\": \"is wrong\"},
+        {\"field\": \"apply[9].x\", \"message\": \"see apply[9]\"}, {\"field\": \"expected\", \"message\": \
+        \"apply[\"}]";
     let body =
         format!(r#"{{"title": "Could not change resources", "details": "Resource is not valid", "causes": {causes}}}"#);
     control_plane.answers("POST /changes", Answer::new(400, body));

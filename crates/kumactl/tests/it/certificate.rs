@@ -15,7 +15,10 @@ fn mode(transcript: &Transcript<'_>, file: &str) -> u32 {
 fn a_certificate_and_its_key_are_written_to_new_files() {
     let control_plane = ControlPlane::start();
     let mut transcript = Transcript::new(&control_plane);
-    transcript.run("generate tls-certificate --cert-file=server.pem --key-file=server.key --type=server --cp-hostname=kuma.internal --cp-hostname=192.0.2.1");
+    transcript.run(
+        "generate tls-certificate --cert-file=server.pem --key-file=server.key --type=server \
+        --cp-hostname=kuma.internal --cp-hostname=192.0.2.1",
+    );
     transcript.run("generate tls-certificate --type=client");
     assert_eq!((mode(&transcript, "server.key"), mode(&transcript, "key.pem")), (0o400, 0o400));
     let key = std::fs::read(transcript.path("key.pem")).expect("a key");

@@ -31,7 +31,10 @@ fn control_planes_are_added_switched_and_removed() {
     std::fs::set_permissions(transcript.path("key.pem"), readable).expect("it is ours");
     transcript.run("config control-planes add --name one --address SERVER").run("config control-planes list");
     transcript.run("config control-planes add --name one --address SERVER/");
-    transcript.run("config control-planes add --name one --address SERVER/ --overwrite --admin-client-cert cert.pem --admin-client-key key.pem");
+    transcript.run(
+        "config control-planes add --name one --address SERVER/ --overwrite --admin-client-cert cert.pem \
+        --admin-client-key key.pem",
+    );
     transcript.run("config view").run("get meshes");
     transcript.run("config control-planes switch --name local").run("config control-planes switch --name two");
     transcript.run("config control-planes remove --name local").run("config control-planes list");
@@ -77,7 +80,8 @@ fn a_file_that_is_named_must_be_there_and_make_sense() {
     transcript.file("broken", "currentContext: gone\n");
     transcript.file(
         "original",
-        "contexts:\n- controlPlane: a\n  credentials:\n    adminApi: {}\n  defaults:\n    mesh: pilot\n  name: a\ncontrolPlanes:\n- coordinates:\n    apiServer:\n      url: http://a:5681\n  name: a\ncurrentContext: a\n",
+        "contexts:\n- controlPlane: a\n  credentials:\n    adminApi: {}\n  defaults:\n    mesh: pilot\n  name: a\n\
+         controlPlanes:\n- coordinates:\n    apiServer:\n      url: http://a:5681\n  name: a\ncurrentContext: a\n",
     );
     for file in ["missing", "not-yaml", "unknown-field", "empty", "broken"] {
         transcript.run(&format!("get meshes --config-file {file}"));

@@ -115,7 +115,8 @@ async fn handle(
         ("GET", [""]) => json(StatusCode::OK, &json!({"tagline": "Kuma", "version": "0.4.0"})),
         ("GET", ["catalog"]) => {
             let local = format!("http://localhost:{}", known.port);
-            let mut catalog = json!({"apis": {"dataplaneToken": {"localUrl": local, "publicUrl": ""}, "admin": {"localUrl": local, "publicUrl": ""}}});
+            let mut catalog = json!({"apis": {"dataplaneToken": {"localUrl": local, "publicUrl": ""},
+                "admin": {"localUrl": local, "publicUrl": ""}}});
             if known.takes_changes {
                 catalog["apis"]["changes"] = json!({"url": format!("{local}/changes")});
             }
@@ -185,7 +186,8 @@ impl Known {
                 Some(before) if before == json => "unchanged",
                 Some(_) => "updated",
             };
-            json!({"type": document.key.kind, "mesh": *document.key.mesh, "name": *document.key.name, "outcome": outcome})
+            json!({"type": document.key.kind, "mesh": *document.key.mesh, "name": *document.key.name,
+                "outcome": outcome})
         });
         let outcomes: Vec<Value> = outcomes.collect();
         let causes = documents.iter().enumerate().filter_map(|(index, document)| {

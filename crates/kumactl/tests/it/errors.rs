@@ -40,7 +40,10 @@ fn errors_of_the_api_are_shown_with_their_causes() {
     control_plane.answers("GET /meshes/default/traffic-permissions", Answer::new(200, "{}"));
     control_plane.answers("GET /meshes/default/health-checks", Answer::redirect("/elsewhere"));
     control_plane.answers("DELETE /meshes/default", Answer::new(405, "405: Method Not Allowed"));
-    let forbidden = r#"{"title": "Could not process a resource", "details": "Forbidden", "causes": [{"field": "", "message": "write from this machine"}]}"#;
+    let forbidden = concat!(
+        r#"{"title": "Could not process a resource", "details": "Forbidden", "causes": [{"field": "", "#,
+        r#""message": "write from this machine"}]}"#,
+    );
     control_plane.answers("PUT /meshes/default", Answer::new(403, forbidden));
     let mut transcript = Transcript::new(&control_plane);
     for kind in ["meshes", "dataplanes", "traffic-logs", "traffic-routes", "traffic-permissions", "healthchecks"] {
@@ -62,7 +65,8 @@ fn a_control_plane_that_is_not_there() {
     let mut transcript = Transcript::new(&control_plane);
     let config = |url: &str| {
         format!(
-            "contexts: [{{controlPlane: x, name: x}}]\ncontrolPlanes: [{{name: x, coordinates: {{apiServer: {{url: '{url}'}}}}}}]\ncurrentContext: x\n"
+            "contexts: [{{controlPlane: x, name: x}}]\ncontrolPlanes: [{{name: x, coordinates: {{apiServer: {{url: \
+             '{url}'}}}}}}]\ncurrentContext: x\n"
         )
     };
     // Port 1 of this machine is nobody's.

@@ -68,7 +68,8 @@ fn dataplanes_are_inspected() {
         let inbound = json!({"interface": "127.0.0.1:80:8080", "tags": {"service": "web", "version": "v2"}});
         let networking = json!({"networking": {"inbound": [inbound]}});
         let sent = |sent: &str, rejected: &str| json!({"responsesSent": sent, "responsesRejected": rejected});
-        let before = json!({"id": "1", "controlPlaneInstanceId": "a", "connectTime": ago(400_000), "disconnectTime": ago(300_000),
+        let before = json!({"id": "1", "controlPlaneInstanceId": "a", "connectTime": ago(400_000),
+            "disconnectTime": ago(300_000),
             "status": {"lastUpdateTime": ago(390_000), "total": sent("40", "2")}});
         let latest = json!({"id": "2", "controlPlaneInstanceId": "a", "connectTime": ago(7_384),
             "status": {"lastUpdateTime": ago(0), "total": sent("2", "0")}});
@@ -113,7 +114,8 @@ fn one_dataplane_is_inspected() {
     assert_snapshot!(without_ages(&transcript.text()));
 }
 
-/// Ages in rows replaced, and with them the padding: how long a command takes is up to the machine. Ages and padding have unit tests.
+/// Ages in rows replaced, and with them the padding: how long a command takes is up to the machine. Ages and padding
+/// have unit tests.
 fn without_ages(text: &str) -> String {
     let is_age = |word: &str| {
         let digits = word.strip_suffix('s').unwrap_or_default();

@@ -53,7 +53,8 @@ fn rotations() {
             json!([{"id": "1234", "cert": CERT, "state": "signing"}, {"id": "5678", "cert": CERT, "state": "next"}]);
         control_plane.answers(&format!("GET {path}/certificates"), Answer::new(200, list.to_string()));
         let status = json!({"phase": "introducing", "signing": "1234", "next": "5678", "proxies":
-            {"connected": 7, "waiting": 2, "waitingFor": ["web-1", "web-2"], "away": 1, "awayNames": ["old"]}, "until": "2026-01-01T00:00:00Z"});
+            {"connected": 7, "waiting": 2, "waitingFor": ["web-1", "web-2"], "away": 1, "awayNames": ["old"]},
+            "until": "2026-01-01T00:00:00Z"});
         control_plane.answers(&format!("GET {path}/rotation"), Answer::new(200, status.to_string()));
         transcript.run(&format!("manage ca {ca} certificates list"));
         let status = json!({"phase": "replacing", "signing": "5678", "old": "1234", "proxies":

@@ -12,7 +12,8 @@ const MESH: &str = "type: Mesh\nname: demo\n";
 
 fn log(name: &str) -> String {
     format!(
-        "type: TrafficLog\nmesh: demo\nname: {name}\nsources: [{{match: {{service: '*'}}}}]\ndestinations: [{{match: {{service: '*'}}}}]\n"
+        "type: TrafficLog\nmesh: demo\nname: {name}\nsources: [{{match: {{service: '*'}}}}]\n\
+         destinations: [{{match: {{service: '*'}}}}]\n"
     )
 }
 

@@ -25,10 +25,12 @@ fn why_there_is_no_token() {
     transcript.run("generate dataplane-token --name=");
     control_plane.answers("POST /tokens", Answer::new(404, "404: Page Not Found"));
     transcript.run("generate dataplane-token --name=x");
-    let disabled = json!({"apis": {"dataplaneToken": {"localUrl": "", "publicUrl": ""}, "admin": {"localUrl": control_plane.address(), "publicUrl": ""}}});
+    let disabled = json!({"apis": {"dataplaneToken": {"localUrl": "", "publicUrl": ""},
+        "admin": {"localUrl": control_plane.address(), "publicUrl": ""}}});
     control_plane.answers("GET /catalog", Answer::new(200, disabled.to_string()));
     transcript.run("generate dataplane-token --name=x");
-    let closed = json!({"apis": {"dataplaneToken": {"localUrl": "http://127.0.0.1:1"}, "admin": {"localUrl": "http://127.0.0.1:1"}}});
+    let closed = json!({"apis": {"dataplaneToken": {"localUrl": "http://127.0.0.1:1"},
+        "admin": {"localUrl": "http://127.0.0.1:1"}}});
     control_plane.answers("GET /catalog", Answer::new(200, closed.to_string()));
     transcript.run("generate dataplane-token --name=x");
     control_plane.answers("GET /catalog", Answer::new(404, "404: Page Not Found"));

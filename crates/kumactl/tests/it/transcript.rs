@@ -24,7 +24,8 @@ impl<'a> Transcript<'a> {
         let folder = transcript.path(".kumactl");
         std::fs::create_dir(&folder).expect("a folder");
         let config = format!(
-            "contexts:\n- controlPlane: test\n  name: test\ncontrolPlanes:\n- coordinates:\n    apiServer:\n      url: {}\n  name: test\ncurrentContext: test\n",
+            "contexts:\n- controlPlane: test\n  name: test\ncontrolPlanes:\n- coordinates:\n    apiServer:\n      \
+             url: {}\n  name: test\ncurrentContext: test\n",
             control_plane.address()
         );
         std::fs::write(folder.join("config"), config).expect("a file");

@@ -12,7 +12,8 @@ fn the_rules_are_printed() {
     let mut transcript = Transcript::of_new_user(&control_plane);
     let install = "install transparent-proxy --dry-run --kuma-dp-uid 5678";
     for flags in [
-        "--exclude-inbound-ports 8080,9000-9010,8080 --exclude-outbound-ports 3306 --exclude-outbound-ips 169.254.169.254,10.0.0.0/8",
+        "--exclude-inbound-ports 8080,9000-9010,8080 --exclude-outbound-ports 3306 --exclude-outbound-ips \
+         169.254.169.254,10.0.0.0/8",
         "--include-inbound-ports 8080,80-90 --redirect-port 15006 --revert-after 5m",
         "--redirect-inbound=false --ip-family-mode dualstack --exclude-outbound-ips fd00::/8",
     ] {

@@ -535,7 +535,8 @@ mod tests {
              write that of its machine, an IPv4 address, into networking.address",
         );
         refused::<Dataplane>(
-            "networking: {address: 10.0.0.1, inbound: [{address: '::', port: 80, servicePort: 8080, tags: {service: a}}]}",
+            "networking: {address: 10.0.0.1, inbound: [{address: '::', port: 80, servicePort: 8080, tags: {service: \
+             a}}]}",
             "networking.inbound[0].address: :: is no address at which others reach this proxy: \
              write that of its machine, an IPv6 address, into networking.address",
         );

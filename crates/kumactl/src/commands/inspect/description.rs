@@ -152,11 +152,14 @@ mod tests {
             {"id": "1", "connectTime": "2020-01-26T11:00:00Z", "status": {
                 "acceptedTime": "2020-01-26T11:00:01Z",
                 "total": {"responsesSent": "6", "responsesAcknowledged": "4", "responsesRejected": "1"},
-                "cds": {"responsesSent": "2", "responsesAcknowledged": "2", "lastAcknowledgedTime": "2020-01-26T11:59:00Z"},
-                "eds": {"responsesSent": "2", "responsesAcknowledged": "1", "lastAcknowledgedTime": "2020-01-26T11:58:00Z"},
+                "cds": {"responsesSent": "2", "responsesAcknowledged": "2",
+                    "lastAcknowledgedTime": "2020-01-26T11:59:00Z"},
+                "eds": {"responsesSent": "2", "responsesAcknowledged": "1",
+                    "lastAcknowledgedTime": "2020-01-26T11:58:00Z"},
                 "lds": {"responsesSent": "2", "responsesAcknowledged": "1", "responsesRejected": "1",
                     "lastAcknowledgedTime": "2020-01-26T11:00:01Z", "lastRejectedTime": "2020-01-26T11:57:37Z"},
-                "lastRejection": {"type": "type.googleapis.com/envoy.config.listener.v3.Listener", "time": "2020-01-26T11:57:37Z",
+                "lastRejection": {"type": "type.googleapis.com/envoy.config.listener.v3.Listener",
+                    "time": "2020-01-26T11:57:37Z",
                     "message": "cannot bind '127.0.0.1:80': Address already in use\u{1b}[31m"},
                 "warnings": ["the proxy offers no metrics"]}},
         ]})));
@@ -166,16 +169,20 @@ mod tests {
     fn one_that_has_left() {
         insta::assert_snapshot!(shown(json!({
             "departure": {"time": "2020-01-26T11:59:58Z", "reason": "its Envoy has ended: it was killed by signal 9"},
-            "subscriptions": [{"id": "1", "connectTime": "2020-01-26T11:00:00Z", "disconnectTime": "2020-01-26T11:59:57Z",
-                "status": {"lds": {"responsesSent": "1", "responsesAcknowledged": "1", "lastAcknowledgedTime": "2020-01-26T11:00:01Z"}}}],
+            "subscriptions": [{"id": "1", "connectTime": "2020-01-26T11:00:00Z",
+                "disconnectTime": "2020-01-26T11:59:57Z",
+                "status": {"lds": {"responsesSent": "1", "responsesAcknowledged": "1",
+                    "lastAcknowledgedTime": "2020-01-26T11:00:01Z"}}}],
         })));
     }
 
     #[test]
     fn one_that_has_come_back_and_was_sent_nothing() {
         insta::assert_snapshot!(shown(json!({"subscriptions": [
-            {"id": "1", "connectTime": "2020-01-26T10:00:00Z", "disconnectTime": "2020-01-26T11:00:00Z", "status": {"lastRejection":
-                {"type": "type.googleapis.com/envoy.config.cluster.v3.Cluster", "time": "2020-01-26T10:30:00Z", "message": "no"}}},
+            {"id": "1", "connectTime": "2020-01-26T10:00:00Z", "disconnectTime": "2020-01-26T11:00:00Z",
+                "status": {"lastRejection":
+                {"type": "type.googleapis.com/envoy.config.cluster.v3.Cluster", "time": "2020-01-26T10:30:00Z",
+                    "message": "no"}}},
             {"id": "2", "connectTime": "2020-01-26T11:00:02Z", "status": {"acceptedTime": "2020-01-26T11:00:03Z"}},
         ]})));
     }
