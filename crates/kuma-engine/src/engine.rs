@@ -203,7 +203,8 @@ impl Engine {
 
     /// A commit that was heard of, and how far it has come.
     ///
-    /// With `wait`, the answer comes when it is final (see [`Progress::is_final`]; `all` as there) or the time is over.
+    /// With `wait`, the answer comes when it is final (see [`Progress::is_final`](crate::Progress::is_final); `all` as
+    /// there) or the time is over.
     ///
     /// # Errors
     /// There is no such commit, or it is forgotten.

@@ -55,13 +55,11 @@ pub fn help() -> String {
 pub fn markdown() -> String {
     let mut text = String::from(
         "# Configuration of kuma-cp\n\n\
-         Defaults, then the YAML file (`kuma-cp run -c FILE`), then the environment: the later wins. In the file, the \
-         parts of a key\n\
-         are nested. A variable that is set but empty counts as set. Lists are separated by commas, durations are \
-         written as `1m30s`.\n\
-         Mistakes are reported all together, each with its source; `GET /config` shows what is in effect, secrets \
-         masked.\n\n\
-         This list is printed by the program (`kuma-cp run -h`), and a test holds it to it.\n\n\
+         Defaults, then the YAML file (`kuma-cp run -c FILE`), then the environment: the later wins. In the file, the\n\
+         parts of a key are nested. A variable that is set but empty counts as set. Lists are separated by commas,\n\
+         durations are written as `1m30s`. Mistakes are reported all together, each with its source; `GET /config`\n\
+         shows what is in effect, secrets masked.\n\n\
+         The program prints this list (`kuma-cp run -h`), and a test checks that both are equal.\n\n\
          | key | variable | default | |\n| --- | --- | --- | --- |\n",
     );
     for Setting { key, variables, default, description } in settings() {
