@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use kuma_store::Revision;
 use kuma_xds::{ResourceType, Snapshot, SnapshotBuilder, StreamState};
@@ -109,6 +110,10 @@ pub(crate) struct Proxy {
     pub(crate) admin: Option<SocketAddr>,
     /// Why it offers no metrics though its mesh asks for them, as it was last said.
     pub(crate) metrics_problem: Option<String>,
+    /// How often the files of its logs have been tried again, since it could not open one.
+    pub(crate) log_attempt: u32,
+    /// When they are tried next, and the pause before that; while it refuses an extension config.
+    pub(crate) log_retry: Option<(SystemTime, Duration)>,
     /// What it is to have but for its certificate; `None` without a Dataplane.
     pub(crate) config: Option<Arc<Snapshot>>,
 }
@@ -210,6 +215,11 @@ impl Connections {
     pub(crate) fn streams_of(&self, proxy: &str) -> impl Iterator<Item = &Stream> {
         let ids = self.proxies.get(proxy).into_iter().flat_map(|proxy| &proxy.streams);
         ids.filter_map(|id| self.stream(*id))
+    }
+
+    /// How often the files of a proxy's logs have been tried again.
+    pub(crate) fn log_attempt(&self, proxy: &str) -> u32 {
+        self.proxies.get(proxy).map_or(0, |proxy| proxy.log_attempt)
     }
 
     /// What the streams of a proxy together have answered; `head`: the revision up to which everything was given.

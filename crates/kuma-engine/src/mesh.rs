@@ -24,6 +24,10 @@ use crate::recovery::Recovery;
 use crate::rotation::{DueStep, ProxyProgress, Rotation, RotationStatus, generation_given};
 use crate::view::{MeshView, Parts, Planned};
 
+/// Pause before the file of a log that a proxy could not open is tried again. Doubled each time, up to the longest.
+const FIRST_LOG_RETRY: Duration = Duration::from_secs(1);
+const LONGEST_LOG_RETRY: Duration = Duration::from_secs(60);
+
 /// How many streams are looked at before others have their turn.
 const AT_ONCE: usize = 32;
 
@@ -81,6 +85,8 @@ pub struct MeshEngine {
     /// When a stream is looked at again: a renewal, or the end of its grace.
     deadlines: BTreeSet<(SystemTime, StreamId)>,
     receipts: Receipts,
+    /// Proxies with a [`Proxy::log_retry`](crate::connections::Proxy::log_retry).
+    log_retries: BTreeSet<Arc<str>>,
     news: News,
     /// A switch of mTLS that is under way.
     switch: Option<Switch>,
@@ -113,6 +119,7 @@ impl MeshEngine {
             last_write: SystemTime::UNIX_EPOCH,
             deadlines: BTreeSet::new(),
             receipts: Receipts::default(),
+            log_retries: BTreeSet::new(),
             news: News::default(),
             switch: None,
         }
@@ -297,6 +304,49 @@ impl MeshEngine {
         let proxy = stream.proxy.clone();
         self.answered(&proxy, now);
         self.note_unopened(id, &proxy, now);
+        self.note_log_refusal(&proxy, now);
+    }
+
+    /// The file of a log may be one that can be opened later: it is tried again while its proxy refuses it.
+    fn note_log_refusal(&mut self, name: &Arc<str>, now: SystemTime) {
+        let is_refused = self
+            .connections
+            .streams_of(name)
+            .any(|stream| stream.settled.refused.iter().any(|one| one.resource_type == ResourceType::ExtensionConfig));
+        let Some(proxy) = self.connections.proxies.get_mut(name) else { return };
+        match (is_refused, proxy.log_retry) {
+            (true, None) => {
+                proxy.log_retry = Some((now + FIRST_LOG_RETRY, FIRST_LOG_RETRY));
+                self.log_retries.insert(name.clone());
+            }
+            (false, Some(_)) => {
+                proxy.log_retry = None;
+                self.log_retries.remove(name);
+            }
+            _ => {}
+        }
+    }
+
+    /// Tries the files of logs again that are due.
+    fn retry_logs(&mut self, now: SystemTime) {
+        for name in self.log_retries.iter().cloned().collect::<Vec<_>>() {
+            let Some(proxy) = self.connections.proxies.get_mut(&name) else {
+                self.log_retries.remove(&name);
+                continue;
+            };
+            let Some((at, pause)) = proxy.log_retry.filter(|(at, _)| *at <= now) else { continue };
+            proxy.log_attempt += 1;
+            let pause = (pause * 2).min(LONGEST_LOG_RETRY);
+            proxy.log_retry = Some((at.max(now) + pause, pause));
+            // It is no change of the documents: what is refused, is so since the revision that it came with.
+            let revision = proxy.config.as_ref().map_or(0, |config| config.revision());
+            if self.plan_at(&name, revision) {
+                self.publish_proxy(&name, now);
+            } else {
+                // What it refuses is no log of ours.
+                self.log_retries.remove(&name);
+            }
+        }
     }
 
     /// An inbound that its proxy cannot open, such as on a port that is taken, is no endpoint. Where no token proves
@@ -382,7 +432,9 @@ impl MeshEngine {
     pub fn next_deadline(&self) -> Option<SystemTime> {
         let stream = self.deadlines.first().map(|(time, _)| *time);
         let switch = self.switch.as_ref().map(|switch| switch.at);
-        [stream, switch, self.rotation.look_at].into_iter().flatten().min()
+        let retry = self.log_retries.iter().filter_map(|name| self.connections.proxies.get(name)?.log_retry);
+        let retry = retry.map(|(at, _)| at).min();
+        [stream, switch, retry, self.rotation.look_at].into_iter().flatten().min()
     }
 
     /// Whether there may be so much that no proxy holds any more that a [`MeshEngine::sweep`] is due, once the clients
@@ -402,6 +454,7 @@ impl MeshEngine {
         if self.switch.as_ref().is_some_and(|switch| switch.at <= now) {
             self.end_switch(now);
         }
+        self.retry_logs(now);
         for _ in 0..AT_ONCE {
             let Some(&(time, id)) = self.deadlines.first().filter(|(time, _)| *time <= now) else { return };
             self.deadlines.remove(&(time, id));
@@ -428,7 +481,8 @@ impl MeshEngine {
 
     /// What a proxy is to get, made from nothing: see [`MeshView::generate`].
     pub fn generate(&self, proxy: &str) -> Option<Snapshot> {
-        self.documents.view.generate(proxy, self.connections.admin(proxy))
+        let log_attempt = self.connections.log_attempt(proxy);
+        self.documents.view.generate_at(proxy, self.connections.admin(proxy), log_attempt)
     }
 
     /// What a connected proxy is given now, its identity left out.
@@ -496,7 +550,13 @@ impl MeshEngine {
 
     /// Makes the configuration of a connected proxy anew. Returns whether it changed.
     fn plan(&mut self, name: &Arc<str>) -> bool {
-        let planned = self.documents.view.plan(name, self.connections.admin(name));
+        self.plan_at(name, self.documents.view.revision)
+    }
+
+    /// The same; the result is numbered with this revision.
+    fn plan_at(&mut self, name: &Arc<str>, revision: Revision) -> bool {
+        let log_attempt = self.connections.log_attempt(name);
+        let planned = self.documents.view.plan(name, self.connections.admin(name), log_attempt);
         let Some(proxy) = self.connections.proxies.get_mut(name) else { return false };
         let Some(Planned { keys, metrics_problem: problem }) = planned else { return proxy.config.take().is_some() };
         // Said once for each reason.
@@ -505,7 +565,7 @@ impl MeshEngine {
             tracing::warn!(%mesh, dataplane = %name, "the proxy offers no metrics: {problem}");
         }
         proxy.metrics_problem = problem;
-        let mut builder = Snapshot::builder().revision(self.documents.view.revision);
+        let mut builder = Snapshot::builder().revision(revision);
         for key in keys {
             builder.insert(self.content.resource(key));
         }

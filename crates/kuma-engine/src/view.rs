@@ -53,7 +53,12 @@ impl MeshView {
     /// proxy has by the incremental path equals it. `admin`: its Envoy's admin server, if it has one. `None` if there
     /// is no such Dataplane.
     pub fn generate(&self, proxy: &str, admin: Option<SocketAddr>) -> Option<Snapshot> {
-        let Planned { keys, .. } = self.plan(proxy, admin)?;
+        self.generate_at(proxy, admin, 0)
+    }
+
+    /// The same at an attempt at opening the files of its logs; see [`ResourceKey::with_log_attempt`].
+    pub(crate) fn generate_at(&self, proxy: &str, admin: Option<SocketAddr>, log_attempt: u32) -> Option<Snapshot> {
+        let Planned { keys, .. } = self.plan(proxy, admin, log_attempt)?;
         let mut builder = Snapshot::builder().revision(self.revision);
         for key in keys {
             builder.insert(Arc::new(encode(&key)));
@@ -62,12 +67,13 @@ impl MeshView {
     }
 
     /// The keys of everything that a proxy is to get; `None` if there is no such Dataplane.
-    pub(crate) fn plan(&self, proxy: &str, admin: Option<SocketAddr>) -> Option<Planned> {
+    pub(crate) fn plan(&self, proxy: &str, admin: Option<SocketAddr>, log_attempt: u32) -> Option<Planned> {
         let dataplane = self.snapshot.dataplane(proxy)?;
         let metrics = kuma_envoy::plan_metrics(&self.snapshot, dataplane, admin);
         // What a template gives by the same name comes later, and counts.
         let mut keys = metrics.keys;
-        keys.extend(kuma_envoy::plan(&self.snapshot, dataplane, self.roots.as_ref()));
+        let planned = kuma_envoy::plan(&self.snapshot, dataplane, self.roots.as_ref()).into_iter();
+        keys.extend(planned.map(|key| if log_attempt > 0 { key.with_log_attempt(log_attempt) } else { key }));
         Some(Planned { keys, metrics_problem: metrics.problem })
     }
 

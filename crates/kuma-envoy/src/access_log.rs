@@ -26,7 +26,7 @@ const FLUSH_INTERVAL: Duration = Duration { seconds: 0, nanos: 100_000_000 };
 /// Envoy's logger of connections for a log.
 pub(crate) fn of_connections(log: &AccessLog) -> Logger {
     match log {
-        AccessLog::File { path, format } => named("envoy.access_loggers.file", &file(path, format)),
+        AccessLog::File { path, format, attempt } => named(&file_logger(*attempt), &file(path, format)),
         AccessLog::Tcp { address, format } => {
             let config = TcpGrpcAccessLogConfig { common_config: Some(tcp(address, format)) };
             named("envoy.access_loggers.tcp_grpc", &config)
@@ -37,12 +37,20 @@ pub(crate) fn of_connections(log: &AccessLog) -> Logger {
 /// Envoy's logger of requests for a log.
 pub(crate) fn of_requests(log: &AccessLog) -> Logger {
     match log {
-        AccessLog::File { path, format } => named("envoy.access_loggers.file", &file(path, format)),
+        AccessLog::File { path, format, attempt } => named(&file_logger(*attempt), &file(path, format)),
         AccessLog::Tcp { address, format } => {
             let common_config = Some(tcp(address, format));
             let config = HttpGrpcAccessLogConfig { common_config, ..HttpGrpcAccessLogConfig::default() };
             named("envoy.access_loggers.http_grpc", &config)
         }
+    }
+}
+
+/// Name of a logger into a file. Envoy goes by the type of its configuration; the name tells attempts apart.
+fn file_logger(attempt: u32) -> String {
+    match attempt {
+        0 => "envoy.access_loggers.file".to_owned(),
+        attempt => format!("envoy.access_loggers.file#{attempt}"),
     }
 }
 

@@ -286,6 +286,19 @@ pub enum Spans {
     Protobuf,
 }
 
+impl ResourceKey {
+    /// This with another attempt at opening the file of its log, if it has one.
+    #[must_use]
+    pub fn with_log_attempt(mut self, number: u32) -> ResourceKey {
+        if let ResourceKey::Split { log: Some(AccessLog::File { attempt, .. }), .. }
+        | ResourceKey::HttpOutbound { log: Some(AccessLog::File { attempt, .. }), .. } = &mut self
+        {
+            *attempt = number;
+        }
+        self
+    }
+}
+
 /// What is noted of each connection, or each request, when it ends. The formats are as Envoy reads them, with nothing
 /// of ours left in them.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -296,6 +309,9 @@ pub enum AccessLog {
         path: Arc<str>,
         /// What a line is.
         format: LogFormat,
+        /// How often a proxy has been sent this before because it could not open the file. Envoy 1.40 accepts an
+        /// extension config that it has refused without a look when it comes again just as it was.
+        attempt: u32,
     },
     /// A line to a server, which kuma-dp sends.
     Tcp {

@@ -27,7 +27,7 @@ pub(crate) fn access_log(
         }
     };
     match backend.sink.as_ref()? {
-        LogSink::File { path } => Some(AccessLog::File { path: path.as_str().into(), format }),
+        LogSink::File { path } => Some(AccessLog::File { path: path.as_str().into(), format, attempt: 0 }),
         LogSink::Tcp { address } => Some(AccessLog::Tcp { address: address.as_str().into(), format }),
     }
 }
@@ -139,6 +139,7 @@ mod tests {
                 %BYTES_SENT% bytes, received: %BYTES_RECEIVED% bytes\n"
                     .into(),
             ),
+            attempt: 0,
         };
         assert_eq!(log_of(web, "file: {path: /log}"), Some(expected));
         assert_eq!(log_of(web, "format: x"), None, "a backend that leads nowhere");

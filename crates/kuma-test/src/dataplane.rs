@@ -88,6 +88,11 @@ impl Dataplane {
         .await
     }
 
+    /// Waits until Envoy's admin server answers, whether Envoy has its configuration or not.
+    pub async fn admin_answers(&self) {
+        eventually("Envoy's admin server answers", async || self.http.get(self.url("/ready")).send().await.ok()).await;
+    }
+
     /// Waits until Envoy has all its configuration.
     pub async fn live(&self) {
         eventually("Envoy is live", || async {

@@ -51,7 +51,10 @@ pub(crate) fn all(site: &Site) -> Vec<(&'static str, Vec<ResourceKey>)> {
         ("logged_to_a_file", logged(site, file("[%START_TIME%] %UPSTREAM_HOST% 100%%\n"))),
         (
             "logged_as_json_to_a_file",
-            logged(site, AccessLog::File { path: "/dev/null".into(), format: LogFormat::Json(FIELDS.into()) }),
+            logged(
+                site,
+                AccessLog::File { path: "/dev/null".into(), format: LogFormat::Json(FIELDS.into()), attempt: 0 },
+            ),
         ),
         (
             "logged_as_json_over_tcp",
@@ -193,7 +196,7 @@ pub(crate) fn logged(site: &Site, to: AccessLog) -> Vec<ResourceKey> {
 }
 
 fn file(format: &str) -> AccessLog {
-    AccessLog::File { path: "/dev/null".into(), format: LogFormat::Text(format.into()) }
+    AccessLog::File { path: "/dev/null".into(), format: LogFormat::Text(format.into()), attempt: 0 }
 }
 
 fn tcp(format: &str) -> AccessLog {

@@ -169,6 +169,7 @@ fn tampered(path: &Path) -> String {
 
 /// Envoy runs and has nothing of the mesh.
 async fn nothing_served(proxy: &Dataplane, mesh: &str) {
+    proxy.admin_answers().await;
     let dump = proxy.config_dump().await;
     for sign in ["inbound:", "identity_cert", &format!("spiffe://{mesh}")] {
         assert!(!dump.contains(sign), "{sign} was served: {dump}");

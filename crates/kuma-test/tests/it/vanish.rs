@@ -123,7 +123,11 @@ async fn a_cut_network_of_the_control_plane_removes_nobody() {
         }
         // That they were kept is said where they were missed.
         let log = fleet.scene.cp.output();
-        assert_eq!(log.contains("Their endpoints stay until they come back"), !silent, "silent: {silent}\n{log}");
+        assert_eq!(
+            log.contains("Their endpoints stay until the proxies reconnect"),
+            !silent,
+            "silent: {silent}\n{log}"
+        );
     }
 }
 

@@ -218,7 +218,9 @@ impl Core {
 
     /// Has what the client refused sent once more: what stood against it may have gone, such as another user of a port.
     pub(super) fn retry(&mut self) {
-        for Refusal { resource_type, name, .. } in &self.refused {
+        // Envoy 1.40 accepts an extension config that it has refused without a look when it comes again just as it was.
+        let is_looked_at = |one: &&Refusal| one.resource_type != ResourceType::ExtensionConfig;
+        for Refusal { resource_type, name, .. } in self.refused.iter().filter(is_looked_at) {
             let state = &mut self.types[*resource_type as usize];
             add_names(&mut state.pending, [name.clone()]);
             state.dirty = true;

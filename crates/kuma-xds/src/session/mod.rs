@@ -125,6 +125,7 @@ impl Session {
     }
 
     /// Has what the client refused sent once more: what stood against it may have gone, such as another user of a port.
+    /// Extension configs are left out: Envoy takes one that is the same as the refused one for no news, and accepts it.
     pub fn retry(&mut self) {
         self.core.retry();
     }
