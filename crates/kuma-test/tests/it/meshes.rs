@@ -1,6 +1,5 @@
 //! Several meshes, gateways, proxies of several services: who is whom, and who sees whom.
 
-
 use kuma_test::apps::{Client, Greeter};
 use kuma_test::documents::{dataplane, mesh, permission};
 use kuma_test::ports::free_port;
