@@ -9,7 +9,7 @@ use kuma_http2::hpack::Decoder;
 use kuma_http2::{Connection, Error, Event, Limits};
 use libfuzzer_sys::fuzz_target;
 
-const LIMITS: Limits = Limits { streams: 3, header_list: 1_000, nuisances: 50 };
+const LIMITS: Limits = Limits { streams: 3, header_list: 1_000, unproductive_frames: 50 };
 
 const BEGINNING: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 const ACK: &[u8] = b"\0\0\0\x04\x01\0\0\0\0";
