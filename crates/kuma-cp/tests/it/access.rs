@@ -158,6 +158,11 @@ impl World {
                 // The path is there, and neither the mesh nor the revision is.
                 let names_nothing = path.contains("nobody") || rule.path.contains("{revision}");
                 assert!(status != 404 || names_nothing, "{} {path} is not there", rule.path);
+                if status == 404 && rule.path.contains("{revision}") && rule.methods.contains(&Method::GET) {
+                    let body = client.get(self.url(rule.port, &path)).send().await;
+                    let body = body.expect("an answer").text().await.expect("text");
+                    assert!(body.contains("is not a revision"), "{path} is answered as no path: {body}");
+                }
                 assert!(status != 405 && !status.is_server_error(), "{} {path}: {status}", rule.path);
                 status != 401 && status != 403
             }
