@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 use kuma_test::apps::{Client, GREETING, Greeter, bytes_from};
 use kuma_test::documents::{dataplane, mesh, permission};
 use kuma_test::ports::free_port;
-use kuma_test::wire::Wire;
 use kuma_test::{ControlPlane, Dataplane, eventually};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -261,14 +260,7 @@ async fn an_envoy_that_is_stopped_is_waited_for() {
 /// ended.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_envoy_behind_a_network_that_is_cut_is_waited_for() {
-    let port = free_port();
-    let wire = Wire::start(port).await;
-    let env = [
-        ("KUMA_XDS_SERVER_GRPC_PORT", port.to_string()),
-        ("KUMA_BOOTSTRAP_SERVER_PARAMS_XDS_PORT", wire.port.to_string()),
-    ];
-    let env: Vec<(&str, &str)> = env.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    let scene = Scene::start_with(&env).await;
+    let (scene, wire) = Scene::start_wired().await;
     wire.silence();
     let revision = scene.cp.change(&another_redis()).await;
     let receipt = scene.cp.receipt(revision, "2s").await;

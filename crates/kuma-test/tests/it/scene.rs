@@ -3,6 +3,7 @@
 use kuma_test::apps::{Client, Greeter};
 use kuma_test::documents::dataplane;
 use kuma_test::ports::free_port;
+use kuma_test::wire::Wire;
 use kuma_test::{ControlPlane, Dataplane, eventually};
 
 /// A control plane, a `redis` that speaks first, and a proxy each for `redis` and `web`.
@@ -39,6 +40,18 @@ impl Scene {
         let scene = Scene { cp, redis, web_proxy, redis_proxy, outbound, inbound, web_inbound };
         scene.open().await;
         scene
+    }
+
+    /// The same, and the wire by which proxies reach the control plane.
+    pub(crate) async fn start_wired() -> (Scene, Wire) {
+        let port = free_port();
+        let wire = Wire::start(port).await;
+        let env = [
+            ("KUMA_XDS_SERVER_GRPC_PORT", port.to_string()),
+            ("KUMA_BOOTSTRAP_SERVER_PARAMS_XDS_PORT", wire.port.to_string()),
+        ];
+        let env: Vec<(&str, &str)> = env.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        (Scene::start_with(&env).await, wire)
     }
 
     /// The Dataplanes of the scene.

@@ -4,7 +4,6 @@
 use std::time::{Duration, Instant};
 
 use kuma_test::apps::Client;
-use kuma_test::ports::free_port;
 use kuma_test::wire::Wire;
 use kuma_test::{Load, eventually};
 
@@ -82,14 +81,8 @@ fn connections_of(scene: &Scene, before: usize) -> bool {
 
 /// A fleet whose way to the control plane is a wire.
 async fn wired() -> (Fleet, Wire) {
-    let port = free_port();
-    let wire = Wire::start(port).await;
-    let env = [
-        ("KUMA_XDS_SERVER_GRPC_PORT", port.to_string()),
-        ("KUMA_BOOTSTRAP_SERVER_PARAMS_XDS_PORT", wire.port.to_string()),
-    ];
-    let env: Vec<(&str, &str)> = env.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    (Fleet::start_in(Scene::start_with(&env).await, 3).await, wire)
+    let (scene, wire) = Scene::start_wired().await;
+    (Fleet::start_in(scene, 3).await, wire)
 }
 
 #[tokio::test(flavor = "multi_thread")]
