@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 pub use check::Change;
 use check::check;
-use kuma_model::{Document, Key, Mesh, Resource as _};
+use kuma_model::{DataplaneInsight, Document, Key, Mesh, Resource as _};
 use kuma_store::{Expect, Outcome, Revision, Store, StoreError, Write};
 use prepare::{NewCa, Prepared, Step};
 pub use refusal::{Attempt, Problem, Reason, Refusal};
@@ -162,9 +162,12 @@ impl Documents {
                 |error| Problem { change, key: Some(mesh), attempt, reason: Reason::Internal(chain(&error)) }.alone();
             writes.push(Write::Create(created.map_err(failed)?));
         }
+        // Insights have no part in commits.
+        let is_insight = |(_, step): &(usize, Step)| step.key.kind == DataplaneInsight::KIND;
+        let (insights, steps): (Vec<_>, Vec<_>) = (0..).zip(steps).partition(is_insight);
         // What is in a mesh that goes, and is deleted for its own part as well, goes before it.
         let (meshes, others): (Vec<_>, Vec<_>) =
-            (0..).zip(steps).partition(|(_, step): &(usize, Step)| matches!(step.write, Write::DeleteMesh { .. }));
+            steps.into_iter().partition(|(_, step)| matches!(step.write, Write::DeleteMesh { .. }));
         let before = writes.len();
         let mut keys = Vec::new();
         for (index, Step { key, write, .. }) in others.into_iter().chain(meshes) {
@@ -180,6 +183,10 @@ impl Documents {
             None => store_refusal(attempt, error),
         })?;
         let mut outcomes: Vec<_> = keys.into_iter().zip(committed.outcomes.into_iter().skip(before)).collect();
+        outcomes.extend(insights.iter().map(|(index, step)| ((*index, step.key.clone()), step.outcome())));
+        self.write_insights(insights.into_iter().map(|(_, step)| step))
+            .await
+            .map_err(|error| store_refusal(attempt, error))?;
         outcomes.sort_by_key(|((index, _), _)| *index);
         let outcomes: Vec<_> = outcomes.into_iter().map(|((_, key), outcome)| (key, outcome)).collect();
         for (mesh, name) in gone {
@@ -192,6 +199,25 @@ impl Documents {
             tracing::warn!(revision = committed.revision, %mesh, "{text}");
         }
         Ok(Done { revision: committed.revision, epoch: self.store.epoch(), outcomes, warnings })
+    }
+
+    async fn write_insights(&self, steps: impl Iterator<Item = Step>) -> Result<(), StoreError> {
+        let (mut written, mut removed) = (Vec::new(), Vec::new());
+        for step in steps {
+            match step.write {
+                Write::Create(document) | Write::Put(document) | Write::Update { document, .. } => {
+                    written.push(document)
+                }
+                Write::Delete { .. } | Write::DeleteMesh { .. } => removed.push(step.key),
+            }
+        }
+        if !written.is_empty() {
+            self.store.put_insights(written).await?;
+        }
+        if !removed.is_empty() {
+            self.store.remove_insights(removed).await?;
+        }
+        Ok(())
     }
 
     /// What a change means beyond the store.

@@ -42,7 +42,7 @@ const SERVERS: [&str; 6] = ["api", "admin", "public admin", "bootstrap", "diagno
 /// Values of the label `code`.
 const CODES: [&str; 4] = ["2xx", "3xx", "4xx", "5xx"];
 /// Values of the label `operation`.
-const OPERATIONS: [&str; 5] = ["commit", "get", "list", "read_all", "put_insights"];
+const OPERATIONS: [&str; 8] = ["commit", "get", "list", "read_all", "put_insights", "remove_insights", "history", "at"];
 /// Values of the label `why` of proxies that have left: their kuma-dp said so, or they vanished.
 const WHY: [&str; 2] = ["reported", "vanished"];
 /// Values of the label `certificate`.
@@ -83,6 +83,12 @@ pub enum Operation {
     ReadAll = 3,
     /// A batch of insights.
     PutInsights = 4,
+    /// The removal of insights.
+    RemoveInsights = 5,
+    /// A page of the history.
+    History = 6,
+    /// Everything as it was.
+    At = 7,
 }
 
 /// Everything that is counted.

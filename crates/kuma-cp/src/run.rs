@@ -9,7 +9,7 @@ use axum::Router;
 use jiff::Timestamp;
 use kuma_ca::TokenVerifier;
 use kuma_model::{DataplaneInsight, Resource as _};
-use kuma_store::{Follower, MemoryStore, Revision, Store};
+use kuma_store::{Followed, Follower, MemoryStore, Store};
 use kuma_xds::server::{Routes, Server, Service};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -133,7 +133,7 @@ pub async fn start_on(store: Arc<dyn Store>, mut config: Config, home: Option<&P
     let store: Arc<dyn Store> = Arc::new(MeteredStore::new(store, metrics.clone()));
     let cancel = CancellationToken::new();
     let leaf_validity = config.sds_server.dataplane_cert_validity.get();
-    let settings = Settings { durable: store.durable(), leaf_validity, started: SystemTime::now() };
+    let settings = Settings { complete: false, leaf_validity, started: SystemTime::now() };
     let insights = Arc::new(Insights::new(uuid::Uuid::new_v4().to_string()));
     let (due, steps) = mpsc::unbounded_channel();
     let observer = EngineObserver { insights: insights.clone(), metrics: metrics.clone(), due };
@@ -153,8 +153,8 @@ pub async fn start_on(store: Arc<dyn Store>, mut config: Config, home: Option<&P
     let stored = store.list(DataplaneInsight::KIND, None).await?;
     let stored = stored.iter().filter_map(|entry| Some((entry.key.clone(), entry.decode().ok()?)));
     insights.load(stored, Timestamp::now());
-    let assignments = Arc::new(Assignments::new(store.durable()));
-    let revision = kuma_store::load(store.as_ref(), &[engine.as_ref(), assignments.as_ref()]).await?;
+    let assignments = Arc::new(Assignments::new());
+    let loaded = kuma_store::load(store.as_ref(), &[engine.as_ref(), assignments.as_ref()]).await?;
     let touched = (engine.clone(), assignments.clone());
     let documents = Arc::new(documents.on_mesh_rewritten(move |mesh| {
         touched.0.touch_mesh(mesh);
@@ -201,10 +201,8 @@ pub async fn start_on(store: Arc<dyn Store>, mut config: Config, home: Option<&P
     running.spawn("the rotation of CAs", rotator::run(cas.clone(), steps, cancel.clone()));
     let ca = CaAdmin { cas, engine: engine.clone() };
     let list = assignments.list();
-    running.spawn(
-        "the follower of the store",
-        follow(store.clone(), revision, engine.clone(), assignments, cancel.clone()),
-    );
+    running
+        .spawn("the follower of the store", follow(store.clone(), loaded, engine.clone(), assignments, cancel.clone()));
     let assignments = mads::router(Mads::new(list, metrics.clone(), cancel.clone()));
     let engine_to_audit = engine.clone();
     running.spawn("the writer of insights", insights.flush(store, flush_interval, cancel.clone()));
@@ -311,14 +309,14 @@ impl Observer for EngineObserver {
 /// Keeps the engine and the list of monitoring assignments at what the store holds, until cancelled.
 async fn follow(
     store: Arc<dyn Store>,
-    revision: Revision,
+    from: Followed,
     engine: Arc<Engine>,
     assignments: Arc<Assignments>,
     cancel: CancellationToken,
 ) {
     let followers: [&dyn Follower; 2] = [engine.as_ref(), assignments.as_ref()];
     tokio::select! {
-        () = kuma_store::follow(store.as_ref(), revision, &followers) => {}
+        () = kuma_store::follow(store.as_ref(), from, &followers) => {}
         () = cancel.cancelled() => {}
     }
 }

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use kuma_ca::{MeshRoots, Root, mesh_secret};
 use kuma_engine::{MeshEngine, OpenStream, Settings, Settled};
 use kuma_model::{Ca, Document, Key};
-use kuma_store::Stored;
+use kuma_store::{Contents, Stored};
 use kuma_xds::StreamState;
 use tokio::sync::watch;
 
@@ -44,10 +44,11 @@ fn documents(now: SystemTime) -> Vec<Arc<Stored>> {
 fn empty(now: SystemTime) -> MeshEngine {
     let mut engine = MeshEngine::new(
         "default",
-        Settings { durable: true, leaf_validity: Duration::from_secs(86_400), started: SystemTime::UNIX_EPOCH },
+        Settings { complete: true, leaf_validity: Duration::from_secs(86_400), started: SystemTime::UNIX_EPOCH },
         1,
     );
-    engine.load(&documents(now), 1, now);
+    let documents = documents(now);
+    engine.load(&Contents { revision: 1, documents, complete: true, generation: 0 }, now);
     engine
 }
 
@@ -134,12 +135,12 @@ fn all_connect(bencher: Bencher<'_, '_>) {
 #[divan::bench(sample_count = 20)]
 fn load(bencher: Bencher<'_, '_>) {
     let now = SystemTime::now();
-    let documents = documents(now);
+    let contents = Contents { revision: 1, documents: documents(now), complete: true, generation: 0 };
     bencher.bench_local(|| {
         let settings =
-            Settings { durable: true, leaf_validity: Duration::from_secs(86_400), started: SystemTime::UNIX_EPOCH };
+            Settings { complete: true, leaf_validity: Duration::from_secs(86_400), started: SystemTime::UNIX_EPOCH };
         let mut engine = MeshEngine::new("default", settings, 1);
-        engine.load(&documents, 1, now);
+        engine.load(&contents, now);
         engine
     });
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use kuma_ca::{MeshRoots, mesh_secret};
 use kuma_mesh::{Affected, MeshSnapshot, Side};
 use kuma_model::{Ca, Dataplane, Key, Mesh, Resource as _, SECRET_KIND};
-use kuma_store::{DocumentChange, Revision, Stored};
+use kuma_store::{Contents, DocumentChange, Missing, Revision, Stored};
 
 use crate::MeshView;
 
@@ -23,6 +23,8 @@ pub(crate) struct Documents {
     pub(crate) mesh_written: bool,
     /// All that there are.
     keys: BTreeSet<Key>,
+    /// What the store may have lost.
+    missing: Missing,
     /// Dataplanes that were deleted since the start: that they are gone is known, not just not heard of.
     deleted: BTreeSet<Arc<str>>,
 }
@@ -44,6 +46,7 @@ impl Documents {
             provided: StoredCa::default(),
             mesh_written: false,
             keys: BTreeSet::new(),
+            missing: Missing::default(),
             deleted: BTreeSet::new(),
         }
     }
@@ -128,15 +131,17 @@ impl Documents {
     }
 
     /// Takes the place of all that were there before.
-    pub(crate) fn load(&mut self, documents: &[Arc<Stored>], revision: Revision) -> Affected {
-        self.view.revision = self.view.revision.max(revision);
-        let present: BTreeSet<&Key> = documents.iter().map(|stored| &stored.key).collect();
-        let vanished: Vec<Key> = self.keys.iter().filter(|key| !present.contains(key)).cloned().collect();
+    pub(crate) fn load(&mut self, contents: &Contents) -> Affected {
+        self.view.revision = self.view.revision.max(contents.revision);
         let mut affected = Affected::none();
-        for key in vanished {
+        if self.snapshot().forgetful == contents.complete {
+            Arc::make_mut(&mut self.view.snapshot).forgetful = !contents.complete;
+            affected = Affected::All;
+        }
+        for key in self.missing.gone(&self.keys, contents) {
             affected.merge(self.apply(&key, None));
         }
-        for stored in documents {
+        for stored in &contents.documents {
             affected.merge(self.apply(&stored.key, Some(stored)));
         }
         affected
@@ -161,6 +166,7 @@ impl Documents {
         self.view.revision = self.view.revision.max(revision);
         let mut affected = Affected::none();
         for (key, stored) in changes {
+            self.missing.settled(key);
             affected.merge(self.apply(key, stored.as_ref()));
             if key.kind == Mesh::KIND && stored.is_some() && !self.mesh_written {
                 self.mesh_written = true;

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
@@ -10,7 +10,7 @@ use futures_util::future::join_all;
 
 use kuma_ca::mesh_secret;
 use kuma_model::{Ca, Key, Mesh, Resource as _, SECRET_KIND};
-use kuma_store::{Commit, DocumentChange, Follower, Revision, Stored};
+use kuma_store::{Commit, Contents, DocumentChange, Follower, Revision, Stored};
 use kuma_xds::ResourceType;
 use kuma_xds::grpc::Status;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -87,6 +87,8 @@ pub struct Engine {
     /// For the tasks of meshes.
     this: Weak<Engine>,
     settings: Settings,
+    /// See [`Settings::complete`]; as of the last load.
+    complete: AtomicBool,
     observer: Arc<dyn Observer>,
     meshes: Mutex<HashMap<Arc<str>, Handle>>,
     next_stream: AtomicU64,
@@ -113,7 +115,9 @@ struct Handle {
 }
 
 impl Follower for Engine {
-    fn load(&self, revision: Revision, documents: &[Arc<Stored>]) {
+    fn load(&self, contents: &Contents) {
+        let Contents { revision, ref documents, complete, generation } = *contents;
+        self.complete.store(complete, Ordering::Relaxed);
         let mut by_mesh: HashMap<Arc<str>, Vec<Arc<Stored>>> = HashMap::new();
         // A mesh that we know and the store does not is loaded as empty: it is gone.
         for mesh in self.meshes().keys() {
@@ -124,7 +128,7 @@ impl Follower for Engine {
         }
         let meshes = by_mesh.keys().cloned().collect();
         for (mesh, documents) in by_mesh {
-            self.send(&mesh, Event::Load { revision, documents }, true);
+            self.send(&mesh, Event::Load(Contents { revision, documents, complete, generation }), true);
         }
         self.record_change(Change { revision, received: SystemTime::now(), documents: Vec::new(), meshes });
     }
@@ -150,6 +154,7 @@ impl Engine {
     pub fn new(settings: Settings, observer: Arc<dyn Observer>, cancel: CancellationToken) -> Arc<Engine> {
         Arc::new_cyclic(|this| Engine {
             this: this.clone(),
+            complete: AtomicBool::new(settings.complete),
             settings,
             observer,
             meshes: Mutex::default(),
@@ -345,7 +350,8 @@ impl Engine {
             }
             let Some(engine) = self.this.upgrade() else { return false };
             let (events, receiver) = mpsc::unbounded_channel();
-            let state = MeshEngine::new(mesh, self.settings.clone(), rand::random());
+            let settings = Settings { complete: self.complete.load(Ordering::Relaxed), ..self.settings.clone() };
+            let state = MeshEngine::new(mesh, settings, rand::random());
             self.tasks.spawn(task::run(engine, mesh.clone(), state, receiver, self.cancel.clone()));
             meshes.insert(mesh.clone(), Handle { events, known });
         }

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use kuma_envoy::names::{self, IDENTITY_CERT};
 use kuma_mesh::{Affected, KnownCallers};
 use kuma_model::{Ca, Dataplane, Key, Resource as _, SECRET_KIND};
-use kuma_store::{DocumentChange, Revision, Stored};
+use kuma_store::{Contents, DocumentChange, Revision};
 use kuma_xds::grpc::{Code, Status};
 use kuma_xds::{Refusal, ResourceType, Snapshot, StreamState};
 use tokio::sync::watch;
@@ -34,8 +34,9 @@ const AT_ONCE: usize = 32;
 /// What holds for all meshes.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Whether the store keeps documents over a restart. Where it does not, a document that is missing may still come.
-    pub durable: bool,
+    /// Whether what the store lacks is known not to exist; see [`Contents::complete`]. Where it is not, a document that
+    /// is missing may still come.
+    pub complete: bool,
     /// Life of the certificates of proxies.
     pub leaf_validity: Duration,
     /// When the process started.
@@ -110,7 +111,7 @@ impl MeshEngine {
     /// A mesh without documents or proxies. `seed` is for all that is left to chance.
     pub fn new(name: &str, settings: Settings, seed: u64) -> MeshEngine {
         MeshEngine {
-            documents: Documents::new(name, !settings.durable),
+            documents: Documents::new(name, !settings.complete),
             identities: Identities::new(settings.leaf_validity, seed),
             settings,
             connections: Connections::default(),
@@ -140,12 +141,13 @@ impl MeshEngine {
         std::mem::take(&mut self.news)
     }
 
-    /// Takes the whole mesh as it is in the store at a revision: at start and after a gap. What is not there any more
-    /// is gone.
-    pub fn load(&mut self, documents: &[Arc<Stored>], revision: Revision, now: SystemTime) {
+    /// Takes the whole mesh, and nothing but it, as it is in the store at a revision: at start and after a gap. What is
+    /// not there any more is gone, unless the store may have lost it; see [`Missing`](kuma_store::Missing).
+    pub fn load(&mut self, contents: &Contents, now: SystemTime) {
         self.end_switch(now);
-        self.receipts.begin(revision, Vec::new(), now);
-        let affected = self.documents.load(documents, revision);
+        self.receipts.begin(contents.revision, Vec::new(), now);
+        self.settings.complete = contents.complete;
+        let affected = self.documents.load(contents);
         self.publish(&affected, now);
         self.receipts.end(self.away(&affected));
     }
@@ -234,7 +236,7 @@ impl MeshEngine {
         if !only_secrets {
             tracing::info!(%mesh, dataplane = %proxy, peer = %address, "proxy connected");
         }
-        let recovery = (returning && !self.settings.durable).then(|| Recovery::new(now));
+        let recovery = (returning && !self.settings.complete).then(|| Recovery::new(now));
         if !self.connections.proxies.contains_key(&proxy) {
             self.receipts.connected(&proxy);
         }
@@ -611,7 +613,7 @@ impl MeshEngine {
         let snapshot = self.documents.snapshot();
         let known = snapshot.dataplane(&proxy).is_some() && snapshot.mesh.is_some();
         if !known {
-            let gone = self.settings.durable || self.documents.was_deleted(&proxy);
+            let gone = self.settings.complete || self.documents.was_deleted(&proxy);
             return if gone { StreamState::Serve(Arc::new(Snapshot::default())) } else { StreamState::Hold };
         }
         let Some(config) = self.current(&proxy) else { return StreamState::Hold };

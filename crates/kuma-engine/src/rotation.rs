@@ -153,7 +153,7 @@ impl ProxyProgress<'_> {
 
     /// Whether the control plane has lost the Mesh in a restart: mTLS may be on although no document says so.
     fn has_forgotten_mesh(&self) -> bool {
-        !self.settings.durable && !self.documents.mesh_written
+        !self.settings.complete && !self.documents.mesh_written
     }
 
     /// A proxy that blocks the step, and the latest time until which it can; `None` if no proxy blocks it. `last` is
@@ -200,7 +200,7 @@ impl ProxyProgress<'_> {
         }
         match self.documents.snapshot().dataplane(&stream.proxy) {
             // The proxy may have secrets of documents that were lost in a restart.
-            None => !self.settings.durable && !self.documents.was_deleted(&stream.proxy),
+            None => !self.settings.complete && !self.documents.was_deleted(&stream.proxy),
             Some(_) if stream.only_secrets => true,
             Some(dataplane) => {
                 let proxy = self.connections.proxies.get(&stream.proxy).filter(|proxy| proxy.config.is_some());

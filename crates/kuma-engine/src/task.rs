@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use kuma_model::Ca;
-use kuma_store::{DocumentChange, Revision, Stored};
+use kuma_store::{Contents, DocumentChange, Revision};
 use kuma_xds::grpc::Status;
 use kuma_xds::{ResourceType, StreamState};
 use tokio::sync::{mpsc, oneshot};
@@ -27,10 +27,7 @@ const AUDITED: usize = 64;
 /// What happens to a mesh.
 pub(crate) enum Event {
     /// The whole mesh as it is in the store.
-    Load {
-        revision: Revision,
-        documents: Vec<Arc<Stored>>,
-    },
+    Load(Contents),
     /// This mesh's part of one commit.
     Commit {
         revision: Revision,
@@ -142,7 +139,7 @@ pub(crate) async fn run(
 fn handle(engine: &Engine, name: &Arc<str>, mesh: &mut MeshEngine, event: Event) {
     let now = SystemTime::now();
     match event {
-        Event::Load { revision, documents } => mesh.load(&documents, revision, now),
+        Event::Load(contents) => mesh.load(&contents, now),
         Event::Commit { revision, changes } => mesh.commit(&changes, revision, now),
         Event::TouchMesh => mesh.touch_mesh(now),
         Event::Open(stream) => {

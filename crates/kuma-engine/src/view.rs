@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use kuma_envoy::ResourceKey;
 use kuma_mesh::{KnownCallers, MeshSnapshot};
-use kuma_store::{Revision, Stored};
+use kuma_store::{Contents, Revision, Stored};
 use kuma_xds::Snapshot;
 
 use crate::content::encode;
@@ -45,7 +45,7 @@ impl MeshView {
     /// The view of these documents, Secrets with CAs included, in a store that keeps them.
     pub fn of_documents(mesh: &str, documents: &[Arc<Stored>], revision: Revision) -> MeshView {
         let mut all = Documents::new(mesh, false);
-        all.load(documents, revision);
+        all.load(&Contents { revision, documents: documents.to_vec(), complete: true, generation: 0 });
         all.view
     }
 

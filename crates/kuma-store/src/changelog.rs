@@ -4,9 +4,11 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::stream::{self, BoxStream, StreamExt};
+use jiff::Timestamp;
 use tokio::sync::watch;
 
-use crate::{Change, Commit, Revision};
+use crate::history::{HistoryEntry, is_kept};
+use crate::{Change, Commit, DocumentChange, Documents, Gap, HistoryPage, HistoryQuery, Revision};
 
 /// How many commits a store in this process remembers for readers that are behind.
 pub const HISTORY_COMMITS: usize = 1024;
@@ -20,13 +22,17 @@ pub const HISTORY_CHANGES: usize = 16 * 1024;
 #[derive(Debug)]
 pub struct ChangeLog {
     ring: Arc<Mutex<Ring>>,
-    latest: watch::Sender<Revision>,
+    appended: watch::Sender<()>,
 }
 
 #[derive(Debug)]
 struct Ring {
-    /// Ordered by revision.
-    commits: VecDeque<Arc<Commit>>,
+    /// Grows when all readers have to read everything again.
+    generation: u64,
+    /// Why it grew last.
+    cause: Gap,
+    /// Ordered by revision, each with the documents that it replaced.
+    commits: VecDeque<(Arc<Commit>, Vec<DocumentChange>)>,
     /// The revision before the first of `commits`: who is there or later can be served.
     floor: Revision,
     latest: Revision,
@@ -39,13 +45,14 @@ struct Ring {
 /// Where a reader is.
 struct Reader {
     ring: Arc<Mutex<Ring>>,
-    latest: watch::Receiver<Revision>,
+    appended: watch::Receiver<()>,
+    generation: u64,
     at: Revision,
 }
 
 enum Next {
     Commit(Arc<Commit>),
-    Gap,
+    Gap(Gap),
     Nothing,
 }
 
@@ -53,45 +60,120 @@ impl ChangeLog {
     /// An empty log behind `revision`, which keeps at most `max_commits` commits with `max_changes` changes in all; the
     /// newest commit is always kept.
     pub fn new(revision: Revision, max_commits: usize, max_changes: usize) -> ChangeLog {
-        let ring =
-            Ring { commits: VecDeque::new(), floor: revision, latest: revision, changes: 0, max_commits, max_changes };
-        ChangeLog { ring: Arc::new(Mutex::new(ring)), latest: watch::Sender::new(revision) }
+        let ring = Ring {
+            generation: 0,
+            cause: Gap::Behind,
+            commits: VecDeque::new(),
+            floor: revision,
+            latest: revision,
+            changes: 0,
+            max_commits,
+            max_changes,
+        };
+        ChangeLog { ring: Arc::new(Mutex::new(ring)), appended: watch::Sender::new(()) }
     }
 
-    /// Appends a commit and wakes the readers. Its revision is greater than that of all before; one that is not is
-    /// ignored.
-    pub fn append(&self, commit: Arc<Commit>) {
-        let revision = commit.revision;
-        if lock(&self.ring).append(commit) {
-            self.latest.send_replace(revision);
+    /// Appends a commit, with the documents that it replaced, and wakes the readers. Its revision is greater than that
+    /// of all before; one that is not is ignored.
+    pub fn append(&self, commit: Arc<Commit>, replaced: Vec<DocumentChange>) {
+        if lock(&self.ring).append(commit, replaced) {
+            self.appended.send_replace(());
         }
+    }
+
+    /// Forgets all commits and goes on behind `revision`. Readers that are not there get a gap, and all do if
+    /// `cause` is more than that they are behind.
+    pub fn restart(&self, revision: Revision, cause: Gap) {
+        let mut ring = lock(&self.ring);
+        ring.commits.clear();
+        (ring.changes, ring.floor, ring.latest) = (0, revision, revision);
+        if cause != Gap::Behind {
+            ring.generation += 1;
+            ring.cause = cause;
+        }
+        drop(ring);
+        self.appended.send_replace(());
+    }
+
+    /// Has all readers read everything again, and keeps the commits.
+    pub fn interrupt(&self, cause: Gap) {
+        let mut ring = lock(&self.ring);
+        ring.generation += 1;
+        ring.cause = cause;
+        drop(ring);
+        self.appended.send_replace(());
+    }
+
+    /// See [`Store::generation`](crate::Store::generation).
+    pub fn generation(&self) -> u64 {
+        lock(&self.ring).generation
     }
 
     /// The commits after `since`; see [`Store::changes`](crate::Store::changes).
     pub fn changes(&self, since: Revision) -> BoxStream<'static, Change> {
-        let reader = Reader { ring: self.ring.clone(), latest: self.latest.subscribe(), at: since };
+        let generation = self.generation();
+        let reader = Reader { ring: self.ring.clone(), appended: self.appended.subscribe(), generation, at: since };
         // After a gap there is no reader, which ends the stream.
         stream::unfold(Some(reader), |reader| async {
             let mut reader = reader?;
             match reader.next().await? {
-                Change::Gap => Some((Change::Gap, None)),
+                gap @ Change::Gap(_) => Some((gap, None)),
                 change => Some((change, Some(reader))),
             }
         })
         .boxed()
     }
+
+    /// The commits that are kept and asked for, newest first.
+    pub fn history(&self, query: &HistoryQuery) -> HistoryPage {
+        let ring = lock(&self.ring);
+        let mut matching = ring.commits.iter().rev().map(|(commit, _)| commit).filter(|commit| query.matches(commit));
+        let entries = matching.by_ref().take(query.limit).map(|commit| HistoryEntry::of(commit)).collect();
+        HistoryPage { entries, floor: ring.floor, more: matching.next().is_some() }
+    }
+
+    /// Whether it keeps this commit.
+    pub fn contains(&self, commit: &Commit) -> bool {
+        lock(&self.ring).commits.iter().rev().any(|(kept, _)| kept.id == commit.id)
+    }
+
+    /// The oldest revision whose state is known.
+    pub fn floor(&self) -> Revision {
+        lock(&self.ring).floor
+    }
+
+    /// The last commit that was made at this time or before, if it is known: when the first that is kept is later, the
+    /// one before it may be, too.
+    pub fn revision_at(&self, time: Timestamp) -> Option<Revision> {
+        let ring = lock(&self.ring);
+        let made = ring.commits.iter().rev().find(|(commit, _)| commit.at <= time);
+        made.map(|(commit, _)| commit.revision)
+    }
+
+    /// Takes back in `documents`, the state at the latest revision, every commit after `revision`.
+    pub fn take_back(&self, documents: &mut Documents, revision: Revision) {
+        let ring = lock(&self.ring);
+        for (_, replaced) in ring.commits.iter().rev().take_while(|(commit, _)| commit.revision > revision) {
+            for (key, stored) in replaced.iter().filter(|(key, _)| is_kept(key)) {
+                match stored {
+                    Some(stored) => documents.insert(key.clone(), stored.clone()),
+                    None => documents.remove(key),
+                };
+            }
+        }
+    }
 }
 
 impl Ring {
-    fn append(&mut self, commit: Arc<Commit>) -> bool {
+    fn append(&mut self, commit: Arc<Commit>, replaced: Vec<DocumentChange>) -> bool {
         if commit.revision <= self.latest {
             return false;
         }
         self.latest = commit.revision;
         self.changes += commit.changes.len();
-        self.commits.push_back(commit);
+        self.commits.push_back((commit, replaced));
         while self.commits.len() > 1 && (self.commits.len() > self.max_commits || self.changes > self.max_changes) {
-            if let Some(oldest) = self.commits.pop_front() {
+            if let Some((oldest, _)) = self.commits.pop_front() {
                 self.floor = oldest.revision;
                 self.changes -= oldest.changes.len();
             }
@@ -99,13 +181,16 @@ impl Ring {
         true
     }
 
-    fn after(&self, at: Revision) -> Next {
+    fn after(&self, generation: u64, at: Revision) -> Next {
+        if generation != self.generation {
+            return Next::Gap(self.cause);
+        }
         // A revision from the future is one of another life of the store.
         if at < self.floor || at > self.latest {
-            return Next::Gap;
+            return Next::Gap(Gap::Behind);
         }
-        let index = self.commits.partition_point(|commit| commit.revision <= at);
-        self.commits.get(index).map_or(Next::Nothing, |commit| Next::Commit(commit.clone()))
+        let index = self.commits.partition_point(|(commit, _)| commit.revision <= at);
+        self.commits.get(index).map_or(Next::Nothing, |(commit, _)| Next::Commit(commit.clone()))
     }
 }
 
@@ -113,16 +198,16 @@ impl Reader {
     /// `None` when the log is gone.
     async fn next(&mut self) -> Option<Change> {
         loop {
-            match lock(&self.ring).after(self.at) {
+            match lock(&self.ring).after(self.generation, self.at) {
                 Next::Commit(commit) => {
                     self.at = commit.revision;
                     return Some(Change::Commit(commit));
                 }
-                Next::Gap => return Some(Change::Gap),
+                Next::Gap(gap) => return Some(Change::Gap(gap)),
                 Next::Nothing => {}
             }
             // Wakes at once if something was appended since the last wait, so nothing is missed in between.
-            self.latest.changed().await.ok()?;
+            self.appended.changed().await.ok()?;
         }
     }
 }
@@ -136,15 +221,20 @@ fn lock(ring: &Mutex<Ring>) -> MutexGuard<'_, Ring> {
 mod tests {
     use std::sync::Arc;
 
+    use futures_util::stream::BoxStream;
     use futures_util::{FutureExt, StreamExt};
+    use jiff::Timestamp;
     use kuma_model::Key;
+    use uuid::Uuid;
 
     use super::ChangeLog;
-    use crate::{Change, Commit, Revision};
+    use crate::{Cause, Change, Commit, Gap, Revision};
 
     fn append(log: &ChangeLog, revision: Revision, changes: usize) {
         let changes = (0..changes).map(|n| (Key::new("Dataplane", "default", &n.to_string()), None)).collect();
-        log.append(Arc::new(Commit { revision, changes }));
+        let at = Timestamp::UNIX_EPOCH;
+        let commit = Commit { revision, id: Uuid::from_u128(revision.into()), at, cause: Cause::default(), changes };
+        log.append(Arc::new(commit), Vec::new());
     }
 
     /// What a reader at `since` gets without waiting: revisions, 0 for a gap.
@@ -186,6 +276,30 @@ mod tests {
         append(&log, 5, 1);
         assert_eq!(ready(&log, 4), [5]);
         assert_eq!(ready(&log, 3), [0]);
+    }
+
+    #[test]
+    fn readers_of_another_generation_get_the_reason() {
+        let log = ChangeLog::new(0, 100, 100);
+        append(&log, 1, 1);
+        let next = |changes: &mut BoxStream<'static, Change>| changes.next().now_or_never();
+        for cause in [Gap::Rewound, Gap::Accepted] {
+            let mut there = log.changes(1);
+            assert_eq!(next(&mut there), None);
+            match cause {
+                Gap::Rewound => log.restart(1, cause),
+                _ => log.interrupt(cause),
+            }
+            assert_eq!(next(&mut there), Some(Some(Change::Gap(cause))));
+            assert_eq!(next(&mut there), Some(None));
+        }
+        assert_eq!(log.generation(), 2);
+        // A reader that has everything does not notice that commits were forgotten.
+        let (mut behind, mut there) = (log.changes(1), log.changes(7));
+        log.restart(7, Gap::Behind);
+        assert_eq!(next(&mut behind), Some(Some(Change::Gap(Gap::Behind))));
+        append(&log, 8, 1);
+        assert!(matches!(next(&mut there), Some(Some(Change::Commit(commit))) if commit.revision == 8));
     }
 
     #[test]

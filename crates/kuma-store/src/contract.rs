@@ -14,12 +14,16 @@ use futures_util::{FutureExt, StreamExt};
 use kuma_model::{DataplaneInsight, Document, Key, Mesh, Resource, SECRET_KIND};
 use serde_json::{Value, json};
 
-use crate::{Change, Commit, Committed, Expect, NO_MESH, Outcome, Revision, Store, StoreError, Stored, Write};
+use crate::{
+    Cause, Change, Commit, Committed, Contents, Expect, Gap, HistoryPage, HistoryQuery, Moment, NO_MESH, Outcome,
+    Proposal, Revision, Store, StoreError, Stored, Write,
+};
 
+mod changes;
 mod expecting;
-mod history;
 mod insights;
 mod meshes;
+mod past;
 mod writing;
 
 /// One promise of a store.
@@ -46,7 +50,7 @@ impl Check {
 
 /// All promises.
 pub fn checks() -> impl Iterator<Item = Check> {
-    [writing::CHECKS, expecting::CHECKS, meshes::CHECKS, insights::CHECKS, history::CHECKS]
+    [writing::CHECKS, expecting::CHECKS, meshes::CHECKS, insights::CHECKS, changes::CHECKS, past::CHECKS]
         .into_iter()
         .flatten()
         .copied()
@@ -122,10 +126,14 @@ async fn names(store: &dyn Store, kind: &'static str, mesh: Option<&str>) -> Vec
 }
 
 async fn read_all(store: &dyn Store) -> (Revision, State) {
-    let (revision, all) = store.read_all().await.expect("an answer");
-    let keys: Vec<_> = all.iter().map(|stored| stored.key.clone()).collect();
-    assert!(keys.is_sorted(), "read_all is ordered by key: {keys:?}");
-    (revision, all.into_iter().map(|stored| (stored.key.clone(), stored)).collect())
+    state(store.read_all().await.expect("an answer"))
+}
+
+fn state(contents: Contents) -> (Revision, State) {
+    let Contents { revision, documents, .. } = contents;
+    let keys: Vec<_> = documents.iter().map(|stored| stored.key.clone()).collect();
+    assert!(keys.is_sorted_by(|a, b| a < b), "documents are ordered by key: {keys:?}");
+    (revision, documents.into_iter().map(|stored| (stored.key.clone(), stored)).collect())
 }
 
 /// What a reader knows.
@@ -150,7 +158,7 @@ async fn next(changes: &mut BoxStream<'static, Change>) -> Change {
 async fn next_commit(changes: &mut BoxStream<'static, Change>) -> Arc<Commit> {
     match next(changes).await {
         Change::Commit(commit) => commit,
-        Change::Gap => panic!("a gap where there is none"),
+        Change::Gap(gap) => panic!("a gap where there is none: {gap:?}"),
     }
 }
 

@@ -37,9 +37,29 @@ pub enum StoreError {
     /// A document was to be put into a mesh that does not exist.
     #[error("mesh {0:?} does not exist")]
     MeshNotFound(Arc<str>),
-    /// [`put_insights`](crate::Store::put_insights) is only for DataplaneInsights.
+    /// [`put_insights`](crate::Store::put_insights) and [`remove_insights`](crate::Store::remove_insights) are only for
+    /// DataplaneInsights.
     #[error("{0} is not a DataplaneInsight")]
     NotAnInsight(Key),
+    /// DataplaneInsights have no part in commits.
+    #[error("{0} is what a proxy has reported, and is not written as a document")]
+    AnInsight(Key),
+    /// The history does not reach back so far.
+    #[error("revision {asked} is not kept any more: the oldest one whose state is known is {floor}")]
+    Forgotten {
+        /// What was asked for; for a time before the history, 0.
+        asked: Revision,
+        /// The oldest revision whose state is known.
+        floor: Revision,
+    },
+    /// There is no such revision yet.
+    #[error("there is no revision {asked}: the latest one is {latest}")]
+    Future {
+        /// What was asked for.
+        asked: Revision,
+        /// The latest revision.
+        latest: Revision,
+    },
     /// The store can't be reached or does not work. A later attempt may succeed.
     #[error("the store is unavailable: {reason}")]
     Unavailable {

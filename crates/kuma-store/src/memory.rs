@@ -5,24 +5,27 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::stream::BoxStream;
 use jiff::Timestamp;
-use kuma_model::{Document, Key};
+use kuma_model::{DataplaneInsight, Document, Key, Resource as _};
+use uuid::Uuid;
 
 use crate::changelog::{ChangeLog, HISTORY_CHANGES, HISTORY_COMMITS};
-use crate::transaction::{Documents, Transaction, is_insight};
-use crate::{Change, Commit, Committed, Expect, Revision, Store, StoreError, StoreFuture, Stored, Write};
+use crate::replica::{Replica, in_microseconds, list};
+use crate::transaction::{Documents, is_insight, whose_insights_go};
+use crate::{
+    Change, Committed, Contents, Head, HistoryPage, HistoryQuery, Moment, Position, Proposal, Revision, Store,
+    StoreError, StoreFuture, Stored,
+};
 
 /// Keeps documents in memory, for as long as the process lives.
 #[derive(Debug)]
 pub struct MemoryStore {
     state: Mutex<State>,
-    log: ChangeLog,
-    epoch: Arc<str>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
-    documents: Documents,
-    revision: Revision,
+    replica: Replica,
+    insights: Documents,
 }
 
 impl MemoryStore {
@@ -31,61 +34,56 @@ impl MemoryStore {
         MemoryStore::with_history(HISTORY_COMMITS)
     }
 
-    /// An empty store that remembers this many commits for readers that are behind.
+    /// An empty store that remembers this many commits, for readers that are behind and for questions about the past.
     pub fn with_history(commits: usize) -> MemoryStore {
-        MemoryStore {
-            state: Mutex::default(),
-            log: ChangeLog::new(0, commits, HISTORY_CHANGES),
-            epoch: format!("{:016x}", rand::random::<u64>()).into(),
-        }
+        let head = Head { store: Uuid::new_v4(), position: Position::default() };
+        let log = ChangeLog::new(0, commits, HISTORY_CHANGES);
+        let replica = Replica::new(head, Documents::new(), false, log);
+        MemoryStore { state: Mutex::new(State { replica, insights: Documents::new() }) }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Transactions work on the side; a panic in one leaves the state as it was.
+        // Commits are evaluated on the side; a panic in one leaves the state as it was.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    fn commit_now(&self, expected: &[Expect], writes: Vec<Write>) -> Result<Committed, StoreError> {
-        // Held until the commit is in the log, so that the log has the order of the commits.
-        let mut state = self.lock();
-        let mut transaction = Transaction::new(&state.documents, Timestamp::now());
-        for expected in expected {
-            match expected {
-                Expect::Head(expected) if *expected != state.revision => {
-                    return Err(StoreError::HeadMoved { expected: *expected, actual: state.revision });
-                }
-                Expect::Head(_) => {}
-                Expect::Version { key, version } => transaction.expect(key, *version)?,
+impl State {
+    fn propose(&mut self, proposal: &Proposal) -> Result<Committed, StoreError> {
+        let mut evaluation = self.replica.evaluate([proposal], Timestamp::now());
+        for commit in evaluation.commits {
+            for gone in commit.changes.iter().filter_map(whose_insights_go) {
+                self.insights.retain(|key, _| !gone.includes(key));
             }
+            self.replica.apply(commit);
         }
-        writes.into_iter().try_for_each(|write| transaction.write(write))?;
-        let (changes, outcomes) = transaction.finish()?;
-
-        for (key, stored) in &changes {
-            match stored {
-                Some(stored) => state.documents.insert(key.clone(), stored.clone()),
-                None => state.documents.remove(key),
-            };
-        }
-        let changes: Vec<_> = changes.into_iter().filter(|(key, _)| !is_insight(key)).collect();
-        if !changes.is_empty() {
-            state.revision += 1;
-            self.log.append(Arc::new(Commit { revision: state.revision, changes }));
-        }
-        Ok(Committed { revision: state.revision, outcomes })
+        evaluation.answers.pop().unwrap_or_else(|| Ok(Committed { revision: 0, outcomes: Vec::new() }))
     }
 
-    fn put_insights_now(&self, insights: Vec<Document>) -> Result<(), StoreError> {
+    fn put_insights(&mut self, insights: Vec<Document>) -> Result<(), StoreError> {
         if let Some(other) = insights.iter().find(|document| !is_insight(&document.key)) {
             return Err(StoreError::NotAnInsight(other.key.clone()));
         }
-        let mut state = self.lock();
-        let mut transaction = Transaction::new(&state.documents, Timestamp::now());
-        let of_known_mesh =
-            insights.into_iter().filter(|insight| state.documents.contains_key(&Key::mesh(&insight.key.mesh)));
-        of_known_mesh.map(Write::Put).try_for_each(|write| transaction.write(write))?;
-        let (changes, _) = transaction.finish()?;
-        state.documents.extend(changes.into_iter().filter_map(|(key, stored)| Some((key, stored?))));
+        let now = in_microseconds(Timestamp::now());
+        for insight in insights.into_iter().filter(|insight| self.replica.has_mesh(&insight.key.mesh)) {
+            let stored = match self.insights.get(&insight.key) {
+                Some(before) => before.replaced(&insight.spec, now),
+                None => Some(Stored::new(insight, now)),
+            };
+            if let Some(stored) = stored {
+                self.insights.insert(stored.key.clone(), Arc::new(stored));
+            }
+        }
+        Ok(())
+    }
+
+    fn remove_insights(&mut self, keys: &[Key]) -> Result<(), StoreError> {
+        if let Some(other) = keys.iter().find(|key| !is_insight(key)) {
+            return Err(StoreError::NotAnInsight(other.clone()));
+        }
+        for key in keys {
+            self.insights.remove(key);
+        }
         Ok(())
     }
 }
@@ -97,38 +95,65 @@ impl Default for MemoryStore {
 }
 
 impl Store for MemoryStore {
-    fn commit_if(&self, expected: Vec<Expect>, writes: Vec<Write>) -> StoreFuture<'_, Committed> {
-        Box::pin(async move { self.commit_now(&expected, writes) })
+    fn propose(&self, proposal: Proposal) -> StoreFuture<'_, Committed> {
+        Box::pin(async move { self.lock().propose(&proposal) })
     }
 
     fn get<'a>(&'a self, key: &'a Key) -> StoreFuture<'a, Option<Arc<Stored>>> {
-        Box::pin(ready(Ok(self.lock().documents.get(key).cloned())))
+        let state = self.lock();
+        Box::pin(ready(Ok(match is_insight(key) {
+            true => state.insights.get(key).cloned(),
+            false => state.replica.get(key),
+        })))
     }
 
     fn list<'a>(&'a self, kind: &'static str, mesh: Option<&'a str>) -> StoreFuture<'a, Vec<Arc<Stored>>> {
-        let first = Key::new(kind, mesh.unwrap_or_default(), "");
         let state = self.lock();
-        let found = state.documents.range(first..);
-        let found = found.take_while(|(key, _)| key.kind == kind && mesh.is_none_or(|mesh| *key.mesh == *mesh));
-        Box::pin(ready(Ok(found.map(|(_, stored)| stored.clone()).collect())))
+        Box::pin(ready(Ok(match kind == DataplaneInsight::KIND {
+            true => list(&state.insights, kind, mesh),
+            false => state.replica.list(kind, mesh),
+        })))
     }
 
-    fn read_all(&self) -> StoreFuture<'_, (Revision, Vec<Arc<Stored>>)> {
-        let state = self.lock();
-        let all = state.documents.iter().filter(|(key, _)| !is_insight(key)).map(|(_, stored)| stored.clone());
-        Box::pin(ready(Ok((state.revision, all.collect()))))
+    fn read_all(&self) -> StoreFuture<'_, Contents> {
+        Box::pin(ready(Ok(self.lock().replica.contents())))
     }
 
     fn changes(&self, since: Revision) -> BoxStream<'static, Change> {
-        self.log.changes(since)
+        self.lock().replica.log().changes(since)
+    }
+
+    fn generation(&self) -> u64 {
+        self.lock().replica.log().generation()
     }
 
     fn put_insights(&self, insights: Vec<Document>) -> StoreFuture<'_, ()> {
-        Box::pin(async { self.put_insights_now(insights) })
+        Box::pin(async { self.lock().put_insights(insights) })
+    }
+
+    fn remove_insights(&self, keys: Vec<Key>) -> StoreFuture<'_, ()> {
+        Box::pin(async move { self.lock().remove_insights(&keys) })
+    }
+
+    fn history(&self, query: HistoryQuery) -> StoreFuture<'_, HistoryPage> {
+        Box::pin(ready(Ok(self.lock().replica.history(&query))))
+    }
+
+    fn at(&self, moment: Moment) -> StoreFuture<'_, Contents> {
+        Box::pin(ready(self.lock().replica.at(moment)))
+    }
+
+    fn head(&self) -> Head {
+        self.lock().replica.head()
     }
 
     fn epoch(&self) -> Arc<str> {
-        self.epoch.clone()
+        self.lock().replica.epoch()
+    }
+
+    fn accept(&self) -> StoreFuture<'_, ()> {
+        self.lock().replica.accept();
+        Box::pin(ready(Ok(())))
     }
 
     fn durable(&self) -> bool {

@@ -265,12 +265,6 @@ impl<'a> Preparation<'a> {
         if matches!(key.kind, Dataplane::KIND | DataplaneInsight::KIND) {
             gone.push((key.mesh.clone(), key.name.clone()));
         }
-        if key.kind == Dataplane::KIND {
-            let insight = Key::new(DataplaneInsight::KIND, &key.mesh, &key.name);
-            if !self.named.contains_key(&insight) && store.get(&insight).await?.is_some() {
-                self.prepared.further.push(Write::Delete { key: insight, version: None });
-            }
-        }
         Ok(Some(Write::Delete { key: key.clone(), version }))
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use kuma_engine::{LONGEST_RECOVERY, QUIET};
 use kuma_mads::{Absent, Assignment};
 use kuma_model::{Dataplane, Key, Mesh, Resource};
-use kuma_store::Stored;
+use kuma_store::{Contents, Missing, Stored};
 use tokio::time::Instant;
 
 use super::list::{Assigned, Hold, List};
@@ -15,8 +15,9 @@ use super::list::{Assigned, Hold, List};
 #[derive(Default)]
 pub struct Documents {
     meshes: BTreeMap<Arc<str>, MeshDocuments>,
-    /// Of a store that forgets: how far it has heard its documents again.
+    /// Of a store that may lack documents: how far it has heard them again.
     recovery: Option<Recovery>,
+    missing: Missing,
 }
 
 #[derive(Default)]
@@ -36,23 +37,34 @@ struct Recovery {
 }
 
 impl Documents {
-    /// None yet. `durable` says whether those that are read at the start are all that there are.
-    pub fn new(durable: bool) -> Documents {
-        Documents { meshes: BTreeMap::new(), recovery: (!durable).then(Recovery::default) }
-    }
-
-    /// Takes the place of all that were there before.
-    pub fn load(&mut self, documents: &[Arc<Stored>]) {
-        self.meshes.clear();
-        for stored in documents {
+    /// Takes the place of all that were there before, but for what the store may have lost.
+    pub fn load(&mut self, contents: &Contents) {
+        match contents.complete {
+            true => self.recovery = None,
+            false => drop(self.recovery.get_or_insert_default()),
+        }
+        for key in self.missing.gone(&self.keys(), contents) {
+            self.apply(&key, None);
+        }
+        for stored in &contents.documents {
             self.apply(&stored.key, Some(stored));
         }
+    }
+
+    fn keys(&self) -> Vec<Key> {
+        let of_mesh = |(name, mesh): (&Arc<str>, &MeshDocuments)| {
+            let key = mesh.mesh.as_ref().map(|_| Key::mesh(name));
+            let dataplanes = mesh.dataplanes.values().map(|stored| stored.key.clone());
+            key.into_iter().chain(dataplanes).collect::<Vec<_>>()
+        };
+        self.meshes.iter().flat_map(of_mesh).collect()
     }
 
     /// Applies what somebody has written. Whether it bears on the list.
     pub fn commit(&mut self, changes: &[(Key, Option<Arc<Stored>>)], now: Instant) -> bool {
         let mut concerned = false;
         for (key, stored) in changes {
+            self.missing.settled(key);
             if self.apply(key, stored.as_ref()) {
                 concerned = true;
                 if key.kind == Mesh::KIND {

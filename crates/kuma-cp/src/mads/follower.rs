@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use kuma_store::{Commit, Follower, Revision, Stored};
+use kuma_store::{Commit, Contents, Follower};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -15,9 +15,9 @@ pub struct Assignments {
 }
 
 impl Assignments {
-    /// An empty list. `durable` says whether the documents that are read at the start are all that there are.
-    pub fn new(durable: bool) -> Assignments {
-        let documents = Documents::new(durable);
+    /// An empty list.
+    pub fn new() -> Assignments {
+        let documents = Documents::default();
         Assignments { list: watch::Sender::new(Arc::new(documents.list())), documents: Mutex::new(documents) }
     }
 
@@ -47,10 +47,16 @@ impl Assignments {
     }
 }
 
+impl Default for Assignments {
+    fn default() -> Assignments {
+        Assignments::new()
+    }
+}
+
 impl Follower for Assignments {
-    fn load(&self, _: Revision, stored: &[Arc<Stored>]) {
+    fn load(&self, contents: &Contents) {
         let mut documents = self.documents();
-        documents.load(stored);
+        documents.load(contents);
         self.publish(&documents);
     }
 

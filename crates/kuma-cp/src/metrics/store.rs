@@ -5,7 +5,10 @@ use std::time::Instant;
 
 use futures_util::stream::BoxStream;
 use kuma_model::{Document, Key};
-use kuma_store::{Change, Committed, Expect, Revision, Store, StoreError, StoreFuture, Stored, Write};
+use kuma_store::{
+    Change, Committed, Contents, Head, HistoryPage, HistoryQuery, Moment, Proposal, Revision, Store, StoreError,
+    StoreFuture, Stored,
+};
 
 use super::{Metrics, Operation};
 
@@ -34,8 +37,8 @@ impl MeteredStore {
 }
 
 impl Store for MeteredStore {
-    fn commit_if(&self, expected: Vec<Expect>, writes: Vec<Write>) -> StoreFuture<'_, Committed> {
-        Box::pin(self.timed(Operation::Commit, self.inner.commit_if(expected, writes)))
+    fn propose(&self, proposal: Proposal) -> StoreFuture<'_, Committed> {
+        Box::pin(self.timed(Operation::Commit, self.inner.propose(proposal)))
     }
 
     fn get<'a>(&'a self, key: &'a Key) -> StoreFuture<'a, Option<Arc<Stored>>> {
@@ -46,7 +49,7 @@ impl Store for MeteredStore {
         Box::pin(self.timed(Operation::List, self.inner.list(kind, mesh)))
     }
 
-    fn read_all(&self) -> StoreFuture<'_, (Revision, Vec<Arc<Stored>>)> {
+    fn read_all(&self) -> StoreFuture<'_, Contents> {
         Box::pin(self.timed(Operation::ReadAll, self.inner.read_all()))
     }
 
@@ -54,8 +57,36 @@ impl Store for MeteredStore {
         self.inner.changes(since)
     }
 
+    fn generation(&self) -> u64 {
+        self.inner.generation()
+    }
+
     fn put_insights(&self, insights: Vec<Document>) -> StoreFuture<'_, ()> {
         Box::pin(self.timed(Operation::PutInsights, self.inner.put_insights(insights)))
+    }
+
+    fn remove_insights(&self, keys: Vec<Key>) -> StoreFuture<'_, ()> {
+        Box::pin(self.timed(Operation::RemoveInsights, self.inner.remove_insights(keys)))
+    }
+
+    fn history(&self, query: HistoryQuery) -> StoreFuture<'_, HistoryPage> {
+        Box::pin(self.timed(Operation::History, self.inner.history(query)))
+    }
+
+    fn at(&self, moment: Moment) -> StoreFuture<'_, Contents> {
+        Box::pin(self.timed(Operation::At, self.inner.at(moment)))
+    }
+
+    fn head(&self) -> Head {
+        self.inner.head()
+    }
+
+    fn accept(&self) -> StoreFuture<'_, ()> {
+        self.inner.accept()
+    }
+
+    fn away(&self) -> Option<Arc<str>> {
+        self.inner.away()
     }
 
     fn epoch(&self) -> Arc<str> {

@@ -239,7 +239,7 @@ async fn every_route_asks_for_its_proof() {
 fn every_route_is_in_the_table_and_nothing_else_is() {
     let cancel = CancellationToken::new();
     let started = std::time::SystemTime::UNIX_EPOCH;
-    let settings = Settings { durable: false, leaf_validity: Duration::from_secs(3600), started };
+    let settings = Settings { complete: false, leaf_validity: Duration::from_secs(3600), started };
     let (engine, metrics) = (Engine::new(settings, Arc::new(()), cancel), Arc::<Metrics>::default());
     let insights = Arc::new(Insights::new("test".to_owned()));
     let departures = Departures::new(engine.clone(), insights.clone(), metrics.clone());

@@ -7,7 +7,7 @@ use kuma_ca::{MeshRoots, Root};
 use kuma_cp::documents::Documents;
 use kuma_cp::mesh_ca;
 use kuma_model::{Ca, Key, SECRET_KIND};
-use kuma_store::{MemoryStore, Store, Stored, Write};
+use kuma_store::{Contents, MemoryStore, Store, Stored, Write};
 use serde_json::json;
 
 use crate::client::{delete, get, put};
@@ -37,7 +37,7 @@ async fn a_mesh_is_born_with_its_ca() {
     let ca = api.store.get(&mesh_ca::key(Ca::Builtin, "demo")).await.expect("a store").expect("a CA");
     assert_eq!(bundle(&ca), root);
     // One commit made both: the store has seen two.
-    let (revision, all) = api.store.read_all().await.expect("a store");
+    let Contents { revision, documents: all, .. } = api.store.read_all().await.expect("a store");
     assert_eq!((revision, all.len()), (2, 2));
 }
 
@@ -99,7 +99,7 @@ async fn deleting_a_mesh_takes_everything_along() {
     assert_eq!(put(&api.router, "/meshes/demo/traffic-permissions/tp", permission).await.status, 201);
     api.live.0.lock().expect("no panic").insert(("demo".into(), "dp".into()), Default::default());
     assert_eq!(delete(&api.router, "/meshes/demo").await.status, 200);
-    assert_eq!(api.store.read_all().await.expect("a store").1, vec![]);
+    assert_eq!(api.store.read_all().await.expect("a store").documents, vec![]);
     assert!(api.live.0.lock().expect("no panic").is_empty(), "insights are forgotten");
     assert_eq!(
         delete(&api.router, "/meshes/demo").await.error(),

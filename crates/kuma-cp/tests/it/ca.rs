@@ -50,7 +50,7 @@ impl World {
         let api = Arc::new(api.expect("an API"));
         documents.cas().restore().await.expect("what is kept can be read");
         let settings =
-            Settings { durable: false, leaf_validity: Duration::from_secs(3600), started: SystemTime::now() };
+            Settings { complete: false, leaf_validity: Duration::from_secs(3600), started: SystemTime::now() };
         let ca =
             CaAdmin { cas: documents.cas(), engine: Engine::new(settings, Arc::new(()), CancellationToken::new()) };
         let admin = admin::router(Arc::new(Admin { tokens: None, ca: Some(ca), api: None }));
@@ -249,7 +249,7 @@ async fn cas_outlive_the_control_plane_and_go_with_their_mesh() {
 
     assert_eq!(delete(&world.api, "/meshes/demo").await.status, 200);
     assert_eq!(get(&world.admin, CERTIFICATES).await.status, 404);
-    assert_eq!(world.store.read_all().await.expect("a store").1, []);
+    assert_eq!(world.store.read_all().await.expect("a store").documents, []);
     let world = world.restarted().await;
     assert_eq!(get(&world.admin, CERTIFICATES).await.status, 404);
     assert_eq!(world.mesh("provided", true).await, 400);

@@ -12,7 +12,10 @@ use kuma_cp::documents::{Change as DocumentChange, Documents, Refusal};
 use kuma_cp::mesh_ca::{self, ChangeRefused, FreshRoots, KeptRoots, MeshCas};
 use kuma_cp::state_folder::StateFolder;
 use kuma_model::{Ca, DataplaneInsight, Document, Key, Resource as _, SECRET_KIND};
-use kuma_store::{Change, Committed, Expect, MemoryStore, Revision, Store, StoreFuture, Stored, Write};
+use kuma_store::{
+    Change, Committed, Contents, Head, HistoryPage, HistoryQuery, MemoryStore, Moment, Proposal, Revision, Store,
+    StoreFuture, Stored, Write,
+};
 use serde_json::{Value, json};
 
 use crate::client::{Answer, delete, get, put, request, send};
@@ -36,13 +39,13 @@ impl Interposed {
 }
 
 impl Store for Interposed {
-    fn commit_if(&self, expected: Vec<Expect>, writes: Vec<Write>) -> StoreFuture<'_, Committed> {
-        let first = if writes.is_empty() { None } else { self.first.lock().expect("no panic").pop() };
+    fn propose(&self, proposal: Proposal) -> StoreFuture<'_, Committed> {
+        let first = if proposal.writes.is_empty() { None } else { self.first.lock().expect("no panic").pop() };
         Box::pin(async move {
             if let Some(first) = first {
                 self.inner.commit(first).await.expect("the other writer is in order");
             }
-            self.inner.commit_if(expected, writes).await
+            self.inner.propose(proposal).await
         })
     }
 
@@ -54,7 +57,7 @@ impl Store for Interposed {
         self.inner.list(kind, mesh)
     }
 
-    fn read_all(&self) -> StoreFuture<'_, (Revision, Vec<Arc<Stored>>)> {
+    fn read_all(&self) -> StoreFuture<'_, Contents> {
         self.inner.read_all()
     }
 
@@ -64,6 +67,30 @@ impl Store for Interposed {
 
     fn put_insights(&self, insights: Vec<Document>) -> StoreFuture<'_, ()> {
         self.inner.put_insights(insights)
+    }
+
+    fn generation(&self) -> u64 {
+        self.inner.generation()
+    }
+
+    fn remove_insights(&self, keys: Vec<Key>) -> StoreFuture<'_, ()> {
+        self.inner.remove_insights(keys)
+    }
+
+    fn history(&self, query: HistoryQuery) -> StoreFuture<'_, HistoryPage> {
+        self.inner.history(query)
+    }
+
+    fn at(&self, moment: Moment) -> StoreFuture<'_, Contents> {
+        self.inner.at(moment)
+    }
+
+    fn head(&self) -> Head {
+        self.inner.head()
+    }
+
+    fn accept(&self) -> StoreFuture<'_, ()> {
+        self.inner.accept()
     }
 
     fn epoch(&self) -> Arc<str> {
@@ -127,7 +154,8 @@ fn at(answer: &Answer) -> (u64, String) {
 }
 
 async fn state(api: &TestApi) -> (Revision, Vec<Arc<Stored>>) {
-    api.store.read_all().await.expect("a store")
+    let Contents { revision, documents, .. } = api.store.read_all().await.expect("a store");
+    (revision, documents)
 }
 
 #[tokio::test]

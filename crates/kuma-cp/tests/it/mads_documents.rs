@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use kuma_cp::mads::{Documents, Hold, List};
 use kuma_model::{Document, Key, text};
-use kuma_store::Stored;
+use kuma_store::{Contents, Stored};
 use proptest::prelude::*;
 use tokio::time::Instant;
 
@@ -49,6 +49,10 @@ fn write(documents: &mut Documents, stored: &Arc<Stored>, now: Instant) -> bool 
     documents.commit(&[(stored.key.clone(), Some(stored.clone()))], now)
 }
 
+fn load(documents: &mut Documents, complete: bool, stored: &[Arc<Stored>]) {
+    documents.load(&Contents { revision: 1, documents: stored.to_vec(), complete, generation: 0 });
+}
+
 fn delete(documents: &mut Documents, stored: &Arc<Stored>, now: Instant) -> bool {
     documents.commit(&[(stored.key.clone(), None)], now)
 }
@@ -56,8 +60,8 @@ fn delete(documents: &mut Documents, stored: &Arc<Stored>, now: Instant) -> bool
 #[test]
 fn meshes_without_metrics_are_not_listed() {
     let now = Instant::now();
-    let mut documents = Documents::new(true);
-    documents.load(&[mesh("default", false), web(), redis()]);
+    let mut documents = Documents::default();
+    load(&mut documents, true, &[mesh("default", false), web(), redis()]);
     assert!(documents.list().is_empty());
     assert!(write(&mut documents, &mesh("default", true), now));
     assert_eq!(documents.list().len(), 2);
@@ -77,9 +81,9 @@ fn meshes_without_metrics_are_not_listed() {
 fn a_store_that_forgets_waits_for_its_documents() {
     let start = Instant::now();
     let after = |seconds: u64| start + Duration::from_secs(seconds);
-    let mut documents = Documents::new(false);
+    let mut documents = Documents::default();
     // The Mesh that is made by default says nothing.
-    documents.load(&[mesh("default", false)]);
+    load(&mut documents, false, &[mesh("default", false)]);
     assert_eq!(documents.list().hold, Hold::Unwritten);
     write(&mut documents, &permission("p", "web", "redis"), after(0));
     write(&mut documents, &web(), after(100));
@@ -95,14 +99,14 @@ fn a_store_that_forgets_waits_for_its_documents() {
 #[test]
 fn a_mesh_without_metrics_is_believed_when_somebody_has_written_it() {
     let start = Instant::now();
-    let mut documents = Documents::new(false);
-    documents.load(&[mesh("default", false)]);
+    let mut documents = Documents::default();
+    load(&mut documents, false, &[mesh("default", false)]);
     write(&mut documents, &web(), start);
     documents.touch_mesh(&Arc::from("default"), start);
     assert_eq!(documents.list().hold, Hold::Until(start + Duration::from_secs(5)));
     // And one that was made by default with metrics, as soon as it has a Dataplane.
-    let mut documents = Documents::new(false);
-    documents.load(&[mesh("default", true)]);
+    let mut documents = Documents::default();
+    load(&mut documents, false, &[mesh("default", true)]);
     assert_eq!(documents.list().hold, Hold::Unwritten);
     write(&mut documents, &web(), start);
     assert_eq!(documents.list().hold, Hold::Until(start + Duration::from_secs(5)));
@@ -123,7 +127,7 @@ proptest! {
     #[test]
     fn whatever_is_written_in_whatever_order_the_list_is_that_of_the_documents(steps in prop::collection::vec(step(),
         0..30)) {
-        let mut documents = Documents::new(true);
+        let mut documents = Documents::default();
         let mut all: BTreeMap<Key, Arc<Stored>> = BTreeMap::new();
         for (stored, there) in steps {
             if there {
@@ -133,8 +137,8 @@ proptest! {
                 all.remove(&stored.key);
                 delete(&mut documents, &stored, Instant::now());
             }
-            let mut whole = Documents::new(true);
-            whole.load(&all.values().cloned().collect::<Vec<_>>());
+            let mut whole = Documents::default();
+            load(&mut whole, true, &all.values().cloned().collect::<Vec<_>>());
             let (List { version, .. }, expected) = (documents.list(), whole.list());
             prop_assert_eq!(version, expected.version);
         }

@@ -14,7 +14,10 @@ use kuma_cp::documents::Documents;
 use kuma_cp::mesh_ca::{FreshRoots, MeshAuthority};
 use kuma_engine::{Engine, Settings};
 use kuma_model::{DataplaneInsight, Document, Key};
-use kuma_store::{Change, Committed, Expect, MemoryStore, Revision, Store, StoreError, Stored, Write};
+use kuma_store::{
+    Change, Committed, Contents, Head, HistoryPage, HistoryQuery, MemoryStore, Moment, Position, Proposal, Revision,
+    Store, StoreError, Stored,
+};
 
 use tokio_util::sync::CancellationToken;
 
@@ -82,7 +85,7 @@ impl TestApi {
 /// An engine that nobody tells of commits.
 pub(crate) fn engine() -> Arc<Engine> {
     let leaf_validity = Duration::from_secs(24 * 3600);
-    let settings = Settings { durable: false, leaf_validity, started: SystemTime::UNIX_EPOCH };
+    let settings = Settings { complete: false, leaf_validity, started: SystemTime::UNIX_EPOCH };
     Engine::new(settings, Arc::new(()), CancellationToken::new())
 }
 
@@ -106,7 +109,7 @@ impl Away {
 }
 
 impl Store for Away {
-    fn commit_if(&self, _: Vec<Expect>, _: Vec<Write>) -> BoxFuture<'_, Result<Committed, StoreError>> {
+    fn propose(&self, _: Proposal) -> BoxFuture<'_, Result<Committed, StoreError>> {
         Self::error()
     }
 
@@ -118,7 +121,7 @@ impl Store for Away {
         Self::error()
     }
 
-    fn read_all(&self) -> BoxFuture<'_, Result<(Revision, Vec<Arc<Stored>>), StoreError>> {
+    fn read_all(&self) -> BoxFuture<'_, Result<Contents, StoreError>> {
         Self::error()
     }
 
@@ -127,6 +130,30 @@ impl Store for Away {
     }
 
     fn put_insights(&self, _: Vec<Document>) -> BoxFuture<'_, Result<(), StoreError>> {
+        Self::error()
+    }
+
+    fn generation(&self) -> u64 {
+        0
+    }
+
+    fn remove_insights(&self, _: Vec<Key>) -> BoxFuture<'_, Result<(), StoreError>> {
+        Self::error()
+    }
+
+    fn history(&self, _: HistoryQuery) -> BoxFuture<'_, Result<HistoryPage, StoreError>> {
+        Self::error()
+    }
+
+    fn at(&self, _: Moment) -> BoxFuture<'_, Result<Contents, StoreError>> {
+        Self::error()
+    }
+
+    fn head(&self) -> Head {
+        Head { store: uuid::Uuid::nil(), position: Position::default() }
+    }
+
+    fn accept(&self) -> BoxFuture<'_, Result<(), StoreError>> {
         Self::error()
     }
 

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use kuma_ca::{MeshRoots, Root, mesh_secret};
 use kuma_engine::{DueStep, MeshEngine, OpenStream, Settings, Settled};
 use kuma_model::{Ca, Document, Key, text};
-use kuma_store::{DocumentChange, Stored};
+use kuma_store::{Contents, DocumentChange, Stored};
 use kuma_xds::{Snapshot, StreamState};
 use tokio::sync::watch;
 
@@ -67,6 +67,8 @@ pub(crate) struct Mesh {
     pub(crate) now: SystemTime,
     /// The revision of the last commit.
     pub(crate) revision: u64,
+    /// Whether what the store lacks does not exist.
+    complete: bool,
     /// The rotation steps that were due so far.
     pub(crate) steps: Vec<DueStep>,
     /// The current warnings of each stream.
@@ -81,14 +83,15 @@ pub(crate) struct Stream {
 }
 
 impl Mesh {
-    pub(crate) fn new(durable: bool) -> Mesh {
+    pub(crate) fn new(complete: bool) -> Mesh {
         // The CAs of the tests are valid from the real time on.
         let now = SystemTime::now();
-        let settings = Settings { durable, leaf_validity: Duration::from_secs(24 * 3600), started: now };
+        let settings = Settings { complete, leaf_validity: Duration::from_secs(24 * 3600), started: now };
         Mesh {
             engine: MeshEngine::new("default", settings, 1),
             now,
             revision: 0,
+            complete,
             steps: Vec::new(),
             warnings: HashMap::new(),
             next_stream: 1,
@@ -112,7 +115,9 @@ impl Mesh {
     /// Replaces all documents, as after reading the whole store.
     pub(crate) fn load(&mut self, documents: &[Arc<Stored>]) {
         self.revision += 1;
-        self.engine.load(documents, self.revision, self.now);
+        let complete = self.complete;
+        let documents = documents.to_vec();
+        self.engine.load(&Contents { revision: self.revision, documents, complete, generation: 0 }, self.now);
     }
 
     /// The current warnings of a stream.

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use kuma_model::{Document, Key};
-use kuma_store::{Change, MemoryStore, Store, Write, contract};
+use kuma_store::{Change, Gap, MemoryStore, Moment, Store, StoreError, Write, contract};
 use serde_json::json;
 
 fn put(name: &str, text: usize) -> Write {
@@ -56,13 +56,13 @@ async fn a_reader_that_fell_behind_gets_a_gap_and_can_go_on() {
     for n in 0..11 {
         store.commit(vec![put("web", n)]).await.unwrap();
     }
-    assert_eq!(changes.next().await, Some(Change::Gap));
+    assert_eq!(changes.next().await, Some(Change::Gap(Gap::Behind)));
     assert_eq!(changes.next().await, None);
 
     // Just within the history is enough.
     assert!(matches!(store.changes(2).next().await, Some(Change::Commit(commit)) if commit.revision == 3));
 
-    let (revision, _) = store.read_all().await.unwrap();
+    let revision = store.read_all().await.unwrap().revision;
     let mut changes = store.changes(revision);
     store.commit(vec![put("web", 99)]).await.unwrap();
     assert!(matches!(changes.next().await, Some(Change::Commit(commit)) if commit.revision == revision + 1));
@@ -81,7 +81,7 @@ async fn a_reader_can_fall_behind_in_the_middle() {
     for n in 5..50 {
         store.commit(vec![put("web", n)]).await.unwrap();
     }
-    assert_eq!(changes.next().await, Some(Change::Gap));
+    assert_eq!(changes.next().await, Some(Change::Gap(Gap::Behind)));
 }
 
 #[tokio::test]
@@ -116,4 +116,41 @@ fn a_spec_comes_back_as_it_was() {
     let stored = kuma_store::Stored::new(Document { key: Key::mesh("default"), spec: spec.clone() }, now);
     assert_eq!((stored.spec(), stored.spec().to_string()), (spec.clone(), spec.to_string()));
     assert_eq!(stored.replaced(&spec, now), None);
+}
+
+#[tokio::test]
+async fn the_past_is_told_as_far_as_it_is_kept() {
+    let store = with_mesh(MemoryStore::with_history(10)).await;
+    for n in 0..20 {
+        store.commit(vec![put("web", n)]).await.unwrap();
+    }
+    let web = Key::new("Dataplane", "default", "web");
+    for revision in 11..=21 {
+        let then = store.at(Moment::Revision(revision)).await.unwrap();
+        let text = then.documents.iter().find(|stored| stored.key == web).unwrap().spec();
+        assert_eq!((then.revision, text), (revision, json!({"text": revision - 2})));
+    }
+    let forgotten = StoreError::Forgotten { asked: 10, floor: 11 };
+    assert_eq!(store.at(Moment::Revision(10)).await, Err(forgotten));
+    let long_ago = Moment::Time(jiff::Timestamp::UNIX_EPOCH);
+    assert_eq!(store.at(long_ago).await, Err(StoreError::Forgotten { asked: 0, floor: 11 }));
+}
+
+#[tokio::test]
+async fn what_is_missing_may_have_been_forgotten_until_somebody_says_otherwise() {
+    let store = with_mesh(MemoryStore::new()).await;
+    let contents = store.read_all().await.unwrap();
+    assert!(!contents.complete);
+    let mut changes = store.changes(contents.revision);
+    store.accept().await.unwrap();
+    assert_eq!(changes.next().await, Some(Change::Gap(Gap::Accepted)));
+    let after = store.read_all().await.unwrap();
+    assert!(after.complete);
+    assert_eq!((after.revision, &after.documents), (contents.revision, &contents.documents));
+    assert_ne!(after.generation, contents.generation);
+    // A second time is no news.
+    let mut changes = store.changes(after.revision);
+    store.accept().await.unwrap();
+    store.commit(vec![put("web", 1)]).await.unwrap();
+    assert!(matches!(changes.next().await, Some(Change::Commit(_))));
 }
