@@ -80,7 +80,7 @@ async fn a_proxy_with_the_wrong_token_is_refused_and_told_why() {
         // All cases write to the same log file.
         std::fs::remove_file(cp.folder().join(format!("{mesh}.redis-1.log"))).expect("a log");
     }
-    // The tokens were the only reason for the refusals: without a token, or with a valid one, it works.
+    // With valid tokens both are served, so the tokens were the only reason for the refusals.
     for mesh in ["default", "open"] {
         let proxy = Dataplane::start(&cp, mesh, "redis-1");
         proxy.live().await;
