@@ -12,8 +12,8 @@ use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
-/// How long an answer may take.
-const LIMIT: Duration = Duration::from_secs(30);
+/// How long a response may take.
+const LIMIT: Duration = Duration::from_secs(90);
 
 /// One connection of HTTP/1.1 or HTTP/2 to a loopback port.
 pub struct HttpClient {

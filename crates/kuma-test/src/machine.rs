@@ -5,6 +5,8 @@ use std::net::Ipv4Addr;
 use std::process::Command;
 use std::sync::atomic::{AtomicU8, Ordering};
 
+use crate::{ControlPlane, Process, envoy_binary, program};
+
 /// How many networks this process has used: one for each link between machines.
 static NETWORKS: AtomicU8 = AtomicU8::new(0);
 
@@ -65,6 +67,14 @@ impl Machine {
         ip(&["-n", name, "link", "set", &link.device('t'), "down"]);
     }
 
+    /// Gives it another IPv4 address, which only the machine itself can reach.
+    ///
+    /// # Panics
+    /// If that fails.
+    pub fn add_address(&self, address: Ipv4Addr) {
+        ip(&["-n", &self.name, "address", "add", &format!("{address}/32"), "dev", &self.link.device('t')]);
+    }
+
     /// Gives it an IPv6 address and a default route for IPv6.
     ///
     /// # Panics
@@ -73,6 +83,19 @@ impl Machine {
         let device = self.link.device('t');
         ip(&["-n", &self.name, "-6", "address", "add", &format!("{address}/64"), "dev", &device, "nodad"]);
         ip(&["-n", &self.name, "-6", "route", "add", "default", "dev", &device]);
+    }
+
+    /// Starts kuma-dp on it for a Dataplane in the mesh `default`, with a token and with its admin port.
+    pub fn start_dataplane(&self, cp: &ControlPlane, name: &str, admin_port: u16) -> Process {
+        let mut command = self.command(program("kuma-dp"));
+        command
+            .args(["run", "--name", name, "--mesh", "default", "--admin-port", &admin_port.to_string()])
+            .args(["--cp-address", &cp.api_url().replace("127.0.0.1", &self.here.to_string())])
+            .arg("--dataplane-token-file")
+            .arg(cp.token_file("default", name))
+            .env("HOME", cp.folder())
+            .env("KUMA_DATAPLANE_RUNTIME_BINARY_PATH", envoy_binary());
+        Process::start(name, &mut command, cp.folder())
     }
 
     /// A command that runs on it.

@@ -128,7 +128,8 @@ async fn requests_and_answers_pass_as_they_are() {
         assert_eq!((&answer.body[..], answer.trailers["grpc-status"].to_str().ok()), (&b"a message"[..], Some("0")));
         assert_eq!(grpc.get("/").await.expect("an answer").json()["version"], "HTTP/2.0");
 
-        assert_eq!(websocket(outbound).await.as_deref(), Some(&b"ping"[..]));
+        let mut websocket = WebSocket::open(outbound).await.expect("an upgraded connection");
+        assert!(websocket.echoes().await);
         let slow = slow.await.expect("no panic").expect("a slow answer is an answer");
         assert_eq!(slow.status, 200);
     }
@@ -153,20 +154,29 @@ async fn old_http(port: u16, version: &str) -> String {
     answer
 }
 
-/// The bytes that an upgraded connection echoes.
-async fn websocket(port: u16) -> Option<Vec<u8>> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.ok()?;
-    let request = "GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
-    stream.write_all(request.as_bytes()).await.ok()?;
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        head.push(stream.read_u8().await.ok()?);
+/// An upgraded connection to an application that echoes.
+pub(crate) struct WebSocket(TcpStream);
+
+impl WebSocket {
+    /// Connects to a port and upgrades the connection.
+    pub(crate) async fn open(port: u16) -> Option<WebSocket> {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).await.ok()?;
+        let request = "GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
+        stream.write_all(request.as_bytes()).await.ok()?;
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.ok()?);
+        }
+        assert!(head.starts_with(b"HTTP/1.1 101"), "{}", String::from_utf8_lossy(&head));
+        Some(WebSocket(stream))
     }
-    assert!(head.starts_with(b"HTTP/1.1 101"), "{}", String::from_utf8_lossy(&head));
-    stream.write_all(b"ping").await.ok()?;
-    let mut echo = vec![0; 4];
-    stream.read_exact(&mut echo).await.ok()?;
-    Some(echo)
+
+    /// Whether bytes come back.
+    pub(crate) async fn echoes(&mut self) -> bool {
+        let mut echo = [0; 4];
+        let sent = self.0.write_all(b"ping").await.is_ok();
+        sent && self.0.read_exact(&mut echo).await.is_ok() && &echo == b"ping"
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

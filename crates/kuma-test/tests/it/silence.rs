@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use kuma_test::machine::Machine;
 use kuma_test::ports::free_port;
-use kuma_test::{ControlPlane, Dataplane, Process, envoy_binary, eventually, program};
+use kuma_test::{ControlPlane, Dataplane, Process, eventually, program};
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -36,16 +36,7 @@ async fn idle_connections_end_on_both_sides() {
         &[(outbound, "redis")],
     ))
     .await;
-    let token = cp.token_file("default", "redis-1");
-    let mut command = machine.command(program("kuma-dp"));
-    command
-        .args(["run", "--name", "redis-1", "--mesh", "default", "--admin-port", &ADMIN.to_string()])
-        .args(["--cp-address", &cp.api_url().replace("127.0.0.1", &here)])
-        .arg("--dataplane-token-file")
-        .arg(token)
-        .env("HOME", cp.folder())
-        .env("KUMA_DATAPLANE_RUNTIME_BINARY_PATH", envoy_binary());
-    let _proxy = Process::start("redis-1", &mut command, cp.folder());
+    let _proxy = machine.start_dataplane(&cp, "redis-1", ADMIN);
     let mut command = machine.command(program("kuma-tcp-echo"));
     let _echo = Process::start("echo", command.args(["-port", &APPLICATION.to_string()]), cp.folder());
     let web = Dataplane::start(&cp, "default", "web-1");
