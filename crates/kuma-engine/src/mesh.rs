@@ -147,7 +147,7 @@ impl MeshEngine {
         self.receipts.begin(revision, Vec::new(), now);
         let affected = self.documents.load(documents, revision);
         self.publish(&affected, now);
-        self.receipts.end(self.away(&affected));
+        self.end_receipt(&affected);
     }
 
     /// Applies one commit as a whole: nobody sees half of it.
@@ -168,7 +168,7 @@ impl MeshEngine {
             // All are concerned, also those who hear of it later.
             self.connections.proxies.keys().for_each(|proxy| self.receipts.given(proxy));
         }
-        self.receipts.end(self.away(&affected));
+        self.end_receipt(&affected);
         let is_deleted = |(key, stored): &&DocumentChange| key.kind == Dataplane::KIND && stored.is_none();
         for (Key { name, .. }, _) in changes.iter().filter(is_deleted) {
             self.receipts.deleted(name);
@@ -186,18 +186,9 @@ impl MeshEngine {
         }
     }
 
-    /// How many of those that a change concerns are Dataplanes without a connected proxy.
-    fn away(&self, affected: &Affected) -> u32 {
-        let snapshot = self.documents.snapshot();
-        let is_away = |name: &&Arc<str>| !self.connections.proxies.contains_key(*name);
-        let away = match affected {
-            Affected::All => snapshot.dataplanes().map(|dataplane| &dataplane.name).filter(is_away).count(),
-            Affected::Proxies { whole, admission, flows, endpoints, services: _ } => {
-                let names: BTreeSet<&Arc<str>> = [whole, admission, flows, endpoints].into_iter().flatten().collect();
-                names.into_iter().filter(is_away).filter(|name| snapshot.dataplane(name).is_some()).count()
-            }
-        };
-        u32::try_from(away).unwrap_or(u32::MAX)
+    fn end_receipt(&mut self, affected: &Affected) {
+        let connected = &self.connections.proxies;
+        self.receipts.end(affected, self.documents.snapshot(), |proxy| connected.contains_key(proxy));
     }
 
     /// How far the commit of a revision has come; `None` if this mesh has no part in it, or it is forgotten.

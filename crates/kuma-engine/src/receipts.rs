@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use kuma_mesh::{Affected, MeshSnapshot};
 use kuma_model::Key;
 use kuma_store::Revision;
 use kuma_xds::{Refusal, ResourceType, Unanswered};
@@ -252,11 +253,21 @@ impl Receipts {
         self.publishing = true;
     }
 
-    /// The commit is published; `away` Dataplanes that it concerns have no proxy connected.
-    pub(crate) fn end(&mut self, away: u32) {
+    /// The commit is published. Of the Dataplanes that it concerns, those without a connected proxy are away.
+    pub(crate) fn end(&mut self, affected: &Affected, snapshot: &MeshSnapshot, is_connected: impl Fn(&str) -> bool) {
         self.publishing = false;
+        let away = match affected {
+            Affected::All => snapshot.dataplanes().filter(|dataplane| !is_connected(&dataplane.name)).count(),
+            Affected::Proxies { whole, admission, flows, endpoints, services: _ } => {
+                let names = [whole, admission, flows, endpoints].into_iter().flatten();
+                let names = names.filter(|name| !is_connected(name) && snapshot.dataplane(name).is_some());
+                // A name may be in several sets.
+                names.collect::<BTreeSet<_>>().len()
+            }
+        };
         if let Some(commit) = self.commits.back_mut() {
-            commit.counts.away = away.saturating_sub(u32::try_from(self.silent.len()).unwrap_or(u32::MAX));
+            let away = away.saturating_sub(self.silent.len());
+            commit.counts.away = u32::try_from(away).unwrap_or(u32::MAX);
         }
     }
 
