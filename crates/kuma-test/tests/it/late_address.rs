@@ -1,5 +1,5 @@
-//! A machine whose address comes later than its proxy, by DHCP for example: listeners on it are refused, and opened once
-//! the address is there.
+//! A machine whose address comes later than its proxy, by DHCP for example: listeners on that address are refused, and
+//! opened once it is there.
 
 use kuma_test::machine::Machine;
 use kuma_test::{ControlPlane, Process, eventually, program};
