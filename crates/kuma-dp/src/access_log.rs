@@ -1,9 +1,9 @@
 //! Access logs on their way from Envoy to the collectors that the mesh names.
 //!
-//! Envoy makes the lines, and hands them over a unix socket as gRPC (`access_log_sink` in its bootstrap). What arrives
-//! is taken at once, whatever becomes of it: Envoy never waits. Each collector has a bounded buffer and one TCP
-//! connection; what does not fit into the buffer is dropped, counted, and said in the log. Nothing here may hold up
-//! traffic.
+//! Envoy formats the lines and sends them by gRPC over a unix socket (`access_log_sink` in its bootstrap). They are
+//! read at once, even if they cannot be sent on, so that Envoy never waits. Each collector has a bounded buffer and one
+//! TCP connection; records that do not fit into the buffer are dropped, counted, and reported in the log. Access logs
+//! must never delay traffic.
 
 mod buffer;
 mod messages;
@@ -24,11 +24,11 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use self::buffer::Buffer;
 
-/// How many collectors are sent to at the same time. A mesh has a handful of backends, of which a proxy uses one or
-/// two; each may hold a whole buffer.
+/// How many collectors there may be at the same time. A mesh has a handful of backends, of which a proxy uses one or
+/// two; each takes up to a whole buffer of memory.
 const MAX_COLLECTORS: usize = 8;
-/// Pause between two words about records that are lost.
-const COMPLAINT_INTERVAL: Duration = Duration::from_secs(60);
+/// Shortest time between two warnings about lost records.
+const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Receives access logs and sends them on, in tasks of its own that end with this value.
 pub(crate) struct AccessLogs {
@@ -37,26 +37,26 @@ pub(crate) struct AccessLogs {
 }
 
 impl AccessLogs {
-    /// Starts to receive on a socket that does not exist yet.
+    /// Creates the socket and starts to receive on it.
     ///
     /// # Errors
-    /// The socket could not be made.
+    /// The socket could not be created.
     pub(crate) fn start(socket: &Path) -> io::Result<AccessLogs> {
         let listener = UnixListener::bind(socket)?;
-        // Its folder keeps others out already.
+        // A second measure: other users cannot enter the folder either.
         std::fs::set_permissions(socket, Permissions::from_mode(0o600))?;
         let collectors = Arc::new(Collectors::default());
         let receiving = tokio::spawn(receiver::receive(listener, collectors.clone()));
         Ok(AccessLogs { collectors, receiving })
     }
 
-    /// Receives no more, and waits until what is there has been sent, at most for `limit`.
+    /// Stops receiving, and waits until the buffered records have been sent, at most for `limit`.
     pub(crate) async fn finish(self, limit: Duration) {
         self.receiving.abort();
         let State { buffers, mut senders, unreadable, .. } = std::mem::take(&mut *self.collectors.lock());
-        let untold = unreadable.total - unreadable.told.map_or(0, |(_, told)| told);
-        if untold > 0 {
-            tracing::warn!("access logs: {untold} more entries of Envoy could not be read, and are lost");
+        let unreported = unreadable.total - unreadable.warned.map_or(0, |(_, warned)| warned);
+        if unreported > 0 {
+            tracing::warn!("access logs: {unreported} more entries of Envoy could not be read, and are lost");
         }
         for buffer in buffers.iter().filter_map(Weak::upgrade) {
             buffer.close();
@@ -75,7 +75,7 @@ impl Drop for AccessLogs {
     }
 }
 
-/// Where the lines of a log go. Streams of Envoy share it; when none has it any more the collector is let go.
+/// The collector of a log. Several of Envoy's streams may share it; it ends with the last of them.
 struct Collector {
     buffer: Arc<Buffer>,
 }
@@ -86,7 +86,7 @@ impl Drop for Collector {
     }
 }
 
-/// All collectors that are sent to.
+/// All collectors in use.
 #[derive(Default)]
 struct Collectors {
     state: Mutex<State>,
@@ -95,23 +95,23 @@ struct Collectors {
 #[derive(Default)]
 struct State {
     by_address: HashMap<String, Weak<Collector>>,
-    /// Those of collectors that were let go, too, while something is left in them.
+    /// The buffers of all collectors, also of those that have ended but still have records to send.
     buffers: Vec<Weak<Buffer>>,
     /// One for each buffer.
     senders: JoinSet<()>,
     unreadable: Unreadable,
 }
 
-/// Entries that no record could be made of.
+/// Counts entries that could not be read.
 #[derive(Default)]
 struct Unreadable {
     total: u64,
-    /// When that was said last, and how many there were.
-    told: Option<(Instant, u64)>,
+    /// Time of the last warning, and the count at that time.
+    warned: Option<(Instant, u64)>,
 }
 
 impl Collectors {
-    /// The collector at an address; a sender is started for a new one. Nothing if there are too many.
+    /// The collector at an address; a sender is started for a new one. `None` if there are too many.
     fn get(&self, address: &str) -> Option<Arc<Collector>> {
         let mut state = self.lock();
         if let Some(collector) = state.by_address.get(address).and_then(Weak::upgrade) {
@@ -130,17 +130,17 @@ impl Collectors {
         Some(collector)
     }
 
-    /// Counts entries that no record could be made of, and says so, at most once per interval.
+    /// Counts entries that could not be read, and warns of them, at most once per interval.
     fn count_unreadable(&self, count: u64) {
         if count == 0 {
             return;
         }
         let unreadable = &mut self.lock().unreadable;
         unreadable.total += count;
-        if unreadable.told.is_none_or(|(last, _)| last.elapsed() >= COMPLAINT_INTERVAL) {
-            let new = unreadable.total - unreadable.told.map_or(0, |(_, told)| told);
+        if unreadable.warned.is_none_or(|(last, _)| last.elapsed() >= WARNING_INTERVAL) {
+            let new = unreadable.total - unreadable.warned.map_or(0, |(_, warned)| warned);
             tracing::warn!("access logs: {new} entries of Envoy could not be read, and are lost");
-            unreadable.told = Some((Instant::now(), unreadable.total));
+            unreadable.warned = Some((Instant::now(), unreadable.total));
         }
     }
 

@@ -1,4 +1,4 @@
-//! Finds a free port for Envoy's admin interface, and keeps it from other kuma-dps on this machine.
+//! Finds a free port for Envoy's admin interface, and reserves it among the kuma-dps of this machine.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::linux::net::SocketAddrExt;
@@ -8,9 +8,9 @@ use crate::config::PortRange;
 
 /// A port that was free on the loopback interface a moment ago, and that no other kuma-dp picks while this lives.
 ///
-/// Envoy needs some hundred milliseconds before it binds the port; two kuma-dps started together would both find it
-/// free. So the choice is announced by a socket in the abstract namespace: it belongs to the network namespace, as
-/// ports do, leaves no file behind, and the kernel frees it however this process ends.
+/// Envoy needs some hundred milliseconds before it binds the port, so two kuma-dps that start together would both find
+/// it free. Therefore a socket in the abstract namespace marks the port as reserved: like a port it belongs to the
+/// network namespace, it leaves no file behind, and the kernel frees it however this process ends.
 pub(crate) struct AdminPort {
     pub(crate) port: u16,
     _announced: UnixListener,

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(5);
-/// Between attempts that will most likely be for nothing.
-const RARE: Duration = Duration::from_secs(30);
+/// The pause after [`Backoff::slow_down`].
+const LONG: Duration = Duration::from_secs(30);
 
-/// Pauses that double from one second to five. Each is shortened by up to half at random, so that a thousand proxies
-/// that lost their control plane at once do not come back at once.
+/// Pauses that double from one second to at most five. Each is shortened at random, by up to half, so that a thousand
+/// proxies that have lost their control plane at the same time do not all reconnect at the same time.
 #[derive(Debug)]
 pub(crate) struct Backoff {
     base: Duration,
@@ -29,12 +29,12 @@ impl Backoff {
         self.base = FIRST;
     }
 
-    /// Makes the next pause a long one, where soon is of no use.
+    /// Makes the next pause a long one, when the next attempt will most likely fail as well.
     pub(crate) fn slow_down(&mut self) {
-        self.base = RARE;
+        self.base = LONG;
     }
 
-    /// `jitter` in 0..1: how much of the random half to wait.
+    /// The pause for a random number from 0 to 1.
     fn jittered(&mut self, jitter: f64) -> Duration {
         let pause = self.base.mul_f64(0.5 + 0.5 * jitter);
         self.base = (self.base * 2).min(LONGEST);

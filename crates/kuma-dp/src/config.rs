@@ -1,8 +1,8 @@
 //! Every setting of `kuma-dp run`, read in one place, once.
 //!
-//! A flag beats its environment variable, which beats the default. A variable that is set but empty counts as set: that
-//! is how `KUMA_DATAPLANE_ADMIN_PORT=` turns Envoy's admin interface off. All mistakes are reported together, each with
-//! the flag or variable it came from.
+//! A flag takes precedence over its environment variable, and that over the default. A variable that is set but empty
+//! counts as set: `KUMA_DATAPLANE_ADMIN_PORT=` turns Envoy's admin interface off. All mistakes are reported together,
+//! each with the flag or variable that it came from.
 
 mod port_range;
 
@@ -16,8 +16,8 @@ use url::Url;
 
 pub(crate) use port_range::PortRange;
 
-/// The flags of `kuma-dp run`. They are texts here; [`Config::load`] gives them their meaning, because the environment
-/// has to be read by the same rules.
+/// The flags of `kuma-dp run`, as text. [`Config::load`] parses them, together with environment variables, which have
+/// the same syntax.
 #[derive(clap::Args, Default)]
 pub(crate) struct Flags {
     /// Name of the Dataplane [env: KUMA_DATAPLANE_NAME]
@@ -112,11 +112,11 @@ const CONFIG_DIR: Setting =
 const TOKEN_FILE: Setting =
     setting(Section::DataplaneRuntime, Some("--dataplane-token-file"), "KUMA_DATAPLANE_RUNTIME_TOKEN_PATH", "");
 
-/// Every setting, for who looks a variable up by its name.
+/// Every setting.
 const SETTINGS: [&Setting; 8] =
     [&CP_ADDRESS, &MESH, &NAME, &ADMIN_PORT, &DRAIN_TIME, &BINARY_PATH, &CONFIG_DIR, &TOKEN_FILE];
 
-/// With what variables of kuma-cp and of other programs begin. They may be in the same environment.
+/// Prefixes of the variables of kuma-cp and other programs, which may be set in the same environment.
 const OF_OTHER_PROGRAMS: [&str; 19] = [
     "KUMA_ADMIN_SERVER_",
     "KUMA_API_SERVER_",
@@ -139,7 +139,8 @@ const OF_OTHER_PROGRAMS: [&str; 19] = [
     "KUMA_XDS_SERVER_",
 ];
 
-/// A sentence for each variable that looks like one of kuma-dp and is none, with the one that was likely meant.
+/// A warning for each variable that looks like a setting of kuma-dp but is none, with the setting that was probably
+/// meant.
 pub(crate) fn unknown_variables(names: impl IntoIterator<Item = String>) -> Vec<String> {
     let known = || SETTINGS.iter().map(|setting| setting.variable);
     let is_unknown = |name: &String| {
@@ -261,7 +262,7 @@ fn parse_drain_time(text: &str) -> Result<Duration, String> {
 impl Section {
     const ALL: [Section; 3] = [Section::ControlPlane, Section::Dataplane, Section::DataplaneRuntime];
 
-    /// How the section is named in front of its violations.
+    /// The section's name in messages.
     fn prefix(self) -> &'static str {
         match self {
             Section::ControlPlane => ".ControlPlane is not valid: .ApiServer is not valid",

@@ -1,4 +1,5 @@
-//! Asks the control plane's HTTP API what Envoy is to start with: first the catalog, then the bootstrap it points to.
+//! Requests Envoy's bootstrap from the control plane: first the catalog from the HTTP API, then the bootstrap from the
+//! server that the catalog names.
 
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ const LIMIT: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(crate) struct Catalog {
     bootstrap: Url,
-    /// Whether the control plane issues dataplane tokens, and so may ask for one.
+    /// Whether the control plane issues dataplane tokens, and so may require one.
     pub(crate) issues_tokens: bool,
 }
 
@@ -43,31 +44,31 @@ pub(crate) enum Reason {
     #[error("unexpected status code: {}{said}", .status.as_u16())]
     Status { status: StatusCode, said: String },
     #[error("the answer is not what a control plane says: {0}")]
-    Nonsense(String),
+    Malformed(String),
 }
 
 impl Failure {
     /// Whether the same request may succeed later.
-    pub(crate) fn may_heal(&self) -> bool {
+    pub(crate) fn is_transient(&self) -> bool {
         match self {
-            // It is normal to start a proxy before its Dataplane is applied.
+            // A proxy may be started before its Dataplane is applied.
             Failure::UnknownDataplane { .. } => true,
             Failure::Catalog { source, .. } | Failure::Bootstrap { source, .. } => match source {
-                Reason::NoAnswer(cause) => !cause.is_distrust() && !matches!(cause, NoAnswer::BadUrl(_)),
+                Reason::NoAnswer(cause) => !cause.is_untrusted_certificate() && !matches!(cause, NoAnswer::BadUrl(_)),
                 Reason::Status { status, .. } => {
                     status.is_server_error()
                         || matches!(*status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS)
                 }
-                Reason::Nonsense(_) => false,
+                Reason::Malformed(_) => false,
             },
         }
     }
 
-    /// What the user could look at. `cp_address` is what they configured.
+    /// What the user can do about it. `cp_address` is the configured address.
     pub(crate) fn advice(&self, cp_address: &Url) -> String {
         match self {
             Failure::UnknownDataplane { .. } => "check --name and --mesh, or apply it with 'kumactl apply'".to_owned(),
-            Failure::Catalog { source: Reason::NoAnswer(cause), .. } if cause.is_distrust() => {
+            Failure::Catalog { source: Reason::NoAnswer(cause), .. } if cause.is_untrusted_certificate() => {
                 "its certificate has to come from a CA that this machine trusts; there is no way around that".to_owned()
             }
             Failure::Catalog { source: Reason::NoAnswer(_), .. } => {
@@ -93,31 +94,31 @@ impl Failure {
     }
 }
 
-/// Asks for the catalog.
+/// Requests the catalog.
 pub(crate) async fn catalog(cp_address: &Url) -> Result<Catalog, Failure> {
     let url = below(cp_address, "catalog");
     let parse = |answer: Answer| {
         let catalog::Catalog { apis } =
-            serde_json::from_slice(&answer.body).map_err(|error| Reason::Nonsense(error.to_string()))?;
+            serde_json::from_slice(&answer.body).map_err(|error| Reason::Malformed(error.to_string()))?;
         let bootstrap = Url::parse(&apis.bootstrap.url)
             .ok()
             .filter(|url| matches!(url.scheme(), "http" | "https"))
-            .ok_or_else(|| Reason::Nonsense(format!("{:?} as the URL of the bootstrap server", apis.bootstrap.url)))?;
+            .ok_or_else(|| Reason::Malformed(format!("{:?} as the URL of the bootstrap server", apis.bootstrap.url)))?;
         Ok(Catalog { bootstrap, issues_tokens: !apis.dataplane_token.local_url.is_empty() })
     };
     let answer = http_client::get(&url, LIMIT).await.map_err(Reason::from).and_then(successful).and_then(parse);
-    answer.map_err(|source| Failure::Catalog { url: presentable(url), source })
+    answer.map_err(|source| Failure::Catalog { url: without_password(url), source })
 }
 
-/// Asks for Envoy's bootstrap configuration, in YAML or JSON.
+/// Requests Envoy's bootstrap configuration, which is YAML or JSON.
 pub(crate) async fn bootstrap(catalog: &Catalog, request: &BootstrapRequest<'_>) -> Result<Bytes, Failure> {
     let url = below(&catalog.bootstrap, "bootstrap");
     let answer = match serde_json::to_vec(request) {
         Ok(body) => http_client::post(&url, body.into(), LIMIT).await.map_err(Reason::from).and_then(successful),
         // A path that is not UTF-8.
-        Err(error) => Err(Reason::Nonsense(error.to_string())),
+        Err(error) => Err(Reason::Malformed(error.to_string())),
     };
-    let url = presentable(url);
+    let url = without_password(url);
     match answer {
         Ok(answer) => Ok(answer.body),
         Err(Reason::Status { status: StatusCode::NOT_FOUND, .. }) => {
@@ -131,7 +132,7 @@ fn successful(answer: Answer) -> Result<Answer, Reason> {
     if answer.status == StatusCode::OK {
         return Ok(answer);
     }
-    // A few words of the answer often explain it; a whole page does not.
+    // The beginning of the answer often explains the failure.
     let text = String::from_utf8_lossy(&answer.body);
     let text: String = text.trim().chars().filter(|c| !c.is_control()).take(200).collect();
     let said = if text.is_empty() { String::new() } else { format!(" ({text})") };
@@ -147,8 +148,8 @@ fn below(base: &Url, segment: &str) -> Url {
     url
 }
 
-/// A URL as it may be shown: without a password.
-fn presentable(mut url: Url) -> Url {
+/// A URL without its password, for messages.
+fn without_password(mut url: Url) -> Url {
     // Only fails for URLs without a host, which have no password either.
     let _ = url.set_password(None);
     let _ = url.set_username("");
@@ -176,10 +177,10 @@ mod tests {
     #[test]
     fn what_waiting_can_heal() {
         for code in [408, 429, 500, 502, 503] {
-            assert!(status(code).may_heal(), "{code}");
+            assert!(status(code).is_transient(), "{code}");
         }
         for code in [301, 400, 401, 403, 405, 422] {
-            assert!(!status(code).may_heal(), "{code}");
+            assert!(!status(code).is_transient(), "{code}");
         }
     }
 
@@ -197,7 +198,7 @@ mod tests {
 
     #[test]
     fn passwords_are_not_shown() {
-        let url = presentable(Url::parse("http://user:canary@cp:5681/catalog").unwrap());
+        let url = without_password(Url::parse("http://user:canary@cp:5681/catalog").unwrap());
         assert_eq!(url.as_str(), "http://cp:5681/catalog");
     }
 

@@ -1,4 +1,5 @@
-//! The end of an Envoy that serves: others learn of it, its connections get time, then it goes.
+//! The drain of an Envoy before it ends: the control plane is told, so that other proxies stop connecting to it, and
+//! open connections get time to end.
 
 use std::time::Duration;
 
@@ -7,15 +8,16 @@ use tokio::time::{Instant, sleep, sleep_until};
 use crate::envoy::admin::{Admin, AdminError};
 use crate::lifecycle::{Lifecycle, State};
 
-/// From the report to the end at the earliest, if the control plane heard it: time for the other proxies to learn that
-/// they should connect elsewhere. It takes them milliseconds; this is for slow machines.
+/// Shortest time between the report to the control plane and the end of Envoy: the other proxies need it to learn that
+/// the endpoint is gone. Normally that takes milliseconds; this is for slow machines.
 const SETTLE: Duration = Duration::from_millis(500);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// An Envoy that does not answer so many times in a row will not say more.
-const MAX_SILENCE: u32 = 3;
+/// After this many failed requests in a row, the admin interface counts as unavailable.
+const MAX_FAILURES: u32 = 3;
 
-/// Returns when Envoy may be ended: no listener serves a connection any more, or `drain_time` is over. That is
-/// waited out where nobody can say whether connections are open: the admin interface is off, or does not answer.
+/// Returns when Envoy may be ended: when no listener has an open connection any more, or when `drain_time` is over. If
+/// the open connections cannot be counted, because the admin interface is off or does not answer, it waits for the
+/// whole drain time.
 pub(crate) async fn drain(lifecycle: Option<&Lifecycle>, admin: Option<&Admin>, drain_time: Duration) {
     let start = Instant::now();
     let deadline = start + drain_time;
@@ -73,7 +75,7 @@ where
     let mut failures = 0;
     loop {
         match attempt().await {
-            Err(error) if failures + 1 >= MAX_SILENCE => return Err(error),
+            Err(error) if failures + 1 >= MAX_FAILURES => return Err(error),
             Err(_) => failures += 1,
             done => return done,
         }

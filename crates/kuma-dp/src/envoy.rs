@@ -1,4 +1,4 @@
-//! Envoy as a child process: where it is, how it is started, watched, asked and ended.
+//! Envoy as a child process: its executable, its start and end, and its admin interface.
 
 pub(crate) mod admin;
 pub(crate) mod guard;
@@ -13,12 +13,12 @@ use anyhow::Context;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 
-/// How long Envoy may take to end once it was asked to. Without connections it takes some 20 ms.
+/// How long Envoy may take to end after SIGTERM. Without connections it takes some 20 ms.
 const TERM_LIMIT: Duration = Duration::from_secs(5);
 const VERSION_LIMIT: Duration = Duration::from_secs(10);
 
-/// The variables of kuma-dp's environment that Envoy gets: to find its libraries and places, and to write times. Not a
-/// token, a password or a cloud credential that happens to be in the environment of whoever starts kuma-dp.
+/// The environment variables that Envoy inherits: what it needs to find libraries and folders, and the time zone. All
+/// others stay out, since the environment of kuma-dp may hold tokens, passwords and cloud credentials.
 const ENVIRONMENT: [&str; 6] = ["PATH", "HOME", "TMPDIR", "TZ", "LANG", "LD_LIBRARY_PATH"];
 
 /// A running Envoy. It ends when this is dropped, and when kuma-dp ends, however that happens.
@@ -27,11 +27,11 @@ pub(crate) struct Envoy {
 }
 
 impl Envoy {
-    /// Starts Envoy. Its output goes where kuma-dp's goes.
+    /// Starts Envoy. It writes to kuma-dp's own standard output and standard error.
     ///
-    /// To be called on a thread that lives as long as the process: see [`guard`].
+    /// Must be called on a thread that lives as long as the process: see [`guard`].
     pub(crate) fn start(binary: &Path, bootstrap: &Path, drain_time: Duration) -> anyhow::Result<Envoy> {
-        // The kernel's name for the file that runs: it holds after an upgrade has replaced the file of that name.
+        // The kernel's link to the running executable. It stays valid when an upgrade replaces the file.
         let mut command = Command::new("/proc/self/exe");
         command
             .arg0("kuma-dp")
@@ -42,7 +42,8 @@ impl Envoy {
             .args(arguments(bootstrap, drain_time));
         with_clean_environment(&mut command)
             .stdin(Stdio::null())
-            // Ctrl-C in a terminal signals the whole group of processes. kuma-dp alone is to get it, and drain Envoy.
+            // Ctrl-C in a terminal signals the whole process group. Only kuma-dp must get it, so that it can drain
+            // Envoy.
             .process_group(0)
             .kill_on_drop(true);
         let child = command.spawn().with_context(|| format!("could not start Envoy ({})", binary.display()))?;
@@ -59,10 +60,11 @@ impl Envoy {
         self.child.wait().await.context("could not wait for Envoy")
     }
 
-    /// Asks it to end, and kills it if it does not.
+    /// Ends it by SIGTERM, and by SIGKILL if that takes too long.
     pub(crate) async fn terminate(&mut self) -> anyhow::Result<ExitStatus> {
         if let Some(pid) = self.child.id().and_then(|id| Pid::from_raw(id.try_into().ok()?)) {
-            // It has not been waited for, so the id is still its own. It may have ended, which is what is wanted.
+            // The process id cannot have been reused, since nobody has waited for the process yet. An error means that
+            // it has already ended.
             let _ = kill_process(pid, Signal::TERM);
         }
         if let Ok(status) = tokio::time::timeout(TERM_LIMIT, self.wait()).await {
@@ -80,8 +82,8 @@ impl Envoy {
     }
 }
 
-/// `--disable-hot-restart`: otherwise a second Envoy on the machine fails on the first one's shared memory.
-/// `--drain-strategy immediate`: connections are asked to end when the drain begins, not little by little.
+/// `--disable-hot-restart`: otherwise a second Envoy on the machine cannot start, because of the first one's shared
+/// memory. `--drain-strategy immediate`: all connections are asked to end when the drain begins, not gradually.
 fn arguments(bootstrap: &Path, drain_time: Duration) -> [OsString; 7] {
     [
         "-c".into(),
@@ -94,13 +96,13 @@ fn arguments(bootstrap: &Path, drain_time: Duration) -> [OsString; 7] {
     ]
 }
 
-/// Envoy knows whole seconds only; a drain is never cut shorter than configured.
+/// Rounds up: Envoy takes whole seconds, and a drain must not be shorter than configured.
 fn whole_seconds(time: Duration) -> u32 {
     let up = u64::from(time.subsec_nanos() > 0);
     u32::try_from(time.as_secs().saturating_add(up)).unwrap_or(u32::MAX)
 }
 
-/// What `envoy --version` says of itself, for the log.
+/// Envoy's version, by `envoy --version`, for the log.
 pub(crate) async fn version(binary: &Path) -> Option<String> {
     let mut command = Command::new(binary);
     command.arg("--version");

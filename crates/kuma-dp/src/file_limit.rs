@@ -1,15 +1,15 @@
-//! How many files, and so connections, Envoy may have open. Each connection that it carries is two of them. Envoy 1.40
-//! ends by a signal when it cannot open another one, and takes all connections along.
+//! The limit of open files, and so of Envoy's connections: each connection through it needs two file descriptors. Envoy
+//! 1.40 crashes when it cannot open another one, and all connections end with it.
 
 use std::thread::available_parallelism;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Below so many connections a limit is told: an application may need more.
+/// If the limit allows fewer connections than this, kuma-dp warns: an application may need more.
 const LOW: u64 = 8_192;
 
-/// Raises the limit of this process, which Envoy inherits, to the most that the system allows. Gives the connections
-/// that Envoy can carry within it, if there is a limit.
+/// Raises the limit of this process, which Envoy inherits, to the maximum that the system allows. Returns the number of
+/// connections that this limit allows Envoy; `None` if there is no limit.
 pub(crate) fn raise() -> Option<u64> {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let mut limit = current;
@@ -31,8 +31,9 @@ pub(crate) fn raise() -> Option<u64> {
     Some(connections)
 }
 
-/// What is left for connections when Envoy has opened what it needs itself: some files for each of its threads, one of
-/// which runs for each core, and a socket for each thread and listener, of which a Dataplane has some dozens.
+/// The number of connections, after subtracting the files that Envoy needs for itself: some for each of its threads,
+/// one of which runs for each core, and a socket for each thread and listener. A Dataplane has some dozens of
+/// listeners.
 fn connections(files: u64, cores: usize) -> u64 {
     let own = 64 + 48 * cores as u64;
     ((files - own.min(files / 2)) / 2).max(1)

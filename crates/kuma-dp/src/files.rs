@@ -1,26 +1,26 @@
-//! Files that nobody else may read.
+//! Files that other users must not read.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-/// Writes `path` anew with mode 0600, in one step for whoever reads it.
+/// Replaces the file `path` atomically, with mode 0600.
 ///
-/// The text goes to a fresh file first, which then takes the place of the old one: a link planted under either name is
-/// replaced and never followed (`O_EXCL` refuses links too).
+/// The text is written to a new file, which is then renamed to `path`. If somebody has put a symbolic link at either
+/// name, it is replaced and never followed (`O_EXCL` refuses links too).
 pub(crate) fn write_private(path: &Path, text: &[u8]) -> io::Result<()> {
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".{}.new", std::process::id()));
     let fresh = Path::new(&name);
-    // Left over from a process of the same id that was killed between the two steps.
+    // A process with the same id may have been killed between the two steps.
     match fs::remove_file(fresh) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(fresh)?;
     file.write_all(text).and_then(|()| fs::rename(fresh, path)).inspect_err(|_| {
-        // The first error is the one to report.
+        // Only the first error is reported.
         let _ = fs::remove_file(fresh);
     })
 }

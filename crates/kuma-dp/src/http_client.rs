@@ -1,4 +1,4 @@
-//! One HTTP request on one connection: all that kuma-dp needs for the control plane's API and Envoy's admin interface.
+//! A minimal HTTP client, with one request per connection, for the control plane's API and Envoy's admin interface.
 
 use std::io;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use url::{Host, Url};
 
 use crate::tls;
 
-/// Largest body that is taken in; a bootstrap has some 10 kB.
+/// Largest body that is accepted; a bootstrap has some 10 kB.
 const MAX_BODY: usize = 4 * 1024 * 1024;
 
 /// What the server answered.
@@ -42,8 +42,8 @@ pub(crate) enum NoAnswer {
 }
 
 impl NoAnswer {
-    /// Whether the server's certificate was refused: waiting changes nothing about it.
-    pub(crate) fn is_distrust(&self) -> bool {
+    /// Whether the server's certificate was refused: then another attempt is of no use.
+    pub(crate) fn is_untrusted_certificate(&self) -> bool {
         let NoAnswer::Tls { source, .. } = self else {
             return false;
         };
@@ -52,12 +52,12 @@ impl NoAnswer {
     }
 }
 
-/// Asks for `url`.
+/// Sends a GET request.
 pub(crate) async fn get(url: &Url, limit: Duration) -> Result<Answer, NoAnswer> {
     send(Method::GET, url, Bytes::new(), limit).await
 }
 
-/// Sends `body`, which is JSON (or empty).
+/// Sends a POST request with `body`, which is JSON or empty.
 pub(crate) async fn post(url: &Url, body: Bytes, limit: Duration) -> Result<Answer, NoAnswer> {
     send(Method::POST, url, body, limit).await
 }
@@ -110,7 +110,7 @@ where
         Ok(Answer { status, body: body.to_bytes() })
     };
     tokio::pin!(answer, connection);
-    // The connection moves the bytes; its end, good or bad, shows in the answer too.
+    // The connection has to be polled for the answer to arrive. If it fails, the answer fails too.
     tokio::select! {
         answer = &mut answer => answer,
         _ = &mut connection => answer.await,

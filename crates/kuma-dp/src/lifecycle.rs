@@ -1,8 +1,8 @@
-//! kuma-dp's own stream to the control plane, on which it says how its Envoy is.
+//! kuma-dp's own stream to the control plane, on which it reports the state of its Envoy.
 //!
-//! Envoy's xDS stream breaks when Envoy ends, but cannot say why, nor that it soon will. So kuma-dp reports *running*,
-//! *draining* and *Envoy has exited* itself, to the same server and with the same token. The stream is a comfort, not a
-//! need: nothing here may hold up Envoy, and a control plane that does not know the method changes nothing.
+//! Envoy's xDS stream breaks when Envoy ends, but does not tell why, nor that Envoy is about to end. So kuma-dp reports
+//! *running*, *draining* and *Envoy has exited* itself, to the same server and with the same token. The stream is
+//! optional: it must never delay Envoy, and a control plane that does not know the method is fine.
 
 mod grpc;
 
@@ -18,28 +18,28 @@ use crate::token::TokenFile;
 
 pub(crate) use kuma_wire::lifecycle::State;
 
-/// A stream that lived this long had worked: the next attempt may come soon.
+/// A stream that lasted this long resets the back-off.
 const HEALTHY_AFTER: Duration = Duration::from_secs(10);
 
-/// A single failure is no news: the control plane was restarted, or has not yet seen the Envoy whose kuma-dp reports to
-/// it. Later failures in a row are all alike, so one is shown.
-const WORTH_A_WARNING: u32 = 2;
+/// The number of failures in a row that leads to a warning. A single failure is normal: the control plane was
+/// restarted, or Envoy has not connected to it yet. Further failures in a row are not shown again.
+const FAILURES_TO_WARN: u32 = 2;
 
 /// The state to report; the latest one wins.
 #[derive(Debug, Clone)]
 struct Status {
     state: State,
     detail: String,
-    /// Nothing will follow: the stream ends after this.
+    /// The stream ends after this report.
     last: bool,
 }
 
-/// Who reports, to whom.
+/// Which proxy reports, and to which server.
 pub(crate) struct Identity {
     pub(crate) server: XdsServer,
     pub(crate) mesh: String,
     pub(crate) name: String,
-    /// Tells this kuma-dp from another one of the same Dataplane.
+    /// Distinguishes this kuma-dp from others of the same Dataplane.
     pub(crate) instance: String,
     pub(crate) token: Option<Arc<TokenFile>>,
 }
@@ -65,13 +65,13 @@ impl Lifecycle {
         self.status.send_replace(Status { state, detail: detail.into(), last: false });
     }
 
-    /// Whether the control plane hears what is reported.
+    /// Whether the stream to the control plane is open.
     pub(crate) fn is_connected(&self) -> bool {
         *self.connected.borrow()
     }
 
-    /// Reports a last state, and waits at most `limit` for the control plane to have read it: also if it is being
-    /// connected to just now, since an Envoy may end as soon as it has begun.
+    /// Reports the last state, and waits for the control plane to confirm it, at most for `limit`. It also waits if the
+    /// stream is not open yet, since Envoy may end right after its start.
     pub(crate) async fn finish(mut self, state: State, detail: impl Into<String>, limit: Duration) {
         self.status.send_replace(Status { state, detail: detail.into(), last: true });
         if tokio::time::timeout(limit, &mut self.task).await.is_err() {
@@ -86,17 +86,17 @@ impl Drop for Lifecycle {
     }
 }
 
-/// Connects, reports, and does it again whenever that ends, until the last report is made.
+/// Connects and reports, and reconnects whenever the stream ends, until the last report has been made.
 async fn keep(identity: Identity, mut status: watch::Receiver<Status>, connection: watch::Sender<bool>) {
     let mut backoff = Backoff::new();
     let mut failures = 0_u32;
-    // The last warning: the same failure again is no news.
-    let mut told = None;
+    // The last warning; the same one is not shown twice.
+    let mut warned = None;
     loop {
         let started = Instant::now();
         let ended = grpc::report(&identity, &status, || {
             connection.send_replace(true);
-            if failures >= WORTH_A_WARNING {
+            if failures >= FAILURES_TO_WARN {
                 tracing::info!("connected to the control plane again");
             }
         })
@@ -108,13 +108,13 @@ async fn keep(identity: Identity, mut status: watch::Receiver<Status>, connectio
         if was_connected && started.elapsed() > HEALTHY_AFTER {
             backoff.reset();
             failures = 0;
-            told = None;
+            warned = None;
         }
         let pause = backoff.next();
         match ended {
             Ok(()) => tracing::debug!("the control plane ended the stream of reports; next attempt in {pause:.1?}"),
             Err(error) if error.is_unimplemented() => {
-                // It may be updated one day, so the attempts go on, rarely.
+                // The control plane may be upgraded, so attempts continue, with long pauses.
                 tracing::debug!("this control plane takes no reports of kuma-dp");
                 backoff.slow_down();
             }
@@ -122,20 +122,20 @@ async fn keep(identity: Identity, mut status: watch::Receiver<Status>, connectio
                 failures += 1;
                 let said = explained(&identity, &error);
                 let error = anyhow::Error::from(error);
-                let word = match said {
-                    // What a person has to do something about does not wait for a second failure.
+                let warning = match said {
+                    // A failure that needs an action of the operator is shown at once.
                     Some(explanation) => Some(explanation),
-                    None => (failures == WORTH_A_WARNING).then(|| {
+                    None => (failures == FAILURES_TO_WARN).then(|| {
                         format!(
                             "cannot report to the control plane: {error:#}. Envoy goes on with what it has; kuma-dp \
                              keeps trying"
                         )
                     }),
                 };
-                match word.filter(|word| told.as_ref() != Some(word)) {
-                    Some(word) => {
-                        tracing::warn!("{word}");
-                        told = Some(word);
+                match warning.filter(|warning| warned.as_ref() != Some(warning)) {
+                    Some(warning) => {
+                        tracing::warn!("{warning}");
+                        warned = Some(warning);
                     }
                     None => {
                         tracing::debug!("could not report to the control plane: {error:#}; next attempt in {pause:.1?}")
@@ -145,13 +145,13 @@ async fn keep(identity: Identity, mut status: watch::Receiver<Status>, connectio
         }
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
-            // A last report cannot be made while the control plane is away.
+            // The control plane is away: the last report is given up.
             Ok(_) = status.wait_for(|status| status.last) => return,
         }
     }
 }
 
-/// What has happened and what to do, where a person has to do something.
+/// What has happened and what to do, if the operator has to do something.
 fn explained(identity: &Identity, error: &grpc::CallError) -> Option<String> {
     let Identity { server, mesh, name, .. } = identity;
     if error.is_of_another_ca() {

@@ -1,12 +1,12 @@
 //! `kuma-dp` starts Envoy for one Dataplane and looks after it.
 //!
-//! It asks the control plane for Envoy's bootstrap configuration, runs Envoy as a child that cannot outlive it, keeps a
-//! stream of its own to the control plane to say how Envoy is, and drains Envoy before it ends. What Envoy does with
-//! traffic it learns over xDS from the control plane; none of that passes through here.
+//! It requests Envoy's bootstrap configuration from the control plane, runs Envoy as a child process that cannot
+//! outlive it, reports Envoy's state to the control plane on a stream of its own, and drains Envoy before it ends.
+//! Envoy gets all other configuration directly from the control plane, over xDS.
 //!
-//! Where to read: [`config`] (every setting), [`run`] (the life of the process, from top to bottom), then the parts it
-//! calls. Everything runs on one thread: that keeps the process small, and the kernel ties Envoy's life to the *thread*
-//! that started it (see [`envoy::guard`]).
+//! Start reading at [`config`] (every setting) and [`run`] (the life of the process, from top to bottom). Everything
+//! runs on one thread: that keeps the process small, and the kernel ends Envoy when the *thread* that started it ends
+//! (see [`envoy::guard`]).
 
 mod access_log;
 mod admin_port;
@@ -20,10 +20,10 @@ mod file_limit;
 mod files;
 mod http_client;
 mod lifecycle;
-mod only_one;
 mod run;
 mod runtime_dir;
 mod signals;
+mod single_instance;
 mod tls;
 mod token;
 
@@ -100,16 +100,16 @@ fn launch(flags: &Flags) -> anyhow::Result<u8> {
     }
     let config = Config::load(flags, |variable| std::env::var_os(variable))?;
     tls::install_provider();
-    // One thread on purpose; see the notes at the top.
+    // One thread, for the reason given at the top.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let code = runtime.block_on(run::run(config));
-    // Name look-ups run on a helper thread and may hang for long: nobody waits for their answer any more.
+    // DNS look-ups run on a helper thread and can hang for long; the process does not wait for them.
     runtime.shutdown_background();
     code
 }
 
-/// `off` still lets warnings through: a proxy that waits for a control plane that is not there, in silence, looks like
-/// one that works.
+/// `off` still shows warnings: otherwise a kuma-dp that waits for an unreachable control plane looks like one that
+/// works.
 fn logging(level: LogLevel) -> Logging {
     Logging { level, at_least: LevelFilter::WARN, only: Some("kuma_dp"), format: LogFormat::Text }
 }

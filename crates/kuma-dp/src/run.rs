@@ -21,32 +21,32 @@ use crate::envoy::lookup::Places;
 use crate::envoy::{self, Envoy};
 use crate::file_limit;
 use crate::lifecycle::{Identity, Lifecycle, State};
-use crate::only_one::OnlyOne;
 use crate::runtime_dir::RuntimeDir;
-use crate::signals::{Asked, Signals};
+use crate::signals::{Request, Signals};
+use crate::single_instance::SingleInstance;
 use crate::token::TokenFile;
 
-/// How long the last report may hold up kuma-dp's own end.
+/// How long the last report may delay the end of kuma-dp.
 const LAST_REPORT_LIMIT: Duration = Duration::from_secs(1);
 
-/// A signal to end that comes within this time of Envoy's end was meant for both.
+/// A signal that arrives within this time after Envoy's end was sent to both processes.
 const LATE_SIGNAL: Duration = Duration::from_millis(100);
 
-/// And how long what is left of the access logs may.
+/// How long the remaining access logs may delay the end of kuma-dp.
 const LAST_LOGS_LIMIT: Duration = Duration::from_secs(2);
 
-/// Runs Envoy until it ends or a signal asks for the end. Gives the exit code: 0 after a signal alone. Where Envoy has
-/// ended by itself it is Envoy's own, or 1 for one that ended well, so that whoever supervises kuma-dp starts it again.
+/// Runs Envoy until it ends or a signal asks kuma-dp to end. Returns the exit code: 0 after a signal. If Envoy has
+/// ended by itself, the code is Envoy's own, or 1 in place of 0, so that a supervisor starts kuma-dp again.
 ///
 /// # Errors
 /// Envoy could not be started at all.
 pub(crate) async fn run(config: Config) -> anyhow::Result<u8> {
     let mut signals = Signals::install().context("could not listen for signals")?;
-    // What can be checked here is, before anybody waits for a control plane.
+    // Everything that can be checked locally is checked before waiting for the control plane.
     let binary = Places::here().find(&config.binary_path)?;
     let dir = RuntimeDir::create(config.config_dir.as_deref())?;
     let max_connections = file_limit::raise();
-    let _only_one = OnlyOne::claim(&config);
+    let _single_instance = SingleInstance::claim(&config);
     let token = config
         .token_file
         .clone()
@@ -73,7 +73,7 @@ struct Supervisor<'a> {
     max_connections: Option<u64>,
 }
 
-/// All that Envoy starts with.
+/// What Envoy needs to start.
 struct Prepared<'a> {
     bootstrap: &'a Path,
     admin: Option<Address>,
@@ -100,7 +100,8 @@ impl Supervisor<'_> {
                 return Ok(0);
             }
         };
-        // Before Envoy, which drops what it cannot hand over. Traffic matters more than its logs: they hold up nothing.
+        // Started before Envoy, which drops log entries that it cannot send. If it fails, Envoy runs without access
+        // logs.
         let access_logs = AccessLogs::start(&self.dir.access_log_socket())
             .inspect_err(|error| tracing::warn!("cannot receive access logs, which are lost: {error}"))
             .ok();
@@ -131,14 +132,14 @@ impl Supervisor<'_> {
     ) -> anyhow::Result<u8> {
         loop {
             tokio::select! {
-                // Whoever ends all processes of a service asks both, and Envoy may be done first.
+                // A supervisor may send SIGTERM to both processes, so signals are looked at before Envoy's end.
                 biased;
-                asked = self.signals.next() => match asked {
-                    Asked::Stop(signal) => {
+                request = self.signals.next() => match request {
+                    Request::Stop(signal) => {
                         let admin = admin.as_ref().and_then(Admin::new);
                         return self.stop(signal, envoy, lifecycle, admin).await;
                     }
-                    Asked::Reload => self.reload_token(),
+                    Request::Reload => self.reload_token(),
                 },
                 status = envoy.wait() => {
                     let status = status?;
@@ -209,10 +210,10 @@ async fn report_end(lifecycle: Option<Lifecycle>, why: &str) {
     }
 }
 
-/// Envoy has ended by itself: so does kuma-dp, for whoever supervises it to start both anew.
+/// Envoy has ended by itself: kuma-dp ends too, so that its supervisor starts both again.
 async fn exited(status: ExitStatus, lifecycle: Option<Lifecycle>) -> anyhow::Result<u8> {
-    // A process that a signal ended has no code. One that was asked to end by somebody else (/quitquitquit, SIGTERM)
-    // ends with 0, and a supervisor would take that for the end of kuma-dp's work.
+    // A process that a signal ended has no code. An Envoy that somebody else has asked to end (/quitquitquit, SIGTERM)
+    // has code 0, which a supervisor would take for a normal end of kuma-dp.
     let code = status.code().and_then(|code| u8::try_from(code).ok()).filter(|code| *code != 0).unwrap_or(1);
     let how = match status.signal() {
         Some(signal) => format!("it was killed by signal {signal}"),
@@ -224,7 +225,7 @@ async fn exited(status: ExitStatus, lifecycle: Option<Lifecycle>) -> anyhow::Res
     Ok(code)
 }
 
-/// Gets everything that Envoy needs from the control plane, however long that takes.
+/// Gets everything that Envoy needs from the control plane, and tries until that succeeds.
 async fn prepare<'a>(
     config: &Config,
     dir: &'a RuntimeDir,
@@ -234,7 +235,7 @@ async fn prepare<'a>(
     let mut backoff = Backoff::new();
     let mut warned_of_token = false;
     loop {
-        // Anew for each attempt: what was free a minute ago may not be now.
+        // Chosen again for each attempt: a port that was free a minute ago may be in use now.
         let admin_port = config.admin_port.map(AdminPort::reserve).transpose()?;
         let request = BootstrapRequest {
             mesh: &config.mesh,
@@ -262,9 +263,9 @@ async fn prepare<'a>(
             Err(failure) => failure,
         };
         let advice = failure.advice(&config.cp_address);
-        let may_heal = failure.may_heal();
+        let is_transient = failure.is_transient();
         let failure = anyhow::Error::from(failure);
-        anyhow::ensure!(may_heal, "{failure:#}; {advice}");
+        anyhow::ensure!(is_transient, "{failure:#}; {advice}");
         let pause = backoff.next();
         tracing::warn!("{failure:#}; {advice}. Next attempt in {pause:.1?}");
         tokio::time::sleep(pause).await;

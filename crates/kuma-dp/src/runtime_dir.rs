@@ -1,4 +1,4 @@
-//! Where a running kuma-dp keeps what only it and its Envoy may see.
+//! The private directory of a running kuma-dp and its Envoy.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write};
@@ -11,29 +11,29 @@ use tempfile::TempDir;
 
 use crate::files::write_private;
 
-/// Longest path of a Unix socket: `sun_path` has 108 bytes, one of them the end mark (unix(7)). Envoy refuses a whole
-/// bootstrap for one longer path.
+/// Longest path of a Unix socket: `sun_path` has 108 bytes, one of them the final NUL (unix(7)). Envoy refuses a
+/// bootstrap with a longer path.
 const SOCKET_PATH_MAX: usize = 107;
 const PREFIX: &str = "kuma-dp-";
 const RANDOM_LETTERS: usize = 6;
 const SOCKET: &str = "access-logs.sock";
 const LOCK: &str = "lock";
 
-/// A directory of mode 0700 with a random name, removed with all it holds when this is dropped. It holds the copy of
-/// the token, sockets, and Envoy's bootstrap unless that was wished elsewhere (`--config-dir`).
+/// A directory of mode 0700 with a random name, removed with its content when this is dropped. It holds the copy of the
+/// token, sockets, and Envoy's bootstrap, unless `--config-dir` gives that another place.
 #[derive(Debug)]
 pub(crate) struct RuntimeDir {
     private: TempDir,
     bootstrap: PathBuf,
-    /// Locked for as long as the directory is in use. The kernel lets go of it however this process ends.
+    /// Locked for as long as the directory is in use. The kernel releases the lock however this process ends.
     _lock: File,
 }
 
 impl RuntimeDir {
-    /// Makes the directory: in `config_dir` (made if missing), else in the system's place for temporary files.
+    /// Creates the directory, in `config_dir` (created if missing) or in the system's folder for temporary files.
     pub(crate) fn create(config_dir: Option<&Path>) -> anyhow::Result<RuntimeDir> {
         let parent = match config_dir {
-            // Envoy and the control plane get these paths; they must not depend on who resolves them.
+            // Absolute, since Envoy and the control plane get these paths too.
             Some(dir) => path::absolute(dir).with_context(|| format!("could not use {}", dir.display()))?,
             None => std::env::temp_dir(),
         };
@@ -59,24 +59,24 @@ impl RuntimeDir {
         Ok(RuntimeDir { private, bootstrap, _lock: lock })
     }
 
-    /// Where kuma-dp's copy of the token goes.
+    /// Path of kuma-dp's copy of the token.
     pub(crate) fn token(&self) -> PathBuf {
         self.private.path().join("token")
     }
 
-    /// Socket on which Envoy's access logs are to be received.
+    /// Path of the socket that receives Envoy's access logs.
     pub(crate) fn access_log_socket(&self) -> PathBuf {
         self.private.path().join(SOCKET)
     }
 
-    /// Writes Envoy's configuration with mode 0600, and says where it is.
+    /// Writes Envoy's configuration with mode 0600, and returns its path.
     pub(crate) fn write_bootstrap(&self, text: &[u8]) -> anyhow::Result<&Path> {
         write_private(&self.bootstrap, text)
             .with_context(|| format!("could not write Envoy's configuration {}", self.bootstrap.display()))?;
         Ok(&self.bootstrap)
     }
 
-    /// Removes the directory now, saying so if that fails.
+    /// Removes the directory now, and warns if that fails.
     pub(crate) fn remove(self) {
         let path = self.private.path().to_owned();
         if let Err(error) = self.private.close()
@@ -100,7 +100,7 @@ fn lock(dir: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Removes what kuma-dps that were killed have left in `parent`: copies of their tokens, above all.
+/// Removes the directories that killed kuma-dps have left in `parent`, mainly because they hold copies of tokens.
 fn remove_abandoned(parent: &Path) {
     let Ok(entries) = fs::read_dir(parent) else { return };
     for entry in entries.flatten() {
@@ -108,13 +108,13 @@ fn remove_abandoned(parent: &Path) {
         let ours = name.as_bytes().strip_prefix(PREFIX.as_bytes()).is_some_and(|rest| rest.len() == RANDOM_LETTERS);
         if ours && is_abandoned(&entry.path()) {
             tracing::debug!("removing {}, which a killed kuma-dp has left", entry.path().display());
-            // Another kuma-dp may be at it too.
+            // Another kuma-dp may be removing it at the same time.
             let _ = fs::remove_dir_all(entry.path());
         }
     }
 }
 
-/// Whether a directory was made by a kuma-dp of this user which does not run any more. When in doubt, not.
+/// Whether a directory was created by a kuma-dp of this user that does not run any more. False when in doubt.
 fn is_abandoned(dir: &Path) -> bool {
     let me = rustix::process::geteuid().as_raw();
     let is_mine = |metadata: &fs::Metadata| metadata.uid() == me;

@@ -1,21 +1,22 @@
-//! What the operating system asks of this process.
+//! The signals that kuma-dp handles.
 
 use std::io::{self, IsTerminal};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// The signals that kuma-dp answers.
+/// The streams of signals.
 pub(crate) struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
-    /// Started from a terminal, SIGHUP says that the terminal has gone: the process is to end, not to re-read a file.
+    /// Whether SIGHUP means the end. If kuma-dp was started from a terminal, it means that the terminal was closed;
+    /// otherwise it means to read files again.
     hangup_stops: bool,
 }
 
-/// One of them, as it came in.
+/// What a signal asks for.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum Asked {
+pub(crate) enum Request {
     /// End; the name of the signal, for the log.
     Stop(&'static str),
     /// Read the token file again.
@@ -33,18 +34,18 @@ impl Signals {
     }
 
     /// Waits for the next signal.
-    pub(crate) async fn next(&mut self) -> Asked {
+    pub(crate) async fn next(&mut self) -> Request {
         tokio::select! {
-            _ = self.terminate.recv() => Asked::Stop("SIGTERM"),
-            _ = self.interrupt.recv() => Asked::Stop("SIGINT"),
-            _ = self.hangup.recv() => if self.hangup_stops { Asked::Stop("SIGHUP") } else { Asked::Reload },
+            _ = self.terminate.recv() => Request::Stop("SIGTERM"),
+            _ = self.interrupt.recv() => Request::Stop("SIGINT"),
+            _ = self.hangup.recv() => if self.hangup_stops { Request::Stop("SIGHUP") } else { Request::Reload },
         }
     }
 
-    /// Waits for a signal to end, and forgets the others.
+    /// Waits for a signal to end, and ignores the others.
     pub(crate) async fn stop(&mut self) -> &'static str {
         loop {
-            if let Asked::Stop(name) = self.next().await {
+            if let Request::Stop(name) = self.next().await {
                 return name;
             }
         }

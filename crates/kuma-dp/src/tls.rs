@@ -1,4 +1,4 @@
-//! Whom kuma-dp trusts: the system's CAs for `https://` addresses, and the pinned CA of the bootstrap for xDS.
+//! The CAs that kuma-dp trusts: the system's CAs for `https://` addresses, the pinned CA of the bootstrap for xDS.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStor
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, InvalidDnsNameError, ServerName, UnixTime};
 
-/// Why no TLS connection can be tried at all.
+/// Why TLS cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TlsSetupError {
     #[error("the system has no CA certificates that can be used{}",
@@ -21,9 +21,9 @@ pub(crate) enum TlsSetupError {
     Rustls(#[from] rustls::Error),
 }
 
-/// Chooses the one implementation of cryptography; to be called before anything else of this module.
+/// Installs the crypto provider. Must be called before anything else in this module.
 pub(crate) fn install_provider() {
-    // An error means that one is installed already, which only a test can bring about.
+    // An error means that a provider is already installed, which happens in tests only.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
 }
 
@@ -31,12 +31,12 @@ fn provider() -> Arc<CryptoProvider> {
     CryptoProvider::get_default().cloned().unwrap_or_else(|| Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
 }
 
-/// The name that a server's certificate has to carry: a host name or an IP address.
+/// The name that a server's certificate must have: a host name or an IP address.
 pub(crate) fn server_name(host: &str) -> Result<ServerName<'static>, InvalidDnsNameError> {
     ServerName::try_from(host.to_owned())
 }
 
-/// For `https://` URLs that a user configured. There is no way to turn verification off.
+/// For `https://` URLs that a user configured. Verification cannot be turned off.
 pub(crate) fn trusting_the_system() -> Result<Arc<ClientConfig>, TlsSetupError> {
     let mut found = rustls_native_certs::load_native_certs();
     let mut roots = RootCertStore::empty();
@@ -51,8 +51,8 @@ pub(crate) fn trusting_the_system() -> Result<Arc<ClientConfig>, TlsSetupError> 
     Ok(Arc::new(config))
 }
 
-/// For the control plane's xDS server: trusts nothing but the certificates in `pem`, as Envoy does with the same
-/// bootstrap. One of `names` has to be in the server's certificate; without names the pin alone decides.
+/// For the control plane's xDS server: trusts only the certificates in `pem`, as Envoy does with the same bootstrap.
+/// The server's certificate must have one of `names`; without names, every certificate that `pem` verifies is accepted.
 pub(crate) fn trusting_only(pem: &str, names: &[String]) -> Result<Arc<ClientConfig>, TlsSetupError> {
     let bad_pin = |error: &dyn std::fmt::Display| TlsSetupError::BadPin(error.to_string());
     let pins = CertificateDer::pem_slice_iter(pem.as_bytes())
@@ -78,8 +78,8 @@ pub(crate) fn trusting_only(pem: &str, names: &[String]) -> Result<Arc<ClientCon
 
 /// Accepts a server whose certificate is pinned itself, or was issued by a pinned CA, in its time of validity.
 ///
-/// The first case is for a certificate that an operator made for the control plane: `openssl req -x509` marks those as
-/// CAs, and webpki takes no CA for a server's certificate although this very one was pinned.
+/// The first case is for a certificate that an operator made for the control plane by `openssl req -x509`. That marks
+/// it as a CA, and webpki accepts no CA as a server's certificate, not even when that certificate itself is pinned.
 #[derive(Debug)]
 struct PinnedServer {
     pins: Vec<CertificateDer<'static>>,
@@ -102,7 +102,7 @@ impl ServerCertVerifier for PinnedServer {
         let verify =
             |name: &ServerName<'_>| self.chain.verify_server_cert(end_entity, intermediates, name, ocsp_response, now);
         if self.names.is_empty() {
-            // The name is what webpki looks at last: a wrong one means that the chain is good.
+            // webpki checks the name last: an error about the name means that the chain is valid.
             return match verify(server_name) {
                 Err(rustls::Error::InvalidCertificate(
                     CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },

@@ -2,20 +2,28 @@
 
 #[path = "../../kuma-mesh/benches/support/mesh.rs"]
 mod mesh;
+// The receipts are private to the crate: this measures them without the rest.
+#[allow(dead_code, unreachable_pub, reason = "it is a file of the crate, of which the bench needs a part")]
+#[path = "../src/receipts.rs"]
+mod receipts;
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use divan::{AllocProfiler, Bencher};
+use divan::{AllocProfiler, Bencher, black_box};
 use jiff::Timestamp;
 use kuma_ca::{MeshRoots, Root, mesh_secret};
 use kuma_engine::{MeshEngine, OpenStream, Settings, Settled};
+use kuma_mesh::Affected;
 use kuma_model::{Ca, Document, Key};
 use kuma_store::{Contents, Stored};
 use kuma_xds::StreamState;
 use tokio::sync::watch;
 
-use mesh::{BASE, parsed, permission};
+use mesh::{BASE, parsed, permission, spec};
+use receipts::{Answered, Receipts};
 
 #[global_allocator]
 static ALLOCATOR: AllocProfiler = AllocProfiler::system();
@@ -119,6 +127,90 @@ fn a_permission_of_one_service_changes(bencher: Bencher<'_, '_>) {
 fn a_permission_of_all_changes(bencher: Bencher<'_, '_>) {
     let document = parsed(&permission("another", "*", "*"));
     in_turn(bencher, [vec![(document.key.clone(), None)], written(document)]);
+}
+
+/// The answers of all proxies to such a change, which is the second half of the above.
+#[divan::bench(sample_count = 20, sample_size = 1)]
+fn answers_to_a_permission_of_all(bencher: Bencher<'_, '_>) {
+    let document = parsed(&permission("another", "*", "*"));
+    let changes = [vec![(document.key.clone(), None)], written(document)];
+    let now = SystemTime::now();
+    let (mut engine, mut streams) = full(now);
+    answer(&mut engine, &mut streams, now);
+    let mesh = RefCell::new((engine, streams, 1));
+    let commit = || {
+        let (engine, _, revision) = &mut *mesh.borrow_mut();
+        *revision += 1;
+        engine.commit(&changes[usize::from(*revision % 2 == 0)], *revision, now);
+    };
+    bencher.with_inputs(commit).bench_local_values(|()| {
+        let (engine, streams, _) = &mut *mesh.borrow_mut();
+        answer(engine, streams, now);
+    });
+}
+
+/// The names of this number of proxies.
+fn names(proxies: usize) -> Vec<Arc<str>> {
+    (0..proxies).map(|number| Arc::from(format!("dp-{number}"))).collect()
+}
+
+/// What receipts have to do for one commit that concerns all proxies, which all are connected and accept it.
+fn tracked(
+    receipts: &mut Receipts,
+    revision: u64,
+    (names, document): (&[Arc<str>], &Key),
+    end: impl FnOnce(&mut Receipts),
+) {
+    let now = SystemTime::UNIX_EPOCH;
+    receipts.begin(revision, vec![document.clone()], now);
+    names.iter().for_each(|name| receipts.given(name));
+    end(receipts);
+    for name in names {
+        let answered = Answered { up_to: revision, revision, ..Answered::default() };
+        black_box(receipts.answered(name, &answered, now));
+    }
+}
+
+/// The part of `a_permission_of_all_changes` that receipts take, once as many commits are remembered as may be.
+#[divan::bench(sample_count = 20)]
+fn receipts_of_a_permission_of_all(bencher: Bencher<'_, '_>) {
+    let (names, document) = (names(BASE.dataplanes), parsed(&permission("another", "*", "*")));
+    let mut snapshot = BASE.snapshot();
+    let affected = snapshot.set_permission(&document.key.name, Some(Arc::new(spec(&document))));
+    // As in the engine.
+    let connected: BTreeMap<&str, ()> = names.iter().map(|name| (&**name, ())).collect();
+    let (mut receipts, mut revision) = (Receipts::default(), 0);
+    let mut change = || {
+        revision += 1;
+        tracked(&mut receipts, revision, (&names, &document.key), |receipts| {
+            receipts.end(&affected, &snapshot, |name| connected.contains_key(name));
+        });
+    };
+    (0..2_000).for_each(|_| change());
+    bencher.bench_local(change);
+}
+
+/// The memory of the receipts of 15,000 proxies and as many commits as are remembered: see `max alloc`. `accepted`: by
+/// all proxies, or by none, which is the most that they can take.
+#[divan::bench(args = [true, false], sample_count = 1, sample_size = 1)]
+fn memory_of_receipts(bencher: Bencher<'_, '_>, accepted: bool) {
+    let (names, document) = (names(15_000), parsed(&permission("another", "*", "*")));
+    let snapshot = BASE.snapshot();
+    bencher.bench_local(|| {
+        let (now, mut receipts) = (SystemTime::UNIX_EPOCH, Receipts::default());
+        for revision in 1..=1_024 {
+            if accepted {
+                tracked(&mut receipts, revision, (&names, &document.key), |receipts| {
+                    receipts.end(&Affected::All, &snapshot, |_| true);
+                });
+            } else {
+                receipts.begin(revision, vec![document.key.clone()], now);
+                names.iter().for_each(|name| receipts.given(name));
+                receipts.end(&Affected::All, &snapshot, |_| true);
+            }
+        }
+        receipts
+    });
 }
 
 /// All proxies connect, each gets a certificate.

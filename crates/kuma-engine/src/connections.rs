@@ -1,4 +1,4 @@
-//! Who is connected, and what each proxy and each of its streams was given.
+//! The connected proxies and their streams, and what each of them was given.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
@@ -21,21 +21,21 @@ pub type StreamId = u64;
 pub struct OpenStream {
     /// Its id.
     pub id: StreamId,
-    /// Name of the Dataplane that it says it is, proved by a token if `authenticated`.
+    /// Name of the Dataplane that the client claims to be.
     pub proxy: Arc<str>,
-    /// Whether a token proved it.
+    /// Whether a token has proved the name.
     pub authenticated: bool,
-    /// Whether the connection is encrypted: secrets travel on no other.
+    /// Whether the connection is encrypted. Secrets are sent only if it is.
     pub encrypted: bool,
-    /// Where it comes from.
+    /// The client's address.
     pub address: IpAddr,
     /// Envoy's admin server on its own machine, if it has one.
     pub admin: Option<SocketAddr>,
-    /// Whether its first request reported configuration from an earlier life of this process.
+    /// Whether its first request reported configuration that it got before this process started.
     pub returning: bool,
-    /// Whether it is one for secrets alone.
+    /// Whether it is a stream for secrets only (SDS).
     pub only_secrets: bool,
-    /// Where its state goes.
+    /// The channel for its state.
     pub state: watch::Sender<StreamState>,
 }
 
@@ -47,21 +47,21 @@ pub(crate) struct Stream {
     pub(crate) only_secrets: bool,
     address: IpAddr,
     state: watch::Sender<StreamState>,
-    /// What the client holds from an earlier life, until it has been brought to what holds in this one.
+    /// The configuration that the client has from before the start of this process, until it is replaced.
     pub(crate) recovery: Option<Recovery>,
     pub(crate) identity: StreamIdentity,
-    /// The revision of the snapshot that it was given last.
+    /// The revision of its last snapshot.
     given: Revision,
-    /// What its client has answered last.
+    /// The client's last answer.
     pub(crate) settled: Settled,
 }
 
-/// What [`Stream::give`] has done.
+/// The result of [`Stream::give`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Given {
-    /// The stream is at that already.
+    /// The stream already had the state.
     Nothing,
-    /// It has another state now.
+    /// The state has changed.
     Changed,
 }
 
@@ -71,8 +71,8 @@ impl Stream {
         self.address.to_canonical() == address.to_canonical()
     }
 
-    /// Gives the stream a state, unless it has it. A snapshot that differs from the one before is numbered with
-    /// `revision` at least: it is given because of what holds at that revision.
+    /// Sets the state of the stream, if it differs. A changed snapshot gets at least the revision `revision`, since the
+    /// documents at that revision are the reason for the change.
     pub(crate) fn give(&mut self, state: StreamState, revision: Revision) -> Given {
         let mut given = Given::Nothing;
         self.state.send_if_modified(|current| {
@@ -108,18 +108,18 @@ pub(crate) struct Proxy {
     pub(crate) streams: BTreeSet<StreamId>,
     /// Envoy's admin server, as the latest stream says.
     pub(crate) admin: Option<SocketAddr>,
-    /// Why it offers no metrics though its mesh asks for them, as it was last said.
+    /// Why it cannot offer the metrics that its mesh asks for, as last reported.
     pub(crate) metrics_problem: Option<String>,
-    /// How often the files of its logs have been tried again, since it could not open one.
+    /// How often its log files have been tried again, because it could not open one.
     pub(crate) log_attempt: u32,
-    /// When they are tried next, and the pause before that; while it refuses an extension config.
+    /// The time of the next attempt and the pause before it, while the proxy refuses an extension config.
     pub(crate) log_retry: Option<(SystemTime, Duration)>,
-    /// What it is to have but for its certificate; `None` without a Dataplane.
+    /// Its configuration without its certificate; `None` without a Dataplane.
     pub(crate) config: Option<Arc<Snapshot>>,
 }
 
 impl Proxy {
-    /// Takes a new configuration. Returns whether it differs from the one before.
+    /// Sets a new configuration. Returns whether it differs from the previous one.
     pub(crate) fn replace(&mut self, builder: SnapshotBuilder) -> bool {
         let config = match &self.config {
             Some(before) => builder.build_after(before),
@@ -138,22 +138,22 @@ impl Proxy {
     }
 }
 
-/// All streams of a mesh, and the proxies that they are of.
+/// All streams of a mesh and their proxies.
 #[derive(Default)]
 pub(crate) struct Connections {
     pub(crate) proxies: BTreeMap<Arc<str>, Proxy>,
-    /// Boxed: a table of them has room for up to twice as many.
+    /// Boxed, because a hash table reserves space for up to twice as many entries.
     streams: HashMap<StreamId, Box<Stream>>,
 }
 
 impl Connections {
-    /// Whether nobody is connected.
+    /// Whether no proxy is connected.
     pub(crate) fn is_empty(&self) -> bool {
         self.streams.is_empty()
     }
 
-    /// Whether there are any, and none comes from an earlier life of the control plane, in which its mesh may have
-    /// been another one, and has not been told yet what holds in this one.
+    /// Whether there are streams, and all their clients have configuration from this process. A client with
+    /// configuration from before a restart may have had another Mesh.
     pub(crate) fn all_know_the_mesh(&self) -> bool {
         let knows = |stream: &Stream| stream.recovery.is_none() && !stream.identity.may_hold_unknown();
         !self.is_empty() && self.streams.values().all(|stream| knows(stream))
@@ -164,7 +164,7 @@ impl Connections {
         self.streams.len()
     }
 
-    /// Takes a new stream. Returns whether its proxy is to be planned: it is new, or its admin server is.
+    /// Adds a stream. Returns whether its proxy has to be planned, because the proxy or its admin server is new.
     pub(crate) fn open(&mut self, stream: OpenStream, recovery: Option<Recovery>) -> bool {
         let OpenStream { id, proxy, authenticated, encrypted, address, admin, returning, only_secrets, state } = stream;
         let identity = StreamIdentity::new(returning);
@@ -184,7 +184,7 @@ impl Connections {
             settled,
         };
         self.streams.insert(id, Box::new(stream));
-        // A stream for secrets alone does not say.
+        // A stream for secrets only has no address of an admin server.
         let is_new = admin.is_some() && entry.admin != admin;
         if is_new {
             entry.admin = admin;
@@ -192,7 +192,7 @@ impl Connections {
         entry.config.is_none() || is_new
     }
 
-    /// Lets go of a stream. Its proxy goes with the last one, and is returned with it then.
+    /// Removes a stream. If it was the last one of its proxy, the proxy is removed and returned too.
     pub(crate) fn close(&mut self, id: StreamId) -> Option<(Stream, Option<Proxy>)> {
         let stream = self.streams.remove(&id)?;
         let proxy = self.proxies.get_mut(&stream.proxy)?;
@@ -217,12 +217,12 @@ impl Connections {
         ids.filter_map(|id| self.stream(*id))
     }
 
-    /// How often the files of a proxy's logs have been tried again.
+    /// How often the log files of a proxy have been tried again.
     pub(crate) fn log_attempt(&self, proxy: &str) -> u32 {
         self.proxies.get(proxy).map_or(0, |proxy| proxy.log_attempt)
     }
 
-    /// What the streams of a proxy together have answered; `head`: the revision up to which everything was given.
+    /// The combined answers of a proxy's streams. `head` is the revision up to which everything was given.
     pub(crate) fn answered(&self, proxy: &str, head: Revision) -> Answered<'_> {
         let mut answered = Answered { up_to: head, revision: head, ..Answered::default() };
         for Stream { given, settled, .. } in self.streams_of(proxy) {

@@ -1,4 +1,4 @@
-//! Each distinct resource encoded once, and shared by every proxy that gets it.
+//! A table of encoded resources: each distinct resource is encoded once and shared by all proxies that get it.
 
 use std::sync::Arc;
 
@@ -6,20 +6,20 @@ use kuma_envoy::ResourceKey;
 use kuma_xds::{Resource, ResourceType, Snapshot};
 use rustc_hash::FxHashMap;
 
-/// Resources by everything that their bytes depend on: equal keys give one resource, so proxies that differ in nothing
-/// share everything, and what a change leaves alone keeps its pointer.
+/// Resources by their keys. Equal keys give the same resource, so that proxies share their resources, and a resource
+/// that a change does not concern keeps its pointer.
 #[derive(Default)]
 pub(crate) struct Content {
     resources: FxHashMap<ResourceKey, Arc<Resource>>,
-    /// How many, at most, are held by no proxy any more: each that came since the last sweep may have replaced one.
+    /// An upper bound of the number of unused resources: each one added since the last sweep may have replaced another.
     released: usize,
 }
 
-/// Fewer than this many resources that nobody holds are not worth a sweep.
+/// The smallest number of unused resources for which a sweep is made.
 const SWEEP_FROM: usize = 256;
 
-/// The part of the table that must have been released: a sweep looks at all of it, so at eight for each that is
-/// released.
+/// A sweep is made when one of this many resources is unused: it looks at the whole table, so at eight resources for
+/// each one that it removes.
 const SWEEP_PART: usize = 8;
 
 impl Content {
@@ -34,17 +34,17 @@ impl Content {
         resource
     }
 
-    /// Notes that a proxy has gone which had this.
+    /// Records that a proxy with this configuration has disconnected.
     pub(crate) fn release(&mut self, config: &Snapshot) {
         self.released += ResourceType::ALL.iter().map(|&kind| config.list(kind).len()).sum::<usize>();
     }
 
-    /// Whether enough has been released for a sweep.
+    /// Whether there are enough unused resources for a sweep.
     pub(crate) fn is_worth_a_sweep(&self) -> bool {
         self.released >= SWEEP_FROM.max(self.resources.len() / SWEEP_PART)
     }
 
-    /// Drops what no proxy holds any more.
+    /// Removes the resources that no proxy uses any more.
     pub(crate) fn sweep(&mut self) {
         self.resources.retain(|_, resource| Arc::strong_count(resource) > 1);
         if self.resources.len() < self.resources.capacity() / 4 {
@@ -54,8 +54,8 @@ impl Content {
     }
 }
 
-/// One resource as it goes on the wire. Its version is the hash of its bytes: two control planes, or one restarted,
-/// agree.
+/// Encodes a resource. Its version is the hash of its bytes, so that it is the same in other control planes and after a
+/// restart.
 pub(crate) fn encode(key: &ResourceKey) -> Resource {
     let encoded = kuma_envoy::encode(key);
     let requires: Vec<_> = encoded.requires.into_iter().collect();
@@ -63,7 +63,7 @@ pub(crate) fn encode(key: &ResourceKey) -> Resource {
     if encoded.placeholder { resource.placeholder() } else { resource }
 }
 
-/// Whether two snapshots hold the very same lists, which is so whenever one was built after the other without a change.
+/// Whether two snapshots share all their lists, as they do if one was built from the other without a change.
 pub(crate) fn same_lists(a: &Snapshot, b: &Snapshot) -> bool {
     ResourceType::ALL.iter().all(|&kind| Arc::ptr_eq(a.list(kind), b.list(kind)))
 }

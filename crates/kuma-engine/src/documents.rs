@@ -1,5 +1,6 @@
-//! The documents of one mesh as they are in the store: what proxies should get ([`MeshView`]), the CAs, and what is
-//! known to be deleted. One that does not parse is reported and left out; where it guards access that denies.
+//! The documents of one mesh as they are in the store: those that determine the configuration of proxies
+//! ([`MeshView`]), the CAs, and which Dataplanes were deleted. A document that does not parse is reported and left out;
+//! a permission that does not parse permits nothing.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -12,20 +13,22 @@ use kuma_store::{Contents, DocumentChange, Missing, Revision, Stored};
 
 use crate::MeshView;
 
-/// The documents of one mesh, as far as they bear on its proxies.
+/// The documents of one mesh that concern its proxies.
 pub(crate) struct Documents {
-    /// What any proxy should get.
+    /// What each proxy should get.
     pub(crate) view: MeshView,
     /// The CAs that the mesh may have.
     builtin: StoredCa,
     provided: StoredCa,
-    /// Whether the Mesh was written since the start, not just made by default.
+    /// Whether a user has written the Mesh since the start. The default mesh that the control plane creates does not
+    /// count.
     pub(crate) mesh_written: bool,
-    /// All that there are.
+    /// The keys of all documents.
     keys: BTreeSet<Key>,
     /// What the store may have lost.
     missing: Missing,
-    /// Dataplanes that were deleted since the start: that they are gone is known, not just not heard of.
+    /// Dataplanes that were deleted since the start. After a restart, others that are missing may not have been written
+    /// again yet.
     deleted: BTreeSet<Arc<str>>,
 }
 
@@ -37,7 +40,7 @@ struct StoredCa {
 }
 
 impl Documents {
-    /// None yet.
+    /// An empty set of documents.
     pub(crate) fn new(mesh: &str, forgetful: bool) -> Documents {
         let snapshot = Arc::new(MeshSnapshot::new(mesh, forgetful));
         Documents {
@@ -56,12 +59,12 @@ impl Documents {
         &self.view.snapshot
     }
 
-    /// Whether there are none.
+    /// Whether there are no documents.
     pub(crate) fn is_empty(&self) -> bool {
         self.keys.is_empty()
     }
 
-    /// The CA that issues certificates: the one that the Mesh names. Without it nothing is issued.
+    /// The CA that issues certificates, which the Mesh names. Without it no certificate is issued.
     pub(crate) fn ca(&self) -> Option<&MeshRoots> {
         self.roots_of(self.kind())
     }
@@ -107,7 +110,7 @@ impl Documents {
         Affected::All
     }
 
-    /// Trusts the roots of the CA that the Mesh names, and no others.
+    /// Sets the trusted roots to those of the CA that the Mesh names.
     fn trust(&mut self) {
         let bundle = self.ca().map(MeshRoots::bundle_pem);
         if bundle.as_deref() != self.view.roots.as_deref() {
@@ -120,17 +123,17 @@ impl Documents {
         self.deleted.contains(dataplane)
     }
 
-    /// Notes that a proxy is leaving, so that its clients stop dialling it, or that it is back.
+    /// Records that a proxy is leaving, so that it is no endpoint any more, or that it is back.
     pub(crate) fn set_departed(&mut self, proxy: &Arc<str>, departed: bool) -> Affected {
         Arc::make_mut(&mut self.view.snapshot).set_departed(proxy, departed)
     }
 
-    /// Notes which inbounds of a proxy are not open.
+    /// Records which inbounds of a proxy could not be opened.
     pub(crate) fn set_unopened(&mut self, proxy: &Arc<str>, unopened: BTreeSet<(IpAddr, u16)>) -> Affected {
         Arc::make_mut(&mut self.view.snapshot).set_unopened(proxy, unopened)
     }
 
-    /// Takes the place of all that were there before.
+    /// Replaces all documents but those that the store may have lost.
     pub(crate) fn load(&mut self, contents: &Contents) -> Affected {
         self.view.revision = self.view.revision.max(contents.revision);
         let mut affected = Affected::none();
@@ -147,21 +150,21 @@ impl Documents {
         affected
     }
 
-    /// mTLS has just been switched on or off: one side is told of it at first. `before`: the revision up to which
-    /// both have been told all.
+    /// Begins a switch of mTLS: at first only one side of connections gets the change. `before` is the last revision
+    /// that both sides have.
     pub(crate) fn begin_switch(&mut self, before: Revision) {
         let snapshot = Arc::make_mut(&mut self.view.snapshot);
         snapshot.lagging = Some(if snapshot.mtls_enabled() { Side::Servers } else { Side::Clients });
         self.view.revision = before;
     }
 
-    /// And then the other.
+    /// Ends the switch: the other side gets the change too.
     pub(crate) fn end_switch(&mut self, revision: Revision) {
         Arc::make_mut(&mut self.view.snapshot).lagging = None;
         self.view.revision = self.view.revision.max(revision);
     }
 
-    /// Applies what somebody has written.
+    /// Applies a commit.
     pub(crate) fn commit(&mut self, changes: &[DocumentChange], revision: Revision) -> Affected {
         self.view.revision = self.view.revision.max(revision);
         let mut affected = Affected::none();

@@ -1,4 +1,4 @@
-//! All meshes: hands what is in the store and what streams say to the task of each mesh.
+//! All meshes: passes commits of the store and events of streams to the task of each mesh.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
@@ -21,23 +21,23 @@ use tokio_util::task::TaskTracker;
 use crate::task::{self, Event, Wait};
 use crate::{DueStep, MeshEngine, OpenStream, Receipt, RotationStatus, Settings, Settled, StreamId, Warning};
 
-/// How many meshes that no document mentions may have streams waiting. A proxy may come before its mesh does; this
-/// bounds what strangers can make us remember.
+/// How many meshes without documents may have streams. A proxy may connect before its mesh is created; the limit bounds
+/// the memory that unknown clients can use.
 const MAX_UNKNOWN_MESHES: usize = 1024;
 
-/// Who is told what the engine finds out.
+/// Receives the events that the engine reports.
 pub trait Observer: Send + Sync {
-    /// What keeps a proxy of a mesh from working as the mesh says.
+    /// A proxy of a mesh does not work as the documents say.
     fn warning(&self, mesh: &Arc<str>, warning: Warning);
 
-    /// The step of the rotation of a mesh's CA that is due.
+    /// A step of the rotation of a mesh's CA is due.
     fn rotation_step(&self, mesh: &Arc<str>, step: DueStep);
 
-    /// A proxy has accepted a commit, so long after it was heard of.
+    /// A proxy has accepted a commit, this long after the engine received it.
     fn accepted(&self, took: Duration);
 }
 
-/// Nobody: then nothing rotates.
+/// Ignores all events. No CA is rotated then.
 impl Observer for () {
     fn warning(&self, _: &Arc<str>, _: Warning) {}
 
@@ -46,36 +46,36 @@ impl Observer for () {
     fn accepted(&self, _: Duration) {}
 }
 
-/// A commit that was heard of.
+/// A commit that the engine has received.
 #[derive(Clone, Debug)]
 pub struct Change {
     /// Its revision.
     pub revision: Revision,
-    /// When it was heard of.
+    /// When it was received.
     pub received: SystemTime,
-    /// The documents that it wrote, and whether each is there after it. Secrets are left out. Empty where the store was
-    /// read as a whole: everything that differed then belongs to the revision.
+    /// The documents that it wrote, and whether each exists after it. Secrets are left out. Empty if the store was read
+    /// as a whole: then all differences belong to the revision.
     pub documents: Vec<(Key, bool)>,
-    /// The meshes that these concern.
+    /// The meshes of these documents.
     meshes: Vec<Arc<str>>,
 }
 
 /// Why there is no receipt of a revision.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum NoReceipt {
-    /// There is no such commit: the latest is this.
+    /// There is no such commit. The latest revision is this.
     NotCommitted(Revision),
-    /// It is too long ago.
+    /// The commit is too old.
     Forgotten,
 }
 
-/// So many commits are remembered.
+/// How many commits are remembered.
 const REMEMBERED: usize = 1024;
 
-/// How long a commit may take from the store to us.
+/// How long a commit may take from the store to the engine.
 const HEAR_WITHIN: Duration = Duration::from_secs(1);
 
-/// How far a commit has come in all meshes.
+/// The receipt of a commit in all meshes together.
 fn merged(revision: Revision, parts: Vec<Option<Receipt>>) -> Receipt {
     let mut whole = Receipt { revision, ..Receipt::default() };
     parts.into_iter().flatten().for_each(|part| whole.merge(part));
@@ -84,7 +84,7 @@ fn merged(revision: Revision, parts: Vec<Option<Receipt>>) -> Receipt {
 
 /// All meshes, each with its task.
 pub struct Engine {
-    /// For the tasks of meshes.
+    /// Passed to the tasks of meshes.
     this: Weak<Engine>,
     settings: Settings,
     /// See [`Settings::complete`]; as of the last load.
@@ -96,7 +96,7 @@ pub struct Engine {
     changes: Mutex<VecDeque<Change>>,
     /// The revision of the last of them.
     head: watch::Sender<Revision>,
-    /// Changes when a Mesh may have.
+    /// Notified when a Mesh may have changed.
     meshes_written: watch::Sender<()>,
     tasks: TaskTracker,
     cancel: CancellationToken,
@@ -119,7 +119,7 @@ impl Follower for Engine {
         let Contents { revision, ref documents, complete, generation } = *contents;
         self.complete.store(complete, Ordering::Relaxed);
         let mut by_mesh: HashMap<Arc<str>, Vec<Arc<Stored>>> = HashMap::new();
-        // A mesh that we know and the store does not is loaded as empty: it is gone.
+        // A mesh that is not in the store any more is loaded without documents.
         for mesh in self.meshes().keys() {
             by_mesh.insert(mesh.clone(), Vec::new());
         }
@@ -150,7 +150,7 @@ impl Follower for Engine {
 }
 
 impl Engine {
-    /// An engine without meshes, which tells `observer` what it finds out. Its tasks end when `cancel` is cancelled.
+    /// An engine without meshes. It reports events to `observer`, and its tasks end when `cancel` is cancelled.
     pub fn new(settings: Settings, observer: Arc<dyn Observer>, cancel: CancellationToken) -> Arc<Engine> {
         Arc::new_cyclic(|this| Engine {
             this: this.clone(),
@@ -178,14 +178,15 @@ impl Engine {
         self.next_stream.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Tells a mesh of a new stream. If too many unknown meshes have been named the stream is dropped, which ends it.
+    /// Passes a new stream to its mesh. If there are too many meshes without documents, the stream is dropped, which
+    /// ends it.
     pub fn open(&self, mesh: &Arc<str>, stream: OpenStream) {
         if !self.send(mesh, Event::Open(stream), false) {
             tracing::warn!(%mesh, "too many proxies of unknown meshes are connected: refused another one");
         }
     }
 
-    /// Tells a mesh what the client of a stream holds of a type from an earlier life.
+    /// Tells a mesh which resources of a type the client of a stream has from before the start of this process.
     pub fn reported(&self, mesh: &str, id: StreamId, resource_type: ResourceType, versions: Vec<(Arc<str>, Box<str>)>) {
         self.tell(mesh, Event::Reported { id, resource_type, versions });
     }
@@ -195,31 +196,31 @@ impl Engine {
         self.tell(mesh, Event::WantsIdentity { id });
     }
 
-    /// Tells a mesh that the client of a stream has answered all that it was sent.
+    /// Tells a mesh that the client of a stream has answered everything that it was sent.
     pub fn settled(&self, mesh: &str, id: StreamId, settled: Settled) {
         self.tell(mesh, Event::Settled { id, settled });
     }
 
-    /// The latest commits, oldest first: `most` of them at most.
+    /// The latest commits, oldest first, at most `most` of them.
     pub fn changes(&self, most: usize) -> Vec<Change> {
         let changes = self.known_changes();
         changes.iter().skip(changes.len().saturating_sub(most)).cloned().collect()
     }
 
-    /// A commit that was heard of, and how far it has come.
+    /// A commit and its receipt.
     ///
     /// With `wait`, the answer comes when it is final (see [`Progress::is_final`](crate::Progress::is_final); `all` as
     /// there) or the time is over.
     ///
     /// # Errors
-    /// There is no such commit, or it is forgotten.
+    /// There is no such commit, or it is too old.
     pub async fn receipt(
         &self,
         revision: Revision,
         wait: Option<(Duration, bool)>,
     ) -> Result<(Change, Receipt), NoReceipt> {
         let deadline = Instant::now() + wait.map_or(HEAR_WITHIN, |(time, _)| time.max(HEAR_WITHIN));
-        // What was committed a moment ago may be on its way to us.
+        // The engine may not have received a commit that was made a moment ago.
         let mut head = self.head.subscribe();
         let is_heard = tokio::time::timeout_at(deadline, head.wait_for(|head| *head >= revision)).await.is_ok();
         if !is_heard {
@@ -246,7 +247,7 @@ impl Engine {
 
     fn record_change(&self, change: Change) {
         let revision = change.revision;
-        // After a load anything may have changed.
+        // After the store was read as a whole, any document may have changed.
         let writes_a_mesh =
             change.documents.is_empty() || change.documents.iter().any(|(key, _)| key.kind == Mesh::KIND);
         let mut changes = self.known_changes();
@@ -269,12 +270,12 @@ impl Engine {
         self.changes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Who is told what the engine finds out.
+    /// Receives the events that the engine reports.
     pub(crate) fn observer(&self) -> &dyn Observer {
         self.observer.as_ref()
     }
 
-    /// Who holds up the rotation of a mesh's CA.
+    /// The status of the rotation of a mesh's CA.
     pub async fn rotation(&self, mesh: &str, ca: Ca) -> RotationStatus {
         let (reply, answer) = oneshot::channel();
         self.tell(mesh, Event::Rotation { ca, reply });
@@ -296,15 +297,15 @@ impl Engine {
         self.tell(mesh, Event::Departed { proxy, departed });
     }
 
-    /// Whether what is said of a proxy without a token counts; see [`MeshEngine::may_report_for`].
+    /// Whether a report about a proxy is accepted without a token; see [`MeshEngine::may_report_for`].
     pub async fn may_report_for(&self, mesh: &str, proxy: Arc<str>, address: IpAddr) -> bool {
         let (reply, answer) = oneshot::channel();
         self.tell(mesh, Event::MayReportFor { proxy, address, reply });
         answer.await.unwrap_or(false)
     }
 
-    /// Waits until a proxy of a mesh may have no stream that proves so little, and says why not. A mesh whose task has
-    /// ended has no objection.
+    /// Waits until a mesh does not allow a stream with this authentication any more, and returns the reason. If the
+    /// task of the mesh has ended, the stream is allowed.
     pub async fn refuses(&self, mesh: &str, authenticated: bool, encrypted: bool) -> Status {
         let mut meshes_written = self.meshes_written.subscribe();
         loop {
@@ -313,13 +314,13 @@ impl Engine {
             if let Ok(Some(refusal)) = answer.await {
                 return refusal;
             }
-            // It depends on the Mesh alone. The sender is part of this value, so there is no error.
+            // The result depends on the Mesh only. The sender is part of this value, so there is no error.
             let _ = meshes_written.changed().await;
         }
     }
 
-    /// Compares what some connected proxies of each mesh are given with the slow whole answer; returns those that
-    /// differ.
+    /// Compares the configuration of some connected proxies of each mesh with one that is generated from scratch, and
+    /// returns the proxies for which they differ.
     pub async fn audit(&self) -> Vec<String> {
         let senders: Vec<_> = self.meshes().values().map(|handle| handle.events.clone()).collect();
         let mut differing = Vec::new();
@@ -332,15 +333,15 @@ impl Engine {
         differing
     }
 
-    /// Sends to a mesh that is there.
+    /// Sends an event to a mesh, if it exists.
     fn tell(&self, mesh: &str, event: Event) {
         if let Some(handle) = self.meshes().get(mesh) {
-            // A task that has just ended had no streams and no documents.
+            // An error means that the task has just ended, because it had no streams and no documents.
             let _ = handle.events.send(event);
         }
     }
 
-    /// Sends to a mesh, starting its task if there is none.
+    /// Sends an event to a mesh, and starts its task if there is none.
     fn send(&self, mesh: &Arc<str>, event: Event, known: bool) -> bool {
         let mut meshes = self.meshes();
         if !meshes.contains_key(mesh) {
@@ -360,7 +361,7 @@ impl Engine {
         handle.events.send(event).is_ok()
     }
 
-    /// Forgets a mesh that has nothing left, unless something was sent to it meanwhile.
+    /// Removes a mesh without documents and streams, unless an event was sent to it in the meantime.
     pub(crate) fn retire(&self, mesh: &str, events: &mpsc::UnboundedReceiver<Event>) -> bool {
         // Senders send under this lock, so the queue cannot grow while it is held.
         let mut meshes = self.meshes();

@@ -1,4 +1,4 @@
-//! Who is issued which certificate.
+//! The certificates of proxies: which stream gets one, and when.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -11,62 +11,62 @@ use crate::connections::{Connections, Stream, StreamId};
 use crate::documents::Documents;
 use crate::identity::{Identity, Issuing};
 
-/// What is said of a proxy that was connected without a token, or in plain text, before mTLS was switched on.
+/// The warning about a proxy that was connected without a token, or in plain text, before mTLS was enabled.
 const NO_IDENTITY: &str = "mTLS is on and the proxy has no dataplane token, or no TLS to the control plane: it gets \
     no certificate, and its inbounds are closed";
 
-/// What is said of a proxy that has no certificate and can get none.
+/// The warning about a proxy that has no certificate and cannot get one.
 const NO_CA: &str =
     "mTLS is on and the CA of the mesh cannot be used: the proxy gets no certificate, and its inbounds are closed";
 
-/// Over how long the certificates of an old root are replaced, for each stream. To make one takes less, unless the
-/// root's key is a large RSA key.
+/// The certificates of an old root are replaced over a time of this for each stream. Issuing one takes less, unless the
+/// root has a large RSA key.
 const SPREAD: Duration = Duration::from_millis(1);
 
-/// What a stream has to do with certificates.
+/// The state of a stream's certificate.
 #[derive(Default)]
 pub(crate) struct StreamIdentity {
     /// Whether its client has asked for its certificate.
     pub(crate) wanted: bool,
-    /// The version of the certificate that the client says it holds from an earlier life of this process.
+    /// The version of the certificate that the client has from before the start of this process.
     pub(crate) reported: Option<Box<str>>,
-    /// The one that it is to hold.
+    /// The certificate that was issued to it.
     pub(crate) issued: Option<Identity>,
     /// The generation of the roots of which its client has accepted all secrets; 0 while it has not.
     pub(crate) accepted_generation: u64,
-    /// Why it gets no certificate though the mesh has mTLS, as it has been said.
+    /// Why it gets no certificate although the mesh has mTLS, as last reported.
     pub(crate) problem: Option<&'static str>,
-    /// Whether it came with configuration from an earlier life of this process, of which nothing is known yet.
+    /// Whether it may have a certificate from before the start of this process, which it has not reported yet.
     may_hold_unknown: bool,
-    /// The secrets that it was last given with its certificate: without it, the certificate, with it.
+    /// The secrets that it was last given: the list without its certificate, the certificate, and the list with it.
     secrets: Option<(ResourceList, Arc<Resource>, ResourceList)>,
 }
 
 impl StreamIdentity {
-    /// That of a stream that has just been opened; `returning` with configuration.
+    /// The state of a new stream. `returning`: it has reported configuration from before the start of this process.
     pub(crate) fn new(returning: bool) -> StreamIdentity {
         StreamIdentity { may_hold_unknown: returning, ..StreamIdentity::default() }
     }
 
-    /// Whether it holds a certificate, or is to.
+    /// Whether it has a certificate, or is to get one.
     pub(crate) fn is_concerned(&self) -> bool {
         self.wanted || self.reported.is_some() || self.issued.is_some()
     }
 
-    /// Whether it may hold a certificate of an earlier life of the control plane.
+    /// Whether it may have a certificate from before the start of this process.
     pub(crate) fn may_hold_unknown(&self) -> bool {
         self.may_hold_unknown
     }
 
-    /// Notes that the mesh has no mTLS: its inbounds are open, and must not stay that when mTLS is switched on.
+    /// Records that the mesh has no mTLS: its inbounds accept plain text, which must end when mTLS is enabled.
     pub(crate) fn without_mtls(&mut self) {
         self.may_hold_unknown = false;
     }
 }
 
 impl Stream {
-    /// Why it gets no certificate, if the mesh has mTLS and it gets none. One that may have a certificate keeps it, and
-    /// its inbounds with it, also while the CA cannot be used.
+    /// Why it gets no certificate although the mesh has mTLS. `None` if it gets one, and also if it may already have
+    /// one: then it keeps that and its inbounds, even while the CA cannot be used.
     pub(crate) fn identity_problem(&self, documents: &Documents) -> Option<&'static str> {
         if !documents.snapshot().has_any_mtls() {
             return None;
@@ -85,24 +85,24 @@ impl Stream {
 
 /// Issues certificates to the proxies of a mesh.
 pub(crate) struct Identities {
-    /// Life of a certificate.
+    /// How long a certificate is valid.
     validity: Duration,
-    /// Spreads renewals.
+    /// Distributes renewals over time.
     random: SmallRng,
 }
 
 impl Identities {
-    /// `seed` is for all that is left to chance.
+    /// `seed` is for random numbers.
     pub(crate) fn new(validity: Duration, seed: u64) -> Identities {
         Identities { validity, random: SmallRng::seed_from_u64(seed) }
     }
 
-    /// A number below `limit`, by chance; 0 for a limit of 0.
+    /// A random number below `limit`; 0 for a limit of 0.
     pub(crate) fn below(&mut self, limit: usize) -> usize {
         self.random.random_range(0..limit.max(1))
     }
 
-    /// Gives a stream the certificate that its proxy is to hold, and returns it; `None` if there is no CA to make one.
+    /// Issues a stream's certificate, or keeps the one that it has, and returns it. `None` without a CA.
     pub(crate) fn issue(
         &mut self,
         connections: &mut Connections,
@@ -136,7 +136,7 @@ impl Identities {
             now,
             jitter: self.random.random(),
         };
-        // A reported one is considered once: at its renewal it must not be found good enough again.
+        // A reported certificate is considered once; when its renewal is due, a new one must be issued.
         let reported = identity.reported.take();
         match issuing.identity(dataplane, identity.issued.take(), reported.as_deref()) {
             Ok(issued) => {
@@ -153,8 +153,8 @@ impl Identities {
 }
 
 impl StreamIdentity {
-    /// The secrets of a proxy and its certificate: the very same list for as long as neither changes, so that other
-    /// changes leave the stream's secrets alone.
+    /// The list of a proxy's secrets with its certificate. The same list is returned as long as neither changes, so
+    /// that other changes do not make a difference to the stream.
     pub(crate) fn with_certificate(&mut self, secrets: &ResourceList, certificate: Arc<Resource>) -> ResourceList {
         if let Some((from, with, list)) = &self.secrets
             && Arc::ptr_eq(from, secrets)

@@ -1,4 +1,4 @@
-//! Who gets a certificate, when it is made anew, and when a proxy keeps the one it has.
+//! Issues certificates: decides whether a proxy keeps the one that it has or gets a new one.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -9,19 +9,19 @@ use kuma_envoy::names::IDENTITY_CERT;
 use kuma_mesh::MeshDataplane;
 use kuma_xds::Resource;
 
-/// A certificate in a proxy's hands.
+/// The certificate of a proxy.
 pub(crate) struct Identity {
     pub(crate) resource: Arc<Resource>,
-    /// A hash of what it was made of: the root, the mesh and the services.
+    /// A hash of its inputs: root, mesh and services.
     inputs: u64,
-    /// Whether the root that signs now has signed it; else one that is still trusted.
+    /// Whether it was signed by the current root rather than by an old one that is still trusted.
     pub(crate) current: bool,
     /// When the next one is due.
     pub(crate) renew_at: SystemTime,
 }
 
 impl Identity {
-    /// Whether it is what this CA makes for this Dataplane: its services may have changed.
+    /// Whether its inputs are still those of this CA and this Dataplane, whose services may have changed.
     pub(crate) fn fits(&self, root: &Root, mesh: &str, dataplane: &MeshDataplane) -> bool {
         self.inputs == root.identity_inputs(mesh, &services(dataplane))
     }
@@ -31,26 +31,25 @@ fn services(dataplane: &MeshDataplane) -> BTreeSet<&str> {
     dataplane.services.iter().map(|service| service.as_ref()).collect()
 }
 
-/// What a certificate is made of.
+/// The inputs of a certificate.
 pub(crate) struct Issuing<'a> {
     pub(crate) root: &'a Root,
-    /// The root that has signed before, and is still trusted.
+    /// The previous root, if it is still trusted.
     pub(crate) old: Option<&'a OldRoot>,
-    /// Over how long those are replaced that the old root has signed: all at once, nothing else would be done
-    /// meanwhile.
+    /// The certificates of the old root are replaced over this time. Replacing all at once would delay everything else.
     pub(crate) spread: Duration,
     pub(crate) mesh: &'a str,
     pub(crate) validity: Duration,
     pub(crate) now: SystemTime,
-    /// Spreads renewals, so that proxies that came together do not come back together; 0 to 1.
+    /// A random number from 0 to 1 that distributes renewals over time, for proxies that have connected together.
     pub(crate) jitter: f64,
 }
 
 impl Issuing<'_> {
-    /// The identity that a proxy should hold: the one it has where that will do, else a new one.
+    /// The identity that a proxy should have: its current one if that is still good, otherwise a new one.
     ///
-    /// `reported` is the version of a certificate that the proxy says it holds from an earlier life of this process;
-    /// leaf keys are never stored, so a good one can be recognised but not sent again.
+    /// `reported` is the version of a certificate that the proxy has from before the start of this process. Leaf keys
+    /// are never stored, so such a certificate can be recognised by its version but not sent again.
     pub(crate) fn identity(
         &self,
         dataplane: &MeshDataplane,
@@ -95,7 +94,7 @@ impl Issuing<'_> {
         Ok(Identity { resource: Arc::new(resource), inputs, current: true, renew_at })
     }
 
-    /// A certificate that will do, for as long as it will.
+    /// Keeps a certificate that is still good, and sets the time of its renewal.
     fn kept(&self, mut identity: Identity, inputs: u64) -> Identity {
         identity.current = identity.inputs == inputs;
         if !identity.current {

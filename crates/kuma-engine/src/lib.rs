@@ -1,18 +1,18 @@
-//! The engine of meshes: follows the store and keeps every connected proxy at what the documents of its mesh say.
+//! The engine of meshes: follows the store and keeps the configuration of every connected proxy up to date.
 //!
-//! [`MeshEngine`] is one mesh at work: events in, states of streams out, without I/O; time is an argument. It is made
-//! of parts with a subject each:
+//! [`MeshEngine`] is the state of one mesh: it takes events and sets the states of streams, without I/O; time is an
+//! argument. It consists of these parts:
 //!
-//! - [`MeshView`]: the documents at a revision, and what *any* proxy should get from them. Cheap to copy; knows no
-//!   streams;
-//! - `Connections`: who is connected, what each was given, and at which revision it has settled;
-//! - `Identities` and `Rotation`: who is issued which certificate, and when the next step of a change of CAs is due;
-//! - `Receipts`: how far each commit has come, from the write to the last proxy.
+//! - [`MeshView`]: the documents at a revision, and the configuration that follows from them for *any* proxy. Cheap to
+//!   copy; does not depend on connections;
+//! - `Connections`: the connected proxies, what each was given, and the revision that it has accepted;
+//! - `Identities` and `Rotation`: the certificates of proxies, and when the next step of a CA rotation is due;
+//! - `Receipts`: for each commit, which proxies have accepted it.
 //!
-//! [`Engine`] runs one `MeshEngine` a mesh, each in a task of its own, which wakes for a commit, a stream or a
-//! deadline. What the engine has to tell others goes to its [`Observer`].
+//! [`Engine`] runs one `MeshEngine` per mesh, each in a task that wakes for a commit, an event of a stream or a
+//! deadline. It reports events to an [`Observer`].
 //!
-//! It does not decide who may open a stream for whom, speaks no protocol (`kuma-xds` does) and stores nothing.
+//! The engine does not verify tokens, does not implement the xDS protocol (`kuma-xds` does) and stores nothing.
 
 mod connections;
 mod content;

@@ -1,6 +1,6 @@
-//! One mesh at work: events in, states of streams out.
+//! The engine of one mesh: takes events and sets the states of streams.
 //!
-//! Synchronous and without I/O; `task.rs` runs it, tests drive it by hand. It joins the parts that `lib.rs` names.
+//! It is synchronous and without I/O; `task.rs` runs it, and tests call it directly. `lib.rs` names its parts.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -24,56 +24,56 @@ use crate::recovery::Recovery;
 use crate::rotation::{DueStep, ProxyProgress, Rotation, RotationStatus, generation_given};
 use crate::view::{MeshView, Parts, Planned};
 
-/// Pause before the file of a log that a proxy could not open is tried again. Doubled each time, up to the longest.
+/// Pauses before a proxy tries again to open a log file. They double from the first to the longest.
 const FIRST_LOG_RETRY: Duration = Duration::from_secs(1);
 const LONGEST_LOG_RETRY: Duration = Duration::from_secs(60);
 
-/// How many streams are looked at before others have their turn.
+/// How many streams are handled before the task yields.
 const AT_ONCE: usize = 32;
 
-/// What holds for all meshes.
+/// Settings of all meshes.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Whether what the store lacks is known not to exist; see [`Contents::complete`]. Where it is not, a document that
-    /// is missing may still come.
+    /// Whether a document that the store lacks does not exist; see [`Contents::complete`]. If not, a missing document
+    /// may still be written again.
     pub complete: bool,
-    /// Life of the certificates of proxies.
+    /// How long the certificates of proxies are valid.
     pub leaf_validity: Duration,
     /// When the process started.
     pub started: SystemTime,
 }
 
-/// What keeps the proxy of a stream from working as its mesh says, in place of what was said before; empty when nothing
-/// does.
+/// The reasons why the proxy of a stream does not work as the documents say. They replace the previous ones; empty if
+/// there are none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Warning {
     /// Name of the Dataplane.
     pub proxy: Arc<str>,
     /// The stream.
     pub stream: StreamId,
-    /// For people.
+    /// The reasons, as messages.
     pub messages: Vec<String>,
 }
 
-/// What others are to be told.
+/// Events to report.
 #[derive(Debug, Default)]
 pub struct News {
-    /// What keeps proxies from working as their mesh says.
+    /// Reasons why proxies do not work as the documents say.
     pub warnings: Vec<Warning>,
-    /// How long after a commit was heard of proxies have accepted it.
+    /// How long after it was received proxies have accepted a commit.
     pub accepted_after: Vec<Duration>,
 }
 
 /// A stream that may not be opened.
 #[derive(Debug)]
 pub struct Refused {
-    /// Where its end is to be told.
+    /// The channel for its end.
     pub state: watch::Sender<StreamState>,
-    /// Why.
+    /// The reason.
     pub status: Status,
 }
 
-/// The state of one mesh; see the module.
+/// The state of one mesh; see the module's description.
 pub struct MeshEngine {
     settings: Settings,
     documents: Documents,
@@ -83,32 +83,32 @@ pub struct MeshEngine {
     content: Content,
     /// When a document was last written.
     last_write: SystemTime,
-    /// When a stream is looked at again: a renewal, or the end of its grace.
+    /// When a stream has to be handled again: to renew its certificate, or at the end of its recovery.
     deadlines: BTreeSet<(SystemTime, StreamId)>,
     receipts: Receipts,
     /// Proxies with a [`Proxy::log_retry`](crate::connections::Proxy::log_retry).
     log_retries: BTreeSet<Arc<str>>,
     news: News,
-    /// A switch of mTLS that is under way.
+    /// A switch of mTLS in progress.
     switch: Option<Switch>,
 }
 
-/// How long, when mTLS is switched on, those who are connected to go on in plain text, and when it is switched off,
-/// those who connect with TLS. A connection with TLS that meets plain text fails before anything is sent on it, and
-/// is tried again for longer than this; one in plain text that meets TLS is lost. So long do proxies have to learn
-/// of the first part of the switch.
+/// Time between the two parts of a switch of mTLS, in which proxies receive the first part. When mTLS is enabled,
+/// clients get the change first and servers keep accepting plain text; when it is disabled, servers get it first. The
+/// reason: a TLS connection to a plain-text server fails before any data is sent, and is retried for longer than this
+/// time; a plain-text connection to a TLS server is lost.
 const LAG: Duration = Duration::from_millis(100);
 
-/// A switch of mTLS of which one side has heard.
+/// A switch of mTLS of which one side has received the change.
 struct Switch {
-    /// When the other one is told.
+    /// When the other side gets it.
     at: SystemTime,
-    /// The revision at which both have been.
+    /// The revision of the change.
     revision: Revision,
 }
 
 impl MeshEngine {
-    /// A mesh without documents or proxies. `seed` is for all that is left to chance.
+    /// A mesh without documents and proxies. `seed` is for random numbers.
     pub fn new(name: &str, settings: Settings, seed: u64) -> MeshEngine {
         MeshEngine {
             documents: Documents::new(name, !settings.complete),
@@ -126,33 +126,34 @@ impl MeshEngine {
         }
     }
 
-    /// Whether the mesh has neither documents nor streams, and can be forgotten.
+    /// Whether the mesh has neither documents nor streams, and can be removed.
     pub fn is_idle(&self) -> bool {
         self.documents.is_empty() && self.connections.is_empty()
     }
 
-    /// The documents as they are now, and what any proxy should get.
+    /// The current documents, and the configuration that follows from them for any proxy.
     pub fn view(&self) -> MeshView {
         self.documents.view.clone()
     }
 
-    /// What others are to be told since this was last asked.
+    /// The events since the last call.
     pub fn take_news(&mut self) -> News {
         std::mem::take(&mut self.news)
     }
 
-    /// Takes the whole mesh, and nothing but it, as it is in the store at a revision: at start and after a gap. What is
-    /// not there any more is gone, unless the store may have lost it; see [`Missing`](kuma_store::Missing).
+    /// Replaces all documents of the mesh by those in the store at a revision: at the start, and after missed commits.
+    /// A document that is not there is deleted, unless the store may have lost it; see
+    /// [`Missing`](kuma_store::Missing).
     pub fn load(&mut self, contents: &Contents, now: SystemTime) {
         self.end_switch(now);
         self.receipts.begin(contents.revision, Vec::new(), now);
         self.settings.complete = contents.complete;
         let affected = self.documents.load(contents);
         self.publish(&affected, now);
-        self.receipts.end(self.away(&affected));
+        self.end_receipt(&affected);
     }
 
-    /// Applies one commit as a whole: nobody sees half of it.
+    /// Applies one commit as a whole: no proxy gets a part of it.
     pub fn commit(&mut self, changes: &[DocumentChange], revision: Revision, now: SystemTime) {
         self.end_switch(now);
         self.last_write = now;
@@ -167,18 +168,18 @@ impl MeshEngine {
         }
         self.publish(&affected, now);
         if self.switch.is_some() {
-            // All are concerned, also those who hear of it later.
+            // The commit concerns all proxies, also those that get its second part later.
             self.connections.proxies.keys().for_each(|proxy| self.receipts.given(proxy));
         }
-        self.receipts.end(self.away(&affected));
+        self.end_receipt(&affected);
         let is_deleted = |(key, stored): &&DocumentChange| key.kind == Dataplane::KIND && stored.is_none();
         for (Key { name, .. }, _) in changes.iter().filter(is_deleted) {
             self.receipts.deleted(name);
         }
     }
 
-    /// Tells the other side of a switch of mTLS, if one is under way. Whoever gets nothing more has accepted it with
-    /// what he has.
+    /// Ends a switch of mTLS, if one is in progress: the other side gets the change. A proxy to which that makes no
+    /// difference has accepted the commit with its current configuration.
     fn end_switch(&mut self, now: SystemTime) {
         let Some(Switch { revision, .. }) = self.switch.take() else { return };
         self.documents.end_switch(revision);
@@ -188,31 +189,22 @@ impl MeshEngine {
         }
     }
 
-    /// How many of those that a change concerns are Dataplanes without a connected proxy.
-    fn away(&self, affected: &Affected) -> u32 {
-        let snapshot = self.documents.snapshot();
-        let is_away = |name: &&Arc<str>| !self.connections.proxies.contains_key(*name);
-        let away = match affected {
-            Affected::All => snapshot.dataplanes().map(|dataplane| &dataplane.name).filter(is_away).count(),
-            Affected::Proxies { whole, admission, flows, endpoints, services: _ } => {
-                let names: BTreeSet<&Arc<str>> = [whole, admission, flows, endpoints].into_iter().flatten().collect();
-                names.into_iter().filter(is_away).filter(|name| snapshot.dataplane(name).is_some()).count()
-            }
-        };
-        u32::try_from(away).unwrap_or(u32::MAX)
+    fn end_receipt(&mut self, affected: &Affected) {
+        let connected = &self.connections.proxies;
+        self.receipts.end(affected, self.documents.snapshot(), |proxy| connected.contains_key(proxy));
     }
 
-    /// How far the commit of a revision has come; `None` if this mesh has no part in it, or it is forgotten.
+    /// The receipt of a revision. `None` if the commit has no document of this mesh, or is too old.
     pub fn receipt(&self, revision: Revision) -> Option<Receipt> {
         self.receipts.receipt(revision)
     }
 
-    /// [`Receipt::progress`] alone.
+    /// The [`Receipt::progress`] of a revision.
     pub fn progress(&self, revision: Revision) -> Option<Progress> {
         self.receipts.progress(revision)
     }
 
-    /// Notes that the Mesh was written again just as it is, which a restarted control plane may have waited for.
+    /// Records that the Mesh was written again without a change. After a restart, proxies may be waiting for that.
     pub fn touch_mesh(&mut self, now: SystemTime) {
         if !self.documents.mesh_written {
             self.documents.mesh_written = true;
@@ -223,7 +215,7 @@ impl MeshEngine {
     /// A proxy opened a stream.
     ///
     /// # Errors
-    /// It may not; nothing is kept of it.
+    /// The stream may not be opened. Nothing is kept of it.
     pub fn open(&mut self, stream: OpenStream, now: SystemTime) -> Result<(), Refused> {
         let OpenStream { id, ref proxy, authenticated, encrypted, address, returning, only_secrets, .. } = stream;
         let mesh = &self.documents.snapshot().name;
@@ -266,7 +258,8 @@ impl MeshEngine {
         }
     }
 
-    /// A stream's client told what it holds of a type from an earlier life: names and versions.
+    /// A stream's client has reported names and versions of the resources of a type that it has from before the start
+    /// of this process.
     pub fn reported(
         &mut self,
         id: StreamId,
@@ -285,7 +278,7 @@ impl MeshEngine {
         self.publish_stream(id, now);
     }
 
-    /// A stream's client asked for its certificate.
+    /// A stream's client has requested its certificate.
     pub fn wants_identity(&mut self, id: StreamId, now: SystemTime) {
         let Some(stream) = self.connections.stream_mut(id) else { return };
         stream.identity.wanted = true;
@@ -295,10 +288,10 @@ impl MeshEngine {
         self.publish_stream(id, now);
     }
 
-    /// A stream's client has answered all that it was sent.
+    /// A stream's client has answered everything that it was sent.
     pub fn settled(&mut self, id: StreamId, settled: Settled, now: SystemTime) {
         let Some(stream) = self.connections.stream_mut(id) else { return };
-        // A refusal of something else is no reason to wait for secrets.
+        // The secrets count as accepted if only other resources were refused.
         if settled.refused.iter().all(|one| one.resource_type != ResourceType::Secret) {
             stream.identity.accepted_generation = settled.generation;
         }
@@ -309,7 +302,7 @@ impl MeshEngine {
         self.note_log_refusal(&proxy, now);
     }
 
-    /// The file of a log may be one that can be opened later: it is tried again while its proxy refuses it.
+    /// Schedules another attempt if a proxy may have refused a log because it could not open the file.
     fn note_log_refusal(&mut self, name: &Arc<str>, now: SystemTime) {
         let is_refused = self
             .connections
@@ -329,7 +322,7 @@ impl MeshEngine {
         }
     }
 
-    /// Tries the files of logs again that are due.
+    /// Sends the logs again whose next attempt is due.
     fn retry_logs(&mut self, now: SystemTime) {
         for name in self.log_retries.iter().cloned().collect::<Vec<_>>() {
             let Some(proxy) = self.connections.proxies.get_mut(&name) else {
@@ -340,20 +333,20 @@ impl MeshEngine {
             proxy.log_attempt += 1;
             let pause = (pause * 2).min(LONGEST_LOG_RETRY);
             proxy.log_retry = Some((at.max(now) + pause, pause));
-            // It is no change of the documents: what is refused, is so since the revision that it came with.
+            // The documents have not changed, so a refusal keeps the revision of its first attempt.
             let revision = proxy.config.as_ref().map_or(0, |config| config.revision());
             if self.plan_at(&name, revision) {
                 self.publish_proxy(&name, now);
             } else {
-                // What it refuses is no log of ours.
+                // The refused resource is not one with a log file.
                 self.log_retries.remove(&name);
             }
         }
     }
 
-    /// An inbound that its proxy cannot open, such as on a port that is taken, is no endpoint. Where no token proves
-    /// whose stream it is, only one from the proxy's own address may say so. Of two Envoys of one Dataplane, the one
-    /// that has the port counts.
+    /// An inbound that its proxy cannot open, because the port is in use for example, is no endpoint. Without a token,
+    /// only a stream from the Dataplane's own address can report that. If a Dataplane has two Envoys, the inbound
+    /// counts as open if one of them has opened it.
     fn note_unopened(&mut self, id: StreamId, proxy: &Arc<str>, now: SystemTime) {
         let (snapshot, Some(stream)) = (self.documents.snapshot(), self.connections.stream(id)) else { return };
         let is_unopened = |one: &Refusal| {
@@ -387,10 +380,10 @@ impl MeshEngine {
         self.news.accepted_after.extend(self.receipts.answered(proxy, &answered, now));
     }
 
-    /// A stream ended, because its far end closed the connection or not.
+    /// A stream has ended. `by_far_end`: because its client closed the connection.
     pub fn close(&mut self, id: StreamId, by_far_end: bool, now: SystemTime) {
         let Some((stream, gone)) = self.connections.close(id) else { return };
-        // Others that name it find nobody and are gone with their time.
+        // Other deadlines of this stream find no stream when they are due, and are dropped then.
         if let Some(issued) = &stream.identity.issued {
             self.deadlines.remove(&(issued.renew_at, id));
         }
@@ -402,14 +395,15 @@ impl MeshEngine {
         }
     }
 
-    /// kuma-dp said that its proxy is leaving or has left, or that it runs.
+    /// kuma-dp has reported that its proxy is leaving or has left, or that it runs.
     pub fn set_departed(&mut self, proxy: &Arc<str>, departed: bool, now: SystemTime) {
         let affected = self.documents.set_departed(proxy, departed);
         self.publish(&affected, now);
     }
 
-    /// Whether what is said of a proxy without a token counts: only where no token is needed, and only from the address
-    /// that the proxy's own stream comes from, or that its Dataplane listens on: an Envoy that has ended has no stream.
+    /// Whether a report about a proxy is accepted without a token: only in a mesh without mTLS, and only from the
+    /// address of the proxy's own stream or of an inbound of its Dataplane, since an Envoy that has ended has no
+    /// stream.
     pub fn may_report_for(&self, proxy: &str, address: IpAddr) -> bool {
         let snapshot = self.documents.snapshot();
         let listens_on = |inbound: &kuma_mesh::Inbound| inbound.advertised == address.to_canonical();
@@ -418,13 +412,13 @@ impl MeshEngine {
                 || snapshot.dataplane(proxy).is_some_and(|dataplane| dataplane.inbounds.iter().any(listens_on)))
     }
 
-    /// The step of a rotation that is due now; each is told once. Cheap where nothing rotates.
+    /// The step of a rotation that is due now; each step is returned once. Cheap while no CA is rotated.
     pub fn rotation_step(&mut self, now: SystemTime) -> Option<DueStep> {
         let MeshEngine { documents, connections, settings, rotation, .. } = self;
         rotation.due_step(&ProxyProgress { documents, connections, settings }, now)
     }
 
-    /// Who holds up the rotation of a CA, or would if there were one.
+    /// The status of the rotation of a CA, also if there is none in progress.
     pub fn rotation_status(&self, ca: Ca) -> RotationStatus {
         let MeshEngine { documents, connections, settings, .. } = self;
         ProxyProgress { documents, connections, settings }.status(ca)
@@ -439,19 +433,19 @@ impl MeshEngine {
         [stream, switch, retry, self.rotation.look_at].into_iter().flatten().min()
     }
 
-    /// Whether there may be so much that no proxy holds any more that a [`MeshEngine::sweep`] is due, once the clients
-    /// have taken what replaced it.
+    /// Whether there may be enough unused resources for a [`MeshEngine::sweep`], once clients have accepted those that
+    /// replaced them.
     pub fn is_worth_a_sweep(&self) -> bool {
         self.content.is_worth_a_sweep()
     }
 
-    /// Drops what no proxy holds any more.
+    /// Removes the resources that no proxy uses any more.
     pub fn sweep(&mut self) {
         self.content.sweep();
     }
 
-    /// Renews the certificates that are due, and answers the proxies whose grace is over; some of them, if there are
-    /// many. The rest is due still.
+    /// Renews the certificates that are due, and serves the proxies whose recovery is over. If there are many, it
+    /// handles a part of them, and the rest stays due.
     pub fn on_deadline(&mut self, now: SystemTime) {
         if self.switch.as_ref().is_some_and(|switch| switch.at <= now) {
             self.end_switch(now);
@@ -464,11 +458,11 @@ impl MeshEngine {
         }
     }
 
-    /// The connected proxies whose configuration is not what the whole path gives. Always none, or the engine has a
-    /// bug.
+    /// The connected proxies whose configuration differs from one that is generated from scratch. If there is one, the
+    /// engine has a bug.
     ///
-    /// It looks at so many of them at most, from a random one on: the whole path costs far more than the incremental
-    /// one, and changes wait meanwhile.
+    /// It checks at most `most` proxies, beginning with a random one: generating from scratch costs far more than the
+    /// incremental path, and delays changes.
     pub fn audit(&mut self, most: usize) -> Vec<String> {
         let proxies = &self.connections.proxies;
         let first = self.identities.below(proxies.len());
@@ -481,24 +475,24 @@ impl MeshEngine {
         sample.filter(|name| differs(name)).map(|name| format!("{}.{name}", self.documents.snapshot().name)).collect()
     }
 
-    /// What a proxy is to get, made from nothing: see [`MeshView::generate`].
+    /// The configuration of a proxy, generated from scratch: see [`MeshView::generate`].
     pub fn generate(&self, proxy: &str) -> Option<Snapshot> {
         let log_attempt = self.connections.log_attempt(proxy);
         self.documents.view.generate_at(proxy, self.connections.admin(proxy), log_attempt)
     }
 
-    /// What a connected proxy is given now, its identity left out.
+    /// The current configuration of a connected proxy, without its certificate.
     pub fn current(&self, proxy: &str) -> Option<Arc<Snapshot>> {
         self.connections.proxies.get(proxy)?.config.clone()
     }
 
-    /// Plans the affected proxies that are connected, and hands the result to their streams.
+    /// Plans the affected connected proxies, and publishes the result to their streams.
     fn publish(&mut self, affected: &Affected, now: SystemTime) {
         match affected {
             Affected::All => {
                 let names: Vec<Arc<str>> = self.connections.proxies.keys().cloned().collect();
                 for name in names {
-                    // A mesh-wide change may alter whether a stream is held, even where the configuration stays.
+                    // A mesh-wide change can alter whether a stream is held, even if its configuration stays the same.
                     self.plan(&name);
                     self.publish_proxy(&name, now);
                 }
@@ -532,7 +526,7 @@ impl MeshEngine {
         }
     }
 
-    /// Gives all streams of a proxy what they are to get now.
+    /// Sets the current state of all streams of a proxy.
     fn publish_proxy(&mut self, name: &str, now: SystemTime) {
         let proxy = self.connections.proxies.get(name);
         let ids: Vec<StreamId> = proxy.map(|proxy| proxy.streams.iter().copied().collect()).unwrap_or_default();
@@ -541,8 +535,8 @@ impl MeshEngine {
         }
     }
 
-    /// Whether a proxy holds a certificate with other services than its Dataplane has, which nothing else may tell: a
-    /// name alone changes no listener.
+    /// Whether a proxy has a certificate for other services than those of its Dataplane. The configuration may not show
+    /// that: the name of a service is not part of a listener.
     fn has_outdated_identity(&self, name: &str) -> bool {
         let snapshot = self.documents.snapshot();
         let (Some(dataplane), Some(ca)) = (snapshot.dataplane(name), self.documents.ca()) else { return false };
@@ -550,18 +544,18 @@ impl MeshEngine {
         issued.any(|identity| !identity.fits(ca.signing(), &snapshot.name, dataplane))
     }
 
-    /// Makes the configuration of a connected proxy anew. Returns whether it changed.
+    /// Plans the whole configuration of a connected proxy. Returns whether it has changed.
     fn plan(&mut self, name: &Arc<str>) -> bool {
         self.plan_at(name, self.documents.view.revision)
     }
 
-    /// The same; the result is numbered with this revision.
+    /// The same, with this revision for the result.
     fn plan_at(&mut self, name: &Arc<str>, revision: Revision) -> bool {
         let log_attempt = self.connections.log_attempt(name);
         let planned = self.documents.view.plan(name, self.connections.admin(name), log_attempt);
         let Some(proxy) = self.connections.proxies.get_mut(name) else { return false };
         let Some(Planned { keys, metrics_problem: problem }) = planned else { return proxy.config.take().is_some() };
-        // Said once for each reason.
+        // Logged once for each reason.
         if let Some(problem) = problem.as_ref().filter(|problem| proxy.metrics_problem.as_ref() != Some(problem)) {
             let mesh = &self.documents.snapshot().name;
             tracing::warn!(%mesh, dataplane = %name, "the proxy offers no metrics: {problem}");
@@ -574,8 +568,8 @@ impl MeshEngine {
         proxy.replace(builder)
     }
 
-    /// Makes parts of the configuration of a connected proxy anew, and leaves the rest of it as it is. Returns whether
-    /// it changed.
+    /// Plans parts of the configuration of a connected proxy, and leaves the rest as it is. Returns whether it has
+    /// changed.
     fn plan_parts(&mut self, name: &Arc<str>, parts: &Parts<'_>, callers: &mut KnownCallers) -> bool {
         let planned = self.documents.view.plan_parts(name, parts, callers);
         let proxy = self.connections.proxies.get_mut(name);
@@ -588,12 +582,12 @@ impl MeshEngine {
         proxy.replace(builder)
     }
 
-    /// Gives a stream what it is to get now.
+    /// Sets the current state of a stream.
     fn publish_stream(&mut self, id: StreamId, now: SystemTime) {
         let state = self.stream_state(id, now);
         let revision = self.documents.view.revision;
         let Some(stream) = self.connections.stream_mut(id) else { return };
-        // What it held before may be on its way to be replaced.
+        // A new snapshot may replace secrets, so the accepted generation only counts if it is the same.
         let accepted = stream.identity.accepted_generation;
         if !matches!(&state, StreamState::Serve(snapshot) if snapshot.generation() == accepted) {
             stream.identity.accepted_generation = 0;
@@ -639,7 +633,7 @@ impl MeshEngine {
             if let Some(problem) = problem {
                 tracing::warn!(mesh = %self.documents.snapshot().name, dataplane = %proxy, "{problem}");
             }
-            // There is no insight of a stream for secrets alone: it says nothing about the Dataplane's own proxy.
+            // A stream for secrets only is not the Dataplane's own proxy, so it has no insight.
             if !stream.only_secrets {
                 let messages = problem.map(str::to_owned).into_iter().collect();
                 self.news.warnings.push(Warning { proxy, stream: id, messages });
@@ -649,7 +643,7 @@ impl MeshEngine {
             if let Some(issued) = stream.identity.issued.take() {
                 self.deadlines.remove(&(issued.renew_at, id));
             }
-            // Those of a ProxyTemplate, which may hold keys.
+            // Secrets of a ProxyTemplate, which may hold keys.
             let secrets = !config.list(ResourceType::Secret).is_empty();
             let trusted = stream.authenticated && stream.encrypted;
             return StreamState::Serve(if secrets && !trusted { without_secrets(&config) } else { config });
@@ -667,7 +661,7 @@ impl MeshEngine {
         if let Some(before) = before.filter(|before| renew_at(stream) != Some(*before)) {
             self.deadlines.remove(&(before, id));
         }
-        // It is there already, unless it was due while there was no Dataplane or no CA.
+        // Usually the deadline is there already, unless it was due while there was no Dataplane or no CA.
         self.deadlines.extend(renew_at(stream).map(|after| (after, id)));
         let generation = generation_given(stream, &self.documents);
         if certificate.is_none() && generation == 0 {
@@ -682,9 +676,9 @@ impl MeshEngine {
     }
 }
 
-/// What a proxy may have that has to prove itself and cannot: no secret, and no inbound either. Listeners that demand
-/// TLS and never get a secret would not shut the door at once: Envoy goes on with those before, in plain text, for the
-/// 15 s that it waits for secrets, and then dials the application for whoever comes before it sends them away.
+/// The configuration of a proxy that needs a token and has none: without secrets and inbounds. Inbounds with TLS whose
+/// secrets never arrive would not be safe: Envoy keeps the previous listeners, with plain text, for the 15 s in which
+/// it waits for the secrets, and after that connects to the application before it closes a client's connection.
 fn closed(config: &Snapshot) -> Arc<Snapshot> {
     let mut closed = without_secrets(config).to_builder();
     for listener in config.list(ResourceType::Listener).iter().filter(|listener| names::is_inbound(listener.name())) {
@@ -693,7 +687,7 @@ fn closed(config: &Snapshot) -> Arc<Snapshot> {
     Arc::new(closed.build())
 }
 
-/// What a proxy may have whose stream is not encrypted, or not proved to be its own.
+/// The configuration for a stream without encryption, or without a token.
 fn without_secrets(config: &Snapshot) -> Arc<Snapshot> {
     let mut without_secrets = config.to_builder();
     without_secrets.share(ResourceType::Secret, Snapshot::default().list(ResourceType::Secret).clone());

@@ -1,16 +1,18 @@
-//! How far each commit has come: from the write to the last proxy that it concerns.
+//! Receipts: for each commit, which of the proxies that it concerns have accepted it.
 //!
 //! A proxy is *concerned* by a commit if a stream of it was given something else because of the commit. It has
 //! *accepted* it once its streams have settled at the revision or a later one and nothing that was sent since is
-//! refused or waits for something that does not exist. What was refused or unanswered before the commit is told and
+//! refused or waits for something that does not exist. What was refused or unanswered before the commit is reported but
 //! does not count against it.
 //!
-//! Every proxy has a slot, and a commit that is still on its way a bit for each slot: 2 KB for 15,000 proxies.
+//! Every proxy has a slot, and a commit that not all proxies have accepted has a bit for each slot: 2 KB for 15,000
+//! proxies.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use kuma_mesh::{Affected, MeshSnapshot};
 use kuma_model::Key;
 use kuma_store::Revision;
 use kuma_xds::{Refusal, ResourceType, Unanswered};
@@ -21,7 +23,7 @@ const REMEMBERED: usize = 1024;
 /// How many proxies that have not accepted a commit a receipt names.
 const MAX_EXCEPTIONS: usize = 100;
 
-/// How far a commit has come.
+/// The progress of a commit.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub enum Progress {
     /// Every proxy that the commit concerns has accepted it, and none is unreachable.
@@ -96,7 +98,7 @@ pub struct Counts {
     pub joined: u32,
 }
 
-/// How far a commit has come in one mesh, or in all meshes together.
+/// The receipt of a commit in one mesh, or in all meshes together.
 #[derive(Clone, Debug, Default)]
 pub struct Receipt {
     /// Its revision.
@@ -156,23 +158,23 @@ impl Receipt {
     }
 }
 
-/// What a stream's client has answered for a revision; see [`kuma_xds::Event::Settled`].
+/// The answer of a stream's client for a revision; see [`kuma_xds::Event::Settled`].
 #[derive(Clone, Debug, Default)]
 pub struct Settled {
     /// The revision of the snapshot.
     pub revision: Revision,
     /// Its generation.
     pub generation: u64,
-    /// What it has refused.
+    /// The resources that it has refused.
     pub refused: Vec<Refusal>,
-    /// What it has asked for and did not get.
+    /// The resources that it has requested and that do not exist.
     pub unanswered: Vec<Unanswered>,
 }
 
 /// The answers of a proxy, combined from its streams.
 #[derive(Default)]
 pub(crate) struct Answered<'a> {
-    /// What was given to it up to this revision has been answered by all of its streams.
+    /// All of its streams have answered everything that was given to them up to this revision.
     pub(crate) up_to: Revision,
     /// The oldest revision at which a stream of it has settled.
     pub(crate) revision: Revision,
@@ -192,7 +194,7 @@ struct Commit {
     refused: BTreeMap<u32, Exception>,
     /// Slots of those that wait for a resource that does not exist.
     unanswered: BTreeMap<u32, Exception>,
-    /// Slots that keep what they have from an earlier life where it would have given them something.
+    /// Slots of proxies that it concerns, but that keep their configuration from before a restart.
     held: Bits,
     /// A later commit that wrote one of the same documents.
     superseded_by: Option<Revision>,
@@ -210,19 +212,19 @@ struct Silent {
     accepted: Revision,
 }
 
-/// What is remembered of the commits of a mesh.
+/// The remembered commits of a mesh.
 #[derive(Default)]
 pub(crate) struct Receipts {
     slots: Slots,
     /// By revision. At most [`REMEMBERED`].
     commits: VecDeque<Commit>,
-    /// How many commits the proxy of each slot has not accepted; most often 0, which ends the search early.
+    /// For each slot, how many commits its proxy has not accepted. Most often 0, which makes a search unnecessary.
     outstanding: Vec<u32>,
-    /// Proxies that are silent now: for every commit, whether they fell silent before it or since.
+    /// Proxies that are silent now, with the time and revision since when.
     silent: BTreeMap<Arc<str>, Silent>,
     /// Proxies that are held now.
     held: BTreeSet<Arc<str>>,
-    /// Whether the last commit is being published: what streams are given now is because of it.
+    /// Whether the last commit is being published: changes of streams are then caused by it.
     publishing: bool,
 }
 
@@ -252,11 +254,21 @@ impl Receipts {
         self.publishing = true;
     }
 
-    /// The commit is published; `away` Dataplanes that it concerns have no proxy connected.
-    pub(crate) fn end(&mut self, away: u32) {
+    /// The commit is published. Of the Dataplanes that it concerns, those without a connected proxy are away.
+    pub(crate) fn end(&mut self, affected: &Affected, snapshot: &MeshSnapshot, is_connected: impl Fn(&str) -> bool) {
         self.publishing = false;
+        let away = match affected {
+            Affected::All => snapshot.dataplanes().filter(|dataplane| !is_connected(&dataplane.name)).count(),
+            Affected::Proxies { whole, admission, flows, endpoints, services: _ } => {
+                let names = [whole, admission, flows, endpoints].into_iter().flatten();
+                let names = names.filter(|name| !is_connected(name) && snapshot.dataplane(name).is_some());
+                // A name may be in several sets.
+                names.collect::<BTreeSet<_>>().len()
+            }
+        };
         if let Some(commit) = self.commits.back_mut() {
-            commit.counts.away = away.saturating_sub(u32::try_from(self.silent.len()).unwrap_or(u32::MAX));
+            let away = away.saturating_sub(self.silent.len());
+            commit.counts.away = u32::try_from(away).unwrap_or(u32::MAX);
         }
     }
 
@@ -289,8 +301,8 @@ impl Receipts {
         }
     }
 
-    /// The first stream of a proxy was opened. One that was silent still is until it has answered: it may go on with
-    /// what it had till then.
+    /// The first stream of a proxy was opened. If the proxy was silent, it stays so until it has answered, since it may
+    /// run with its old configuration until then.
     pub(crate) fn connected(&mut self, proxy: &Arc<str>) {
         if self.silent.contains_key(proxy) {
             return;
@@ -304,8 +316,8 @@ impl Receipts {
         }
     }
 
-    /// The last stream of a proxy has ended: because its far end closed the connection, or not. `accepted`: the last
-    /// revision that it had accepted; `is_known`: whether there is a Dataplane of the name.
+    /// The last stream of a proxy has ended. `by_far_end`: because the proxy closed the connection; `accepted`: the
+    /// last revision that it had accepted; `is_known`: whether its Dataplane exists.
     pub(crate) fn disconnected(
         &mut self,
         proxy: &Arc<str>,
@@ -328,14 +340,14 @@ impl Receipts {
         }
     }
 
-    /// The Dataplane of a proxy is deleted: where it is not connected, nobody waits for it any more.
+    /// The Dataplane of a proxy is deleted: if the proxy is silent, commits do not wait for it any more.
     pub(crate) fn deleted(&mut self, proxy: &Arc<str>) {
         if self.silent.contains_key(proxy) {
             self.stop_waiting(proxy, false);
         }
     }
 
-    /// Counts a proxy out of all commits: it is `away`, or not to come any more.
+    /// Removes a proxy from all commits: it is `away`, or its Dataplane is deleted.
     fn stop_waiting(&mut self, proxy: &Arc<str>, away: bool) {
         self.silent.remove(proxy);
         let Some(slot) = self.slots.get(proxy) else { return };
@@ -354,7 +366,7 @@ impl Receipts {
         self.slots.release(proxy);
     }
 
-    /// A proxy has answered. Returns how long after they were heard of it has accepted commits.
+    /// A proxy has answered. For each commit that it has now accepted, returns the time since the commit was received.
     pub(crate) fn answered(&mut self, proxy: &Arc<str>, answered: &Answered<'_>, now: SystemTime) -> Vec<Duration> {
         let mut took = Vec::new();
         if self.silent.contains_key(proxy) || self.held.contains(proxy) {
@@ -369,7 +381,7 @@ impl Receipts {
         let Some(slot) = self.slots.get(proxy) else { return took };
         let Some(outstanding) = self.outstanding.get_mut(slot as usize) else { return took };
         let mut left = *outstanding;
-        // Most proxies are waited for in the latest commits alone.
+        // Most proxies have not accepted the latest commits only.
         for commit in self.commits.iter_mut().rev() {
             if left == 0 {
                 break;
@@ -398,8 +410,8 @@ impl Receipts {
         took
     }
 
-    /// How far the commit of a revision has come; `None` if it is not, or no longer, known here. Of several parts of
-    /// one revision all count.
+    /// The receipt of a revision; `None` if its commit is not known here, or not any more. If a revision has several
+    /// parts, the receipt is that of all.
     pub(crate) fn receipt(&self, revision: Revision) -> Option<Receipt> {
         let mut receipt: Option<Receipt> = None;
         for commit in self.of(revision) {
@@ -412,12 +424,12 @@ impl Receipts {
         receipt
     }
 
-    /// How far the commit of a revision has come; cheaper than a whole receipt.
+    /// The progress of a revision; cheaper than a whole receipt.
     pub(crate) fn progress(&self, revision: Revision) -> Option<Progress> {
         self.of(revision).map(|commit| commit.progress(commit.counts(&self.slots, &self.silent))).max()
     }
 
-    /// The parts of a commit: one, unless a mesh was loaded at the revision of a commit that it has heard of already.
+    /// The parts of a commit: one, unless the mesh was loaded at the revision of a commit that it had already received.
     fn of(&self, revision: Revision) -> impl Iterator<Item = &Commit> {
         let first = self.commits.partition_point(|commit| commit.revision < revision);
         self.commits.range(first..).take_while(move |commit| commit.revision == revision)
@@ -434,7 +446,7 @@ impl Receipts {
 }
 
 impl Commit {
-    /// One proxy more has accepted it, by settling at `revision`.
+    /// Another proxy has accepted it, by settling at `revision`.
     fn accepted_by(&mut self, revision: Revision, now: SystemTime) -> Duration {
         let took = now.duration_since(self.received).unwrap_or_default();
         match self.superseded_by {
@@ -456,7 +468,7 @@ impl Commit {
         took
     }
 
-    /// Whether a silent proxy may serve what it had before the commit.
+    /// Whether a silent proxy may still run with a configuration from before the commit.
     fn misses(&self, name: &str, silent: &Silent, slots: &Slots) -> bool {
         silent.at < self.revision || slots.get(name).is_some_and(|slot| self.waiting.contains(slot))
     }
@@ -608,7 +620,7 @@ impl Bits {
         is_new
     }
 
-    /// Returns whether it was there. The room of the last one is given back.
+    /// Returns whether it was there. Memory is freed when the set becomes empty.
     fn remove(&mut self, number: u32) -> bool {
         let was_there = self.contains(number);
         if was_there {

@@ -1,5 +1,5 @@
-//! Proxies that come back to a control plane that has forgotten its documents: a restart on a store that does not last
-//! must not tear a working mesh down, nor turn it to plain text.
+//! Proxies that reconnect to a control plane that has lost its documents: a restart with the memory store must not
+//! interrupt a working mesh, nor turn its traffic to plain text.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,67 +7,67 @@ use std::time::{Duration, SystemTime};
 
 use kuma_xds::{ResourceType, Snapshot};
 
-/// How long a proxy that comes back with configuration is listened to before it is
-/// answered. Long enough for the rest of its first requests, which Envoy sends in one go, to say all that it reported.
+/// How long to wait before a proxy that comes back with configuration is answered. It is enough to receive all of its
+/// first requests, which report that configuration; Envoy sends them at once.
 const GRACE: Duration = Duration::from_millis(500);
 
-/// How long a client that comes back keeps what it has while documents are being written again: until what they say
-/// equals what it has, or until none has been written for this long. So documents may come back in any order without a
-/// half-known mesh, with a permission or an instance still missing, reaching a proxy that works. The same for what
-/// Prometheus is told (MADS): as long as proxies are left as they are, their metrics are to be scraped.
+/// While documents are being written again, a client that comes back keeps its configuration until the documents give
+/// the same one, or until no document has been written for this long. So documents can be written in any order, and a
+/// proxy never gets a configuration in which a permission or an instance is missing. The same holds for Prometheus
+/// (MADS): while proxies keep their configuration, they stay targets.
 pub const QUIET: Duration = Duration::from_secs(5);
 
-/// And at most this long, should the writes never pause.
+/// The longest time that a client keeps its configuration, if writes never pause.
 pub const LONGEST_RECOVERY: Duration = Duration::from_secs(60);
 
-/// A client that came back with configuration, until it has been brought to what reported in this life.
+/// A client that has come back with configuration, until that is replaced.
 pub(crate) struct Recovery {
     opened: SystemTime,
-    /// When its documents were first known again.
+    /// When its documents were first there again.
     begun: Option<SystemTime>,
-    /// Name and version of what it reported, by type; only of the types that it has reported.
+    /// Names and versions of the resources that it has reported, by type.
     reported: BTreeMap<ResourceType, BTreeMap<Arc<str>, Box<str>>>,
-    /// Whether its listeners demand TLS: then its mesh had mTLS, and is not to lose it by our forgetting.
+    /// Whether its listeners require TLS: then its mesh had mTLS, and must not lose it because documents were lost.
     tls: bool,
 }
 
 impl Recovery {
-    /// A client that has just come back.
+    /// The state of a client that has just come back.
     pub(crate) fn new(opened: SystemTime) -> Recovery {
         Recovery { opened, begun: None, reported: BTreeMap::new(), tls: false }
     }
 
-    /// The client told what it holds of a type.
+    /// The client has reported its resources of a type.
     pub(crate) fn reported(&mut self, resource_type: ResourceType, versions: BTreeMap<Arc<str>, Box<str>>) {
         self.tls |= resource_type == ResourceType::Secret;
         self.reported.insert(resource_type, versions);
     }
 
-    /// The client asked for its certificate: its listeners demand TLS, whether it holds one or not.
+    /// The client has requested its certificate: its listeners require TLS, even if it has no certificate.
     pub(crate) fn wants_identity(&mut self) {
         self.tls = true;
     }
 
-    /// Whether it waits for somebody to write the Mesh, however long that takes.
+    /// Whether it waits until the Mesh is written again, without a time limit.
     pub(crate) fn waits_for_mesh(&self, mesh_written: bool) -> bool {
         self.tls && !mesh_written
     }
 
-    /// Until when it keeps what it holds rather than be brought to `config`.
+    /// Until when it keeps its configuration instead of getting `config`.
     pub(crate) fn until(&mut self, config: &Snapshot, last_write: SystemTime, now: SystemTime) -> SystemTime {
         let heard = self.opened + GRACE;
         let begun = *self.begun.get_or_insert(now);
         if self.equals(config) { heard } else { (last_write + QUIET).min(begun + LONGEST_RECOVERY).max(heard) }
     }
 
-    /// Whether the client holds just what it would be sent.
+    /// Whether the client already has exactly this configuration.
     fn equals(&self, config: &Snapshot) -> bool {
         self.reported.iter().all(|(&resource_type, reported)| {
             let list = config.list(resource_type);
             list.len() == reported.len()
                 && list.iter().all(|resource| {
                     reported.get(resource.name()).is_some_and(|version| **version == *resource.version())
-                        // What is not known yet is not sent to a client that holds it.
+                        // A placeholder is not sent to a client that has the resource.
                         || resource.is_placeholder() && reported.contains_key(resource.name())
                 })
         })

@@ -1,4 +1,4 @@
-//! The task that owns one mesh: takes events in order, and sleeps until the next one or the next deadline.
+//! The task of one mesh: handles events in order, and sleeps until the next event or deadline.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -14,19 +14,19 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{Engine, MeshEngine, News, OpenStream, Receipt, RotationStatus, Settled, StreamId};
 
-/// The longest sleep: certificates go by the wall clock, which may be set while we sleep.
+/// The longest sleep. Certificates depend on the wall clock, which may be changed during a sleep.
 const LONGEST_SLEEP: Duration = Duration::from_secs(600);
 
-/// How long clients have to take a change before what it replaced is dropped. What a slow one still holds then stays
-/// until the next sweep.
+/// Time between a change and the sweep of the resources that it replaced, in which clients accept the change. Resources
+/// that a slow client still uses stay until the next sweep.
 const SWEEP_AFTER: Duration = Duration::from_secs(2);
 
-/// How many proxies of a mesh an audit looks at: some milliseconds of work.
+/// How many proxies of a mesh an audit checks: some milliseconds of work.
 const AUDITED: usize = 64;
 
-/// What happens to a mesh.
+/// An event of a mesh.
 pub(crate) enum Event {
-    /// The whole mesh as it is in the store.
+    /// All documents of the mesh were read from the store.
     Load(Contents),
     /// This mesh's part of one commit.
     Commit {
@@ -66,7 +66,7 @@ pub(crate) enum Event {
         address: IpAddr,
         reply: oneshot::Sender<bool>,
     },
-    /// How far the commit of a revision has come: at once, or when it is final.
+    /// A request for the receipt of a revision, at once or when it is final.
     Receipt {
         revision: Revision,
         wait: Option<Wait>,
@@ -81,21 +81,21 @@ pub(crate) enum Event {
     },
 }
 
-/// What a [`Event::Receipt`] waits for.
+/// What an [`Event::Receipt`] waits for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Wait {
     /// Also for proxies that were silent before; see [`Receipt::is_final`].
     pub(crate) all: bool,
 }
 
-/// Somebody who waits for a commit to arrive.
+/// A request that waits until a receipt is final.
 struct Waiter {
     revision: Revision,
     wait: Wait,
     reply: oneshot::Sender<Option<Receipt>>,
 }
 
-/// Runs a mesh until it has nothing left or the engine is cancelled.
+/// Runs a mesh until it has no documents and streams any more, or the engine is cancelled.
 pub(crate) async fn run(
     engine: Arc<Engine>,
     name: Arc<str>,
@@ -144,7 +144,7 @@ fn handle(engine: &Engine, name: &Arc<str>, mesh: &mut MeshEngine, event: Event)
         Event::TouchMesh => mesh.touch_mesh(now),
         Event::Open(stream) => {
             if let Err(refused) = mesh.open(stream, now) {
-                // First why, then that: with its end the stream is forgotten.
+                // Warnings first: when the end of the stream is reported, the stream is forgotten.
                 tell(engine, name, mesh);
                 refused.state.send_replace(StreamState::Close(refused.status));
             }
@@ -154,7 +154,7 @@ fn handle(engine: &Engine, name: &Arc<str>, mesh: &mut MeshEngine, event: Event)
         Event::Settled { id, settled } => mesh.settled(id, settled, now),
         Event::Close { id, by_far_end } => mesh.close(id, by_far_end, now),
         Event::Departed { proxy, departed } => mesh.set_departed(&proxy, departed, now),
-        // Whoever asked may have gone away.
+        // An error means that the requester has gone away.
         Event::MayReportFor { proxy, address, reply } => drop(reply.send(mesh.may_report_for(&proxy, address))),
         Event::Refusal { authenticated, encrypted, reply } => drop(reply.send(mesh.refusal(authenticated, encrypted))),
         Event::Rotation { ca, reply } => drop(reply.send(mesh.rotation_status(ca))),
@@ -163,7 +163,7 @@ fn handle(engine: &Engine, name: &Arc<str>, mesh: &mut MeshEngine, event: Event)
     }
 }
 
-/// Answers those who wait for a commit that has arrived, and lets go of those who wait no more.
+/// Answers the requests whose receipts are final, and drops those whose requester has gone away.
 fn answer(waiters: &mut Vec<Waiter>, mesh: &MeshEngine) {
     let is_over = |waiter: &mut Waiter| {
         let progress = mesh.progress(waiter.revision);

@@ -1,4 +1,4 @@
-//! What any proxy should get: a function of the documents of its mesh at a revision.
+//! The configuration of any proxy as a function of the documents of its mesh at a revision.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -12,30 +12,30 @@ use kuma_xds::Snapshot;
 use crate::content::encode;
 use crate::documents::Documents;
 
-/// The documents of one mesh at a revision, as far as they bear on its proxies. A copy costs a few pointers and stays
-/// as it is while the mesh goes on.
+/// The documents of one mesh at a revision that concern its proxies. A copy costs a few pointers, and does not change
+/// when the mesh does.
 #[derive(Clone, Debug)]
 pub struct MeshView {
     /// The documents, with their indexes.
     pub snapshot: Arc<MeshSnapshot>,
     /// The certificates, PEM, that proxies of the mesh trust; `None` while there is no CA.
     pub roots: Option<Arc<str>>,
-    /// The revision of the store that this is the state of.
+    /// The revision of the store.
     pub revision: Revision,
 }
 
-/// What a proxy is to get, not encoded yet.
+/// The planned configuration of a proxy, not encoded yet.
 pub(crate) struct Planned {
     pub(crate) keys: Vec<ResourceKey>,
-    /// Why it offers no metrics though its mesh asks for them.
+    /// Why it cannot offer the metrics that its mesh asks for.
     pub(crate) metrics_problem: Option<String>,
 }
 
-/// What of a configuration is planned anew.
+/// The parts of a configuration to plan.
 pub(crate) struct Parts<'a> {
-    /// Who is admitted at the inbounds.
+    /// Which clients the inbounds admit.
     pub(crate) admission: bool,
-    /// Whether what the outbounds carry is permitted.
+    /// Whether the flows of the outbounds are permitted.
     pub(crate) flows: bool,
     /// The endpoints of these services.
     pub(crate) endpoints: Option<&'a BTreeSet<Arc<str>>>,
@@ -49,14 +49,14 @@ impl MeshView {
         all.view
     }
 
-    /// Everything that the proxy of a Dataplane is to get but its own certificate, made from nothing. What a connected
-    /// proxy has by the incremental path equals it. `admin`: its Envoy's admin server, if it has one. `None` if there
-    /// is no such Dataplane.
+    /// The configuration of a Dataplane's proxy without its certificate, generated from scratch. The incremental path
+    /// must give the same. `admin` is the address of its Envoy's admin server, if it has one. `None` if there is no
+    /// such Dataplane.
     pub fn generate(&self, proxy: &str, admin: Option<SocketAddr>) -> Option<Snapshot> {
         self.generate_at(proxy, admin, 0)
     }
 
-    /// The same at an attempt at opening the files of its logs; see [`ResourceKey::with_log_attempt`].
+    /// The same for a number of attempts to open its log files; see [`ResourceKey::with_log_attempt`].
     pub(crate) fn generate_at(&self, proxy: &str, admin: Option<SocketAddr>, log_attempt: u32) -> Option<Snapshot> {
         let Planned { keys, .. } = self.plan(proxy, admin, log_attempt)?;
         let mut builder = Snapshot::builder().revision(self.revision);
@@ -66,19 +66,19 @@ impl MeshView {
         Some(builder.build())
     }
 
-    /// The keys of everything that a proxy is to get; `None` if there is no such Dataplane.
+    /// The keys of a proxy's resources; `None` if there is no such Dataplane.
     pub(crate) fn plan(&self, proxy: &str, admin: Option<SocketAddr>, log_attempt: u32) -> Option<Planned> {
         let dataplane = self.snapshot.dataplane(proxy)?;
         let metrics = kuma_envoy::plan_metrics(&self.snapshot, dataplane, admin);
-        // What a template gives by the same name comes later, and counts.
+        // A raw resource of a template follows, and replaces one of the same name.
         let mut keys = metrics.keys;
         let planned = kuma_envoy::plan(&self.snapshot, dataplane, self.roots.as_ref()).into_iter();
         keys.extend(planned.map(|key| if log_attempt > 0 { key.with_log_attempt(log_attempt) } else { key }));
         Some(Planned { keys, metrics_problem: metrics.problem })
     }
 
-    /// The keys of parts of what a proxy is to get; `None` where only [`MeshView::plan`] tells. `callers` are for this
-    /// view.
+    /// The keys of parts of a proxy's resources; `None` if the proxy has to be planned as a whole. `callers` is a cache
+    /// that is valid for this view only.
     pub(crate) fn plan_parts(
         &self,
         proxy: &str,

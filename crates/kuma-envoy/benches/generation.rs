@@ -1,4 +1,4 @@
-//! From a mesh to the resources of a proxy, and from each of them to bytes. `make microbench`
+//! What it costs to plan the resources of a proxy and to encode them. Run by `make microbench`.
 
 #[path = "../../kuma-mesh/benches/support/mesh.rs"]
 mod mesh;
@@ -23,7 +23,7 @@ fn roots() -> Arc<str> {
     Arc::from("-----BEGIN CERTIFICATE-----\n".to_owned() + &"A".repeat(600) + "\n-----END CERTIFICATE-----\n")
 }
 
-/// Everything of a proxy with so many outbounds.
+/// The whole plan of a proxy with this number of outbounds.
 #[divan::bench(args = [5, 20, 100])]
 fn plan_whole(bencher: Bencher<'_, '_>, outbounds: usize) {
     let snapshot = Shape { outbounds, ..BASE }.snapshot();
@@ -31,7 +31,7 @@ fn plan_whole(bencher: Bencher<'_, '_>, outbounds: usize) {
     bencher.bench_local(|| plan(&snapshot, &proxy, Some(&roots)));
 }
 
-/// What changes of a proxy when the endpoints of one service do.
+/// The part of a plan that depends on the endpoints of one service.
 #[divan::bench]
 fn plan_one_service(bencher: Bencher<'_, '_>) {
     let snapshot = BASE.snapshot();
@@ -40,7 +40,7 @@ fn plan_one_service(bencher: Bencher<'_, '_>) {
     bencher.bench_local(|| plan_endpoints(&snapshot, &proxy, &services));
 }
 
-/// What changes of a proxy when a permission does that has it as a destination.
+/// The part of a plan that depends on a permission with the proxy as a destination.
 #[divan::bench]
 fn plan_who_is_admitted(bencher: Bencher<'_, '_>) {
     let snapshot = BASE.snapshot();
@@ -48,7 +48,7 @@ fn plan_who_is_admitted(bencher: Bencher<'_, '_>) {
     bencher.bench_local(|| plan_admission(&snapshot, &proxy, Some(&roots)));
 }
 
-/// What changes of a proxy when a permission does that has it as a source.
+/// The part of a plan that depends on a permission with the proxy as a source.
 #[divan::bench]
 fn plan_which_flows(bencher: Bencher<'_, '_>) {
     let snapshot = BASE.snapshot();
@@ -56,7 +56,7 @@ fn plan_which_flows(bencher: Bencher<'_, '_>) {
     bencher.bench_local(|| plan_flows(&snapshot, &proxy, &mut callers));
 }
 
-/// All resources of a proxy into bytes; most are shared, so this is paid once for many proxies.
+/// Encodes all resources of a proxy. Most are shared, so many proxies need this only once.
 #[divan::bench]
 fn encode_whole(bencher: Bencher<'_, '_>) {
     let snapshot = BASE.snapshot();
@@ -69,7 +69,7 @@ fn encode_whole(bencher: Bencher<'_, '_>) {
     });
 }
 
-/// The endpoints of one service into bytes.
+/// Encodes the endpoints of one service.
 #[divan::bench(args = [1, 5, 50])]
 fn encode_endpoints(bencher: Bencher<'_, '_>, instances: usize) {
     let snapshot = Shape { instances, outbounds: 20.min(BASE.dataplanes / instances), ..BASE }.snapshot();
@@ -78,7 +78,7 @@ fn encode_endpoints(bencher: Bencher<'_, '_>, instances: usize) {
     bencher.bench_local(|| encode(key));
 }
 
-/// One resource of each kind into bytes.
+/// Encodes one resource of each kind.
 #[divan::bench(args = kinds().into_keys())]
 fn encode_one(bencher: Bencher<'_, '_>, kind: &str) {
     let key = kinds().remove(kind).expect("it is one of them");

@@ -1,4 +1,4 @@
-//! What is noted of each connection of an outbound, or of each request.
+//! The access log of an outbound's connections or requests.
 
 use envoy_api::envoy::config::accesslog::v3::{AccessLog as Logger, access_log::ConfigType};
 use envoy_api::envoy::config::core::v3::grpc_service::{EnvoyGrpc, TargetSpecifier};
@@ -19,11 +19,11 @@ use serde_json::{Map, Value, json};
 use crate::key::{AccessLog, LogFormat};
 use crate::names;
 
-/// How long Envoy may keep entries back. Those that it keeps when it ends are lost, so it is shorter than what
-/// `kuma-dp` waits between the end of the last connection and that of Envoy.
+/// How long Envoy may buffer entries. Entries still in the buffer when Envoy ends are lost, so this is shorter than the
+/// time that `kuma-dp` waits between the end of the last connection and that of Envoy.
 const FLUSH_INTERVAL: Duration = Duration { seconds: 0, nanos: 100_000_000 };
 
-/// Envoy's logger of connections for a log.
+/// Envoy's logger for connections.
 pub(crate) fn of_connections(log: &AccessLog) -> Logger {
     match log {
         AccessLog::File { path, format, attempt } => named(&file_logger(*attempt), &file(path, format)),
@@ -34,7 +34,7 @@ pub(crate) fn of_connections(log: &AccessLog) -> Logger {
     }
 }
 
-/// Envoy's logger of requests for a log.
+/// Envoy's logger for requests.
 pub(crate) fn of_requests(log: &AccessLog) -> Logger {
     match log {
         AccessLog::File { path, format, attempt } => named(&file_logger(*attempt), &file(path, format)),
@@ -46,7 +46,7 @@ pub(crate) fn of_requests(log: &AccessLog) -> Logger {
     }
 }
 
-/// Name of a logger into a file. Envoy goes by the type of its configuration; the name tells attempts apart.
+/// Name of a logger that writes a file. Envoy ignores the name; it makes the bytes of each attempt different.
 fn file_logger(attempt: u32) -> String {
     match attempt {
         0 => "envoy.access_loggers.file".to_owned(),
@@ -75,9 +75,9 @@ fn file(path: &str, format: &LogFormat) -> FileAccessLog {
     }
 }
 
-/// To kuma-dp, which learns from the log's name where the lines go. A line of text is a tag of each entry, so Envoy
-/// makes it, with all its operators, just as it would for a file. Of JSON each field is a tag, and kuma-dp makes the
-/// object: what a client sends cannot end a string in it.
+/// A log that goes to kuma-dp. The log's name tells it the collector's address. A line of text is a custom tag of the
+/// entry, so Envoy formats it, with all its operators, as it would for a file. For JSON each field is a custom tag, and
+/// kuma-dp builds the object, so that quotes in a client's data are escaped.
 fn tcp(address: &str, format: &LogFormat) -> CommonGrpcAccessLogConfig {
     let (name, custom_tags) = match format {
         LogFormat::Text(line) => (line.to_string(), vec![tag(names::ACCESS_LOG_RECORD.to_owned(), line)]),
@@ -107,7 +107,7 @@ fn tag(name: String, format: &str) -> CustomTag {
     CustomTag { tag: name, r#type: Some(custom_tag::Type::Value(format.to_owned())), ..CustomTag::default() }
 }
 
-/// The fields of a format in JSON; it was printed from such.
+/// The fields of a JSON format. It was serialised by us, so it always parses.
 fn parsed(fields: &str) -> Map<String, Value> {
     serde_json::from_str(fields).unwrap_or_default()
 }
@@ -123,8 +123,8 @@ fn envoys_fields(fields: &Map<String, Value>) -> Struct {
     Struct { fields: fields.iter().map(read).collect() }
 }
 
-/// The same object where each text is `[number, kind]`, with its format among the tags. kuma-dp reads it
-/// (`kuma-dp/src/access_log/record.rs`).
+/// The same object with each string replaced by `[number, kind]`; the string becomes the tag of that number. kuma-dp
+/// reads this layout (`kuma-dp/src/access_log/record.rs`).
 fn laid_out(fields: &Map<String, Value>, tags: &mut Vec<CustomTag>) -> Map<String, Value> {
     let mut layout = Map::new();
     for (name, value) in fields {
@@ -138,7 +138,7 @@ fn laid_out(fields: &Map<String, Value>, tags: &mut Vec<CustomTag>) -> Map<Strin
                     FieldKind::Value => "value",
                     FieldKind::Number => "number",
                 };
-                // Envoy refuses a tag without a value; a field without one needs none.
+                // Envoy refuses a tag with an empty value. An empty field needs no tag.
                 if !format.is_empty() {
                     tags.push(tag(format!("{}{number}", names::ACCESS_LOG_FIELD), format));
                 }

@@ -9,7 +9,7 @@ pub(crate) fn tcp(ip: IpAddr, port: u16) -> Address {
     of_host(&ip.to_string(), port)
 }
 
-/// A TCP address, or a name to look it up by.
+/// A TCP address whose host is an IP address or a DNS name.
 pub(crate) fn of_host(host: &str, port: u16) -> Address {
     Address {
         address: Some(address::Address::SocketAddress(SocketAddress {

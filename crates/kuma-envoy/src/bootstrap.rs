@@ -1,4 +1,4 @@
-//! What an Envoy starts with: who it is, and where to ask for everything else.
+//! The bootstrap configuration of an Envoy: its node, and how to reach the control plane.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -7,37 +7,37 @@ use serde_json::{Value, json};
 
 use crate::names;
 
-/// What a bootstrap depends on.
+/// The inputs of a bootstrap.
 #[derive(Clone, Copy, Debug)]
 pub struct BootstrapParams<'a> {
     /// Mesh of the Dataplane.
     pub mesh: &'a str,
     /// Name of the Dataplane.
     pub name: &'a str,
-    /// The service it is known by; `unknown` where it has none.
+    /// The service that the proxy reports in its metrics; `unknown` if it has none.
     pub service: &'a str,
-    /// Address of Envoy's admin server, if it shall have one.
+    /// Address of Envoy's admin server; `None` turns it off.
     pub admin: Option<SocketAddr>,
-    /// File in which the admin server logs what it is asked.
+    /// Access log file of the admin server.
     pub admin_access_log_path: &'a str,
-    /// Host of the xDS server: a name, which its certificate must have, or an IP address.
+    /// Host name or IP address of the xDS server. Its certificate must be valid for it.
     pub xds_host: &'a str,
     /// Port of the xDS server.
     pub xds_port: u16,
     /// How long a connection to the xDS server may take to open.
     pub xds_connect_timeout: Duration,
-    /// The certificate of the CA that the xDS server's certificate must be of, PEM.
+    /// The CA certificate by which Envoy verifies the xDS server, PEM.
     pub xds_ca_pem: &'a str,
-    /// File with the dataplane token. It is read by Envoy, and must hold the token alone, without a final newline.
+    /// File with the dataplane token. Envoy reads it; it must hold nothing but the token, without a final newline.
     pub token_path: Option<&'a str>,
     /// Path of the unix socket on which access logs are received, at most 107 bytes long.
     pub access_log_socket: &'a str,
-    /// How many connections the machine lets Envoy carry at the same time, if that is known.
+    /// How many connections the machine's limit of file descriptors allows Envoy, if it is known.
     pub max_connections: Option<u64>,
 }
 
-/// How many connections a proxy accepts at the same time, over all listeners: far above what one application takes, and
-/// low enough that Envoy refuses connections where it would run out of memory. It warns where there is no limit.
+/// How many connections a proxy accepts at the same time, over all listeners. It is far above what one application
+/// handles, and low enough that Envoy refuses connections before it runs out of memory. Without a limit Envoy warns.
 const MAX_DOWNSTREAM_CONNECTIONS: u64 = 50_000;
 
 /// The bootstrap, as Envoy reads it in JSON.
@@ -55,8 +55,8 @@ pub fn bootstrap(params: &BootstrapParams<'_>) -> Value {
                 "grpc_services": [{
                     "envoy_grpc": {
                         "cluster_name": names::ADS_CLUSTER,
-                        // Envoy's own limit is 30 s: as long would a proxy stay behind after its control plane is
-                        // back. The field of the same name beside `envoy_grpc` means nothing for xDS.
+                        // The default maximum is 30 s: a proxy could be that late after its control plane is back.
+                        // A field of the same name beside `envoy_grpc` has no effect on xDS.
                         "retry_policy": {"retry_back_off": {"base_interval": "0.25s", "max_interval": "2s"}},
                     },
                 }],
@@ -96,7 +96,7 @@ fn node(params: &BootstrapParams<'_>) -> Value {
     let cluster = if params.service.is_empty() { "unknown" } else { params.service };
     let mut node = json!({"id": format!("{}.{}", params.mesh, params.name), "cluster": cluster});
     if let Some(address) = params.admin {
-        // A string, by the documented interface.
+        // A string, as it is documented.
         node["metadata"] = json!({"dataplane.admin.port": address.port().to_string()});
     }
     node
@@ -120,7 +120,7 @@ fn ads_cluster(params: &BootstrapParams<'_>) -> Value {
         "name": names::ADS_CLUSTER,
         "connect_timeout": seconds(params.xds_connect_timeout),
         "type": "STRICT_DNS",
-        // By default an IPv6 address of the host is taken alone, even if nothing listens there.
+        // By default Envoy uses only the IPv6 address of a host that has both, even if nothing listens there.
         "dns_lookup_family": "V4_PREFERRED",
         "typed_extension_protocol_options": http2(params.token_path.is_some()),
         "upstream_connection_options": {"tcp_keepalive": {}},
@@ -133,7 +133,7 @@ fn ads_cluster(params: &BootstrapParams<'_>) -> Value {
     })
 }
 
-/// TLS that trusts one CA and one host, and nothing that the system trusts.
+/// TLS that trusts only this CA, for this host, and none of the system's CAs.
 fn transport_socket(params: &BootstrapParams<'_>) -> Value {
     let host = params.xds_host;
     let san_type = if host.parse::<IpAddr>().is_ok() { "IP_ADDRESS" } else { "DNS" };
@@ -148,7 +148,7 @@ fn transport_socket(params: &BootstrapParams<'_>) -> Value {
             },
         },
     });
-    // An address is no server name (RFC 6066, section 3).
+    // An IP address is not allowed as SNI (RFC 6066, section 3).
     if san_type == "DNS" {
         context["sni"] = host.into();
     }
@@ -169,14 +169,14 @@ fn access_log_sink(params: &BootstrapParams<'_>) -> Value {
     })
 }
 
-/// HTTP/2, which gRPC needs. With `token`, every request carries the token of the static secret in its `authorization`
-/// header: put there by a filter, it shows in no dump of the configuration.
+/// HTTP/2, which gRPC needs. With `token`, a filter adds the token from the static secret to every request, as its
+/// `authorization` header. This way the token shows in no dump of the configuration.
 fn http2(token: bool) -> Value {
     const TYPE: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
     let mut options = json!({
         "@type": format!("type.googleapis.com/{TYPE}"),
         "explicit_http_config": {
-            // Finds out that the other end is gone where no packet says so.
+            // Detects a control plane that has vanished without closing the connection.
             "http2_protocol_options": {"connection_keepalive": {"interval": "30s", "timeout": "10s"}},
         },
     });
@@ -214,8 +214,8 @@ fn http2(token: bool) -> Value {
     json!({(TYPE): options})
 }
 
-/// No limit on what is under way at a time, as in all clusters (`cluster.rs`): each log of an outbound is a stream
-/// of its own.
+/// No limit on concurrent connections and requests, as in all clusters (`cluster.rs`): each access log of an outbound
+/// is a stream.
 fn unlimited() -> Value {
     json!({"thresholds": [{
         "max_connections": u32::MAX,

@@ -21,14 +21,14 @@ use crate::{address, ads, endpoints, health_check, http, names, tcp, tls};
 /// How long a connection to an endpoint may take to open.
 const CONNECT_TIMEOUT: Duration = Duration { seconds: 5, nanos: 0 };
 
-/// How long a connection to an application is kept without a request: shorter than applications do (Node 5 s,
-/// Gunicorn 2 s), or a request would meet one that is just being closed.
+/// How long an idle HTTP connection to an application is kept. It is shorter than the idle timeout of common servers
+/// (Node 5 s, Gunicorn 2 s), so that no request is sent on a connection that the application is just closing.
 const APPLICATION_IDLE: Duration = Duration { seconds: 1, nanos: 0 };
 
 /// The application behind an inbound, on loopback.
 pub(crate) fn local(port: u16, http: bool) -> Cluster {
     let mut cluster = at(names::local_cluster(port), SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port));
-    // What listens on the loopback address of IPv6 alone is found there, at once where the other one refuses.
+    // For an application that listens on `::1` only. Envoy tries it at once when 127.0.0.1 refuses.
     for endpoint in cluster.load_assignment.iter_mut().flat_map(|assignment| &mut assignment.endpoints) {
         endpoint
             .lb_endpoints
@@ -51,7 +51,7 @@ fn at(name: String, address: SocketAddr) -> Cluster {
     }
 }
 
-/// One endpoint that is part of its cluster.
+/// The one endpoint of a static cluster.
 pub(crate) fn one_endpoint(cluster: &str, host: &str, port: u16) -> ClusterLoadAssignment {
     ClusterLoadAssignment {
         cluster_name: cluster.to_owned(),
@@ -63,7 +63,7 @@ pub(crate) fn one_endpoint(cluster: &str, host: &str, port: u16) -> ClusterLoadA
     }
 }
 
-/// The endpoints of one destination, by EDS. With `tls`, they must prove to be that SPIFFE id.
+/// The cluster of one destination, whose endpoints come by EDS. `tls` is the SPIFFE id that they have to prove.
 pub(crate) fn service(name: &str, tls: Option<&str>, checks: Option<&Health>, http: bool) -> Cluster {
     let cluster = Cluster {
         cluster_discovery_type: Some(ClusterDiscoveryType::Type(DiscoveryType::Eds as i32)),
@@ -78,7 +78,7 @@ pub(crate) fn service(name: &str, tls: Option<&str>, checks: Option<&Health>, ht
     }
 }
 
-/// Where the connection was going before it was redirected.
+/// Connects to the address that a connection had before the firewall redirected it.
 pub(crate) fn pass_through() -> Cluster {
     Cluster {
         cluster_discovery_type: Some(ClusterDiscoveryType::Type(DiscoveryType::OriginalDst as i32)),
@@ -87,8 +87,8 @@ pub(crate) fn pass_through() -> Cluster {
     }
 }
 
-/// Requests go on in the version of HTTP in which they came, so that gRPC stays what it is. Without `idle` a
-/// connection is kept for an hour.
+/// Requests are sent in the HTTP version in which they came, which gRPC needs. `idle` is the idle timeout of a
+/// connection; without it, Envoy's default of an hour holds.
 fn speaking_http(cluster: Cluster, idle: Option<Duration>) -> Cluster {
     let options = HttpProtocolOptions {
         common_http_protocol_options: Some(CommonOptions {
@@ -109,7 +109,7 @@ fn speaking_http(cluster: Cluster, idle: Option<Duration>) -> Cluster {
     Cluster { typed_extension_protocol_options: BTreeMap::from([(name.to_owned(), Any::pack(&options))]), ..cluster }
 }
 
-/// A cluster on other machines, which may go without a word.
+/// A cluster on other machines, with TCP keepalive, since a machine can vanish without closing its connections.
 pub(crate) fn remote(name: String) -> Cluster {
     Cluster { upstream_connection_options: Some(tcp::upstream_keepalive()), ..named(name) }
 }
@@ -125,8 +125,8 @@ fn named(name: String) -> Cluster {
     }
 }
 
-/// Envoy would refuse what exceeds 1,024 connections, requests, or requests that wait for a connection, at a time,
-/// and send only three again.
+/// By default Envoy allows a cluster 1,024 connections, 1,024 requests and 1,024 requests that wait for a connection at
+/// a time, and three retries.
 fn unlimited() -> CircuitBreakers {
     CircuitBreakers {
         thresholds: vec![Thresholds {

@@ -1,4 +1,4 @@
-//! One key into bytes.
+//! Encodes the resource of one key.
 
 use std::sync::Arc;
 
@@ -16,16 +16,16 @@ use crate::{
 /// A resource as it is served.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Encoded {
-    /// What it is.
+    /// Its type.
     pub resource_type: ResourceType,
     /// Its name, unique among those of its type.
     pub name: Arc<str>,
     /// The message, encoded. It goes into an `Any` with the type URL of the resource type.
     pub value: Bytes,
-    /// What must be sent again right behind it whenever it was sent, changed or not: a cluster whose endpoints do not
-    /// come again is kept waiting by Envoy, for 15 s, and so is the acknowledgement of every cluster.
+    /// The resource that has to be sent again right after this one, even if it has not changed: Envoy waits 15 s for
+    /// the endpoints of a cluster that it was sent, and acknowledges no cluster until then.
     pub requires: Option<(ResourceType, Arc<str>)>,
-    /// Whether it stands in for something that is not known yet: see [`ResourceKey::Endpoints`].
+    /// Whether it is a placeholder for endpoints that are not known yet: see [`ResourceKey::Endpoints`].
     pub placeholder: bool,
 }
 
@@ -39,7 +39,7 @@ pub fn encode(key: &ResourceKey) -> Encoded {
         ResourceKey::AdminCluster { address } => {
             resource(ResourceType::Cluster, names::ADMIN_CLUSTER.into(), &cluster::admin(*address))
         }
-        // The port is the proxy's own, and Prometheus may run on this machine, where nothing redirects its connections.
+        // Not transparent: Prometheus may run on this machine, where the firewall does not redirect its connections.
         ResourceKey::MetricsListener { port, path } => listener(metrics::listener(*port, path), false),
         ResourceKey::ServiceCluster { name, tls, health, http } => {
             let cluster = cluster::service(name, tls.as_deref(), health.as_ref(), *http);
@@ -98,7 +98,7 @@ pub(crate) fn resource<M: Packed>(resource_type: ResourceType, name: Arc<str>, m
     Encoded { resource_type, name, value: Message::encode_to_vec(message).into(), requires: None, placeholder: false }
 }
 
-/// A listener to which the one that takes all redirected connections hands its own binds no port.
+/// A transparent listener binds no port: it gets its connections from the catch-all listener.
 fn listener(mut listener: Listener, transparent: bool) -> Encoded {
     if transparent {
         listener.bind_to_port = Some(false);

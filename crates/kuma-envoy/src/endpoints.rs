@@ -16,7 +16,8 @@ use crate::address;
 /// The namespace in which Envoy's load balancers look for an endpoint's metadata.
 const LB_METADATA: &str = "envoy.lb";
 
-/// A cluster's endpoints. None is an answer too: Envoy waits for one, and a connection is then reset at once.
+/// A cluster's endpoints. An empty list is sent as well: Envoy waits until it has a list, and resets connections at
+/// once when it is empty.
 pub(crate) fn assignment(cluster: &str, endpoints: &Endpoints) -> ClusterLoadAssignment {
     let lb_endpoints: Vec<LbEndpoint> =
         endpoints.iter().map(|found| endpoint(found.address, found.port, &found.tags)).collect();
@@ -31,12 +32,12 @@ pub(crate) fn assignment(cluster: &str, endpoints: &Endpoints) -> ClusterLoadAss
     }
 }
 
-/// One endpoint; its tags are metadata.
+/// One endpoint, with its tags as metadata.
 fn endpoint(address: IpAddr, port: u16, tags: &Tags) -> LbEndpoint {
     LbEndpoint { metadata: Some(metadata(tags)), ..at(address::tcp(address, port)) }
 }
 
-/// One endpoint of which nothing but the address is known.
+/// One endpoint without metadata.
 pub(crate) fn at(address: Address) -> LbEndpoint {
     LbEndpoint {
         host_identifier: Some(HostIdentifier::Endpoint(Endpoint { address: Some(address), ..Endpoint::default() })),
@@ -44,7 +45,7 @@ pub(crate) fn at(address: Address) -> LbEndpoint {
     }
 }
 
-/// The same endpoint has another address, which is tried where the first one does not answer.
+/// Adds a second address to an endpoint. Envoy tries it when the first one fails.
 pub(crate) fn add_address(endpoint: &mut LbEndpoint, address: Address) {
     if let Some(HostIdentifier::Endpoint(endpoint)) = &mut endpoint.host_identifier {
         endpoint.additional_addresses.push(AdditionalAddress { address: Some(address) });

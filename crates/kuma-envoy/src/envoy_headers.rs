@@ -1,5 +1,5 @@
-//! Headers of requests by which one Envoy tells the next one what to do. From an application's client they are
-//! headers like any other: no proxy of the mesh obeys them, and the application gets them.
+//! The request headers `x-envoy-…`, by which one Envoy gives instructions to the next. In a request of an application's
+//! client they are ordinary headers: no proxy of the mesh obeys them, and the application receives them.
 
 use envoy_api::Any;
 use envoy_api::envoy::config::common::mutation_rules::v3::{
@@ -17,8 +17,8 @@ use envoy_api::envoy::extensions::filters::network::http_connection_manager::v3:
 use envoy_api::envoy::extensions::http::early_header_mutation::header_mutation::v3::HeaderMutation as Early;
 use envoy_api::envoy::r#type::matcher::v3::{StringMatcher, string_matcher::MatchPattern};
 
-/// Those that Envoy 1.40 takes out of requests that are not of its own kind: it was sent all that it knows. Each costs
-/// a proxy 0.7 µs for a request, whether that has it or not.
+/// The headers that Envoy 1.40 removes from requests of clients that it does not trust, found by sending it all that it
+/// knows. Each of them costs a proxy 0.7 µs per request, whether the request has it or not.
 const NAMES: [&str; 16] = [
     "x-envoy-expected-rq-timeout-ms",
     "x-envoy-force-trace",
@@ -38,17 +38,16 @@ const NAMES: [&str; 16] = [
     "x-envoy-upstream-stream-duration-ms",
 ];
 
-/// Before the names under which they pass through a proxy.
+/// Prefix of the names under which these headers pass through a proxy.
 const ASIDE: &str = "x-kuma-aside-";
 
-/// Puts them aside when a request comes, before Envoy looks at them: it trusts no address to be of its own kind
-/// unless it is told to, and takes them out.
+/// Renames the headers when a request arrives, before Envoy removes them.
 pub(crate) fn put_aside() -> TypedExtensionConfig {
     let mutations = NAMES.iter().map(|name| copy(name, &format!("{ASIDE}{name}"))).collect();
     extension("envoy.http.early_header_mutation.header_mutation", Any::pack(&Early { mutations }))
 }
 
-/// Puts them back when it goes on.
+/// Gives the headers their own names again when the request is sent on.
 pub(crate) fn put_back() -> Vec<HttpFilter> {
     let mut request_mutations: Vec<_> = NAMES.iter().map(|name| copy(&format!("{ASIDE}{name}"), name)).collect();
     request_mutations.push(HeaderMutation {
@@ -65,12 +64,12 @@ pub(crate) fn put_back() -> Vec<HttpFilter> {
     };
     vec![
         http_filter("envoy.filters.http.header_mutation", Any::pack(&filter)),
-        // The last one, always.
+        // Envoy requires this filter at the end.
         http_filter("envoy.filters.http.upstream_codec", Any::pack(&UpstreamCodec::default())),
     ]
 }
 
-/// Gives a header the value of another one, where that is there.
+/// Copies the value of one header into another one, if the first exists.
 fn copy(from: &str, to: &str) -> HeaderMutation {
     HeaderMutation {
         action: Some(Action::Append(HeaderValueOption {

@@ -1,13 +1,13 @@
-//! HTTP instead of bare connections: what the proxies of services do that say `protocol: http`.
+//! The filters that handle HTTP, for services with the tag `protocol: http`.
 //!
-//! The filter that reads requests is an extension config, as the tcp_proxy is, so that listeners keep their bytes; a
-//! change of it, of the log or of tracing, holds for the connections that come after it. What must hold for the next
-//! request of an open connection is referred to from there, by names that stay: the routes of an outbound, by RDS, and
-//! the permissions of an inbound, by ECDS. All of these must be there from the start: Envoy would never fetch what only
-//! an update refers to.
+//! The HttpConnectionManager is an extension config, as the tcp_proxy is, so that the bytes of the listener do not
+//! change with it. A change of its access log or tracing holds for new connections. Routes and permissions have to hold
+//! for the next request on an open connection, so the manager refers to them by fixed names: to the routes of an
+//! outbound by RDS, to the permissions of an inbound by ECDS. The first version of the manager must already refer to
+//! them: Envoy does not fetch what only an update of an extension config refers to.
 //!
-//! Requests and responses are to pass as they are, as long as they like, as bare connections do: each default of Envoy
-//! that would do otherwise is set here, with the reason.
+//! Requests and responses are to pass unchanged and without a limit of time. Each default of Envoy that would prevent
+//! this is overridden here, with the reason.
 
 use envoy_api::envoy::config::accesslog::v3::{
     AccessLog as Logger, AccessLogFilter, ResponseFlagFilter, access_log_filter::FilterSpecifier,
@@ -30,26 +30,27 @@ use crate::key::{AccessLog, Tracing};
 use crate::tcp::NEVER;
 use crate::{access_log, ads, envoy_headers, names, retry, routes, tracing};
 
-/// As large as Envoy lets the headers of a request, and those of an answer, be, in KiB. What is too large is for the
-/// application to say.
+/// Limit on the size of the headers of a request or response, in KiB: the largest value that Envoy accepts. The
+/// application may have a lower one.
 pub(crate) const MAX_HEADERS_KB: u32 = 8192;
-/// And so many of them: none is so small that more would fit.
+/// Limit on the number of headers. It is never reached: as many headers are larger than the size allows.
 pub(crate) const MAX_HEADERS: u32 = 1_000_000;
-/// As many streams on a connection of HTTP/2 as its numbers allow; an application says by itself how many it takes.
+/// Limit on the streams of an HTTP/2 connection: the largest value of the protocol. The application may have a lower
+/// one.
 const MAX_STREAMS: u32 = (1 << 31) - 1;
-/// The upgrade of HTTP/1 that is passed on.
+/// The only upgrade of HTTP/1 that is passed on.
 const WEBSOCKET: &str = "websocket";
 
-/// How long an inbound keeps a connection without requests: longer than the proxy at its other end, which gives up
-/// after Envoy's default of an hour. Were they equal, a request would now and then meet a connection that is just being
-/// closed.
+/// Idle timeout of the connections of an inbound. The proxy at the other end closes idle connections after an hour,
+/// Envoy's default. This one is longer, so that no request is sent on a connection that the inbound is just closing.
 const INBOUND_IDLE: Duration = Duration { seconds: 2 * 3600, nanos: 0 };
 
-/// How long an inbound takes further requests from one connection: proxies keep theirs to one another for as long as
-/// there are requests, and a connection traces as it did when it was opened. A request that is under way is not cut.
+/// How long an inbound accepts further requests on one connection. Proxies keep connections to each other open as long
+/// as there are requests, and a connection keeps the tracing settings that it was opened with: so a change of those
+/// takes effect after this time at the latest. A request that has begun is not cut off.
 const INBOUND_LIFE: Duration = Duration { seconds: 60, nanos: 0 };
 
-/// What an inbound does with requests: those that are permitted go to the application.
+/// The manager of an inbound: it passes permitted requests to the application.
 pub(crate) fn inbound(inbound: &str, service: &str, port: u16, tracing: Option<&Tracing>) -> HttpConnectionManager {
     let cluster = names::local_cluster(port);
     HttpConnectionManager {
@@ -60,20 +61,21 @@ pub(crate) fn inbound(inbound: &str, service: &str, port: u16, tracing: Option<&
             max_connection_duration: Some(INBOUND_LIFE),
             ..limits()
         }),
-        // The last answer says that it is the last. Without this the connection would be closed under a request.
+        // The last response carries `connection: close`. Without this, Envoy would close the connection although the
+        // client may have sent another request.
         http1_safe_max_connection_duration: true,
-        local_reply_config: Some(says_that_nobody_was_reached()),
+        local_reply_config: Some(mark_unreached_application()),
         ..manager(service, RouteSpecifier::RouteConfig(routes::to_application(service, cluster)), None, tracing)
     }
 }
 
-/// What an outbound does with requests: they go where the routes of the service say.
+/// The manager of an outbound: it passes requests on by the routes of the service.
 pub(crate) fn outbound(service: &str, log: Option<&AccessLog>, tracing: Option<&Tracing>) -> HttpConnectionManager {
     let routes = Rds { config_source: Some(ads::source()), route_config_name: names::outbound_routes(service) };
     HttpConnectionManager {
         stat_prefix: names::stat_prefix(service),
         http_filters: vec![router()],
-        // An application may keep a connection without requests for as long as it likes.
+        // The application decides how long it keeps an idle connection.
         common_http_protocol_options: Some(HttpProtocolOptions { idle_timeout: Some(NEVER), ..limits() }),
         ..manager(service, RouteSpecifier::Rds(routes), log.map(access_log::of_requests), tracing)
     }
@@ -95,28 +97,28 @@ fn manager(
             max_concurrent_streams: Some(MAX_STREAMS),
             ..Http2ProtocolOptions::default()
         }),
-        // A stream that is quiet for 5 minutes would be reset.
+        // By default a stream without data is reset after 5 minutes.
         stream_idle_timeout: Some(NEVER),
-        // It would say that it is Envoy.
+        // By default the header `server` of responses becomes `envoy`.
         server_header_transformation: ServerHeaderTransformation::PassThrough as i32,
-        // It would answer in the application's place.
+        // By default Envoy itself answers `expect: 100-continue`, in the application's place.
         proxy_100_continue: true,
-        // An upgrade would be refused.
+        // By default every upgrade is refused.
         upgrade_configs: vec![UpgradeConfig { upgrade_type: WEBSOCKET.into(), ..UpgradeConfig::default() }],
-        // Headers `x-envoy-…` of requests are for the application.
+        // By default Envoy removes headers `x-envoy-…` from requests. They are meant for the application.
         early_header_mutation_extensions: vec![envoy_headers::put_aside()],
         ..HttpConnectionManager::default()
     }
 }
 
-/// The limits on headers that have their place here.
+/// The common options with the limit on the number of headers.
 pub(crate) fn limits() -> HttpProtocolOptions {
     HttpProtocolOptions { max_headers_count: Some(MAX_HEADERS), ..HttpProtocolOptions::default() }
 }
 
-/// A request of HTTP/1.0 would be refused, one without a host or with a method that Envoy does not know too, and
-/// trailers would be left out. An upgrade that is offered and not passed on would be refused; whoever offers one
-/// takes an answer without.
+/// By default Envoy refuses requests of HTTP/1.0, requests without a host, methods that it does not know, and upgrades
+/// that it does not pass on, and it drops trailers. An upgrade that is not passed on is ignored instead: a client that
+/// offers one has to accept a response without it.
 fn http1(host: &str) -> Http1ProtocolOptions {
     Http1ProtocolOptions {
         accept_http_10: true,
@@ -130,7 +132,8 @@ fn http1(host: &str) -> Http1ProtocolOptions {
     }
 }
 
-/// A regular expression for every text but this word, in whatever case: Envoy's has no other way to say so.
+/// A regular expression that matches every text but this word, ignoring case. The syntax of Envoy (RE2) has no
+/// negation.
 fn all_but(word: &str) -> String {
     let mut texts: Vec<String> = Vec::new();
     for (length, letter) in word.char_indices() {
@@ -142,12 +145,13 @@ fn all_but(word: &str) -> String {
     format!("(?is){}", texts.join("|"))
 }
 
-/// Tells the client's proxy that the application has not had the request, so that it may send it elsewhere.
-fn says_that_nobody_was_reached() -> LocalReplyConfig {
+/// Adds the header [`retry::NOT_REACHED`] where the inbound could not connect to its application. The client's proxy
+/// then sends the request to another instance.
+fn mark_unreached_application() -> LocalReplyConfig {
     LocalReplyConfig {
         mappers: vec![ResponseMapper {
             filter: Some(AccessLogFilter {
-                // The connection could not be made.
+                // Upstream connection failure.
                 filter_specifier: Some(FilterSpecifier::ResponseFlagFilter(ResponseFlagFilter {
                     flags: vec!["UF".into()],
                 })),
@@ -171,7 +175,7 @@ pub(crate) fn trailers() -> Http1ProtocolOptions {
     Http1ProtocolOptions { enable_trailers: true, ..Http1ProtocolOptions::default() }
 }
 
-/// It would tell applications and their clients of Envoy's own affairs, in headers `x-envoy-…`.
+/// The router. By default it adds headers `x-envoy-…` to requests and responses.
 fn router() -> HttpFilter {
     let router =
         Router { suppress_envoy_headers: true, upstream_http_filters: envoy_headers::put_back(), ..Router::default() };

@@ -1,4 +1,4 @@
-//! What a proxy listens on for its peers.
+//! The listeners for connections from other proxies.
 
 use std::net::IpAddr;
 
@@ -12,8 +12,8 @@ use envoy_api::envoy::extensions::filters::network::tcp_proxy::v3::{TcpProxy, Up
 
 use crate::{address, ads, names, tcp, tls};
 
-/// The listener of an inbound. With `tls` it holds no permission, only the names of a secret and an extension config
-/// that do, so that permissions change without a change of the listener.
+/// The listener of an inbound. With `tls` it names the secret and the extension config that hold the permissions, so
+/// that a change of permissions does not change the listener.
 pub(crate) fn listener(address: IpAddr, port: u16, service_port: u16, tls: bool, http: bool) -> Listener {
     let name = names::inbound_listener(address, port);
     let proxy = if http {
@@ -38,7 +38,8 @@ pub(crate) fn listener(address: IpAddr, port: u16, service_port: u16, tls: bool,
         address: Some(address::tcp(address, port)),
         filter_chains: vec![chain],
         traffic_direction: TrafficDirection::Inbound as i32,
-        // Otherwise two proxies with the same inbound on one host would share its connections, silently.
+        // Otherwise two proxies with the same inbound on one host would share the port, and each get a part of the
+        // connections, without an error.
         enable_reuse_port: Some(false),
         tcp_keepalive: Some(tcp::keepalive()),
         ..Listener::default()
@@ -51,8 +52,8 @@ fn tcp_proxy(service_port: u16, tls: bool) -> TcpProxy {
     if !tls {
         return proxy;
     }
-    // By default the application is dialled when the connection is accepted. Where it speaks first, a peer that is not
-    // permitted would read its greeting: RBAC waits for the peer's first byte.
+    // By default Envoy connects to the application as soon as it accepts a connection. If the application sends
+    // first, a client without permission would receive that: RBAC waits for the client's first byte.
     TcpProxy {
         upstream_connect_mode: UpstreamConnectMode::OnDownstreamTlsHandshake as i32,
         max_early_data_bytes: Some(0),

@@ -1,4 +1,4 @@
-//! What a proxy's configuration is made of: small keys, each with every input that its bytes depend on.
+//! The keys of resources: small values, each with every input that the bytes of its resource depend on.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use kuma_mesh::{Endpoints, RawResource};
 
 /// One resource of Envoy, before it is encoded.
 ///
-/// Equal keys give equal bytes. So whoever holds keys can share what is encoded, and needs to encode only what is new.
+/// Equal keys give equal bytes, so an encoded resource can be shared by all proxies whose plans hold its key.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum ResourceKey {
     /// The application behind an inbound: `localhost:<port>`.
@@ -22,15 +22,14 @@ pub enum ResourceKey {
     },
     /// Envoy's own admin server: `kuma:envoy:admin`.
     AdminCluster {
-        /// Where it is, by the configuration of the control plane: an address that a proxy reports is not to be
-        /// trusted.
+        /// Its address, as the control plane is configured. An address that a proxy reports is not trusted.
         address: SocketAddr,
     },
     /// Metrics for Prometheus: `kuma:metrics:prometheus`.
     MetricsListener {
-        /// Port on which they are offered, on every address.
+        /// Port of the listener, which is open on every address.
         port: u16,
-        /// The one path at which they are.
+        /// Path of the page with the metrics; all other paths are not found.
         path: Arc<str>,
     },
     /// The endpoints of one destination, found by EDS.
@@ -39,7 +38,7 @@ pub enum ResourceKey {
         name: Arc<str>,
         /// SPIFFE id that its endpoints must prove, where the mesh has mTLS.
         tls: Option<Arc<str>>,
-        /// How it is found out which of its endpoints are healthy; without, all are.
+        /// How unhealthy endpoints are detected; without checks, all count as healthy.
         health: Option<Health>,
         /// Whether they speak HTTP.
         http: bool,
@@ -48,24 +47,24 @@ pub enum ResourceKey {
     TracingCluster {
         /// Name of the cluster.
         name: Arc<str>,
-        /// Address of the collector, or a name to look it up by.
+        /// IP address or DNS name of the collector.
         host: Arc<str>,
         /// Its port.
         port: u16,
     },
-    /// Where the connections go whose destination is no listener's, in a transparent proxy: `pass_through`.
+    /// For the connections of a transparent proxy whose destination has no listener: `pass_through`.
     PassThroughCluster,
     /// The endpoints of a cluster.
     Endpoints {
         /// Name of the cluster.
         cluster: Arc<str>,
-        /// Its endpoints; none is an answer too.
+        /// Its endpoints. An empty list is sent as well.
         endpoints: Arc<Endpoints>,
-        /// Whether none are known because the control plane has yet to learn of them, rather than because there are
-        /// none: no part of the bytes, but not to be sent over what a proxy has.
+        /// Whether the list is empty because the control plane has just started and does not know the service's
+        /// endpoints yet. A proxy that already holds endpoints keeps them. Not part of the bytes.
         placeholder: bool,
     },
-    /// What a proxy listens on for its peers: `inbound:<address>:<port>`.
+    /// The listener for connections from other proxies: `inbound:<address>:<port>`.
     InboundListener {
         /// Address on which the proxy listens.
         address: IpAddr,
@@ -73,57 +72,57 @@ pub enum ResourceKey {
         port: u16,
         /// Port of the application, on loopback.
         service_port: u16,
-        /// Whether the mesh has mTLS: peers must prove who they are, and be permitted.
+        /// Whether the mesh has mTLS: clients need a certificate and a permission.
         tls: bool,
-        /// Whether the application speaks HTTP: then what is done with requests is [`ResourceKey::HttpInbound`].
+        /// Whether the application speaks HTTP. Then [`ResourceKey::HttpInbound`] handles the requests.
         http: bool,
         /// Whether connections come by [`ResourceKey::CatchAllListener`], so that it binds no port of its own.
         transparent: bool,
     },
-    /// What an inbound does with requests: the extension config `http:<inbound>`.
+    /// How an inbound handles requests: the extension config `http:<inbound>`.
     HttpInbound {
         /// Name of the inbound's listener.
         inbound: Arc<str>,
-        /// The service that it stands for.
+        /// The service of the inbound.
         service: Arc<str>,
         /// Port of the application, on loopback.
         port: u16,
         /// How its requests are traced, if they are.
         tracing: Option<Arc<Tracing>>,
     },
-    /// Who may complete a TLS handshake with an inbound: the secret `allowed:<inbound>`.
+    /// The clients that may complete a TLS handshake with an inbound: the secret `allowed:<inbound>`.
     AllowedPeers {
         /// Name of the inbound's listener.
         inbound: Arc<str>,
         /// Roots of the mesh's CA, PEM.
         roots: Arc<str>,
-        /// Who; none means nobody.
+        /// The clients; an empty list admits nobody.
         peers: Arc<[Peer]>,
     },
-    /// What the permissions say of an inbound: the extension config `rbac:<inbound>`.
+    /// The permissions of an inbound, checked for each connection: the extension config `rbac:<inbound>`.
     Rbac {
         /// Name of the inbound's listener.
         inbound: Arc<str>,
-        /// One for each permission; none means nobody.
+        /// One for each permission; an empty list admits nobody.
         policies: Arc<[Policy]>,
     },
-    /// The same for each request: the extension config `http-rbac:<inbound>`.
+    /// The permissions of an inbound, checked for each request: the extension config `http-rbac:<inbound>`.
     HttpRbac {
         /// Name of the inbound's listener.
         inbound: Arc<str>,
         /// One for each permission; `None` means that nothing is enforced.
         policies: Option<Arc<[Policy]>>,
     },
-    /// What an application dials: `outbound:<address>:<port>`.
+    /// The listener that an application connects to in order to reach a service: `outbound:<address>:<port>`.
     OutboundListener {
         /// Address on which the proxy listens.
         address: IpAddr,
         /// Port on which the proxy listens.
         port: u16,
-        /// How much of the flow is permitted.
+        /// Which destinations of the flow are permitted.
         flow: Flow,
-        /// Whether it carries HTTP: then what is done with requests is [`ResourceKey::HttpOutbound`], else where
-        /// connections go is [`ResourceKey::Split`].
+        /// Whether it carries HTTP. Then [`ResourceKey::HttpOutbound`] handles its requests; otherwise
+        /// [`ResourceKey::Split`] handles its connections.
         http: bool,
         /// Whether connections come by [`ResourceKey::CatchAllListener`], so that it binds no port of its own.
         transparent: bool,
@@ -134,19 +133,19 @@ pub enum ResourceKey {
         outbound: Arc<str>,
         /// The service that is dialled.
         service: Arc<str>,
-        /// Where to; none means nowhere: connections are reset.
+        /// Its destinations. Without any, connections are reset.
         clusters: Arc<[WeightedCluster]>,
-        /// What is noted of each connection when it ends, if anything is.
+        /// The access log of its connections, if there is one.
         log: Option<AccessLog>,
     },
-    /// What an outbound does with requests: the extension config `http:<outbound>`. Where they go is
-    /// [`ResourceKey::Routes`].
+    /// How an outbound handles requests: the extension config `http:<outbound>`. [`ResourceKey::Routes`] holds their
+    /// destinations.
     HttpOutbound {
         /// Name of the outbound's listener.
         outbound: Arc<str>,
         /// The service that is dialled.
         service: Arc<str>,
-        /// What is noted of each request, if anything is.
+        /// The access log of its requests, if there is one.
         log: Option<AccessLog>,
         /// How its requests are traced, if they are.
         tracing: Option<Arc<Tracing>>,
@@ -155,50 +154,51 @@ pub enum ResourceKey {
     Routes {
         /// The service that is dialled.
         service: Arc<str>,
-        /// Where to; none means nowhere: requests are answered with 503.
+        /// Its destinations. Without any, requests are answered with 503.
         clusters: Arc<[WeightedCluster]>,
     },
-    /// What the operating system redirects the connections of a transparent proxy to: `catch_all`, `catch_all_ipv6`.
+    /// The listener that the firewall redirects the connections of a transparent proxy to: `catch_all`,
+    /// `catch_all_ipv6`.
     CatchAllListener {
-        /// Every address of IPv4, or of IPv6.
+        /// The unspecified address of IPv4 or of IPv6.
         address: IpAddr,
         /// Port on which the proxy listens.
         port: u16,
     },
-    /// What proves a server's identity: the secret `mesh_ca`.
+    /// The roots by which clients verify servers: the secret `mesh_ca`.
     MeshCa {
         /// Roots of the mesh's CA, PEM.
         roots: Arc<str>,
     },
-    /// What a ProxyTemplate gives as it is.
+    /// A raw resource of a ProxyTemplate.
     Raw {
-        /// What it is.
+        /// Its type.
         resource_type: ResourceType,
         /// Its name and its bytes.
         resource: Arc<RawResource>,
     },
 }
 
-/// What one permission says of an inbound.
+/// One permission, as it applies to an inbound.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct Policy {
     /// Name of the permission.
     pub name: Arc<str>,
-    /// Whom it permits; one that permits nobody is left out.
+    /// The clients that it permits. A policy without any is left out.
     pub peers: Arc<[Peer]>,
 }
 
-/// How much of what an outbound carries is permitted. It is the name of the listener's filter chain, so a change of it,
-/// and nothing else, ends the connections that are open, within the drain time.
+/// Which destinations of an outbound are permitted. The value becomes the name of the listener's filter chain. So when
+/// it changes, and only then, the open connections of the outbound end, within the drain time.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Flow {
     /// The mesh has no mTLS: nothing is enforced.
     Open,
-    /// Enforced, and permitted.
+    /// Enforced: all destinations are permitted.
     Permitted,
-    /// Enforced, and permitted to these clusters, sorted and distinct, among those of a split.
+    /// Enforced: of the clusters of a split only these are permitted. Sorted, without duplicates.
     Partly(Arc<[Arc<str>]>),
-    /// Enforced, and not permitted.
+    /// Enforced: no destination is permitted.
     Denied,
 }
 
@@ -211,8 +211,8 @@ pub struct WeightedCluster {
     pub weight: u32,
 }
 
-/// How it is found out which endpoints of a cluster are healthy. What is not healthy gets no connection, even if
-/// nothing is.
+/// How unhealthy endpoints of a cluster are detected. After an active check they get no connections, even if no
+/// endpoint is healthy; a passive check leaves at least one endpoint.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Health {
     /// By connecting to each endpoint from time to time.
@@ -228,18 +228,18 @@ pub struct ActiveCheck {
     pub interval: Duration,
     /// How long connecting may take.
     pub timeout: Duration,
-    /// So many failures in a row make an endpoint unhealthy.
+    /// Number of failures in a row that make an endpoint unhealthy.
     pub unhealthy_threshold: u32,
-    /// So many successes in a row make it healthy again.
+    /// Number of successes in a row that make it healthy again.
     pub healthy_threshold: u32,
-    /// What is asked; without, it connects and no more.
+    /// The request to send; without one, the check only connects.
     pub http: Option<HttpCheck>,
 }
 
 /// A request that tells whether an endpoint is healthy.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct HttpCheck {
-    /// The host that is asked for: the service.
+    /// The `Host` header: the name of the service.
     pub host: Arc<str>,
     /// The path, with its query.
     pub path: Arc<str>,
@@ -247,12 +247,12 @@ pub struct HttpCheck {
     pub statuses: Arc<[u16]>,
 }
 
-/// Checks by watching.
+/// Checks that watch the traffic.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct PassiveCheck {
-    /// So many failed connections in a row eject an endpoint.
+    /// Number of failures in a row that eject an endpoint.
     pub failures: u32,
-    /// For so long.
+    /// How long an endpoint stays ejected.
     pub penalty: Duration,
 }
 
@@ -261,23 +261,23 @@ pub struct PassiveCheck {
 pub struct Tracing {
     /// Name of the collector's cluster.
     pub cluster: Arc<str>,
-    /// Address of the collector, or a name to look it up by.
+    /// IP address or DNS name of the collector.
     pub host: Arc<str>,
     /// Its port.
     pub port: u16,
-    /// Its host and port as it is called by them.
+    /// Its host and port, for the `Host` header.
     pub authority: Arc<str>,
-    /// Path, and query, at which it takes spans.
+    /// Path and query of the URL that takes spans.
     pub path: Arc<str>,
-    /// How many of the requests, in hundredths of a percent.
+    /// Share of requests that are traced, in hundredths of a percent.
     pub sampling: u16,
     /// Whether the ids of traces have 128 bits instead of 64.
     pub long_ids: bool,
-    /// In which form it takes spans.
+    /// The format in which it takes spans.
     pub spans: Spans,
 }
 
-/// The form of spans.
+/// The format of spans.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Spans {
     /// JSON, in the second version of Zipkin's model.
@@ -287,7 +287,7 @@ pub enum Spans {
 }
 
 impl ResourceKey {
-    /// This with another attempt at opening the file of its log, if it has one.
+    /// The same key with this number of attempts to open its log file. A key without a log file stays as it is.
     #[must_use]
     pub fn with_log_attempt(mut self, number: u32) -> ResourceKey {
         if let ResourceKey::Split { log: Some(AccessLog::File { attempt, .. }), .. }
@@ -299,34 +299,35 @@ impl ResourceKey {
     }
 }
 
-/// What is noted of each connection, or each request, when it ends. The formats are as Envoy reads them, with nothing
-/// of ours left in them.
+/// An access log: one record for each connection or request, when it ends. The formats are in Envoy's syntax; the
+/// placeholders that only Kuma knows are filled in.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum AccessLog {
     /// A line in a file on the proxy's machine.
     File {
         /// Its path.
         path: Arc<str>,
-        /// What a line is.
+        /// Format of a line.
         format: LogFormat,
-        /// How often a proxy has been sent this before because it could not open the file. Envoy 1.40 accepts an
-        /// extension config that it has refused without a look when it comes again just as it was.
+        /// How often the proxy has been sent this log again because it could not open the file. Each attempt needs
+        /// other bytes: Envoy 1.40 accepts an extension config that it has refused, without trying it, if the same
+        /// bytes come again.
         attempt: u32,
     },
     /// A line to a server, which kuma-dp sends.
     Tcp {
         /// `HOST:PORT` of the server.
         address: Arc<str>,
-        /// What a line is.
+        /// Format of a line.
         format: LogFormat,
     },
 }
 
-/// What a line of a log is, with Envoy's operators in it.
+/// Format of a record, with Envoy's command operators.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum LogFormat {
     /// The line, its end included.
     Text(Arc<str>),
-    /// An object in JSON: its fields, and those of objects in it, are texts.
+    /// A JSON object whose fields, and those of nested objects, are strings.
     Json(Arc<str>),
 }

@@ -13,11 +13,11 @@
 //!
 //! One file per concern: a cluster, an inbound, an outbound. [`names`] has every name, since others depend on them.
 //!
-//! How a permission takes effect without an open connection noticing: the bytes of a listener hold no permission. They
-//! name a secret (`allowed:`, whom the handshake admits) and an extension config (`rbac:`), which Envoy fetches by SDS
-//! and ECDS and replaces in place; a listener whose bytes change is drained. Likewise an outbound's destinations
-//! (`split:`, or `http:` where it carries HTTP, with its routes by RDS). The one thing about permissions that an
-//! outbound listener does hold is its [`Flow`](key::Flow).
+//! A permission takes effect without closing connections that it does not concern. Envoy drains a listener whose bytes
+//! change, so the bytes of a listener hold no permission: they name a secret (`allowed:`, the identities that the TLS
+//! handshake admits) and an extension config (`rbac:`). Envoy fetches those by SDS and ECDS and replaces them in place.
+//! The destinations of an outbound are separate in the same way (`split:`, or `http:` where it carries HTTP, with its
+//! routes by RDS). The only fact about permissions that an outbound listener holds is its [`Flow`](key::Flow).
 //!
 //! Left out: who is connected, versions, the protocol (`kuma-xds`), and keys of certificates (`kuma-ca`).
 

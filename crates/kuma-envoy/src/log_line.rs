@@ -1,4 +1,5 @@
-//! The line of an access log: the format of a mesh's backend with what only the control plane knows filled in.
+//! The format of an access log: that of the mesh's backend, with the placeholders filled in that only the control plane
+//! knows.
 
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use serde_json::{Map, Value};
 
 use crate::key::{AccessLog, LogFormat};
 
-/// The log of a proxy's connections to a service, or of its requests where they carry HTTP, if there is one.
+/// The access log of a proxy's connections to a service, or of its requests with HTTP, if there is one.
 pub(crate) fn access_log(
     snapshot: &MeshSnapshot,
     dataplane: &MeshDataplane,
@@ -54,7 +55,8 @@ fn object(fields: &Map<String, Value>, dataplane: &MeshDataplane, service: &str)
     fields.iter().map(read).collect::<Option<Map<String, Value>>>().map(Value::Object)
 }
 
-/// A text with nothing of ours left in it. Nothing if it does not parse: Envoy would refuse the whole outbound for it.
+/// A format with Kuma's placeholders filled in. `None` if it does not parse: Envoy would refuse the whole outbound for
+/// it.
 fn filled(format: &str, dataplane: &MeshDataplane, service: &str) -> Option<String> {
     let mut line = String::with_capacity(2 * format.len());
     for part in log_format::parse(format).ok()? {
@@ -66,10 +68,10 @@ fn filled(format: &str, dataplane: &MeshDataplane, service: &str) -> Option<Stri
     Some(line)
 }
 
-/// Services and addresses hold no `%`, so what is filled in means nothing to Envoy.
+/// The value of a placeholder. Services and addresses contain no `%`, so Envoy finds no operator in it.
 fn fill(placeholder: Placeholder, dataplane: &MeshDataplane, service: &str) -> String {
     let source = dataplane.spec.identifying_service();
-    // A gateway has no inbound, and no address that anybody knows.
+    // The address of a gateway without an inbound is not known.
     let address = || {
         let inbound = dataplane.inbounds.iter().find(|inbound| inbound.service.as_ref() == source);
         inbound.map(|inbound| inbound.advertised.to_string()).unwrap_or_default()

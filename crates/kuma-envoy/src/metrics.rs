@@ -1,4 +1,4 @@
-//! Metrics for Prometheus: a listener that leads to one page of Envoy's admin server, and to nothing else of it.
+//! Metrics for Prometheus: a listener that gives access to one page of Envoy's admin server and to no other.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -19,18 +19,18 @@ use kuma_mesh::{MeshDataplane, MeshSnapshot};
 use crate::key::ResourceKey;
 use crate::{address, names, tcp, tls};
 
-/// What a proxy gets so that Prometheus finds its metrics.
+/// The plan for the metrics of a proxy.
 #[derive(Default, Debug)]
 pub struct MetricsPlan {
-    /// The resources; none if the mesh does not ask for metrics, or they cannot be offered.
+    /// The resources. Empty if the mesh has no metrics, or if they cannot be offered.
     pub keys: Vec<ResourceKey>,
-    /// Why they cannot be offered though the mesh asks for them, for a person.
+    /// Why the metrics that the mesh asks for cannot be offered, as a message.
     pub problem: Option<String>,
 }
 
-/// Plans the metrics of a proxy whose admin server is there.
+/// Plans the metrics of a proxy. `admin` is the address of its admin server.
 pub fn plan_metrics(snapshot: &MeshSnapshot, dataplane: &MeshDataplane, admin: Option<SocketAddr>) -> MetricsPlan {
-    // They are part of what the profile `default-proxy` gives.
+    // Metrics belong to the profile `default-proxy`.
     if snapshot.template(dataplane).is_some_and(|(_, template)| !template.default_proxy) {
         return MetricsPlan::default();
     }
@@ -52,7 +52,7 @@ pub fn plan_metrics(snapshot: &MeshSnapshot, dataplane: &MeshDataplane, admin: O
     }
 }
 
-/// The listener: GET of exactly one path, anything else is not found.
+/// The listener. It serves GET of exactly one path; anything else is not found.
 pub(crate) fn listener(port: u16, path: &str) -> Listener {
     let manager = HttpConnectionManager {
         stat_prefix: names::stat_prefix(names::METRICS),
@@ -83,7 +83,7 @@ pub(crate) fn listener(port: u16, path: &str) -> Listener {
             ..FilterChain::default()
         }],
         traffic_direction: TrafficDirection::Inbound as i32,
-        // Otherwise another listener on the port would share its connections, silently.
+        // Otherwise another listener on the port would get a part of its connections, without an error.
         enable_reuse_port: Some(false),
         tcp_keepalive: Some(tcp::keepalive()),
         ..Listener::default()

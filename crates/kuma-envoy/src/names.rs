@@ -1,4 +1,4 @@
-//! The names of what is generated. Statistics, dashboards and tests know them: each is kept byte for byte.
+//! The names of generated resources. They show in statistics, and users' dashboards depend on them: they never change.
 
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
@@ -7,15 +7,17 @@ use kuma_model::SERVICE_TAG;
 
 /// The secret with a proxy's own certificate and key.
 pub const IDENTITY_CERT: &str = "identity_cert";
-/// The secret with the roots that prove a server's identity.
+/// The secret with the roots by which clients verify servers.
 pub const MESH_CA: &str = "mesh_ca";
-/// The cluster of the control plane's xDS server. In the bootstrap: a served cluster of this name is ignored.
+/// The cluster of the control plane's xDS server. It is part of the bootstrap, and Envoy ignores a cluster of this name
+/// from CDS.
 pub const ADS_CLUSTER: &str = "ads_cluster";
-/// The cluster of the receiver of access logs. In the bootstrap: a served cluster of this name is ignored.
+/// The cluster of kuma-dp's receiver of access logs. It is part of the bootstrap, and Envoy ignores a cluster of this
+/// name from CDS.
 pub const ACCESS_LOG_SINK: &str = "access_log_sink";
-/// The tag of an entry of an access log that holds the line to send. kuma-dp reads it.
+/// The custom tag of an access log entry that holds the line to send. kuma-dp reads it.
 pub const ACCESS_LOG_RECORD: &str = "kuma.record";
-/// What stands before its number in the tag with a field of a log in JSON. kuma-dp reads it.
+/// Prefix of the custom tags that hold the fields of a JSON log; the field's number follows. kuma-dp reads them.
 pub const ACCESS_LOG_FIELD: &str = "kuma.field.";
 /// The secret with the dataplane token, in the bootstrap.
 pub const DATAPLANE_TOKEN: &str = "dataplane_token";
@@ -27,11 +29,11 @@ pub const ADMIN_CLUSTER: &str = "kuma:envoy:admin";
 pub const CATCH_ALL: &str = "catch_all";
 /// The same for connections over IPv6.
 pub const CATCH_ALL_IPV6: &str = "catch_all_ipv6";
-/// The cluster that leads where the connection was going.
+/// The cluster that connects to a redirected connection's original destination.
 pub const PASS_THROUGH: &str = "pass_through";
-/// A cluster that nobody has: a connection to it is reset.
+/// The name of a cluster that does not exist: a connection to it is reset.
 pub const NOWHERE: &str = "kuma:nowhere";
-/// An identity that nobody has: a mesh's name holds no dot, so it is the trust domain of none.
+/// An identity that no proxy can have: the trust domain is the mesh's name, which holds no dot.
 pub const NOBODY: &str = "spiffe://nobody.invalid/nobody";
 
 /// `localhost:<port>`: the application behind an inbound.
@@ -54,7 +56,7 @@ pub fn outbound_listener(address: IpAddr, port: u16) -> String {
     format!("outbound:{}", SocketAddr::new(address, port))
 }
 
-/// `allowed:<inbound>`: the secret that says whom an inbound's handshake admits.
+/// `allowed:<inbound>`: the secret with the identities that an inbound's TLS handshake admits.
 pub fn allowed_peers(inbound: &str) -> String {
     format!("allowed:{inbound}")
 }
@@ -69,7 +71,7 @@ pub fn split(outbound: &str) -> String {
     format!("split:{outbound}")
 }
 
-/// `http:<listener>`: the extension config that says what an inbound or outbound does with requests.
+/// `http:<listener>`: the extension config that handles the requests of an inbound or outbound.
 pub fn http(listener: &str) -> String {
     format!("http:{listener}")
 }
@@ -89,22 +91,24 @@ pub fn outbound_routes(service: &str) -> String {
     format!("outbound:{service}")
 }
 
-/// `tracing:<backend>`: the cluster of a collector of traces. A backend may have any name: see [`service_cluster`].
+/// `tracing:<backend>`: the cluster of a collector of traces. A backend can have any name, so special characters are
+/// escaped as in [`service_cluster`].
 pub fn tracing_cluster(backend: &str) -> String {
     format!("tracing:{}", escaped(backend))
 }
 
 /// `<service>`, or `<service>{k1=v1,k2=v2}` where a destination has more tags than `service`, sorted.
 ///
-/// Different destinations have different names, which are those of no other cluster: a service that is called like one
-/// of ours is followed by `{}`, and within a tag or the name of a backend each of `{},=` has a backslash before it.
+/// Different destinations have different names, and none has the name of another cluster. A service with a reserved
+/// name ([`is_reserved`]) is followed by `{}`, and in tags and names of backends each of `{},=\` is escaped by a
+/// backslash.
 pub fn service_cluster<'a>(service: &str, tags: impl IntoIterator<Item = (&'a String, &'a String)>) -> String {
     let mut others: Vec<String> = tags
         .into_iter()
         .filter(|(key, _)| key.as_str() != SERVICE_TAG)
         .map(|(key, value)| format!("{}={}", escaped(key), escaped(value)))
         .collect();
-    let own = if is_ours(service) { "{}" } else { "" };
+    let own = if is_reserved(service) { "{}" } else { "" };
     if others.is_empty() {
         return format!("{service}{own}");
     }
@@ -112,11 +116,11 @@ pub fn service_cluster<'a>(service: &str, tags: impl IntoIterator<Item = (&'a St
     format!("{service}{own}{{{}}}", others.join(","))
 }
 
-/// Whether a name is that of a cluster that leads to no service. Users' templates and dashboards know those names, so
-/// they stay, and a service of that name gives way (see [`service_cluster`]).
-pub fn is_ours(cluster: &str) -> bool {
+/// Whether a name belongs to a cluster of our own that is not for a service. Users' templates and dashboards depend on
+/// these names, so a service with such a name gets another cluster name (see [`service_cluster`]).
+pub fn is_reserved(cluster: &str) -> bool {
     [ADS_CLUSTER, ACCESS_LOG_SINK, PASS_THROUGH].contains(&cluster)
-        || ["localhost:", "kuma:", "tracing:"].iter().any(|ours| cluster.starts_with(ours))
+        || ["localhost:", "kuma:", "tracing:"].iter().any(|prefix| cluster.starts_with(prefix))
 }
 
 fn escaped(text: &str) -> Cow<'_, str> {
@@ -127,7 +131,7 @@ fn escaped(text: &str) -> Cow<'_, str> {
     text.chars().flat_map(|c| special.contains(&c).then_some('\\').into_iter().chain([c])).collect()
 }
 
-/// A name as part of a statistic's name, where a dot or colon would start another part.
+/// A name as a part of a statistic's name, in which dots and colons are separators.
 pub fn stat_prefix(name: &str) -> String {
     name.chars().map(|c| if c.is_ascii_alphanumeric() || matches!(c, '_' | '-') { c } else { '_' }).collect()
 }
@@ -166,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn no_two_destinations_and_none_of_ours_share_a_name() {
+    fn no_two_destinations_and_no_reserved_cluster_share_a_name() {
         let tags = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
             pairs.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect()
         };

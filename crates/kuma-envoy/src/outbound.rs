@@ -1,4 +1,4 @@
-//! What an application dials, and where that leads.
+//! The listeners that an application connects to, and the destinations of their connections.
 
 use std::net::IpAddr;
 
@@ -13,7 +13,8 @@ use envoy_api::envoy::extensions::filters::network::tcp_proxy::v3::tcp_proxy::{
 use crate::key::{AccessLog, Flow, WeightedCluster};
 use crate::{access_log, address, ads, names, tcp};
 
-/// The listener of an outbound. Where its connections go is an extension config, so that they survive a change of it.
+/// The listener of an outbound. The destinations are an extension config, so that a change of them closes no
+/// connection.
 pub(crate) fn listener(address: IpAddr, port: u16, flow: &Flow, http: bool) -> Listener {
     let name = names::outbound_listener(address, port);
     let filter = if http {
@@ -26,16 +27,17 @@ pub(crate) fn listener(address: IpAddr, port: u16, flow: &Flow, http: bool) -> L
         name,
         address: Some(address::tcp(address, port)),
         traffic_direction: TrafficDirection::Outbound as i32,
-        // Otherwise two proxies with the same outbound on one host would share its connections, silently.
+        // Otherwise two proxies with the same outbound on one host would share the port, and each get a part of the
+        // connections, without an error.
         enable_reuse_port: Some(false),
         tcp_keepalive: Some(tcp::keepalive()),
         ..Listener::default()
     }
 }
 
-/// When the name changes Envoy updates the listener in place and drains the old chain: the connections of a flow that
-/// was revoked end within the drain time, and those of the other listeners go on. It cannot tell the connections of one
-/// chain apart by where they went.
+/// The name of the filter chain. When it changes, Envoy updates the listener in place and drains the old chain: the
+/// connections of a revoked flow end within the drain time, and those of other listeners go on. All connections of the
+/// chain end, whichever destination of a split they went to: Envoy cannot drain only some of them.
 fn chain_name(flow: &Flow) -> String {
     match flow {
         Flow::Open => "open".to_owned(),
@@ -45,7 +47,7 @@ fn chain_name(flow: &Flow) -> String {
     }
 }
 
-/// Where an outbound's connections go, and what is noted of them.
+/// The destinations and the access log of an outbound's connections.
 pub(crate) fn split(service: &str, clusters: &[WeightedCluster], log: Option<&AccessLog>) -> TcpProxy {
     // Envoy refuses a weight of 0, and a list without entries.
     let clusters: Vec<&WeightedCluster> = clusters.iter().filter(|cluster| cluster.weight > 0).collect();

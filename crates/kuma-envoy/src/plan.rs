@@ -1,7 +1,7 @@
-//! What a proxy gets: the list of its resources, each by the inputs that its bytes depend on.
+//! The resources that a proxy gets, as a list of keys. A key holds the inputs that a resource's bytes depend on.
 //!
-//! Cheap, and no protobuf: the engine plans a proxy at every change that may concern it, and encodes only the keys that
-//! it has not seen before.
+//! Planning is cheap and makes no protobuf message: the engine plans a proxy at every change that may concern it, and
+//! encodes only the keys that it has not seen before.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -14,9 +14,9 @@ use crate::key::{
 };
 use crate::{log_line, names, raw, tracing, transparent};
 
-/// Every resource of a proxy. Of two of one type and name the later counts: a raw one of a ProxyTemplate replaces the
-/// generated one. `roots` are the PEM certificates of the mesh's CA; without them a mesh with mTLS
-/// still gets its TLS listeners, which then refuse everyone.
+/// All resources of a proxy. If two have the same type and name, the later one counts: a raw resource of a
+/// ProxyTemplate replaces the generated one. `roots` are the PEM certificates of the mesh's CA; without them a mesh
+/// with mTLS still gets its TLS listeners, which then refuse every client.
 pub fn plan(snapshot: &MeshSnapshot, dataplane: &MeshDataplane, roots: Option<&Arc<str>>) -> Vec<ResourceKey> {
     let Some((_, template)) = snapshot.template(dataplane) else {
         return default_proxy(snapshot, dataplane, roots);
@@ -26,7 +26,7 @@ pub fn plan(snapshot: &MeshSnapshot, dataplane: &MeshDataplane, roots: Option<&A
     keys
 }
 
-/// What a proxy gets without a ProxyTemplate: the profile of this name.
+/// The resources of a proxy without a ProxyTemplate, which are also the profile `default-proxy` of templates.
 fn default_proxy(snapshot: &MeshSnapshot, dataplane: &MeshDataplane, roots: Option<&Arc<str>>) -> Vec<ResourceKey> {
     let mut plan = Plan { tracing: tracing::plan(snapshot, dataplane), ..Plan::new(snapshot, dataplane, roots) };
     if let Some(port) = dataplane.spec.redirect_port() {
@@ -44,8 +44,8 @@ fn default_proxy(snapshot: &MeshSnapshot, dataplane: &MeshDataplane, roots: Opti
     plan.keys
 }
 
-/// Those of a proxy's resources that hold the endpoints of these services: all of [`plan`] that changes when nothing
-/// but endpoints do. `None` where only the whole plan tells.
+/// The part of [`plan`] that can change when only the endpoints of these services change. `None` if the proxy has a
+/// template: then it has to be planned as a whole.
 pub fn plan_endpoints(
     snapshot: &MeshSnapshot,
     dataplane: &MeshDataplane,
@@ -65,8 +65,8 @@ pub fn plan_endpoints(
     Some(keys)
 }
 
-/// Those of a proxy's resources that say who is admitted at its inbounds: with [`plan_flows`], all of [`plan`] that
-/// changes when nothing but permissions do. `None` where only the whole plan tells.
+/// The part of [`plan`] that says which clients the proxy's inbounds admit. Together with [`plan_flows`] it is all that
+/// can change when only permissions change. `None` if the proxy has a template: then it has to be planned as a whole.
 pub fn plan_admission(
     snapshot: &MeshSnapshot,
     dataplane: &MeshDataplane,
@@ -84,8 +84,8 @@ pub fn plan_admission(
     Some(plan.keys)
 }
 
-/// Those of a proxy's resources that say whether what its outbounds carry is permitted. `None` where only the whole
-/// plan tells. `callers` are for as long as the snapshot stays as it is.
+/// The part of [`plan`] that says whether the flows of the proxy's outbounds are permitted. `None` if the proxy has a
+/// template: then it has to be planned as a whole. `callers` is a cache that is valid for this snapshot only.
 pub fn plan_flows(
     snapshot: &MeshSnapshot,
     dataplane: &MeshDataplane,
@@ -112,9 +112,9 @@ fn endpoints(snapshot: &MeshSnapshot, destination: &Destination, cluster: Arc<st
     }
 }
 
-/// The name of a destination's cluster; most often it is the service's, in the same memory.
+/// The name of a destination's cluster. Most often it equals the service's name, and then shares its memory.
 fn cluster_name(destination: &Destination) -> Arc<str> {
-    if destination.tags.is_empty() && !names::is_ours(&destination.service) {
+    if destination.tags.is_empty() && !names::is_reserved(&destination.service) {
         return destination.service.clone();
     }
     names::service_cluster(&destination.service, &destination.tags.0).into()
@@ -124,10 +124,10 @@ struct Plan<'a> {
     snapshot: &'a MeshSnapshot,
     roots: Option<&'a Arc<str>>,
     transparent: bool,
-    /// How the proxy's requests are traced, if they are; looked up only where the whole proxy is planned.
+    /// How the proxy's requests are traced, if they are. Set only when the whole proxy is planned.
     tracing: Option<Arc<Tracing>>,
     keys: Vec<ResourceKey>,
-    /// Names of the clusters that are planned: two outbounds to one service share theirs.
+    /// Names of the clusters planned so far: two outbounds to the same service share its cluster.
     clusters: BTreeSet<Arc<str>>,
 }
 
@@ -137,7 +137,7 @@ impl<'a> Plan<'a> {
         Plan { snapshot, roots, transparent, tracing: None, keys: Vec::new(), clusters: BTreeSet::new() }
     }
 
-    /// How a request is traced. The collector is planned for the first that is.
+    /// How requests are traced. The first call also plans the collector's cluster.
     fn traced(&mut self) -> Option<Arc<Tracing>> {
         let tracing = self.tracing.clone()?;
         let Tracing { cluster, host, port, .. } = &*tracing;
@@ -176,9 +176,9 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// Who is admitted at an inbound, twice: by the validation of certificates, so that a stranger fails the handshake,
-    /// and by RBAC, for its statistics. For each request once more: a connection may be older than what the permissions
-    /// say.
+    /// The clients that an inbound admits. They are enforced by the validation of certificates, so that a client
+    /// without permission fails the TLS handshake, and again by RBAC, for its statistics. With HTTP, RBAC also checks
+    /// each request: its connection may be older than the latest change of permissions.
     fn permissions(&mut self, inbound: &Inbound, name: Arc<str>) {
         let policy = |Admitted { permission: name, peers }| Policy { name, peers };
         let policies: Arc<[Policy]> = self.snapshot.admitted(inbound).into_iter().map(policy).collect();
@@ -204,7 +204,7 @@ impl<'a> Plan<'a> {
     ) {
         let kuma_mesh::Outbound { address, port, .. } = *outbound;
         let flow = if self.snapshot.has_mtls(Side::Clients) { enforced(flow()) } else { Flow::Open };
-        // Nothing redirects a connection to loopback.
+        // The firewall does not redirect connections to loopback addresses.
         let transparent = self.transparent && !address.is_loopback();
         self.keys.push(ResourceKey::OutboundListener { address, port, flow, http, transparent });
     }
@@ -218,7 +218,8 @@ impl<'a> Plan<'a> {
         let mut clusters: Vec<WeightedCluster> = Vec::new();
         for destination in destinations {
             let name = cluster_name(&destination);
-            // Envoy refuses a cluster that is listed twice: two entries with the same tags are one with the sum.
+            // Envoy refuses a cluster that is listed twice, so entries with the same tags are merged and their weights
+            // added.
             match clusters.iter_mut().find(|cluster| cluster.name == name) {
                 Some(cluster) => cluster.weight = cluster.weight.saturating_add(destination.weight),
                 None => clusters.push(WeightedCluster { name: name.clone(), weight: destination.weight }),
@@ -252,7 +253,7 @@ impl<'a> Plan<'a> {
     }
 }
 
-/// A flow of a mesh with mTLS, its destinations by the names of their clusters.
+/// A flow in a mesh with mTLS, where permissions are enforced, with destinations given as names of clusters.
 fn enforced(flow: kuma_mesh::Flow) -> Flow {
     match flow {
         kuma_mesh::Flow::Permitted => Flow::Permitted,
@@ -264,8 +265,8 @@ fn enforced(flow: kuma_mesh::Flow) -> Flow {
     }
 }
 
-/// The checks of a HealthCheck, by requests for a service that speaks HTTP. One that lacks a setting is left out:
-/// validation refused it when it was written.
+/// The checks of a HealthCheck. `http` is the service if it speaks HTTP: then an active check may send requests. A
+/// check that lacks a setting is left out, which cannot happen for a document that passed validation.
 fn health(conf: &HealthCheckConf, http: Option<&Arc<str>>) -> Option<Health> {
     let active = conf.active().and_then(|checks| {
         Some(ActiveCheck {

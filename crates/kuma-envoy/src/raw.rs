@@ -1,4 +1,4 @@
-//! Raw resources of ProxyTemplates: checked, read, and put in the place of what is generated.
+//! The raw resources of ProxyTemplates, which replace generated ones.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::encode::Encoded;
 use crate::key::ResourceKey;
 use crate::names;
 
-/// What no template can replace, and why.
+/// The resources that no template can replace, with the reasons.
 const NOT_FOR_TEMPLATES: [(ResourceType, &str, &str); 4] = [
     (ResourceType::Cluster, names::ADS_CLUSTER, IN_THE_BOOTSTRAP),
     (ResourceType::Cluster, names::ACCESS_LOG_SINK, IN_THE_BOOTSTRAP),
@@ -21,7 +21,7 @@ const NOT_FOR_TEMPLATES: [(ResourceType, &str, &str); 4] = [
 ];
 const IN_THE_BOOTSTRAP: &str = "the proxy starts with one of its own";
 
-/// What a template means, and everything that is wrong with its resources: those are left out.
+/// The parsed template, and all violations of its resources. Resources with a violation are left out.
 pub fn template(spec: &ProxyTemplate) -> (Template, Violations) {
     let mut violations = Violations::default();
     let mut template = Template { selectors: spec.selectors.clone(), default_proxy: false, resources: Vec::new() };
@@ -61,7 +61,8 @@ pub fn template(spec: &ProxyTemplate) -> (Template, Violations) {
     (template, violations)
 }
 
-/// The keys of a template's resources. They come after what is generated: of two of one type and name the later counts.
+/// The keys of a template's resources. They follow the generated ones, so that they replace those of the same type and
+/// name.
 pub(crate) fn keys(template: &Template) -> impl Iterator<Item = ResourceKey> + '_ {
     template.resources.iter().filter_map(|resource| {
         let resource_type = ResourceType::from_type_url(resource.type_url)?;

@@ -1,5 +1,5 @@
-//! What the permissions say of an inbound. The handshake has refused everyone else by then (`secret.rs`); this keeps
-//! the count of what is allowed and denied, and is a second lock.
+//! The permissions of an inbound as RBAC filters. The TLS handshake already refuses clients without permission
+//! (`secret.rs`); RBAC checks again, and counts what is allowed and denied.
 
 use envoy_api::envoy::config::rbac::v3::principal::{Authenticated, Identifier};
 use envoy_api::envoy::config::rbac::v3::{self, Permission, Principal, permission, rbac};
@@ -14,11 +14,11 @@ pub(crate) fn filter(inbound: &str, policies: &[Policy]) -> Rbac {
     Rbac { stat_prefix: format!("{}.", names::stat_prefix(inbound)), rules: Some(rules(policies)), ..Rbac::default() }
 }
 
-/// The policy for requests of connections that are older than mTLS. A permission cannot have this name.
+/// Name of the policy for requests on connections that were opened before mTLS was enabled. No permission can have it.
 const BEFORE_MTLS: &str = "kuma:before-mtls";
 
-/// The same for each request, so that it also ends what an open connection may do. Without policies nothing is
-/// enforced.
+/// The RBAC filter for requests, so that a change of permissions also holds on open connections. `None` enforces
+/// nothing.
 pub(crate) fn of_requests(policies: Option<&[Policy]>) -> HttpRbac {
     let rules = policies.map(|policies| {
         let mut rules = rules(policies);
@@ -42,9 +42,9 @@ fn permits(peers: &[Peer]) -> v3::Policy {
     policy(peers.iter().map(principal).collect())
 }
 
-/// This filter is there at once when mTLS is switched on, also for connections in plain text, which cannot carry an
-/// identity. Those are drained from then on, and none is accepted any more: the listener with TLS requires a
-/// certificate. Until they end they do what they did.
+/// Permits requests on plain-text connections. When mTLS is enabled, this filter takes effect at once, also on
+/// connections that are already open and cannot carry an identity. Envoy drains those connections and accepts no new
+/// ones, since the listener now requires a certificate. Until they end, their requests are permitted as before.
 fn from_before_mtls() -> v3::Policy {
     let with_identity = Principal { identifier: Some(Identifier::Authenticated(Authenticated::default())) };
     policy(vec![Principal { identifier: Some(Identifier::NotId(Box::new(with_identity))) }])
@@ -58,7 +58,8 @@ fn policy(principals: Vec<Principal>) -> v3::Policy {
     }
 }
 
-/// A whole mesh is a prefix, not `any`: another mesh with the same provided CA is a stranger.
+/// The principal of a peer. "Every service of the mesh" is a prefix of the SPIFFE id rather than `any`: another mesh
+/// may have the same provided CA, and its services are not permitted.
 fn principal(peer: &Peer) -> Principal {
     Principal {
         identifier: Some(Identifier::Authenticated(Authenticated { principal_name: Some(tls::matcher(peer)) })),

@@ -1,5 +1,5 @@
-//! Which requests are sent again, to another instance or over another connection: those that nobody has received,
-//! and, where a connection has ended before any answer, those of which it does not matter (RFC 9110, section 9.2.2).
+//! Which requests are retried, on another instance or another connection: those that no application has received, and,
+//! if a connection ends before the response, those with an idempotent method (RFC 9110, section 9.2.2).
 
 use envoy_api::envoy::config::route::v3::retry_policy::{RetryBackOff, RetryHostPredicate, retry_host_predicate};
 use envoy_api::envoy::config::route::v3::{HeaderMatcher, RetryPolicy, header_matcher::HeaderMatchSpecifier};
@@ -10,29 +10,29 @@ use envoy_api::{Any, Duration};
 /// The methods whose requests may be repeated though the application may have received them.
 const IDEMPOTENT: &str = "GET|HEAD|OPTIONS|TRACE|PUT|DELETE|QUERY";
 
-/// An inbound's answer where its application could not be connected to: another instance may serve the request.
+/// Header of an inbound's response if it could not connect to its application: another instance may serve the request.
 pub(crate) const NOT_REACHED: &str = "x-kuma-not-reached";
 
 /// How often a request is sent again to another instance.
 const OTHER_INSTANCES: u32 = 9;
-/// How often to the application over another connection: the next one may have been closed as well.
+/// How often a request is sent again to the application over another connection, which may have been closed as well.
 const OTHER_CONNECTIONS: u32 = 2;
-/// How many instances the load balancer is asked for until it gives one that has not been tried.
+/// How often the load balancer is asked for an instance that has not been tried yet.
 const SELECTIONS: i64 = 20;
 
 const SHORTEST_PAUSE: Duration = Duration { seconds: 0, nanos: 5_000_000 };
 const LONGEST_PAUSE: Duration = Duration { seconds: 0, nanos: 250_000_000 };
 
-/// Whether a request may be repeated though it may have been received.
+/// Whether a request may be repeated although an application may have received it.
 #[derive(Clone, Copy)]
 pub(crate) enum Request {
-    /// It may: its method is idempotent.
+    /// It may be repeated: its method is idempotent.
     Idempotent,
-    /// It may not, or nobody knows.
+    /// Any other request.
     Any,
 }
 
-/// The requests that are [`Request::Idempotent`].
+/// Matches the requests that are [`Request::Idempotent`].
 pub(crate) fn is_idempotent() -> HeaderMatcher {
     let methods = RegexMatcher { regex: IDEMPOTENT.to_owned() };
     HeaderMatcher {
@@ -45,7 +45,7 @@ pub(crate) fn is_idempotent() -> HeaderMatcher {
     }
 }
 
-/// From an outbound to another instance.
+/// Retries of an outbound, on other instances.
 pub(crate) fn to_instances(request: Request) -> RetryPolicy {
     let others = PreviousHostsPredicate::default();
     RetryPolicy {
@@ -63,12 +63,13 @@ pub(crate) fn to_instances(request: Request) -> RetryPolicy {
     }
 }
 
-/// From an inbound to its application, which may close a connection that it keeps just when a request comes.
+/// Retries of an inbound, on other connections to its application: it may close an idle connection in the moment in
+/// which a request is sent on it.
 pub(crate) fn to_application(request: Request) -> RetryPolicy {
     policy(request, "connect-failure", OTHER_CONNECTIONS)
 }
 
-/// A stream that is refused, and one whose request has not been sent when its connection ends, was received by nobody.
+/// A request was not received if its stream was refused, or if the connection ended before the request was sent.
 fn policy(request: Request, further: &str, times: u32) -> RetryPolicy {
     let received = match request {
         Request::Idempotent => ",reset",

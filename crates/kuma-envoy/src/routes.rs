@@ -1,4 +1,5 @@
-//! Which cluster a request goes to. Routes are by host and path in general; here each has one that takes all.
+//! Routes: to which cluster a request goes. All requests of a service go to the same clusters, whatever their host and
+//! path.
 
 use envoy_api::envoy::config::route::v3::weighted_cluster::ClusterWeight;
 use envoy_api::envoy::config::route::v3::{
@@ -19,8 +20,8 @@ pub(crate) fn to_application(service: &str, cluster: String) -> RouteConfigurati
 
 /// From an outbound to the destinations of a service.
 ///
-/// Its clusters are not validated: one that Envoy does not know yet would get the whole refused, and it would not ask
-/// again.
+/// Envoy must not validate the clusters: it would refuse all of the routes for a cluster that it does not know yet, and
+/// not ask for them again.
 pub(crate) fn to_service(service: &str, clusters: &[WeightedCluster]) -> RouteConfiguration {
     let clusters: Vec<&WeightedCluster> = clusters.iter().filter(|cluster| cluster.weight > 0).collect();
     let clusters = match clusters.as_slice() {
@@ -40,7 +41,7 @@ fn configuration(name: String, service: &str, routes: Vec<Route>) -> RouteConfig
             routes,
             ..VirtualHost::default()
         }],
-        // It is between the proxies: an application does not say it, and no client reads it.
+        // The header is meant for proxies only. It is taken from an application's responses, and not shown to clients.
         response_headers_to_remove: vec![retry::NOT_REACHED.to_owned()],
         ..RouteConfiguration::default()
     }
@@ -51,7 +52,7 @@ fn by_method(clusters: &ClusterSpecifier, retries: fn(Request) -> RetryPolicy) -
     let to = |request| {
         Action::Route(RouteAction {
             cluster_specifier: Some(clusters.clone()),
-            // A response that is not complete after 15 s would be cut.
+            // By default a response has to be complete after 15 s.
             timeout: Some(NEVER),
             retry_policy: Some(retries(request)),
             ..RouteAction::default()
@@ -64,12 +65,12 @@ fn by_method(clusters: &ClusterSpecifier, retries: fn(Request) -> RetryPolicy) -
     vec![idempotent, route(to(Request::Any))]
 }
 
-/// The route stops the traffic.
+/// The route of a service whose TrafficRoute has no destination with a weight.
 fn nowhere() -> Route {
     route(Action::DirectResponse(DirectResponseAction { status: 503, ..DirectResponseAction::default() }))
 }
 
-/// For every request.
+/// A route for all requests.
 fn route(action: Action) -> Route {
     Route {
         r#match: Some(RouteMatch { path_specifier: Some(PathSpecifier::Prefix("/".into())), ..RouteMatch::default() }),
@@ -78,7 +79,7 @@ fn route(action: Action) -> Route {
     }
 }
 
-/// Envoy refuses weights whose sum is more than 32 bits hold: those are all made smaller alike.
+/// Envoy refuses weights whose sum exceeds 32 bits: then all are divided by the same number.
 fn weighted(clusters: &[&WeightedCluster]) -> Weights {
     let sum: u64 = clusters.iter().map(|cluster| u64::from(cluster.weight)).sum();
     let divisor = u32::try_from(sum / u64::from(u32::MAX)).map_or(u32::MAX, |times| times.saturating_add(1));

@@ -1,4 +1,4 @@
-//! What is delivered by SDS: a proxy's own certificate, and what it trusts.
+//! Secrets, which are sent by SDS: a proxy's own certificate, and what it trusts.
 
 use std::slice;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::encode::{Encoded, resource};
 use crate::key::Peer;
 use crate::{names, tls};
 
-/// A proxy's own certificate and key, both PEM. The certificate's chain, if it has one, follows it.
+/// A proxy's own certificate and key, both PEM. `chain_pem` is the certificate, followed by its chain if it has one.
 pub fn identity_secret(name: &str, chain_pem: &str, key_pem: &str) -> Encoded {
     let secret = Secret {
         name: name.to_owned(),
@@ -32,9 +32,9 @@ pub(crate) fn mesh_ca(roots: &str) -> Secret {
     validation(names::MESH_CA, CertificateValidationContext { trusted_ca: Some(inline(roots)), ..Default::default() })
 }
 
-/// Whom an inbound's handshake admits: certificates of the mesh's CA with one of these names.
+/// The clients that an inbound's TLS handshake admits: certificates of the mesh's CA with one of these identities.
 pub(crate) fn allowed_peers(name: &str, roots: &str, peers: &[Peer]) -> Secret {
-    // An empty list would admit everyone that the CA ever signed.
+    // An empty list would admit every certificate of the CA.
     let nobody = Peer::Service(Arc::from(names::NOBODY));
     let peers = if peers.is_empty() { slice::from_ref(&nobody) } else { peers };
     validation(

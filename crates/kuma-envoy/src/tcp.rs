@@ -1,5 +1,4 @@
-//! What holds for every connection that carries bytes: how long it may be quiet, how often it is tried, and how it
-//! is noticed that the machine at its other end is gone.
+//! Settings of all TCP connections: idle timeout, attempts to connect, and keepalive.
 
 use envoy_api::Duration;
 use envoy_api::envoy::config::cluster::v3::UpstreamConnectionOptions;
@@ -7,36 +6,36 @@ use envoy_api::envoy::config::core::v3::{BackoffStrategy, TcpKeepalive};
 use envoy_api::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy;
 use envoy_api::envoy::extensions::filters::network::tcp_proxy::v3::tcp_proxy::ClusterSpecifier;
 
-/// No limit, where Envoy has one by default.
+/// Turns off a timeout that Envoy has by default.
 pub(crate) const NEVER: Duration = Duration { seconds: 0, nanos: 0 };
 
-/// How often a connection to a service is tried before it is given up. An attempt goes to the next instance, so with
-/// as many that refuse connections as that serve, one connection in a million fails.
+/// How often Envoy tries to connect to a service. Each attempt goes to another instance: if half of the instances
+/// refuse connections, one connection in a million fails.
 const ATTEMPTS: u32 = 20;
 
-/// Pauses between them are random, at most twice as long each time, between these. Together the attempts that are
-/// refused at once take some 0.5 s: as long as it may take until the proxies at both ends have learnt of one change.
+/// The pauses between attempts are random and grow within these limits. When every attempt is refused at once, all of
+/// them take some 0.5 s: long enough for the proxies at both ends to have received the same change.
 const SHORTEST_PAUSE: Duration = Duration { seconds: 0, nanos: 5_000_000 };
 const LONGEST_PAUSE: Duration = Duration { seconds: 0, nanos: 50_000_000 };
 
-/// A connection on which nothing happens is probed after so many seconds, then so often, at such a distance: a
-/// machine that has gone without a word is noticed after 20 s.
-const QUIET: u32 = 10;
+/// TCP keepalive, in seconds: the first probe comes after `IDLE`, the next ones every `INTERVAL`. A machine that has
+/// vanished is noticed after 20 s.
+const IDLE: u32 = 10;
 const PROBES: u32 = 2;
-const DISTANCE: u32 = 5;
+const INTERVAL: u32 = 5;
 
-/// Carries connections to where `clusters` says.
+/// A filter that passes connections on to `clusters`.
 pub(crate) fn proxy(stat_prefix: String, clusters: ClusterSpecifier) -> TcpProxy {
     TcpProxy {
         stat_prefix,
         cluster_specifier: Some(clusters),
-        // A connection that is quiet for an hour would be closed: databases keep theirs for days.
+        // Envoy's default is an hour. Connection pools of databases keep idle connections for days.
         idle_timeout: Some(NEVER),
         ..TcpProxy::default()
     }
 }
 
-/// The same to the instances of a service: where one cannot be connected to, another one may.
+/// A filter that passes connections on to the instances of a service, and tries another one where it cannot connect.
 pub(crate) fn proxy_to_instances(stat_prefix: String, clusters: ClusterSpecifier) -> TcpProxy {
     TcpProxy {
         max_connect_attempts: Some(ATTEMPTS),
@@ -48,12 +47,12 @@ pub(crate) fn proxy_to_instances(stat_prefix: String, clusters: ClusterSpecifier
     }
 }
 
-/// Keepalive, of what listens and of what dials.
+/// TCP keepalive of listeners.
 pub(crate) fn keepalive() -> TcpKeepalive {
-    TcpKeepalive { keepalive_time: Some(QUIET), keepalive_probes: Some(PROBES), keepalive_interval: Some(DISTANCE) }
+    TcpKeepalive { keepalive_time: Some(IDLE), keepalive_probes: Some(PROBES), keepalive_interval: Some(INTERVAL) }
 }
 
-/// The same for the connections of a cluster.
+/// TCP keepalive of clusters.
 pub(crate) fn upstream_keepalive() -> UpstreamConnectionOptions {
     UpstreamConnectionOptions { tcp_keepalive: Some(keepalive()), ..UpstreamConnectionOptions::default() }
 }

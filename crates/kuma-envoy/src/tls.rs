@@ -16,7 +16,7 @@ use envoy_api::envoy::r#type::matcher::v3::{StringMatcher, string_matcher::Match
 use crate::key::Peer;
 use crate::{ads, names};
 
-/// The server's side: it admits whom the secret `allowed` names.
+/// The server's side. The secret `allowed` holds the identities that it admits.
 pub(crate) fn downstream(allowed: &str) -> TransportSocket {
     socket(Any::pack(&DownstreamTlsContext {
         common_tls_context: Some(common(ValidationContextType::ValidationContextSdsSecretConfig(ads::secret(allowed)))),
@@ -25,7 +25,7 @@ pub(crate) fn downstream(allowed: &str) -> TransportSocket {
     }))
 }
 
-/// The client's side: the server must be this SPIFFE id, by a certificate of the mesh's CA.
+/// The client's side. The server needs a certificate of the mesh's CA with this SPIFFE id.
 pub(crate) fn upstream(spiffe_id: &str) -> TransportSocket {
     let validation = CombinedCertificateValidationContext {
         default_validation_context: Some(CertificateValidationContext {
@@ -65,7 +65,7 @@ fn common(validation: ValidationContextType) -> CommonTlsContext {
     CommonTlsContext {
         tls_params: Some(TlsParameters {
             tls_minimum_protocol_version: TlsProtocol::TlSv12 as i32,
-            // As a client Envoy stops at 1.2 unless told otherwise.
+            // The default of Envoy as a client is TLS 1.2.
             tls_maximum_protocol_version: TlsProtocol::TlSv13 as i32,
             ..TlsParameters::default()
         }),

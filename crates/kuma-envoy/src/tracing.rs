@@ -16,14 +16,14 @@ use crate::cluster;
 use crate::key::{Spans, Tracing};
 use crate::names;
 
-/// Where collectors take spans, unless the URL says.
+/// Path at which collectors take spans, if the URL has none.
 const DEFAULT_PATH: &str = "/api/v2/spans";
 
-/// Where they took those of the first version, which Envoy does not make any more. Each that has this has the other,
-/// too.
+/// Path for spans of version 1, which Envoy does not support any more. Collectors that have this path have the other
+/// one too, so it is replaced.
 const FIRST_VERSION_PATH: &str = "/api/v1/spans";
 
-/// How a proxy traces, if it does.
+/// The tracing settings of a proxy, if it has any.
 pub(crate) fn plan(snapshot: &MeshSnapshot, dataplane: &MeshDataplane) -> Option<Arc<Tracing>> {
     let backend = snapshot.trace_backend(dataplane)?;
     let zipkin = backend.zipkin.as_ref()?;
@@ -46,15 +46,15 @@ pub(crate) fn plan(snapshot: &MeshSnapshot, dataplane: &MeshDataplane) -> Option
     }))
 }
 
-/// Envoy counts in hundredths of a percent. A little is not nothing.
+/// Envoy's unit is a hundredth of a percent. A percentage above 0 is at least one of them.
 fn hundredths(percentage: f64) -> u16 {
     let hundredths = (percentage * 100.0).round().clamp(0.0, 10_000.0) as u16;
     if percentage > 0.0 { hundredths.max(1) } else { 0 }
 }
 
-/// The collector.
+/// The cluster of the collector.
 pub(crate) fn collector(name: &str, host: &str, port: u16) -> Cluster {
-    // An address is not looked up.
+    // An IP address needs no DNS.
     let discovery = match host.parse::<IpAddr>() {
         Ok(_) => DiscoveryType::Static,
         Err(_) => DiscoveryType::StrictDns,
@@ -62,9 +62,9 @@ pub(crate) fn collector(name: &str, host: &str, port: u16) -> Cluster {
     Cluster {
         cluster_discovery_type: Some(ClusterDiscoveryType::Type(discovery as i32)),
         load_assignment: Some(cluster::one_endpoint(name, host, port)),
-        // Nothing waits for its address to be found: traces are never worth that.
+        // Listeners must not wait until the collector's name is resolved.
         wait_for_warm_on_init: Some(false),
-        // Each address would be an endpoint of its own, and a collector often listens on one of them alone.
+        // By default each of its addresses is an endpoint, and a collector often listens on one of them only.
         dns_lookup_family: DnsLookupFamily::V4Preferred as i32,
         ..cluster::remote(name.to_owned())
     }
@@ -85,8 +85,8 @@ pub(crate) fn of_requests(tracing: &Tracing) -> http_connection_manager::Tracing
         ..ZipkinConfig::default()
     };
     http_connection_manager::Tracing {
-        // Of all requests, even of those that ask for it. It goes by the id of the request, so all proxies on its way
-        // agree.
+        // Also for requests that ask to be traced. The decision depends on the request's id, so all proxies on its
+        // way decide alike.
         overall_sampling: Some(Percent { value: f64::from(tracing.sampling) / 100.0 }),
         provider: Some(tracing::Http {
             name: "envoy.tracers.zipkin".into(),

@@ -11,8 +11,8 @@ use kuma_mesh::MeshDataplane;
 use crate::key::ResourceKey;
 use crate::{address, names, tcp};
 
-/// What takes the connections of a proxy that are redirected to this port. IPv6 has a listener of its own, where the
-/// Dataplane has an IPv6 interface: a machine without IPv6 could not open it.
+/// The resources for connections that are redirected to this port. The listener for IPv6 exists only if the Dataplane
+/// has an IPv6 address: a machine without IPv6 could not open it.
 pub(crate) fn keys(dataplane: &MeshDataplane, port: u16) -> Vec<ResourceKey> {
     let inbounds = dataplane.inbounds.iter().map(|inbound| inbound.address);
     let mut addresses = inbounds.chain(dataplane.outbounds.iter().map(|outbound| outbound.address));
@@ -24,8 +24,9 @@ pub(crate) fn keys(dataplane: &MeshDataplane, port: u16) -> Vec<ResourceKey> {
     keys
 }
 
-/// Takes every redirected connection and hands it to the listener of the address that it was going to. One that goes
-/// elsewhere passes through. One that was made to the port itself goes nowhere: it would come back for ever.
+/// Accepts every redirected connection and hands it to the listener of its original destination; if there is no such
+/// listener, the connection passes through. A connection to this port itself is reset: Envoy would connect to itself
+/// without end.
 pub(crate) fn catch_all(address: IpAddr, port: u16) -> Listener {
     let name = if address.is_ipv6() { names::CATCH_ALL_IPV6 } else { names::CATCH_ALL };
     let to_itself = FilterChainMatch { destination_port: Some(port.into()), ..FilterChainMatch::default() };
@@ -36,10 +37,11 @@ pub(crate) fn catch_all(address: IpAddr, port: u16) -> Listener {
             FilterChain { filter_chain_match: Some(to_itself), ..chain(names::NOWHERE) },
             chain(names::PASS_THROUGH),
         ],
-        // The listener filter `original_dst` alone restores the address, but hands nothing on.
+        // The listener filter `original_dst` would restore the address, but not hand the connection to another
+        // listener.
         use_original_dst: Some(true),
         enable_reuse_port: Some(false),
-        // For the listeners that it hands connections to as well.
+        // It also holds for the connections that are handed to other listeners.
         tcp_keepalive: Some(tcp::keepalive()),
         ..Listener::default()
     }

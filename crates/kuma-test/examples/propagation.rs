@@ -3,9 +3,9 @@
 //!     cargo build --release --workspace --bins
 //!     ENVOY_BINARY=… cargo run --release -p kuma-test --example propagation
 //!
-//! Two applications and their proxies, mTLS on. The permission from one to the other is given and taken in turn; from
-//! the answer to the write on, requests are sent one after the other without a pause until one has the new outcome. So
-//! the time of that request, a handshake of TLS included, is part of each number.
+//! Two applications and their proxies in a mesh with mTLS. The permission from one to the other is created and deleted
+//! in turn. After the response to each write, requests are sent one after the other until one has the new outcome. So
+//! each number includes the time of that request, with a TLS handshake.
 
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ use kuma_test::{ControlPlane, Dataplane, eventually};
 /// How often the permission is changed.
 const EDITS: usize = 50;
 
-/// Long enough for all that an edit causes to have happened before the next one.
+/// Pause between two edits, long enough for all effects of the first one.
 const REST: Duration = Duration::from_millis(200);
 
 #[tokio::main]

@@ -3,8 +3,9 @@
 //!     cargo build --release --workspace --bins
 //!     ENVOY_BINARY=… cargo run --release -p kuma-test --example sidecar
 //!
-//! mTLS on. The proxy of a client is started several times, beside one that runs in front of the application; the
-//! client tries without a pause until a byte of the application has come through both. One line of JSON.
+//! In a mesh with mTLS, the proxy of a client is started several times, while that of the application keeps running.
+//! The client tries to connect without a pause, until it has received a byte of the application through both. The
+//! output is one line of JSON.
 
 use std::time::{Duration, Instant};
 
@@ -19,10 +20,10 @@ use serde_json::{Value, json};
 /// How often it is started.
 const STARTS: usize = 10;
 
-/// How long it is left alone before its memory is looked at.
+/// Pause before its memory is measured.
 const REST: Duration = Duration::from_secs(3);
 
-/// Connections made through it before memory is looked at once more.
+/// Connections made through it before its memory is measured again.
 const CONNECTIONS: usize = 1000;
 
 /// The budget of its anonymous memory, in KB.
@@ -49,7 +50,7 @@ async fn main() -> anyhow::Result<()> {
     let (mut started, mut first_bytes) = (Vec::new(), Vec::new());
     let mut web = None;
     for _ in 0..STARTS {
-        // The one before has to be gone: its listener takes connections until then.
+        // The previous one has to end first: its listener accepts connections until then.
         if let Some(before) = web.take() {
             stop(before);
         }
@@ -98,14 +99,14 @@ async fn main() -> anyhow::Result<()> {
 
 /// Ends kuma-dp and its Envoy.
 fn stop(mut proxy: Dataplane) {
-    // Twice: nobody is left to drain for.
+    // A second signal skips the drain.
     proxy.process().signal(Signal::TERM);
     std::thread::sleep(Duration::from_millis(50));
     proxy.process().signal(Signal::TERM);
     proxy.process().wait(Duration::from_secs(20));
 }
 
-/// Memory of a process by kind, and its threads, as proc_pid_status(5) has them.
+/// The memory of a process by kind, and its number of threads, from proc_pid_status(5).
 fn memory(pid: u32) -> anyhow::Result<Value> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     let field = |name: &str| -> u64 {

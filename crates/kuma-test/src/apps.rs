@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-/// A TCP server on loopback that greets first, as a mail or database server does, then echoes what it reads.
+/// A TCP server on loopback that sends a greeting first, as a mail or database server does, and then echoes.
 pub struct Greeter {
     /// Its port.
     pub port: u16,
@@ -16,7 +16,7 @@ pub struct Greeter {
     task: JoinHandle<()>,
 }
 
-/// What a [`Greeter`] says before it has read anything.
+/// The greeting of a [`Greeter`].
 pub const GREETING: &[u8] = b"220 ready\n";
 
 impl Greeter {
@@ -53,7 +53,7 @@ impl Drop for Greeter {
     }
 }
 
-/// A connection to a [`Greeter`] through whatever listens on a port.
+/// A connection to a [`Greeter`], directly or through proxies.
 pub struct Client {
     stream: tokio::net::TcpStream,
 }

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::{Process, eventually, ports::free_port, program};
 
-/// A running kuma-cp on the memory store, and a folder for all that belongs to it.
+/// A running kuma-cp with the memory store, and a folder for its files.
 pub struct ControlPlane {
     ports: Ports,
     env: Vec<(String, String)>,
@@ -39,7 +39,7 @@ impl ControlPlane {
         ControlPlane::start_at("info", env).await
     }
 
-    /// The same, and it logs all it can.
+    /// The same, with the most detailed log.
     pub async fn start_logging_all(env: &[(&str, &str)]) -> ControlPlane {
         ControlPlane::start_at("debug", env).await
     }
@@ -80,27 +80,27 @@ impl ControlPlane {
         &mut self.process
     }
 
-    /// What it has logged so far.
+    /// Its log so far.
     pub fn output(&self) -> String {
         self.process.output()
     }
 
-    /// A folder that lives as long as it.
+    /// A folder that is removed with it.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// Where its HTTP API is.
+    /// The URL of its HTTP API.
     pub fn api_url(&self) -> String {
         format!("http://127.0.0.1:{}", self.ports.api)
     }
 
-    /// Where its admin API is.
+    /// The URL of its admin API.
     pub fn admin_url(&self) -> String {
         format!("http://127.0.0.1:{}", self.ports.admin)
     }
 
-    /// Where its bootstrap API is.
+    /// The URL of its bootstrap API.
     pub fn bootstrap_url(&self) -> String {
         format!("http://127.0.0.1:{}", self.ports.bootstrap)
     }
@@ -120,7 +120,7 @@ impl ControlPlane {
         self.ports.sds
     }
 
-    /// Where its diagnostics are.
+    /// The URL of its diagnostics.
     pub fn diagnostics_url(&self) -> String {
         format!("http://127.0.0.1:{}", self.ports.diagnostics)
     }
@@ -136,14 +136,14 @@ impl ControlPlane {
         assert!(status.is_success(), "{status} for {document}: {body}");
     }
 
-    /// Writes a document over the HTTP API, and gives the answer as it is.
+    /// Writes a document over the HTTP API, and returns the response.
     pub async fn put(&self, document: &Value) -> reqwest::Response {
         let path = path_of(document);
         let request = self.http.put(format!("{}{path}", self.api_url())).json(document);
         request.send().await.expect("the HTTP API answers")
     }
 
-    /// Writes a document, and gives the revision of the change.
+    /// Writes a document, and returns the revision of the change.
     ///
     /// # Panics
     /// If that is refused.
@@ -151,7 +151,7 @@ impl ControlPlane {
         self.change_in_epoch(document).await.0
     }
 
-    /// Writes a document, and gives the revision of the change and the epoch that it belongs to.
+    /// Writes a document, and returns the revision and epoch of the change.
     ///
     /// # Panics
     /// If that is refused.
@@ -163,7 +163,7 @@ impl ControlPlane {
         revision.expect("an answer to a write has a revision")
     }
 
-    /// Deletes what is at a path of the HTTP API, and gives the revision of the change.
+    /// Deletes a document by its path in the HTTP API, and returns the revision of the change.
     ///
     /// # Panics
     /// If that is refused.
@@ -174,18 +174,18 @@ impl ControlPlane {
         revision_of(&response).expect("an answer to a write has a revision").0
     }
 
-    /// How far a change has come, once that is final or after a time such as `30s`.
+    /// The receipt of a change, once it is final or after a time such as `30s`.
     pub async fn receipt(&self, revision: u64, wait: &str) -> Value {
         self.get(&format!("/changes/{revision}?wait={wait}")).await
     }
 
-    /// What a path of the HTTP API answers, with its status.
+    /// Status and body of a GET request to the HTTP API.
     pub async fn get_status(&self, path: &str) -> (u16, Value) {
         let response = self.http.get(format!("{}{path}", self.api_url())).send().await.expect("the HTTP API answers");
         (response.status().as_u16(), response.json().await.unwrap_or_default())
     }
 
-    /// Deletes what is at a path of the HTTP API.
+    /// Deletes a document by its path in the HTTP API.
     ///
     /// # Panics
     /// If that is refused.
@@ -195,7 +195,7 @@ impl ControlPlane {
         assert!(response.status().is_success(), "{} for DELETE {path}", response.status());
     }
 
-    /// What a path of the HTTP API answers.
+    /// The body of a GET request to the HTTP API.
     pub async fn get(&self, path: &str) -> Value {
         let response = self.http.get(format!("{}{path}", self.api_url())).send().await.expect("the HTTP API answers");
         response.json().await.expect("JSON")

@@ -14,14 +14,14 @@ pub struct Dataplane {
     http: reqwest::Client,
 }
 
-/// How one is started.
+/// Options of [`Dataplane::start_as`].
 pub struct Start<'a> {
-    /// How long its connections may take to end when it is stopped. By default 2 s: revoked flows end within it, and
-    /// tests wait for that.
+    /// Its drain time. The default is 2 s: connections of revoked flows end within the drain time, and tests wait for
+    /// that.
     pub drain_time: &'a str,
-    /// Whether its Envoy has an admin server. Without, nothing can be asked of it here.
+    /// Whether its Envoy has an admin server. Most methods of [`Dataplane`] need it.
     pub admin: bool,
-    /// How many files it may have open, if not as many as the test.
+    /// Its limit of open files, if it differs from that of the test.
     pub open_files: Option<u32>,
 }
 
@@ -32,19 +32,19 @@ impl Default for Start<'_> {
 }
 
 impl Dataplane {
-    /// Starts one with a token of its own.
+    /// Starts one with a token.
     pub fn start(cp: &ControlPlane, mesh: &str, name: &str) -> Dataplane {
         Dataplane::start_as(cp, mesh, name, &Start::default())
     }
 
-    /// The same in another way.
+    /// Starts one with a token and these options.
     pub fn start_as(cp: &ControlPlane, mesh: &str, name: &str, start: &Start<'_>) -> Dataplane {
         let token = cp.token_file(mesh, name);
         let token = token.to_str().expect("a temporary path is UTF-8").to_owned();
         Dataplane::run(cp, mesh, name, &["--dataplane-token-file", &token], start)
     }
 
-    /// Starts one with further arguments; without a token unless they name one.
+    /// Starts one with further arguments. It has a token only if they name one.
     pub fn start_with(cp: &ControlPlane, mesh: &str, name: &str, arguments: &[&str]) -> Dataplane {
         Dataplane::run(cp, mesh, name, arguments, &Start::default())
     }
@@ -88,7 +88,7 @@ impl Dataplane {
         .await
     }
 
-    /// Waits until Envoy's admin server answers, whether Envoy has its configuration or not.
+    /// Waits until Envoy's admin server answers, even if Envoy does not have its configuration yet.
     pub async fn admin_answers(&self) {
         eventually("Envoy's admin server answers", async || self.http.get(self.url("/ready")).send().await.ok()).await;
     }
@@ -117,7 +117,7 @@ impl Dataplane {
         values.collect()
     }
 
-    /// Name and version of every resource that Envoy holds, as it shows them.
+    /// Name and version of every resource that Envoy holds, by its config dump.
     pub async fn versions(&self) -> BTreeMap<String, String> {
         let dump: Value = serde_json::from_str(&self.config_dump().await).expect("JSON");
         let mut versions = BTreeMap::new();
@@ -125,13 +125,13 @@ impl Dataplane {
         versions
     }
 
-    /// Envoy's whole configuration as it shows it.
+    /// Envoy's config dump, including endpoints.
     pub async fn config_dump(&self) -> String {
         let response = self.http.get(self.url("/config_dump?include_eds")).send().await.expect("Envoy's admin answers");
         response.text().await.expect("text")
     }
 
-    /// What a page of Envoy's admin server shows.
+    /// A page of Envoy's admin server.
     pub async fn admin_page(&self, path: &str) -> String {
         let response = self.http.get(self.url(path)).send().await.expect("Envoy's admin answers");
         response.text().await.expect("text")
@@ -142,7 +142,7 @@ impl Dataplane {
     }
 }
 
-/// Notes each object of a dump that has a version, under the names in it.
+/// Collects the version of each object of a dump that has one.
 fn note_versions(dump: &Value, versions: &mut BTreeMap<String, String>) {
     match dump {
         Value::Object(fields) => {

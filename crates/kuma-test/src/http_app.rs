@@ -1,4 +1,4 @@
-//! An application that speaks HTTP, in both versions, and its client.
+//! An application that speaks HTTP/1.1 and HTTP/2.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -20,17 +20,17 @@ use tokio::task::JoinHandle;
 
 use crate::http_client::HttpClient;
 
-/// What applications pass on from the request that they serve to those that they make for it, so that traces hang
-/// together.
+/// The headers that an application copies from the request that it serves to the requests that it makes, so that they
+/// belong to one trace.
 const TRACE_HEADERS: [&str; 5] = ["x-request-id", "x-b3-traceid", "x-b3-spanid", "x-b3-parentspanid", "x-b3-sampled"];
 
-/// A server on loopback that says what it was asked, as JSON: its own name as `instance`, `version`, `method`, `path`
-/// and `headers`.
+/// A server on loopback that describes each request in its response, as JSON: its own name as `instance`, and
+/// `version`, `method`, `path` and `headers` of the request.
 ///
-/// - `/call/<port>/<path>` asks another server on loopback, and answers what that answered as `answer` beside its own.
-/// - `/slow/<milliseconds>` takes its time.
-/// - A request with `upgrade: websocket` gets a connection that echoes bytes.
-/// - One with `content-type: application/grpc` gets its body back, with trailers.
+/// - `/call/<port>/<path>` sends a request to another server on loopback, and adds its response as `answer`.
+/// - `/slow/<milliseconds>` delays the response.
+/// - A request with `upgrade: websocket` upgrades the connection, which then echoes bytes.
+/// - A request with `content-type: application/grpc` is answered with its own body, and trailers.
 pub struct HttpApp {
     /// Its port.
     pub port: u16,
@@ -59,7 +59,7 @@ impl HttpApp {
                 connections.spawn(async move {
                     let service = service_fn(move |request| answer(request, state.clone()));
                     let server = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
-                    // It ends as its client likes.
+                    // The client ends the connection.
                     let _ = server.serve_connection_with_upgrades(TokioIo::new(stream), service).await;
                 });
             }
@@ -72,12 +72,12 @@ impl HttpApp {
         self.state.status.store(status, Ordering::Relaxed);
     }
 
-    /// Ends it: it refuses connections from now on, and cuts those that it has.
+    /// Stops it: it refuses new connections and closes the open ones.
     pub fn stop(&self) {
         self.task.abort();
     }
 
-    /// How many requests it has had.
+    /// How many requests it has received.
     pub fn requests(&self) -> usize {
         self.state.requests.load(Ordering::Relaxed)
     }
@@ -126,7 +126,7 @@ fn readable(headers: &HeaderMap) -> BTreeMap<String, String> {
     headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect()
 }
 
-/// Asks another application on behalf of a request.
+/// Sends a request to another application, as a part of serving a request.
 async fn ask(port: u16, path: &str, headers: &HeaderMap) -> Value {
     let Some(mut client) = HttpClient::connect(port).await else { return Value::Null };
     let passed_on = TRACE_HEADERS.iter().filter_map(|&name| Some((name, headers.get(name)?.to_str().ok()?)));

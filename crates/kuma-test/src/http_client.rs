@@ -1,4 +1,4 @@
-//! A client that sends requests over one connection, and notices if it ends.
+//! A client that sends requests over one connection.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,8 +12,8 @@ use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
-/// How long an answer may take.
-const LIMIT: Duration = Duration::from_secs(30);
+/// How long a response may take.
+const LIMIT: Duration = Duration::from_secs(90);
 
 /// One connection of HTTP/1.1 or HTTP/2 to a loopback port.
 pub struct HttpClient {
@@ -35,7 +35,7 @@ enum Sender {
     Http2(http2::SendRequest<Full<Bytes>>),
 }
 
-/// What was answered.
+/// A response.
 #[derive(Debug)]
 pub struct Answer {
     /// Status code.
@@ -44,24 +44,25 @@ pub struct Answer {
     pub headers: HeaderMap,
     /// Body.
     pub body: Bytes,
-    /// What came behind the body.
+    /// Trailers.
     pub trailers: HeaderMap,
 }
 
 impl Answer {
-    /// The body as JSON; null if it is none.
+    /// The body as JSON; null if it does not parse.
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_default()
     }
 
-    /// The name of the [`HttpApp`](crate::HttpApp) that answered; empty if none did.
+    /// The name of the [`HttpApp`](crate::HttpApp) that has answered; empty if the response is from no such
+    /// application.
     pub fn instance(&self) -> String {
         self.json()["instance"].as_str().unwrap_or_default().to_owned()
     }
 }
 
 impl HttpClient {
-    /// Connects, to speak HTTP/1.1.
+    /// Connects with HTTP/1.1.
     pub async fn connect(port: u16) -> Option<HttpClient> {
         let stream = TcpStream::connect(("127.0.0.1", port)).await.ok()?;
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.ok()?;
@@ -69,7 +70,7 @@ impl HttpClient {
         Some(HttpClient { sender: Sender::Http1(sender), connection: Arc::new(Connection(connection)) })
     }
 
-    /// Connects, to speak HTTP/2 without asking first, as gRPC does.
+    /// Connects with HTTP/2 without negotiation ("prior knowledge"), as gRPC does.
     pub async fn connect_http2(port: u16) -> Option<HttpClient> {
         let stream = TcpStream::connect(("127.0.0.1", port)).await.ok()?;
         let handshake = http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
@@ -78,16 +79,16 @@ impl HttpClient {
         Some(HttpClient { sender: Sender::Http2(sender), connection: Arc::new(Connection(connection)) })
     }
 
-    /// Another client on the same connection; `None` if that is one of HTTP/1.1.
+    /// Another client on the same connection. `None` for HTTP/1.1.
     pub fn share(&self) -> Option<HttpClient> {
         let Sender::Http2(sender) = &self.sender else { return None };
         Some(HttpClient { sender: Sender::Http2(sender.clone()), connection: self.connection.clone() })
     }
 
-    /// Asks for a path.
+    /// Sends a GET request.
     ///
     /// # Errors
-    /// There was no whole answer.
+    /// There was no complete response.
     pub async fn get(&mut self, path: &str) -> Result<Answer, String> {
         self.send("GET", path, &[]).await
     }
@@ -95,7 +96,7 @@ impl HttpClient {
     /// Sends a request with these headers.
     ///
     /// # Errors
-    /// There was no whole answer.
+    /// There was no complete response.
     pub async fn send(&mut self, method: &str, path: &str, headers: &[(&str, &str)]) -> Result<Answer, String> {
         self.send_body(method, path, headers, Bytes::new()).await
     }
@@ -103,7 +104,7 @@ impl HttpClient {
     /// Sends a request with these headers and this body.
     ///
     /// # Errors
-    /// There was no whole answer.
+    /// There was no complete response.
     pub async fn send_body(
         &mut self,
         method: &str,

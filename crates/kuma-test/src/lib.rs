@@ -1,6 +1,6 @@
-//! Runs the project's programs, real Envoys included, for tests. Development only.
+//! Helpers for tests that run the project's programs with real Envoys. For development only.
 //!
-//! Everything listens on loopback, on ports that were free a moment ago, and ends with the value that started it.
+//! Programs listen on loopback, on free ports, and end when the value that started them is dropped.
 
 pub mod apps;
 pub mod control_plane;

@@ -1,4 +1,4 @@
-//! Requests that never pause, to see whether a change costs any of them.
+//! A steady load of requests, to see whether a change makes any of them fail.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,17 +8,17 @@ use tokio::task::JoinHandle;
 
 use crate::apps::Client;
 
-/// What [`Load::start`] sends in a second: enough to see a fault of a few milliseconds.
+/// Requests per second of [`Load::start`]: enough to see a fault that lasts a few milliseconds.
 const USUAL: u32 = 300;
 
-/// How many senders share the work. Each has one request under way at a time, so this bounds how long one may take
-/// before the rate falls: at 1,000 a second, 48 ms.
+/// Number of senders. Each sends one request at a time, so the rate falls when requests take longer than this number
+/// divided by the rate: at 1,000 a second, 48 ms.
 const SENDERS: u32 = 48;
 
 /// Sends requests to a [`Greeter`](crate::apps::Greeter) through a loopback port until it is ended.
 ///
-/// A request is a connection of its own, which is greeted and echoed to, or an echo over a connection that is kept.
-/// They are sent at a steady rate; where the machine is too slow for it they follow each other without a pause.
+/// A request is either a new connection, with a greeting and an echo, or an echo over a connection that stays open.
+/// Requests are sent at a steady rate; if the machine is too slow for that, without pauses.
 pub struct Load {
     state: Arc<State>,
     begun: Instant,
@@ -33,19 +33,19 @@ struct State {
 }
 
 impl Load {
-    /// Sends some hundred requests a second, each a connection of its own.
+    /// Sends some hundred requests a second, each over a new connection.
     pub fn start(port: u16) -> Load {
         Load::start_with(port, USUAL, 0)
     }
 
-    /// Opens so many connections a second, and sends so many requests a second over others that it keeps.
+    /// Opens `opened` connections a second, and sends `kept` requests a second over connections that stay open.
     pub fn start_with(port: u16, opened: u32, kept: u32) -> Load {
         let (state, begun) = (Arc::new(State::default()), Instant::now());
         let mut senders = Vec::new();
         for number in 0..SENDERS {
             let pace = |rate: u32| Pace {
                 period: Duration::from_secs(1) * SENDERS / rate,
-                // Not all at once.
+                // The senders start one after the other.
                 next: begun + Duration::from_secs(1) * number / rate,
             };
             if opened > 0 {
@@ -63,7 +63,7 @@ impl Load {
         self.state.done.load(Ordering::Relaxed)
     }
 
-    /// How many requests have been answered in a second, so far.
+    /// Answered requests per second so far.
     pub fn rate(&self) -> f64 {
         self.done() as f64 / self.begun.elapsed().as_secs_f64()
     }
@@ -71,7 +71,7 @@ impl Load {
     /// Ends it, and returns how many requests were answered.
     ///
     /// # Panics
-    /// If one was not, saying how.
+    /// If a request has failed, with the reason.
     pub async fn end(self) -> usize {
         self.state.ended.store(true, Ordering::Relaxed);
         for sender in self.senders {
@@ -85,7 +85,7 @@ impl Load {
     }
 }
 
-/// When one sender is to send.
+/// The schedule of one sender.
 struct Pace {
     period: Duration,
     next: Instant,
@@ -93,7 +93,7 @@ struct Pace {
 
 impl Pace {
     async fn wait(&mut self) {
-        // Time that was lost is not made up for: that would be a burst.
+        // Lost time is not caught up on, which would be a burst.
         let due = self.next.max(Instant::now());
         tokio::time::sleep_until(due.into()).await;
         self.next = due + self.period;
@@ -131,7 +131,7 @@ async fn send_kept(state: Arc<State>, port: u16, mut pace: Pace) {
         let begun = Instant::now();
         let outcome = match &mut client {
             Some(client) => echo(client).await,
-            // That is a request too: it is greeted.
+            // A new connection, with its greeting, counts as a request too.
             None => connect(port).await.map(|connected| client = Some(connected)),
         };
         if outcome.is_err() {

@@ -1,25 +1,27 @@
-//! Another machine, as a network namespace of its own that is joined to this one by a pair of veth devices.
+//! A second machine: a network namespace that is connected to the test's own by a pair of veth devices.
 
 use std::ffi::OsStr;
 use std::net::Ipv4Addr;
 use std::process::Command;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-/// Networks of this process: the machines' links to this one, and to each other.
+use crate::{ControlPlane, Process, envoy_binary, program};
+
+/// How many networks this process has used: one for each link between machines.
 static NETWORKS: AtomicU8 = AtomicU8::new(0);
 
-/// A network namespace. It goes with the value.
+/// A network namespace. It is removed when this is dropped.
 pub struct Machine {
     name: String,
     link: Link,
-    /// Address of this machine, as seen from that one.
+    /// Address of the test's own machine on the link.
     pub here: Ipv4Addr,
-    /// Address of that machine.
+    /// Address of the second machine on the link.
     pub there: Ipv4Addr,
 }
 
 impl Machine {
-    /// Sets one up, which reaches everything by this machine. Needs root, as in a container, and `ip` of iproute2.
+    /// Creates one whose default route leads to this machine. Needs root, as in a container, and `ip` of iproute2.
     ///
     /// # Panics
     /// If that fails.
@@ -40,7 +42,7 @@ impl Machine {
         machine
     }
 
-    /// Joins it to another one, and returns the address of each, this one's first. The link goes with either.
+    /// Connects it to another machine, and returns the addresses of both on the new link, its own first.
     ///
     /// # Panics
     /// If that fails.
@@ -55,17 +57,25 @@ impl Machine {
         (link.address(1), link.address(2))
     }
 
-    /// Takes it off the network: nothing that is sent arrives, and nobody hears of it.
+    /// Takes it off the network, as if it had lost power: packets are lost, and no connection is closed.
     ///
     /// # Panics
     /// If that fails.
     pub fn vanish(&self) {
         let Machine { name, link, .. } = self;
-        // The near end stays up, or this machine would know at once that there is no way.
+        // This machine's end of the link stays up; otherwise sending would fail at once.
         ip(&["-n", name, "link", "set", &link.device('t'), "down"]);
     }
 
-    /// Gives it an IPv6 address, and a way for all IPv6 to leave it.
+    /// Gives it another IPv4 address, which only the machine itself can reach.
+    ///
+    /// # Panics
+    /// If that fails.
+    pub fn add_address(&self, address: Ipv4Addr) {
+        ip(&["-n", &self.name, "address", "add", &format!("{address}/32"), "dev", &self.link.device('t')]);
+    }
+
+    /// Gives it an IPv6 address and a default route for IPv6.
     ///
     /// # Panics
     /// If that fails.
@@ -75,6 +85,19 @@ impl Machine {
         ip(&["-n", &self.name, "-6", "route", "add", "default", "dev", &device]);
     }
 
+    /// Starts kuma-dp on it for a Dataplane in the mesh `default`, with a token and with its admin port.
+    pub fn start_dataplane(&self, cp: &ControlPlane, name: &str, admin_port: u16) -> Process {
+        let mut command = self.command(program("kuma-dp"));
+        command
+            .args(["run", "--name", name, "--mesh", "default", "--admin-port", &admin_port.to_string()])
+            .args(["--cp-address", &cp.api_url().replace("127.0.0.1", &self.here.to_string())])
+            .arg("--dataplane-token-file")
+            .arg(cp.token_file("default", name))
+            .env("HOME", cp.folder())
+            .env("KUMA_DATAPLANE_RUNTIME_BINARY_PATH", envoy_binary());
+        Process::start(name, &mut command, cp.folder())
+    }
+
     /// A command that runs on it.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new("ip");
@@ -82,12 +105,12 @@ impl Machine {
         command
     }
 
-    /// A command that runs on it as a user of this number, which reads the files of all.
+    /// A command that runs on it as the user with this number, who can read the files of all users.
     pub fn command_as(&self, user: u32, program: impl AsRef<OsStr>) -> Command {
         let mut command = self.command("setpriv");
         let user = user.to_string();
         command.args(["--reuid", &user, "--regid", &user, "--clear-groups"]);
-        // The files of a test are root's.
+        // The files of a test belong to root.
         command.args(["--inh-caps", "+dac_override", "--ambient-caps", "+dac_override"]).arg(program);
         command
     }
@@ -95,7 +118,7 @@ impl Machine {
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        // The namespace may live on for a moment; the pair of devices must not.
+        // The kernel removes the namespace with a delay; the devices must be gone at once.
         for arguments in [["link", "delete", &self.link.device('h')], ["netns", "delete", &self.name]] {
             let _ = Command::new("ip").args(arguments).output();
         }
@@ -104,7 +127,7 @@ impl Drop for Machine {
 
 /// A pair of devices, and a network of four addresses for them.
 struct Link {
-    /// Its own among all that run, and short: the name of a device has 15 characters at most.
+    /// Unique among all running tests. Short, since the name of a device has at most 15 characters.
     id: String,
     network: u32,
 }
@@ -113,7 +136,7 @@ impl Link {
     fn new() -> Link {
         let process = std::process::id();
         let number = NETWORKS.fetch_add(1, Ordering::Relaxed);
-        // 10.128.0.0/9: of 32 networks for each process, of which 2^16 may run at once.
+        // 10.128.0.0/9, divided into 32 networks for each of 2^16 process ids.
         let network = 0x0a80_0000 | ((process & 0xffff) << 7) | (u32::from(number & 0x1f) << 2);
         Link { id: format!("{process:x}-{number:x}"), network }
     }

@@ -5,22 +5,21 @@ use std::net::{Ipv6Addr, TcpListener};
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
-/// Where free ports are looked for: below those that the system takes for the near end of outgoing connections, of
-/// which tests make thousands. One of those could take a port between the moment it was found free and the moment a
-/// program under test binds it.
+/// The range of ports that are handed out. It is below the system's ephemeral ports: tests make thousands of
+/// connections, and one of those could take a port before the program under test binds it.
 const PORTS: Range<u16> = 12_000..32_000;
 
-/// Ports are reserved in blocks, more than most tests need.
+/// Ports are reserved in blocks of this size; most tests need one.
 const BLOCK: u16 = 50;
 
-/// The blocks that this process has reserved, and the ports of the last one that are left.
+/// The blocks that this process has reserved, and the unused ports of the last one.
 struct Reserved {
     locks: Vec<File>,
     left: Range<u16>,
 }
 
-/// A port that nothing listens on, on any address. Not handed out again while the process runs, neither by it nor by
-/// another one that runs tests.
+/// A port on which nothing listens, on any address. While this process runs, the port is not handed out again, neither
+/// here nor in other test processes.
 ///
 /// # Panics
 /// If there is none.
@@ -37,7 +36,7 @@ pub fn free_port() -> u16 {
     }
 }
 
-/// Takes the first block that no process has, by a lock that the system lets go when the process ends, however it does.
+/// Reserves the first free block by a file lock, which the system releases when the process ends.
 fn reserve() -> (File, Range<u16>) {
     let folder = std::env::temp_dir().join("kuma-test-ports");
     std::fs::create_dir_all(&folder).expect("a temporary folder");
@@ -55,7 +54,7 @@ fn reserve() -> (File, Range<u16>) {
 
 fn is_free(port: u16) -> bool {
     let taken = |error: std::io::Error| error.kind() == std::io::ErrorKind::AddrInUse;
-    // On a machine without IPv6 nothing can listen there, and the error is another one.
+    // Only "in use" counts: on a machine without IPv6 this fails with another error.
     let everywhere = TcpListener::bind((Ipv6Addr::UNSPECIFIED, port));
     !everywhere.is_err_and(taken) && TcpListener::bind(("127.0.0.1", port)).is_ok()
 }

@@ -58,7 +58,7 @@ impl Process {
         self.child.id()
     }
 
-    /// What it has printed so far.
+    /// Its output so far.
     pub fn output(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
@@ -69,7 +69,7 @@ impl Process {
         eventually(&what, async || self.output().contains(text).then_some(())).await;
     }
 
-    /// The ids of the processes that it has started and that run.
+    /// The process ids of its running children.
     pub fn children(&self) -> Vec<u32> {
         let path = format!("/proc/{0}/task/{0}/children", self.child.id());
         let text = std::fs::read_to_string(path).unwrap_or_default();

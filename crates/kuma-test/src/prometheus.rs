@@ -43,12 +43,12 @@ impl Prometheus {
         Prometheus { url: format!("http://127.0.0.1:{port}"), process, http }
     }
 
-    /// What it has logged so far.
+    /// Its log so far.
     pub fn output(&self) -> String {
         self.process.output()
     }
 
-    /// The labels and the value of each series that a query finds; none while it is not ready.
+    /// The labels and the value of each series that matches a query; empty while Prometheus is not ready.
     pub async fn query(&self, query: &str) -> Vec<(Value, String)> {
         let request = self.http.get(format!("{}/api/v1/query", self.url)).query(&[("query", query)]);
         let Ok(answer) = request.send().await else { return Vec::new() };

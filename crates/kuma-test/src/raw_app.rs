@@ -1,4 +1,4 @@
-//! An application that speaks HTTP/1.1 byte by byte, without a library's opinion of what is too large or unusual.
+//! An application that handles HTTP/1.1 as bytes, without the limits and checks of a library.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -7,23 +7,23 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-/// What is done with a request.
+/// The reaction to a request.
 pub enum Reply {
     /// These bytes are sent, and the connection is kept.
     Answer(Vec<u8>),
-    /// The connection is closed without a word.
+    /// The connection is closed without a response.
     Close,
 }
 
-/// A request: its head as it came, and the how manyeth of its connection it is, from 1 on.
+/// A request.
 pub struct RawRequest<'a> {
     /// Request line and headers, with the empty line at their end.
     pub head: &'a [u8],
-    /// Number among the requests of its connection.
+    /// Its number among the requests of its connection, counted from 1.
     pub number: usize,
 }
 
-/// A server on loopback that notes the heads of requests.
+/// A server on loopback that records the heads of requests.
 pub struct RawApp {
     /// Its port.
     pub port: u16,
@@ -34,12 +34,12 @@ pub struct RawApp {
 type Heads = Arc<Mutex<Vec<Vec<u8>>>>;
 
 impl RawApp {
-    /// Starts one on 127.0.0.1 that replies by `reply`, and closes a connection that has had no request for `idle`.
+    /// Starts one on 127.0.0.1 that answers by `reply`, and closes a connection after `idle` without a request.
     pub async fn start(idle: Duration, reply: fn(&RawRequest<'_>) -> Reply) -> RawApp {
         RawApp::start_at("127.0.0.1:0", idle, reply).await
     }
 
-    /// The same at any address.
+    /// The same on another address.
     pub async fn start_at(address: &str, idle: Duration, reply: fn(&RawRequest<'_>) -> Reply) -> RawApp {
         let listener = TcpListener::bind(address).await.expect("a free loopback port");
         let port = listener.local_addr().expect("a bound listener has an address").port();
@@ -83,7 +83,7 @@ async fn serve(mut stream: TcpStream, idle: Duration, reply: fn(&RawRequest<'_>)
     }
 }
 
-/// Reads a request, and returns its head. Its body, if `content-length` says that it has one, is left out.
+/// Reads a request and returns its head. A body, by `content-length`, is skipped.
 pub async fn read_head(stream: &mut TcpStream, bytes: &mut Vec<u8>) -> Option<Vec<u8>> {
     const END: &[u8] = b"\r\n\r\n";
     let mut seen = 0;
@@ -113,13 +113,13 @@ fn content_length(head: &[u8]) -> usize {
     value.and_then(|value| value.trim().parse().ok()).unwrap_or_default()
 }
 
-/// Sends bytes to a loopback port, and returns what comes back until the connection ends, or, where an answer says
-/// how long it is, all of that answer.
+/// Sends bytes to a loopback port and returns the response: all bytes until the connection ends, or until the response
+/// is complete by its `content-length`.
 pub async fn exchange(port: u16, request: &[u8]) -> Vec<u8> {
     let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)).await else { return Vec::new() };
     let (mut read, mut write) = stream.split();
     let sent = async {
-        // It may be answered before it has been read.
+        // The response may come before the request has been read.
         let _ = write.write_all(request).await;
         std::future::pending::<()>().await
     };
@@ -142,7 +142,7 @@ pub async fn exchange(port: u16, request: &[u8]) -> Vec<u8> {
     }
 }
 
-/// The status of such an answer; 0 if there is none.
+/// The status of a response; 0 if there is none.
 pub fn status(answer: &[u8]) -> u16 {
     let line = String::from_utf8_lossy(&answer[..answer.len().min(100)]).into_owned();
     line.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or_default()

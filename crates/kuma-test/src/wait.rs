@@ -1,15 +1,15 @@
-//! Waiting for a state, generously: a test says what must come true, not how fast.
+//! Waiting for a state, with a generous limit: tests assert what becomes true, not how fast.
 
 use std::future::Future;
 use std::time::Duration;
 
-/// How long a state may take to come true before a test fails. Far above what is needed: tests run beside builds.
+/// How long to wait for a state before a test fails. Far longer than needed: tests may run beside builds.
 pub const LIMIT: Duration = Duration::from_secs(40);
 
 /// Waits until `condition` gives a value, trying again every 10 ms.
 ///
 /// # Panics
-/// If it does not within [`LIMIT`], naming what was waited for.
+/// If it does not within [`LIMIT`]. `what` names the state.
 pub async fn eventually<T, F>(what: &str, mut condition: impl FnMut() -> F) -> T
 where
     F: Future<Output = Option<T>>,

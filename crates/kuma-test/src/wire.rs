@@ -1,10 +1,10 @@
-//! A wire between programs that can be cut.
+//! A TCP connection between programs that a test can interrupt.
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// Forwards the connections to a loopback port of its own to another one.
+/// Forwards connections from its own loopback port to another one.
 pub struct Wire {
     /// Its port.
     pub port: u16,
@@ -15,9 +15,9 @@ pub struct Wire {
 #[derive(Clone, Copy, PartialEq)]
 enum State {
     Whole,
-    /// Every connection is closed, and so is each new one.
+    /// Open connections are closed, and new ones too.
     Cut,
-    /// Nothing passes, and nobody hears of it.
+    /// All data is lost, and connections stay open.
     Silent,
 }
 
@@ -35,17 +35,17 @@ impl Wire {
         Wire { port, state, task }
     }
 
-    /// Closes all connections, as a load balancer does that ends; whoever connects is closed too.
+    /// Closes all connections, and each new one, as a load balancer does when it ends.
     pub fn cut(&self) {
         self.state.send_replace(State::Cut);
     }
 
-    /// Loses all that is sent, without a word to either side.
+    /// Loses all data, and leaves the connections open.
     pub fn silence(&self) {
         self.state.send_replace(State::Silent);
     }
 
-    /// Lets new connections through. Those that were silent are closed.
+    /// Forwards new connections again. Connections from before are closed.
     pub fn mend(&self) {
         self.state.send_replace(State::Whole);
     }
@@ -63,7 +63,7 @@ async fn forward(mut near: TcpStream, target: u16, mut state: watch::Receiver<St
         && let Ok(mut far) = TcpStream::connect(("127.0.0.1", target)).await
     {
         tokio::select! {
-            // How a connection ends is up to its two ends.
+            // Either end may close the connection.
             _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
             _ = state.changed() => hold(&mut state).await,
         }

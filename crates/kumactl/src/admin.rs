@@ -1,10 +1,9 @@
-//! The admin API of a control plane: where it is, and dataplane tokens from it. The CAs of meshes are managed there
-//! too.
+//! Finds the admin server of a control plane, which issues dataplane tokens and manages the CAs of meshes.
 //!
-//! It gives out identities, so it listens on the loopback interface of its own machine, and on others only over mutual
-//! TLS. Which of the two is meant is told by the address that the HTTP API is reached at; where they are is told by the
-//! catalog of the API. From another machine, the admin server is also where documents are written: it serves the whole
-//! HTTP API to who has a certificate.
+//! Since it issues identities, it listens on the loopback interface, and on other interfaces only with mutual TLS.
+//! kumactl uses the first if the address of the HTTP API is a loopback address, otherwise the second; the catalog of
+//! the HTTP API has the addresses of both. From another machine, documents are written through the admin server too: it
+//! serves the whole HTTP API to clients with a certificate.
 
 use kuma_wire::catalog::{AdminServer, Apis, Catalog};
 use serde_json::json;
@@ -31,7 +30,8 @@ pub(crate) async fn dataplane_token(active: Active<'_>, name: &str, mesh: &str, 
     })
 }
 
-/// A client for writes: of the HTTP API where that takes them, else of the admin server with the user's certificate.
+/// A client for writes: of the HTTP API if it accepts writes, otherwise of the admin server, with the user's
+/// certificate.
 pub(crate) async fn writer(active: Active<'_>, log: bool) -> Result<Client, Failure> {
     match active.admin_api {
         Some(_) if !is_this_machine(active.address)? => writer_by(Some(&catalog(active, log).await??), active, log),
@@ -39,7 +39,7 @@ pub(crate) async fn writer(active: Active<'_>, log: bool) -> Result<Client, Fail
     }
 }
 
-/// The same, and whether the control plane takes several documents at once. One that has no catalog does not.
+/// The same, and whether the control plane accepts several documents in one request. Without a catalog it does not.
 pub(crate) async fn writer_of_changes(active: Active<'_>, log: bool) -> Result<(Client, bool), Failure> {
     let apis = match catalog(active, log).await? {
         Ok(apis) => Some(apis),
@@ -105,10 +105,10 @@ fn public_client(
     Client::with_certificate(url, timeout, log, credentials)
 }
 
-/// What the catalog says, or why there is none.
+/// The catalog, or why it could not be read.
 async fn catalog(active: Active<'_>, log: bool) -> Result<Result<Apis, CallError>, Failure> {
     let answer = Client::new(active.address, ADMIN_TIMEOUT, log)?.get(&["catalog"], &[]).await;
-    // Of an answer that is no catalog, everything is missing.
+    // An answer that is no catalog counts as an empty one.
     Ok(answer.map(|catalog| serde_json::from_value::<Catalog>(catalog).unwrap_or_default().apis))
 }
 
@@ -121,7 +121,7 @@ fn is_this_machine(address: &str) -> Result<bool, Failure> {
     Ok(!resolved.is_empty() && resolved.iter().all(|address| address.ip().to_canonical().is_loopback()))
 }
 
-/// Why the admin API of another machine is not called.
+/// Why the admin API of another machine cannot be used.
 fn refusal(certificate_here: bool, tls_there: bool) -> Failure {
     let reason = match (certificate_here, tls_there) {
         (false, true) => "admin server in kuma-cp is configured with TLS and kumactl is not.",

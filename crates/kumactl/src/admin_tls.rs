@@ -1,4 +1,4 @@
-//! TLS to the admin server of another machine: who we are, and whether the server is who we think.
+//! TLS to the admin server of another machine: the client certificate and the verification of the server.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,8 +15,8 @@ use rustls::{
 use crate::config::AdminApi;
 use crate::failure::Failure;
 
-/// The settings of a connection with these credentials. Without the server's certificate nothing is known about the
-/// server, and the caller says so.
+/// The TLS settings for these credentials. Without the server's certificate the server is not verified; the caller
+/// warns about that.
 pub(crate) fn client_config(credentials: &AdminApi) -> Result<ClientConfig, Failure> {
     let AdminApi { client_cert, client_key, server_cert } = credentials;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -45,8 +45,8 @@ fn unreadable(path: &str, error: &rustls::pki_types::pem::Error) -> Failure {
     Failure::new(format!("could not read {path:?}: {error}"))
 }
 
-/// Accepts the server if it shows one of the certificates that the user has named, or one that these have signed for
-/// its host. Accepts every server if the user has named none.
+/// Accepts a server whose certificate is one that the user has named, or is signed by one of those and valid for its
+/// host. Accepts every server if the user has named no certificate.
 #[derive(Debug)]
 struct ServerIdentity {
     named: Vec<CertificateDer<'static>>,
@@ -90,8 +90,7 @@ impl ServerCertVerifier for ServerIdentity {
                 | CertificateError::NotValidYet
                 | CertificateError::NotValidYetContext { .. }),
             )) => Err(error.into()),
-            // The very certificate needs no signature of anybody, and is its server's under whatever name it is
-            // reached.
+            // A certificate that the user has named is accepted as it is, whatever its signature and host names.
             Err(_) if self.named.iter().any(|named| named == end_entity) => Ok(ServerCertVerified::assertion()),
             verified => verified,
         }

@@ -1,9 +1,9 @@
-//! How long ago something was, as the tables say it.
+//! How long ago something happened, in the format of tables.
 
 use jiff::Timestamp;
 
-/// `2h3m4s`, `3m0s`, `19s`; `never` when it did not happen. Whole seconds; a time that lies ahead, by another machine's
-/// clock, is `0s`.
+/// `2h3m4s`, `3m0s`, `19s`; `never` if it has not happened. Whole seconds. A time in the future, by the clock of
+/// another machine, is `0s`.
 pub(crate) fn ago(now: Timestamp, then: Option<Timestamp>) -> String {
     let Some(then) = then else {
         return "never".to_owned();

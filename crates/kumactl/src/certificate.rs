@@ -1,7 +1,7 @@
 //! Self-signed certificates for the admin server of a control plane and for its clients.
 //!
-//! They are no CAs: each stands for itself. The admin server lets clients in by their very certificates, and kumactl
-//! may be told the server's (`--admin-server-cert`).
+//! They are not CAs. The admin server has a list of the client certificates that it accepts, and kumactl can be given
+//! the server's certificate (`--admin-server-cert`).
 
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -11,12 +11,12 @@ use rcgen::{
     SanType,
 };
 
-/// How long they are valid. Ten years is what the original gives them: nothing renews them.
+/// How long they are valid. They are not renewed automatically, so it is ten years, as in the original Kuma.
 const VALIDITY: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
-/// How far before its making a certificate starts to be valid, for peers whose clocks are slow.
+/// How long before its creation a certificate becomes valid, for peers whose clocks are slow.
 const BACKDATE: Duration = Duration::from_secs(5 * 60);
 
-/// Who shows the certificate.
+/// The holder of a certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Holder<'a> {
     /// The admin server, under these names and addresses.

@@ -1,4 +1,4 @@
-//! The command line, as it is written. What it means is resolved in [`crate::session`] and in the commands.
+//! The syntax of the command line. [`crate::session`] and the commands give the arguments their meaning.
 
 mod manage;
 mod transparent_proxy;

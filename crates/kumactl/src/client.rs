@@ -18,7 +18,7 @@ pub(crate) const API_TIMEOUT: Duration = Duration::from_secs(60);
 /// Time for a call of the catalog or of the admin server.
 pub(crate) const ADMIN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A server and how long it is waited for.
+/// A client of one server.
 #[derive(Debug)]
 pub(crate) struct Client {
     http: reqwest::Client,
@@ -26,39 +26,39 @@ pub(crate) struct Client {
     address: String,
     timeout: Duration,
     log: bool,
-    /// Path of the client certificate, if one is shown.
+    /// Path of the client certificate, if there is one.
     certificate: Option<String>,
 }
 
-/// Why a call gave no result.
+/// Why a call failed.
 #[derive(Debug)]
 pub(crate) enum CallError {
-    /// No answer at all.
+    /// There was no answer.
     Unreachable {
         /// Address of the server.
         address: String,
-        /// What went wrong, at the bottom.
+        /// The innermost cause.
         reason: String,
-        /// What may help.
+        /// What the user can try.
         hint: String,
     },
-    /// An answer that refuses.
+    /// The server refused the request.
     Refused(Refusal),
-    /// An answer that is not what the API answers.
+    /// The answer is not valid in this API.
     Garbled {
         /// Address of the server.
         address: String,
-        /// What is wrong with it.
+        /// The error in it.
         reason: String,
     },
 }
 
-/// Which change a write has made.
+/// Identifies the change that a write has made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Written {
-    /// Its revision; the latest one where the write has changed nothing.
+    /// Its revision. If the write has changed nothing, the latest revision.
     pub(crate) revision: u64,
-    /// What the revision belongs to.
+    /// The epoch of the revision.
     pub(crate) epoch: String,
 }
 
@@ -107,7 +107,7 @@ impl Client {
         Client::build(address, timeout, log, http_client)
     }
 
-    /// A client that shows a certificate.
+    /// A client with a certificate.
     pub(crate) fn with_certificate(
         address: &str,
         timeout: Duration,
@@ -154,13 +154,13 @@ impl Client {
         }
     }
 
-    /// Creates or replaces. An older control plane does not say which change that was.
+    /// Creates or replaces a document. `None` if the control plane is older and does not identify changes.
     pub(crate) async fn put(&self, path: &[&str], body: &Value) -> Result<Option<Written>, CallError> {
         let answer = self.call(Method::PUT, self.url(path), |request| request.json(body)).await?;
         Ok(answer.written)
     }
 
-    /// Deletes. An older control plane does not say which change that was.
+    /// Deletes a document. `None` if the control plane is older and does not identify changes.
     pub(crate) async fn delete(&self, path: &[&str]) -> Result<Option<Written>, CallError> {
         let answer = self.call(Method::DELETE, self.url(path), |request| request).await?;
         Ok(answer.written)
@@ -181,7 +181,7 @@ impl Client {
         String::from_utf8(answer.body).map_err(|_| self.garbled("the answer is not text"))
     }
 
-    /// Sends JSON and reads JSON, and which change that was.
+    /// Sends JSON and reads JSON; returns the change too.
     pub(crate) async fn post_change(&self, path: &[&str], body: &Value) -> Result<(Value, Option<Written>), CallError> {
         let answer = self.call(Method::POST, self.url(path), |request| request.json(body)).await?;
         Ok((self.json(&answer.body)?, answer.written))
@@ -234,7 +234,7 @@ impl Client {
         }
     }
 
-    /// What a person may do about a server that does not answer.
+    /// What the user can do about a server that does not answer.
     fn hint(&self, reason: &str) -> String {
         match &self.certificate {
             Some(certificate) if reason.contains("received fatal alert") => format!(
@@ -252,14 +252,14 @@ impl Client {
         if error.is_timeout() { format!("no answer within {} s", self.timeout.as_secs()) } else { root_cause(error) }
     }
 
-    /// An answer that is not what the API answers.
+    /// The answer is not valid in this API.
     pub(crate) fn garbled(&self, reason: impl Into<String>) -> CallError {
         CallError::Garbled { address: self.address.clone(), reason: reason.into() }
     }
 }
 
-/// Begins a client for requests to `url`. What is on this machine is not reached through a proxy, and the machine's
-/// certificates are only read where there is TLS: a container may have none.
+/// A builder of clients for requests to `url`. Addresses on this machine are not reached through an HTTP proxy, and the
+/// system's CA certificates are only read for TLS: a container may have none.
 pub(crate) fn http_client(url: &Url) -> reqwest::ClientBuilder {
     let builder = reqwest::Client::builder().user_agent(concat!("kumactl/", env!("CARGO_PKG_VERSION")));
     let local = match url.host() {
@@ -272,7 +272,7 @@ pub(crate) fn http_client(url: &Url) -> reqwest::ClientBuilder {
     if url.scheme() == "http" { builder.tls_certs_only([]) } else { builder }
 }
 
-/// What a header `Warning` says to a person: `299 kuma-cp "…"` (RFC 7234, 5.5).
+/// The text of a `Warning` header: `299 kuma-cp "…"` (RFC 7234, 5.5).
 fn warning_text(value: &HeaderValue) -> Option<String> {
     let value = String::from_utf8_lossy(value.as_bytes());
     let quoted = value.strip_prefix("299 ")?.split_once(" \"")?.1.strip_suffix('"')?;
@@ -284,7 +284,7 @@ fn warning_text(value: &HeaderValue) -> Option<String> {
     Some(text.chars().filter(|letter| !letter.is_control()).collect())
 }
 
-/// The innermost cause, which is the one that a person can act on.
+/// The innermost cause, which is the most specific.
 pub(crate) fn root_cause(error: &reqwest::Error) -> String {
     let mut cause: &dyn Error = error;
     while let Some(source) = cause.source() {
@@ -294,22 +294,22 @@ pub(crate) fn root_cause(error: &reqwest::Error) -> String {
 }
 
 impl Refusal {
-    /// The API says that there is no such resource; a server that knows no such path says it differently.
+    /// Whether the API answers that the resource does not exist. The answer to an unknown path is a different one.
     pub(crate) fn is_not_found(&self) -> bool {
         self.status == StatusCode::NOT_FOUND && self.body.is_ok()
     }
 
-    /// What there is does not allow it.
+    /// Whether the request conflicts with the stored documents.
     pub(crate) fn is_conflict(&self) -> bool {
         self.status == StatusCode::CONFLICT && self.body.is_ok()
     }
 
-    /// There is more in the request than is taken at once.
+    /// Whether the request is too large.
     pub(crate) fn is_too_large(&self) -> bool {
         self.status == StatusCode::PAYLOAD_TOO_LARGE
     }
 
-    /// With other words for field and message of each cause.
+    /// Replaces field and message of each cause.
     pub(crate) fn map_causes(mut self, map: impl Fn(String, String) -> (String, String)) -> Refusal {
         if let Ok(body) = &mut self.body {
             for cause in &mut body.causes {
@@ -322,7 +322,7 @@ impl Refusal {
     }
 
     fn read(status: StatusCode, body: &[u8]) -> Refusal {
-        /// Most characters shown of a body that is not the API's.
+        /// Largest number of characters shown of a body that is not the API's.
         const SHOWN: usize = 1000;
         let body = serde_json::from_slice(body)
             .map_err(|_| String::from_utf8_lossy(body).trim().chars().take(SHOWN).collect());

@@ -1,4 +1,4 @@
-//! One file per verb. Each returns what it has to say on stdout.
+//! The commands, one file per verb. Each returns its output for stdout.
 
 mod apply;
 mod config;
@@ -23,12 +23,12 @@ use crate::failure::Failure;
 use crate::output::{Format, json_list, sorted, yaml, yaml_list};
 use crate::session::Session;
 
-/// What a command has to say on stdout, and its exit code.
+/// The output of a command and its exit code.
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
-    /// What it has to say.
+    /// The output for stdout.
     pub(crate) text: String,
-    /// 0 where it did all that it was asked to.
+    /// The exit code.
     pub(crate) code: u8,
 }
 
@@ -38,10 +38,10 @@ impl From<String> for Outcome {
     }
 }
 
-/// Carries out a command.
+/// Runs a command.
 pub(crate) async fn run(cli: Cli) -> Result<Outcome, Failure> {
     let Cli { global, command } = cli;
-    // None of these asks a control plane.
+    // These commands need no control plane.
     let command = match command {
         Command::Version { detailed } => return Ok(kuma_version::text(detailed).into()),
         Command::Completion { shell } => return Ok(manual::completion(shell).into()),
@@ -82,7 +82,7 @@ fn collection<'a>(kind: &Kind, mesh: &'a str) -> Result<Vec<&'a str>, Failure> {
     }
 }
 
-/// Names become parts of paths, so those that mean something there are no names.
+/// A name as a segment of a path. Fails for names that have a meaning in paths, such as `..`.
 fn segment(name: &str) -> Result<&str, Failure> {
     match name {
         "" | "." | ".." => Err(Failure::new(format!("{name:?} is not a name"))),
@@ -90,8 +90,8 @@ fn segment(name: &str) -> Result<&str, Failure> {
     }
 }
 
-/// Shows a single item as itself, so that it can be applied again; as a list where only lists have a form. `table` as
-/// in [`show`].
+/// Formats a single item: YAML and JSON as the item itself, so that it can be applied again, the others as a list. For
+/// `table` see [`show`].
 fn show_one(
     kind: &Kind,
     item: Value,
@@ -105,7 +105,7 @@ fn show_one(
     }
 }
 
-/// Shows items in the format asked for; `table` is called for the one that is not the same for all lists.
+/// Formats a list of items. `table` makes the table, which differs between lists.
 fn show(
     kind: &Kind,
     items: Vec<Value>,
@@ -124,8 +124,8 @@ fn name_of(item: &Value) -> &str {
     item.get("name").and_then(Value::as_str).unwrap_or_default()
 }
 
-/// A resource as the API shows it. Read as it is, not checked: an older kumactl has to show what a newer control plane
-/// holds.
+/// A resource as the API returns it, without validation: an older kumactl has to show the resources of a newer control
+/// plane.
 fn document(kind: &Kind, item: &Value) -> Document {
     let mut spec = item.as_object().cloned().unwrap_or_default();
     let mut text = |field: &str| match spec.remove(field) {

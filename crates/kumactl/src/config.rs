@@ -1,4 +1,4 @@
-//! The user's configuration: which control planes there are, and which one commands talk to.
+//! The user's configuration: the known control planes, and which one commands use.
 //!
 //! A *control plane* is a named address; a *context* names a control plane together with credentials for it. `kumactl
 //! config` makes one context per control plane, with the same name. The names of the fields and their order in the file
@@ -16,15 +16,15 @@ pub(crate) const DEFAULT_ADDRESS: &str = "http://localhost:5681";
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub(crate) struct Configuration {
-    /// Ways to talk to control planes.
+    /// The contexts.
     pub(crate) contexts: Vec<Context>,
     /// Known control planes.
     pub(crate) control_planes: Vec<ControlPlane>,
-    /// Name of the context in use; empty when there is none.
+    /// Name of the active context; empty if there is none.
     pub(crate) current_context: String,
 }
 
-/// A control plane together with what is needed to talk to it.
+/// A control plane together with credentials for it.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub(crate) struct Context {
@@ -33,7 +33,7 @@ pub(crate) struct Context {
     /// For the admin API.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) credentials: Option<Credentials>,
-    /// Kept for files of the original; not used there either.
+    /// Kept for files of the original Kuma, which does not use it either.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) defaults: Option<Defaults>,
     /// Name of the context.
@@ -49,7 +49,7 @@ pub(crate) struct Credentials {
     pub(crate) admin_api: Option<AdminApi>,
 }
 
-/// Files with a client certificate and its key, and with what tells that the server is the right one.
+/// Files with a client certificate and its key, and with the certificate by which the server is verified.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub(crate) struct AdminApi {
@@ -59,7 +59,7 @@ pub(crate) struct AdminApi {
     /// Path of the key in PEM.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(crate) client_key: String,
-    /// Path of the admin server's certificate, or its CA's, in PEM. Files of the original have no such thing.
+    /// Path of the admin server's certificate, or of its CA's, in PEM. Files of the original Kuma do not have it.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(crate) server_cert: String,
 }
@@ -85,13 +85,13 @@ pub(crate) struct Defaults {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub(crate) struct ControlPlane {
-    /// Where it is.
+    /// Its address.
     pub(crate) coordinates: Coordinates,
     /// Name given by the user.
     pub(crate) name: String,
 }
 
-/// Where a control plane is.
+/// The address of a control plane.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub(crate) struct Coordinates {
@@ -99,7 +99,7 @@ pub(crate) struct Coordinates {
     pub(crate) api_server: ApiServer,
 }
 
-/// Where an HTTP API is.
+/// The address of an HTTP API.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub(crate) struct ApiServer {
@@ -107,19 +107,19 @@ pub(crate) struct ApiServer {
     pub(crate) url: String,
 }
 
-/// The control plane in use.
+/// The active control plane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Active<'a> {
     /// Its name.
     pub(crate) name: &'a str,
     /// Address of its HTTP API.
     pub(crate) address: &'a str,
-    /// Credentials of the context in use.
+    /// Credentials of the active context.
     pub(crate) admin_api: Option<&'a AdminApi>,
 }
 
 impl Configuration {
-    /// What a new user starts with: a control plane on this machine.
+    /// The configuration of a new user: a control plane on this machine.
     pub(crate) fn local() -> Configuration {
         let mut local = Configuration::default();
         let context = Context { control_plane: "local".to_owned(), name: "local".to_owned(), ..Context::default() };
@@ -127,7 +127,7 @@ impl Configuration {
         local
     }
 
-    /// The control plane in use, or what to do when there is none.
+    /// The active control plane, or a failure that says what to do.
     pub(crate) fn active(&self) -> Result<Active<'_>, Failure> {
         const WAY_OUT: &str = "Use `kumactl config control-planes add` to add a Control Plane and make it active";
         if self.current_context.is_empty() {
@@ -155,7 +155,7 @@ impl Configuration {
         self.control_planes.iter().find(|control_plane| control_plane.name == name)
     }
 
-    /// Adds, or replaces, the context and its control plane, and makes it the one in use.
+    /// Adds or replaces the context and its control plane, and makes it the active one.
     pub(crate) fn put(&mut self, address: &str, context: Context) {
         let api_server = ApiServer { url: address.to_owned() };
         let control_plane =
@@ -171,7 +171,7 @@ impl Configuration {
         }
     }
 
-    /// Takes a control plane and its contexts out. When it was in use, the first one left is used from now on. `false`:
+    /// Removes a control plane and its contexts. If it was active, the first of the others becomes active. `false` if
     /// there is none of that name.
     pub(crate) fn remove(&mut self, name: &str) -> bool {
         let before = self.control_planes.len();
@@ -186,7 +186,7 @@ impl Configuration {
         true
     }
 
-    /// Makes a control plane the one in use. `false`: there is none of that name.
+    /// Makes a control plane the active one. `false` if there is none of that name.
     pub(crate) fn switch(&mut self, name: &str) -> bool {
         if self.control_plane(name).is_none() {
             return false;

@@ -1,7 +1,7 @@
-//! Where the configuration is kept: `~/.kumactl/config`, or the file named by `--config-file`.
+//! The file of the configuration: `~/.kumactl/config`, or the one named by `--config-file`.
 //!
-//! It may lead to keys, so it is only the user's (0600, in a folder with 0700), and it is replaced as a whole: whoever
-//! reads it sees the old content or the new. Temporary files are created anew and never followed to where a link leads.
+//! It holds paths of keys, so only the user can read it (0600, in a folder with 0700). It is replaced atomically.
+//! Temporary files are always created anew, so that a link of the same name is never followed.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{ErrorKind, Write};
@@ -16,12 +16,13 @@ use crate::output;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ConfigFile {
     path: PathBuf,
-    /// Named by the user, so it must exist for who reads it; the usual one is made when it is missing.
+    /// Whether the user has named the file. Then it must exist to be read; the default file is created if it is
+    /// missing.
     explicit: bool,
 }
 
 impl ConfigFile {
-    /// The file given by `--config-file`, or the usual one in the user's home.
+    /// The file given by `--config-file`, or the default file in the user's home.
     pub(crate) fn locate(explicit: Option<PathBuf>) -> Result<ConfigFile, Failure> {
         if let Some(path) = explicit {
             return Ok(ConfigFile { path, explicit: true });
@@ -33,8 +34,8 @@ impl ConfigFile {
         Ok(ConfigFile { path: home.join(".kumactl").join("config"), explicit: false })
     }
 
-    /// Reads the configuration. A missing usual file is made; where that can't be, the content it would have is used
-    /// all the same.
+    /// Reads the configuration. If the default file is missing, it is created; if that fails, the default configuration
+    /// is used all the same.
     pub(crate) fn load(&self) -> Result<Configuration, Failure> {
         let text = match fs::read_to_string(&self.path) {
             Ok(text) => text,
@@ -52,7 +53,7 @@ impl ConfigFile {
         })
     }
 
-    /// The same for who adds to it: a file that the user has named and that is not there yet begins without anything.
+    /// Reads the configuration in order to add to it: a missing file that the user has named counts as empty.
     pub(crate) fn load_or_begin(&self) -> Result<Configuration, Failure> {
         match fs::symlink_metadata(&self.path) {
             Err(error) if error.kind() == ErrorKind::NotFound && self.explicit => Ok(Configuration::default()),
@@ -62,7 +63,7 @@ impl ConfigFile {
 
     /// Replaces the content of the file.
     pub(crate) fn save(&self, configuration: &Configuration) -> Result<(), Failure> {
-        // A link, as tools that keep settings elsewhere make it, stays a link: what it leads to is replaced.
+        // If the file is a link, as tools for dotfiles create it, the link's target is replaced.
         let path = fs::canonicalize(&self.path).unwrap_or_else(|_| self.path.clone());
         let write = || {
             let temporary = write_beside(&path, configuration)?;
@@ -77,8 +78,8 @@ impl ConfigFile {
             let folder = self.path.parent().unwrap_or(Path::new("."));
             DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
             let temporary = write_beside(&self.path, &configuration)?;
-            // A link, unlike a rename, replaces nothing: another first command may have been quicker, and may have
-            // added something.
+            // Unlike a rename, a hard link does not replace a file that another command may have created in the
+            // meantime.
             let linked = fs::hard_link(&temporary, &self.path);
             fs::remove_file(&temporary)?;
             linked
@@ -113,7 +114,7 @@ fn new_file_beside(path: &Path) -> std::io::Result<(PathBuf, File)> {
     loop {
         let name = format!(".config.{}.{attempt}", std::process::id());
         let temporary = path.with_file_name(name);
-        // `create_new` fails on whatever stands there already, links included.
+        // `create_new` fails if anything of that name exists, including links.
         match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary) {
             Err(error) if error.kind() == ErrorKind::AlreadyExists && attempt < 100 => attempt += 1,
             opened => return opened.map(|file| (temporary, file)),
@@ -121,7 +122,7 @@ fn new_file_beside(path: &Path) -> std::io::Result<(PathBuf, File)> {
     }
 }
 
-/// The parser's messages go on with an excerpt of the file; the first line says it, after a word that is said already.
+/// The first line of a parser's message, without its prefix. The other lines are an excerpt of the file.
 fn first_line(message: &str) -> &str {
     let first = message.lines().next().unwrap_or(message);
     first.strip_prefix("error: ").unwrap_or(first)

@@ -1,9 +1,9 @@
-//! What a failed command tells its user.
+//! The error messages of commands.
 
 use std::fmt;
 
-/// Prints as `Error: …`, a line `* field: message` per cause, further facts, and a `Hint: …` when there is something to
-/// do about it.
+/// Prints as `Error: …`, a line `* field: message` per cause, notes, and a `Hint: …` if the user can do something about
+/// it.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Failure {
     message: String,
@@ -19,31 +19,31 @@ impl Failure {
         Failure { message: message.into(), ..Failure::default() }
     }
 
-    /// Adds what is wrong with one field of a document.
+    /// Adds an error of one field of a document.
     pub(crate) fn cause(mut self, field: impl Into<String>, message: impl Into<String>) -> Failure {
         self.causes.push((field.into(), message.into()));
         self
     }
 
-    /// Adds a line with a further fact.
+    /// Adds a line with a note.
     pub(crate) fn note(mut self, note: impl Into<String>) -> Failure {
         self.notes.push(note.into());
         self
     }
 
-    /// Says what the user can do.
+    /// Sets the hint: what the user can do.
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Failure {
         self.hint = Some(hint.into());
         self
     }
 
-    /// Puts what was attempted in front: `attempt: message`.
+    /// Prefixes the message with what was attempted: `attempt: message`.
     pub(crate) fn context(mut self, attempt: impl fmt::Display) -> Failure {
         self.message = format!("{attempt}: {}", self.message);
         self
     }
 
-    /// Puts another message in its place, and what it said below.
+    /// Replaces the message; the old one becomes a note.
     pub(crate) fn under(mut self, message: impl Into<String>) -> Failure {
         let said = std::mem::replace(&mut self.message, message.into());
         self.notes.insert(0, said);
@@ -78,7 +78,7 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Text from documents and servers may hold anything; none of it may steer the terminal.
+/// Escapes control characters: text from documents and servers must not control the terminal.
 fn printable(text: &str) -> String {
     text.chars()
         .flat_map(|c| if c.is_control() && c != '\n' { c.escape_default().collect() } else { vec![c] })

@@ -1,8 +1,8 @@
 //! Downloads a document that is named by a URL.
 //!
-//! The URL may come from a web page, so what it can do is bounded: `http` and `https` only, also where it redirects to;
-//! few redirects, none from `https` down to `http`; no credentials; a size and a time. Which hosts may be asked is the
-//! user's to decide: this runs on their machine.
+//! The URL may have been copied from a web page, so the request is limited: `http` and `https` only, also after
+//! redirects; few redirects, and none from `https` to `http`; no credentials; a maximum size and time. Hosts are not
+//! limited: the command runs on the user's own machine.
 
 use std::time::Duration;
 
@@ -15,12 +15,12 @@ use crate::client::{http_client, root_cause};
 use crate::failure::Failure;
 use crate::input::MAX_INPUT;
 
-/// Redirects followed.
+/// How many redirects are followed.
 const MAX_REDIRECTS: usize = 5;
-/// Time for all of it, redirects included.
+/// Time for the whole download, including redirects.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The body of a successful answer. A failure says why, not what was attempted.
+/// The body of a successful response. A failure has the reason only; the caller adds what was attempted.
 pub(crate) async fn fetch(address: &str) -> Result<Vec<u8>, Failure> {
     let url = Url::parse(address).map_err(|error| Failure::new(error.to_string()))?;
     may_fetch(&url)?;
@@ -32,7 +32,7 @@ pub(crate) async fn fetch(address: &str) -> Result<Vec<u8>, Failure> {
     tokio::time::timeout(TIMEOUT, download).await.map_err(late)?
 }
 
-/// The answer at the end of all redirects. Each hop has a client of its own, as if the user had named its address.
+/// The response after all redirects. Each step uses a new client, as if the user had given that URL.
 async fn follow(mut url: Url) -> Result<Response, Failure> {
     for _ in 0..=MAX_REDIRECTS {
         let response = match http_client(&url).redirect(Policy::none()).build() {
@@ -73,7 +73,7 @@ async fn body(mut response: Response) -> Result<Vec<u8>, Failure> {
     Ok(body)
 }
 
-/// Whether a URL is one that is fetched at all.
+/// Fails for a URL that is not fetched.
 fn may_fetch(url: &Url) -> Result<(), Failure> {
     if !matches!(url.scheme(), "http" | "https") {
         return Err(Failure::new(format!("only http and https are read, not {}", url.scheme())));

@@ -1,8 +1,8 @@
 //! Rules of the operating system's firewall that redirect connections to the proxy.
 //!
-//! They are a table of nftables of our own, for IPv4 and IPv6 in one, which the kernel takes or refuses as a whole:
-//! there is no half of it, a second one replaces the first, and what others have set up, by nft or by either kind of
-//! iptables, is not touched, now or when the table goes.
+//! The rules are an nftables table of our own, for both IPv4 and IPv6. The kernel accepts or refuses it as a whole, and
+//! a new table replaces the old one. Rules that others have set up, by nft or by either kind of iptables, are not
+//! changed, neither by the table nor by its removal.
 
 mod networks;
 mod ruleset;
@@ -14,21 +14,21 @@ pub(crate) use self::networks::{Network, PortRange};
 pub(crate) use self::ruleset::{Inbound, Ruleset};
 use crate::failure::Failure;
 
-/// The table. It is whole or not there.
+/// Name of the table.
 pub(crate) const TABLE: &str = "inet kuma_transparent_proxy";
 
-/// Takes the table away, if there is one.
+/// A script that removes the table, if it exists.
 pub(crate) fn removal() -> String {
-    // `delete` of what is not there fails, and nft before 1.0.7 has no word for that: so it is made first.
+    // `delete` of a table that does not exist fails, and nft has `destroy` only since 1.0.7: so it is created first.
     format!("table {TABLE}\ndelete table {TABLE}\n")
 }
 
-/// Takes the timer off rules that have one. The kernel refuses it when the time is over.
+/// A script that removes the timer of rules that have one. The kernel refuses it if the time is over.
 pub(crate) fn confirmation() -> String {
     format!("delete element {TABLE} active {{ tcp }}; add element {TABLE} active {{ tcp }}")
 }
 
-/// Whether the table is there.
+/// Whether the table exists.
 pub(crate) fn exists() -> Result<bool, Failure> {
     let output = nft(&format!("list table {TABLE}"))?;
     if needs_root(&output) {
@@ -37,13 +37,13 @@ pub(crate) fn exists() -> Result<bool, Failure> {
     Ok(output.status.success())
 }
 
-/// Gives a script to the kernel, which carries out all of it or nothing.
+/// Runs a script, as one transaction.
 pub(crate) fn apply(script: &str) -> Result<(), Failure> {
     let output = nft(script)?;
     if output.status.success() { Ok(()) } else { Err(failure(&output)) }
 }
 
-/// As an argument: what is read from a pipe could end halfway if kumactl did.
+/// Runs nft with the script as an argument: if kumactl were killed while writing to a pipe, nft would run half of it.
 fn nft(script: &str) -> Result<Output, Failure> {
     for program in ["nft", "/usr/sbin/nft", "/sbin/nft"] {
         match Command::new(program).arg(script).env("LC_ALL", "C").output() {

@@ -1,4 +1,4 @@
-//! Documents to read: from files, folders, stdin, or URLs.
+//! Reads documents from files, folders, stdin, or URLs.
 
 use std::fs::File;
 use std::io::{IsTerminal, Read};
@@ -7,22 +7,22 @@ use std::path::{Path, PathBuf};
 use crate::failure::Failure;
 use crate::fetch::fetch;
 
-/// Most bytes that are read.
+/// Largest input, in bytes.
 pub(crate) const MAX_INPUT: usize = 10 << 20;
 
-/// Text and where it is from.
+/// The text of one input.
 #[derive(Debug)]
 pub(crate) struct Input {
-    /// As messages call it.
+    /// Its name in messages.
     pub(crate) name: String,
-    /// All of it.
+    /// The text.
     pub(crate) text: String,
 }
 
-/// Endings of the files that a folder stands for.
+/// Extensions of the files that are read from a folder.
 const ENDINGS: [&str; 3] = ["yaml", "yml", "json"];
 
-/// Reads what all `-f` name, in their order; nothing is stdin.
+/// Reads the inputs of all `-f`, in their order; without any, stdin.
 pub(crate) async fn read(files: &[String]) -> Result<Vec<Input>, Failure> {
     if files.is_empty() {
         return Ok(vec![read_one("-").await?]);
@@ -42,7 +42,7 @@ pub(crate) async fn read(files: &[String]) -> Result<Vec<Input>, Failure> {
     Ok(inputs)
 }
 
-/// The files that a folder or a pattern stands for, sorted by name; anything else stands for itself.
+/// The files of a folder or a pattern, sorted by name; anything else is returned as it is.
 fn expand(file: &str) -> Result<Vec<String>, Failure> {
     let path = Path::new(file);
     if file == "-" || file.contains("://") || path.is_file() {
@@ -59,7 +59,7 @@ fn expand(file: &str) -> Result<Vec<String>, Failure> {
         let paths = glob::glob(file).map_err(|error| failure(&error))?;
         paths.collect::<Result<_, _>>().map_err(|error| failure(&error))?
     } else {
-        // What is not there is told when it is read.
+        // If it does not exist, reading it gives the error.
         return Ok(vec![file.to_owned()]);
     };
     found.retain(|path| path.is_file());
@@ -71,7 +71,7 @@ fn expand(file: &str) -> Result<Vec<String>, Failure> {
     Ok(found.into_iter().map(|path| path.display().to_string()).collect())
 }
 
-/// Reads one; `-` is stdin.
+/// Reads one input; `-` is stdin.
 async fn read_one(file: &str) -> Result<Input, Failure> {
     let (name, bytes) = match file {
         "-" => {
@@ -94,7 +94,7 @@ async fn read_one(file: &str) -> Result<Input, Failure> {
     Ok(Input { name: name.to_owned(), text })
 }
 
-/// A URL as messages may show it.
+/// A URL for messages, without its password.
 fn without_password(address: &str) -> String {
     match url::Url::parse(address) {
         Ok(mut url) if url.password().is_some() => {

@@ -1,4 +1,4 @@
-//! The command line of users: reads and changes what a control plane holds, over its HTTP API.
+//! The command line tool of users: reads and changes the documents of a control plane, over its HTTP API.
 //!
 //! One file per verb in [`commands`], and none per kind of resource: what can be listed, applied and deleted, and what
 //! a table shows, comes from `kuma_model::KINDS`.
@@ -36,7 +36,7 @@ fn main() -> ExitCode {
     let cli = cli::Cli::parse();
     match run(cli) {
         Ok(Outcome { text, code }) => match std::io::stdout().write_all(text.as_bytes()) {
-            // A reader that has seen enough (`| head`) is no failure.
+            // If the reader closes the pipe, as `| head` does, that is no failure.
             Err(error) if error.kind() != ErrorKind::BrokenPipe => {
                 eprintln!("Error: could not write the result: {error}");
                 ExitCode::FAILURE
@@ -50,9 +50,9 @@ fn main() -> ExitCode {
     }
 }
 
-/// Carries out one command and returns what it has to say on stdout, and the exit code.
+/// Runs one command and returns its output for stdout and the exit code.
 fn run(cli: cli::Cli) -> Result<Outcome, Failure> {
-    // One provider for all TLS of the process; an error only means that it is installed already.
+    // The crypto provider of all TLS in this process. An error only means that it is already installed.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

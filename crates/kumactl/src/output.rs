@@ -1,4 +1,4 @@
-//! The forms a result can have: `-o table`, `wide`, `yaml`, `json` or `name`.
+//! The formats of output: `-o table`, `wide`, `yaml`, `json` or `name`.
 
 use clap::ValueEnum;
 use serde::Serialize;

@@ -1,4 +1,4 @@
-//! What every command needs to know about this run.
+//! The settings that all commands share.
 
 use crate::admin;
 use crate::cli::{Global, LogLevel};
@@ -40,7 +40,7 @@ impl Session {
         admin::writer(self.configuration()?.active()?, self.log).await
     }
 
-    /// The same, and whether the control plane takes several documents at once.
+    /// The same, and whether the control plane accepts several documents in one request.
     pub(crate) async fn writer_of_changes(&self) -> Result<(Client, bool), Failure> {
         admin::writer_of_changes(self.configuration()?.active()?, self.log).await
     }

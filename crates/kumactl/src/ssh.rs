@@ -1,12 +1,12 @@
-//! The SSH session that kumactl runs in.
+//! Finds the SSH session in which kumactl runs.
 
 use std::path::PathBuf;
 
-/// So many generations are looked at: shells, sudo, a terminal multiplexer.
+/// How many ancestor processes are looked at, such as shells, sudo, and a terminal multiplexer.
 const ANCESTORS: usize = 32;
 
-/// Port of this machine to which the SSH session is connected, if there is one. sudo takes the variable away, but the
-/// shell before it has it still.
+/// The local port of the SSH session, if there is one. The variable is looked for in all ancestors, since sudo removes
+/// it.
 pub(crate) fn port() -> Option<u16> {
     let mut process = std::process::id();
     for _ in 0..ANCESTORS {
@@ -25,7 +25,7 @@ fn port_in(environ: &[u8]) -> Option<u16> {
     std::str::from_utf8(variable).ok()?.split(' ').nth(3)?.parse().ok()
 }
 
-/// The number behind the state, which is behind the name in brackets, which may hold anything.
+/// The parent's process id: the field after the state. The name before it is in parentheses and may hold any character.
 fn parent(stat: &str) -> Option<u32> {
     stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok().filter(|&parent| parent != 0)
 }

@@ -1,9 +1,9 @@
-//! Tables: a header, always, and a line per row.
+//! Tables: a header, which is always there, and a line per row.
 
 /// Spaces between the widest cell of a column and the next column.
 const PADDING: usize = 3;
 
-/// Sets `rows` under `header`. The last column is not padded.
+/// Formats a table. The last column is not padded.
 pub(crate) fn table<T: AsRef<str>>(header: &[T], rows: &[Vec<String>]) -> String {
     let header: Vec<&str> = header.iter().map(AsRef::as_ref).collect();
     let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(|cell| one_line(cell)).collect()).collect();
@@ -28,7 +28,7 @@ pub(crate) fn table<T: AsRef<str>>(header: &[T], rows: &[Vec<String>]) -> String
     table
 }
 
-/// A cell is one line whatever is in it, and steers no terminal.
+/// Escapes line breaks and control characters: a cell is one line and must not control the terminal.
 pub(crate) fn one_line(cell: &str) -> String {
     cell.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }

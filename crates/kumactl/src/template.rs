@@ -1,9 +1,9 @@
 //! Placeholders in applied text: `{{ name }}` becomes the value that `--var name=value` gives.
 //!
-//! The syntax is the part of Mustache that documents use. Differences, chosen for YAML and JSON: values are inserted as
-//! they are (Mustache would escape them for HTML, turning `a&b` into `a&amp;b`), so that `{{{name}}}` and `{{&name}}`
-//! mean the same; a placeholder without a value is an error (Mustache would leave a hole); and braces that hold no
-//! name, such as those of a Lua table, stay as they are. `{{! … }}` is a comment. Sections and partials are refused.
+//! The syntax is a part of Mustache, with differences for YAML and JSON: values are inserted unescaped (Mustache
+//! escapes for HTML and turns `a&b` into `a&amp;b`), so that `{{{name}}}` and `{{&name}}` mean the same; a placeholder
+//! without a value is an error (Mustache inserts nothing); and braces without a name in them, such as those of a Lua
+//! table, are kept. `{{! … }}` is a comment. Sections and partials are refused.
 
 use std::collections::BTreeMap;
 
@@ -14,19 +14,19 @@ pub(crate) enum TemplateError {
     NoValue {
         /// Its name.
         name: String,
-        /// Where it stands, from 1.
+        /// Its line, counted from 1.
         line: usize,
     },
     /// A part of Mustache that is not supported.
     Unsupported {
         /// The tag as written.
         tag: String,
-        /// Where it stands, from 1.
+        /// Its line, counted from 1.
         line: usize,
     },
 }
 
-/// Replaces the placeholders of `text`. Values are not looked at for placeholders of their own.
+/// Replaces the placeholders of `text`. Placeholders in values are not replaced.
 pub(crate) fn render(text: &str, values: &BTreeMap<String, String>) -> Result<String, TemplateError> {
     let mut rendered = String::with_capacity(text.len());
     let mut rest = text;
@@ -62,7 +62,7 @@ enum Tag<'a> {
     Text,
 }
 
-/// What stands at the beginning of `text`, which begins with two braces.
+/// Parses the tag at the beginning of `text`, which begins with two braces.
 fn tag(text: &str) -> Tag<'_> {
     let (open, close) = if text.starts_with("{{{") { (3, "}}}") } else { (2, "}}") };
     let Some(end) = text[open..].find(close).map(|end| open + end) else {

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use http::Method;
 use kuma_cp::bootstrap::{BootstrapContext, BootstrapServer, router};
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::client::{get, post, put};
+use crate::client::{get, post, put, request, send};
 use crate::test_api::TestApi;
 
 async fn server() -> Router {
@@ -53,20 +54,38 @@ async fn answers_yaml_for_a_dataplane() {
     assert!(plain.text().contains("/tmp/kuma-access-logs-dp-1-demo.sock"), "{}", plain.text());
 }
 
+/// The requests that kuma-dp 0.3.2 makes, by its settings: port and token are left out where they are not set.
 #[tokio::test]
-async fn a_kuma_dp_of_another_release_is_told_so_in_words_that_it_prints() {
+async fn the_original_kuma_dp_is_told_in_words_that_it_prints() {
+    const WORDS: &str = "this control plane needs the kuma-dp of its own release";
     let router = server().await;
+    let ask = async |client: &str, body: &str| {
+        let request = request(Method::POST, "/bootstrap").header("content-type", "application/json");
+        let request = request.header("user-agent", client).header("accept-encoding", "gzip");
+        send(&router, request.body(body.to_owned().into()).expect("a request")).await
+    };
     for body in [
         r#"{"mesh":"demo","name":"dp-1","adminPort":30001,"dataplaneTokenPath":"/tmp/token"}"#,
         r#"{"mesh":"demo","name":"dp-1","adminPort":30001}"#,
-        r#"{"mesh":"demo","name":"none","dataplaneTokenPath":"/tmp/token"}"#,
+        r#"{"mesh":"demo","name":"dp-1","dataplaneTokenPath":"/tmp/token"}"#,
+        r#"{"mesh":"demo","name":"dp-1"}"#,
+        r#"{"mesh":"demo","name":"not-applied-yet","adminPort":30001}"#,
     ] {
-        let answer = post(&router, "/bootstrap", body).await;
-        // It reads no other status than 200, and prints why it cannot read what it got: the name of the type.
-        assert_eq!(answer.status.as_u16(), 200);
+        let answer = ask("Go-http-client/1.1", body).await;
+        // It reads a body of status 200 only, and prints an error for the first type that it does not know, with the
+        // part of the type's name after the last slash. So there must be no other field.
+        assert_eq!(answer.status.as_u16(), 200, "{body}");
         let parsed: Value = serde_saphyr::from_str(answer.text()).expect("YAML");
-        let printed = &parsed["statsSinks"][0]["typedConfig"]["@type"];
-        assert_eq!(printed, "this control plane needs the kuma-dp of its own release", "{body}");
+        let expected = json!({"statsSinks": [{"name": "other-release", "typedConfig": {"@type": WORDS}}]});
+        assert_eq!(parsed, expected, "{body}");
+        assert!(!WORDS.contains('/'));
+    }
+    // A user who asks for a bootstrap by hand gets one, and so does a kuma-dp of this release, whatever its client.
+    let own = r#"{"mesh":"demo","name":"dp-1","adminPort":30001,"accessLogSocket":"/s"}"#;
+    for (client, body) in [("curl/8.5.0", r#"{"mesh":"demo","name":"dp-1"}"#), ("Go-http-client/1.1", own)] {
+        let answer = ask(client, body).await;
+        let parsed: Value = serde_saphyr::from_str(answer.text()).expect("YAML");
+        assert_eq!(parsed["node"]["id"], "demo.dp-1", "{client}");
     }
 }
 

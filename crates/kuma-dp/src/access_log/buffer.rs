@@ -1,22 +1,22 @@
-//! Records that wait for a collector, bounded in number and size.
+//! The buffer of records for one collector, bounded in number and size.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-/// Records that may wait: half a minute at a thousand connections a second.
+/// Largest number of buffered records: half a minute at a thousand connections a second.
 const MAX_RECORDS: usize = 32_768;
-/// Bytes that may wait. The memory of kuma-dp is to stay small beside Envoy's.
+/// Largest size of buffered records in bytes, so that kuma-dp needs little memory beside Envoy.
 const MAX_BYTES: usize = 4 << 20;
 
 /// The records of one collector, in order.
 #[derive(Default)]
 pub(super) struct Buffer {
     state: Mutex<State>,
-    /// There is something to send, or nothing will come any more.
+    /// Notified when a record was added or the buffer was closed.
     changed: Notify,
-    /// Something was dropped.
+    /// Notified when a record was dropped.
     dropped: Notify,
 }
 
@@ -31,21 +31,21 @@ struct State {
 /// A copy of the oldest records, to be written.
 #[derive(Default)]
 pub(super) struct Chunk {
-    /// The records one behind the other.
+    /// The records, concatenated.
     pub(super) bytes: Vec<u8>,
-    /// Where each of them ends.
+    /// The end of each record in `bytes`.
     ends: Vec<usize>,
 }
 
 impl Chunk {
-    /// How many records are whole in its first `written` bytes.
+    /// How many records are complete within the first `written` bytes.
     fn whole(&self, written: usize) -> usize {
         self.ends.partition_point(|&end| end <= written)
     }
 }
 
 impl Buffer {
-    /// Adds a record, unless it is full. Never waits.
+    /// Adds a record; drops it if the buffer is full. Never waits.
     pub(super) fn push(&self, record: Box<str>) {
         let mut state = self.lock();
         if state.records.len() >= MAX_RECORDS || state.bytes + record.len() > MAX_BYTES {
@@ -60,7 +60,7 @@ impl Buffer {
         self.changed.notify_one();
     }
 
-    /// Says that nothing will be added any more.
+    /// Declares that no record will be added any more.
     pub(super) fn close(&self) {
         self.lock().closed = true;
         self.changed.notify_one();
@@ -71,7 +71,7 @@ impl Buffer {
         self.lock().closed
     }
 
-    /// Waits for records; false when there are none and will be none. For one waiter.
+    /// Waits for records. False if the buffer is empty and closed. Only one task may wait.
     pub(super) async fn filled(&self) -> bool {
         loop {
             {
@@ -87,8 +87,8 @@ impl Buffer {
         }
     }
 
-    /// The oldest records, `size` bytes of them or one more than that takes. They stay until they are
-    /// [`Buffer::taken`].
+    /// A copy of the oldest records: as many as are needed for at least `size` bytes. [`Buffer::taken`] removes them
+    /// from the buffer.
     pub(super) fn oldest(&self, size: usize) -> Chunk {
         let state = self.lock();
         let mut chunk = Chunk::default();
@@ -102,7 +102,7 @@ impl Buffer {
         chunk
     }
 
-    /// Removes the records of a chunk that were written whole.
+    /// Removes the records of a chunk of which `written` bytes were written; an incomplete record stays.
     pub(super) fn taken(&self, chunk: &Chunk, written: usize) {
         let mut state = self.lock();
         for _ in 0..chunk.whole(written) {
@@ -112,19 +112,19 @@ impl Buffer {
         }
     }
 
-    /// How many records wait.
+    /// The number of buffered records.
     pub(super) fn len(&self) -> usize {
         self.lock().records.len()
     }
 
-    /// Waits until something has been dropped that was not told yet. For one waiter.
+    /// Waits until a record has been dropped since the last [`Buffer::take_dropped`]. Only one task may wait.
     pub(super) async fn overflowed(&self) {
         while self.lock().dropped == 0 {
             self.dropped.notified().await;
         }
     }
 
-    /// How many records were dropped since this was asked last.
+    /// The number of records dropped since the last call.
     pub(super) fn take_dropped(&self) -> u64 {
         std::mem::take(&mut self.lock().dropped)
     }

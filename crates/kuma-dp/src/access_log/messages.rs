@@ -1,5 +1,5 @@
-//! The messages of `envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs`: the few fields that are read. The
-//! rest, such as the 60 kB that an Envoy says about itself, is skipped.
+//! The messages of `envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs`, with the few fields that are needed.
+//! All others are skipped, such as the 60 kB in which Envoy describes its node.
 
 use std::collections::BTreeMap;
 
@@ -9,27 +9,27 @@ use prost::Message as _;
 /// The path of the method.
 pub(super) const METHOD: &str = "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs";
 
-/// The tag of an entry that holds the line. The control plane puts it into the configuration of the log.
+/// The custom tag of an entry that holds the line. The control plane sets it in the configuration of the log.
 pub(super) const RECORD: &str = "kuma.record";
 
-/// What stands before the number of a field, in the tag of an entry that holds the field's value.
+/// Prefix of the custom tags that hold the fields of a JSON record; the field's number follows.
 pub(super) const FIELD: &str = "kuma.field.";
 
-/// What a stream carries.
+/// A message of the stream.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct StreamAccessLogsMessage {
-    /// In the first message of a stream.
+    /// Set in the first message of a stream.
     #[prost(message, optional, tag = "1")]
     pub(super) identifier: Option<Identifier>,
-    /// Of HTTP requests.
+    /// Entries of HTTP requests.
     #[prost(message, optional, tag = "2")]
     http_logs: Option<Entries>,
-    /// Of TCP connections.
+    /// Entries of TCP connections.
     #[prost(message, optional, tag = "3")]
     tcp_logs: Option<Entries>,
 }
 
-/// Which log it is.
+/// Identifies the log.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct Identifier {
     /// `HOST:PORT` of the collector, a semicolon, and the format.
@@ -37,8 +37,8 @@ pub(super) struct Identifier {
     pub(super) log_name: String,
 }
 
-/// Entries of either protocol: what is read has the same number in both. Each is read by itself, so that one that
-/// cannot be read loses no other.
+/// Entries of either protocol: the fields used here have the same numbers in both. Each entry is decoded separately, so
+/// that one that cannot be decoded does not affect the others.
 #[derive(Clone, PartialEq, prost::Message)]
 struct Entries {
     #[prost(bytes = "bytes", repeated, tag = "1")]
@@ -53,16 +53,16 @@ struct Entry {
 
 #[derive(Clone, PartialEq, prost::Message)]
 struct CommonProperties {
-    /// A string in Envoy's description. What a client sends is copied into it byte by byte, UTF-8 or not.
+    /// The values are strings by Envoy's definition, but may hold a client's bytes that are not UTF-8.
     #[prost(btree_map = "string, bytes", tag = "22")]
     custom_tags: BTreeMap<String, Vec<u8>>,
 }
 
-/// The tags of one entry: what Envoy made of the format.
+/// The custom tags of one entry: the values that Envoy formatted.
 pub(super) type Tags = BTreeMap<String, Vec<u8>>;
 
 impl StreamAccessLogsMessage {
-    /// The tags of the entries in it, in order; nothing for an entry that cannot be read.
+    /// The tags of all entries, in order; `None` for an entry that cannot be decoded.
     pub(super) fn into_entries(self) -> impl Iterator<Item = Option<Tags>> {
         let entries = [self.http_logs, self.tcp_logs].into_iter().flatten().flat_map(|entries| entries.log_entry);
         entries.map(|entry| Some(Entry::decode(entry).ok()?.common_properties.unwrap_or_default().custom_tags))

@@ -1,4 +1,4 @@
-//! Envoy's side: a gRPC server on a unix socket.
+//! Receives access logs from Envoy: a gRPC server on a unix socket.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -20,11 +20,11 @@ use super::messages::{METHOD, StreamAccessLogsMessage};
 use super::record::{layout, record};
 use super::{Collector, Collectors};
 
-/// Bytes of one message. Envoy sends batches of 16 kB; its first message says all about itself, some 60 kB.
+/// Largest message in bytes. Envoy sends batches of 16 kB; its first message describes its node in some 60 kB.
 const MAX_MESSAGE: usize = 1 << 20;
-/// Bytes that Envoy may send before any are read: it drops entries when it may not send.
+/// The flow-control window in bytes. Envoy drops entries that it cannot send at once.
 const WINDOW: u32 = 1 << 20;
-/// Pause after a connection could not be accepted, for want of file descriptors, say.
+/// Pause after an error of accept, for example when there are too many open files.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Receives until it is dropped.
@@ -85,7 +85,7 @@ async fn answer(request: Request<Incoming>, collectors: &Collectors) -> Response
     response
 }
 
-/// Why a stream was ended.
+/// Why the receiver ended a stream.
 #[derive(Debug, thiserror::Error)]
 enum StreamError {
     #[error("a compressed message")]
@@ -96,11 +96,11 @@ enum StreamError {
     Malformed(#[from] prost::DecodeError),
 }
 
-/// Takes the entries of one stream until Envoy ends it.
+/// Reads the entries of one stream until Envoy ends it.
 async fn take_all(mut body: Incoming, collectors: &Collectors) -> Result<(), StreamError> {
     let mut stream = Stream::default();
     let mut pending = BytesMut::new();
-    // An error means that Envoy is gone; that is its business.
+    // An error means that Envoy has closed the connection.
     while let Some(Ok(frame)) = body.frame().await {
         let Ok(data) = frame.into_data() else { continue };
         pending.extend_from_slice(&data);
@@ -111,7 +111,8 @@ async fn take_all(mut body: Incoming, collectors: &Collectors) -> Result<(), Str
     Ok(())
 }
 
-/// The next whole message: a byte that says whether it is compressed, four with its length, itself.
+/// The next complete message. It is framed as one byte that tells whether it is compressed, four bytes with its length,
+/// and the message.
 fn next_message(pending: &mut BytesMut) -> Result<Option<Bytes>, StreamError> {
     const HEADER: usize = 5;
     let Some((header, _)) = pending.split_at_checked(HEADER) else { return Ok(None) };
@@ -129,16 +130,16 @@ fn next_message(pending: &mut BytesMut) -> Result<Option<Bytes>, StreamError> {
     Ok(Some(pending.split_to(length).freeze()))
 }
 
-/// One stream of Envoy: the entries of one log from one of its threads.
+/// One stream: the entries of one log from one of Envoy's threads.
 #[derive(Default)]
 struct Stream {
     /// `HOST:PORT` of its collector.
     address: String,
-    /// How its records are put together, if they are JSON.
+    /// The layout of its records, if they are JSON.
     layout: Option<Value>,
-    /// Nothing while there are too many others.
+    /// `None` while there are too many collectors.
     collector: Option<Arc<Collector>>,
-    /// Whether that was said.
+    /// Whether it was warned that there are too many collectors.
     warned: bool,
 }
 
@@ -173,8 +174,8 @@ impl Stream {
 mod tests {
     use super::*;
 
-    /// An entry of Envoy with one tag, in bytes: field 1 is `common_properties`, 22 in it the tags, 1 and 2 in those
-    /// name and value.
+    /// An encoded entry with one tag: field 1 is `common_properties`, whose field 22 holds the tags; 1 and 2 are a
+    /// tag's name and value.
     fn entry(value: &[u8]) -> Vec<u8> {
         fn field(number: u8, content: &[u8]) -> Vec<u8> {
             let key: &[u8] = if number < 16 { &[number << 3 | 2] } else { &[number << 3 | 2 | 0x80, number >> 4] };

@@ -1,29 +1,29 @@
-//! One entry of Envoy as the record that a collector gets: a line of text, or an object in JSON.
+//! Makes the record for a collector from one of Envoy's entries: a line of text, or a JSON object.
 //!
-//! For text, Envoy makes the whole line, and it travels as one tag. For JSON, a quote in a header must not end a
-//! string, so Envoy makes the fields, one tag each, and the object is put together here. Its layout is the format in
-//! the log's name: JSON in which each field is a list of its number and of what it is (`kuma-envoy/src/access_log.rs`
-//! writes it).
+//! For text, Envoy formats the whole line and sends it as one tag. For JSON, Envoy formats each field and sends it as a
+//! tag of its own; the object is built here, so that a quote in a header is escaped. The layout of the object is part
+//! of the log's name: JSON in which each field is a list of its number and its type (written by
+//! `kuma-envoy/src/access_log.rs`).
 //!
-//! What clients send need not be UTF-8; records are. Each byte that is not becomes U+FFFD, the replacement character.
+//! Records are UTF-8, but the data of clients may not be: each invalid byte becomes U+FFFD, the replacement character.
 
 use serde_json::{Map, Number, Value};
 
 use super::messages::{FIELD, RECORD, Tags};
 
-/// The layout in the name of a log, if its records are JSON.
+/// The layout from the name of a log, if its records are JSON.
 pub(super) fn layout(format: &str) -> Option<Value> {
     serde_json::from_str(format).ok().filter(Value::is_object)
 }
 
-/// The record of an entry, with its end; nothing if the entry is of another log.
+/// The record of an entry, with its final newline. `None` if the entry belongs to another log.
 pub(super) fn record(layout: Option<&Value>, tags: &Tags) -> Option<String> {
     let mut record = match (tags.get(RECORD), layout) {
         (Some(line), _) => String::from_utf8_lossy(line).into_owned(),
         (None, Some(layout)) => fill(layout, tags).to_string(),
         (None, None) => return None,
     };
-    // Each record is a line of its own.
+    // Each record ends with a newline.
     if !record.ends_with('\n') {
         record.push('\n');
     }
@@ -37,7 +37,7 @@ fn fill(layout: &Value, tags: &Tags) -> Value {
         }
         Value::Array(field) => match field.as_slice() {
             [Value::Number(number), Value::String(kind)] => {
-                // Envoy leaves out a tag of which nothing is known.
+                // Envoy leaves out a tag without a value.
                 let value = tags.get(&format!("{FIELD}{number}"));
                 typed(kind, value.map(|value| String::from_utf8_lossy(value).into_owned()))
             }
@@ -47,7 +47,7 @@ fn fill(layout: &Value, tags: &Tags) -> Value {
     }
 }
 
-/// The value of a field, as Envoy writes it into a file of JSON.
+/// The value of a field with its JSON type, as Envoy itself writes it into a file.
 fn typed(kind: &str, value: Option<String>) -> Value {
     match (kind, value) {
         ("text", value) => value.unwrap_or_default().into(),
@@ -72,7 +72,7 @@ mod tests {
             (b"no end", "no end\n"),
             (b"\xff\xfe \xc3\xa9\n", "\u{fffd}\u{fffd} \u{e9}\n"),
         ] {
-            // A text that is JSON is text all the same.
+            // A value that looks like JSON stays text.
             for layout in [None, layout("{\"a\":1}")] {
                 assert_eq!(record(layout.as_ref(), &tags(&[(RECORD, line)])).as_deref(), Some(expected));
             }

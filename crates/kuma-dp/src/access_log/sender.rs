@@ -1,4 +1,4 @@
-//! One collector: a TCP connection that comes back, and what waits for it.
+//! Sends the records of one collector over a TCP connection, which is opened again when it breaks.
 
 use std::io;
 use std::sync::Arc;
@@ -8,24 +8,24 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
-use super::COMPLAINT_INTERVAL;
+use super::WARNING_INTERVAL;
 use super::buffer::Buffer;
 use crate::backoff::Backoff;
 
 /// How long connecting to a collector may take.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
-/// Bytes that are written at once.
+/// Bytes of one write.
 const CHUNK: usize = 64 << 10;
-/// How long a word waits for more to be dropped, so that it says more than "one".
-const COMPLAINT_DELAY: Duration = Duration::from_secs(1);
-/// How long records of a log that is not written any more wait for their collector.
+/// Delay of the first warning about dropped records, so that it counts more than one.
+const WARNING_DELAY: Duration = Duration::from_secs(1);
+/// How long the records of a log that has been removed are kept for a collector that is away.
 const LINGER: Duration = Duration::from_secs(60);
 
-/// Sends what is in the buffer until it is closed and empty.
+/// Sends the buffered records, until the buffer is closed and empty.
 pub(super) async fn send(address: String, buffer: Arc<Buffer>) {
     tokio::select! {
         () = deliver(&address, &buffer) => {}
-        () = complain(&address, &buffer) => {}
+        () = warn_of_drops(&address, &buffer) => {}
     }
     let (left, dropped) = (buffer.len(), buffer.take_dropped());
     if left > 0 || dropped > 0 {
@@ -38,18 +38,18 @@ pub(super) async fn send(address: String, buffer: Arc<Buffer>) {
 
 async fn deliver(address: &str, buffer: &Buffer) {
     let mut backoff = Backoff::new();
-    // Told once, until the collector is back.
+    // Whether it was warned that the collector is away.
     let mut away = false;
     let mut closed_since = None;
     while buffer.filled().await {
         let error = match connect(address).await {
             Ok(connection) => {
                 if away {
-                    // Those that were dropped and told before are not among them.
+                    // Dropped records that were already reported are not counted again.
                     let (waited, dropped) = (buffer.len(), buffer.take_dropped());
                     tracing::warn!(
-                        "access logs: the collector {address} is back; {waited} records have waited, and {dropped} \
-                         more were dropped"
+                        "access logs: the collector {address} is back; {waited} records are buffered, and {dropped} \
+                        more were dropped"
                     );
                 }
                 away = false;
@@ -78,13 +78,14 @@ async fn connect(address: &str) -> io::Result<TcpStream> {
     }
 }
 
-/// Writes whatever comes, until nothing will come any more. On an error, what was not written whole stays in the
-/// buffer: the collector gets it again on the next connection.
+/// Writes records until the buffer is closed and empty. After an error, records that were not written completely stay
+/// in the buffer, and are sent again on the next connection.
 async fn transfer(connection: TcpStream, buffer: &Buffer, backoff: &mut Backoff) -> io::Result<()> {
     let (mut reading, mut writing) = connection.into_split();
     loop {
         let more = tokio::select! {
-            // First, so that nothing is written to a collector that has gone: the system would take it, and lose it.
+            // The end of the connection is checked first: the system accepts writes to a closed connection and loses
+            // them.
             biased;
             error = ended(&mut reading) => return Err(error),
             more = buffer.filled() => more,
@@ -100,7 +101,7 @@ async fn transfer(connection: TcpStream, buffer: &Buffer, backoff: &mut Backoff)
     }
 }
 
-/// Waits for the end of the connection. What a collector says is read and means nothing.
+/// Waits for the end of the connection. Data from the collector is read and ignored.
 async fn ended(reading: &mut OwnedReadHalf) -> io::Error {
     let mut ignored = [0; 1024];
     loop {
@@ -112,7 +113,7 @@ async fn ended(reading: &mut OwnedReadHalf) -> io::Error {
     }
 }
 
-/// Writes all, and says how much was taken.
+/// Writes all bytes. Returns how many were accepted, also after an error.
 async fn write(writing: &mut OwnedWriteHalf, bytes: &[u8]) -> (usize, io::Result<()>) {
     let mut written = 0;
     while written < bytes.len() {
@@ -125,17 +126,17 @@ async fn write(writing: &mut OwnedWriteHalf, bytes: &[u8]) -> (usize, io::Result
     (written, Ok(()))
 }
 
-/// Says how many records were dropped, at most once per interval.
-async fn complain(address: &str, buffer: &Buffer) {
+/// Warns how many records were dropped, at most once per interval.
+async fn warn_of_drops(address: &str, buffer: &Buffer) {
     loop {
         buffer.overflowed().await;
-        tokio::time::sleep(COMPLAINT_DELAY).await;
+        tokio::time::sleep(WARNING_DELAY).await;
         let dropped = buffer.take_dropped();
         tracing::warn!(
             "access logs: {dropped} records for {address} were dropped, since the collector is away or too slow and \
              the buffer is full"
         );
-        tokio::time::sleep(COMPLAINT_INTERVAL).await;
+        tokio::time::sleep(WARNING_INTERVAL).await;
     }
 }
 
@@ -166,7 +167,7 @@ mod tests {
         buffer.push("one\n".into());
         let (mut connection, _) = listener.accept().await.expect("a connection");
         assert_eq!(lines(&mut connection, 1).await, "one\n");
-        // Gone without a word while nothing is sent: what comes then is not written into the void.
+        // The collector goes away while nothing is sent: the next records must not be written to the closed connection.
         drop((connection, listener));
         tokio::time::sleep(Duration::from_millis(100)).await;
         buffer.push("two\n".into());

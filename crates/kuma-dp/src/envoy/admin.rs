@@ -1,4 +1,4 @@
-//! Envoy's admin interface, as far as a graceful end needs it.
+//! A client of Envoy's admin interface, with the few requests that a drain needs.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -12,9 +12,9 @@ use url::Url;
 use crate::bootstrap::Address;
 use crate::http_client::{self, Answer, NoAnswer};
 
-/// Envoy answers from its main thread, which may be busy with configuration.
+/// How long a request may take. Envoy answers from its main thread, which may be busy with configuration.
 const LIMIT: Duration = Duration::from_secs(2);
-/// The listener that offers metrics: whoever reads those holds up no end.
+/// The listener that offers metrics. Its connections are not waited for.
 const METRICS: &str = "kuma:metrics:prometheus";
 
 /// A client of the admin interface.
@@ -22,7 +22,7 @@ pub(crate) struct Admin {
     base: Url,
 }
 
-/// Why the admin interface did not help.
+/// Why a request to the admin interface failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AdminError {
     #[error("Envoy's admin interface does not answer")]
@@ -34,11 +34,11 @@ pub(crate) enum AdminError {
 }
 
 impl Admin {
-    /// The interface that a bootstrap names. `None` if that is no address that can be asked.
+    /// The admin interface at the address in a bootstrap. `None` if that is no TCP address.
     pub(crate) fn new(address: &Address) -> Option<Admin> {
         let host: IpAddr = address.host.parse().ok()?;
         let host = match host {
-            // Listening everywhere, it listens here too.
+            // It listens on all addresses, so also on loopback.
             IpAddr::V4(ip) if ip.is_unspecified() => "127.0.0.1".to_owned(),
             IpAddr::V6(ip) if ip.is_unspecified() => "[::1]".to_owned(),
             IpAddr::V4(ip) => ip.to_string(),
@@ -47,8 +47,8 @@ impl Admin {
         Some(Admin { base: Url::parse(&format!("http://{host}:{}", address.port)).ok()? })
     }
 
-    /// Asks all listeners to drain: peers that can be told (HTTP) are told to leave, and new connections are accepted
-    /// until the drain time is over.
+    /// Starts to drain all listeners: HTTP clients are asked to close their connections. New connections are still
+    /// accepted until the drain time is over.
     pub(crate) async fn drain_listeners(&self) -> Result<(), AdminError> {
         let path = "/drain_listeners";
         let answer = http_client::post(&self.url(path, "graceful"), Bytes::new(), LIMIT).await?;
@@ -61,8 +61,8 @@ impl Admin {
         Ok(listeners.metrics_stat_name())
     }
 
-    /// How many connections all listeners serve now, inbound, outbound, passed through and users' own, but `metrics`
-    /// and the admin interface itself.
+    /// How many connections all listeners have now: inbounds, outbounds, pass-through and those of raw resources, but
+    /// not `metrics` and the admin interface itself.
     pub(crate) async fn active_connections(&self, metrics: Option<&str>) -> Result<u64, AdminError> {
         let query = r"format=json&type=Gauges&filter=^listener\..*\.downstream_cx_active$";
         let stats: Stats = self.json("/stats", query).await?;
@@ -126,7 +126,7 @@ struct Stat {
 }
 
 impl Listeners {
-    /// Envoy counts a listener's connections under its address, with `_` for `:` (which separates nothing in names).
+    /// The listener's name in statistics: its address with `_` in place of `:`.
     fn metrics_stat_name(self) -> Option<String> {
         let metrics = self.listener_statuses.into_iter().find(|listener| listener.name == METRICS)?;
         let SocketAddress { address, port_value } = metrics.local_address.socket_address?;
@@ -139,7 +139,7 @@ impl Stats {
         let counts = |stat: &&Stat| {
             let listener =
                 stat.name.strip_prefix("listener.").and_then(|name| name.strip_suffix(".downstream_cx_active"));
-            // Each thread's share is part of its listener's count.
+            // The counts of the threads are already part of the listener's count.
             let of_thread = |name: &str| name.contains(".worker_") || name.ends_with(".main_thread");
             listener.is_some_and(|name| name != "admin" && Some(name) != metrics && !of_thread(name))
         };

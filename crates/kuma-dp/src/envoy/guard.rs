@@ -1,9 +1,9 @@
-//! Ties Envoy's life to kuma-dp's, whatever ends kuma-dp: SIGKILL, the kernel out of memory, a crash.
+//! Makes sure that Envoy ends whenever kuma-dp ends, also by SIGKILL, for lack of memory, or by a crash.
 //!
-//! Linux can send a process a signal when its parent dies, but the child has to ask for that itself, after the fork and
-//! before it becomes Envoy. Code in that place (`pre_exec`) is `unsafe`. So kuma-dp starts *itself* again, as
-//! `kuma-dp envoy-guard`, which asks and then replaces itself by Envoy: the wish survives exec (prctl(2),
-//! PR_SET_PDEATHSIG), and Envoy is a direct child of kuma-dp as before.
+//! Linux can send a process a signal when its parent dies, but the child has to request that itself, after the fork and
+//! before it becomes Envoy. Code in that place (`pre_exec`) is `unsafe`. So kuma-dp starts *itself* again, as `kuma-dp
+//! envoy-guard`, which makes the request and then replaces itself by Envoy: the request survives exec (prctl(2),
+//! PR_SET_PDEATHSIG), and Envoy is a direct child of kuma-dp.
 //!
 //! "Parent" is the *thread* that forked. kuma-dp starts Envoy from its main thread, which ends with the process.
 
@@ -32,15 +32,15 @@ pub(crate) fn become_envoy(parent: i32, command: &[OsString]) -> anyhow::Error {
 }
 
 fn prepare(parent: i32) -> anyhow::Result<()> {
-    // SIGKILL: an Envoy that hangs, or is stopped, must go too.
+    // SIGKILL also ends an Envoy that hangs or is stopped.
     set_parent_process_death_signal(Some(Signal::KILL)).context("could not tie Envoy to kuma-dp")?;
-    // If kuma-dp died before the line above, no signal will come any more.
+    // If kuma-dp ended before the line above, the signal will not come.
     if getppid().map(|pid| pid.as_raw_nonzero().get()) != Some(parent) {
         anyhow::bail!("kuma-dp has ended already");
     }
-    // Envoy needs no more rights than kuma-dp has. And a program that gains rights by exec loses the wish made above.
+    // Envoy needs no more rights than kuma-dp has. And exec of a program that gains rights clears the request above.
     set_no_new_privs(true).context("could not forbid Envoy to gain privileges")?;
-    // Envoy holds the private key and the token in memory; they are not to end up in a core file.
+    // Envoy has the private key and the token in memory; they must not be written to a core file.
     let none = Rlimit { current: Some(0), maximum: Some(0) };
     setrlimit(Resource::Core, none).context("could not forbid core files of Envoy")
 }

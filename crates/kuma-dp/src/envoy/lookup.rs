@@ -5,11 +5,11 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-/// Where a program may be.
+/// The places where a program may be.
 pub(crate) struct Places {
     /// The variable PATH.
     pub(crate) path: Option<OsString>,
-    /// The directory of kuma-dp's own executable: releases ship the two side by side.
+    /// The directory of kuma-dp's own executable: releases have both programs in one directory.
     pub(crate) beside: Option<PathBuf>,
     /// The current directory.
     pub(crate) current: Option<PathBuf>,
@@ -29,12 +29,12 @@ impl Places {
     /// `envoy` in the current directory.
     ///
     /// # Errors
-    /// It is in none of these; all of them are named.
+    /// It is in none of these places. The message names all of them.
     pub(crate) fn find(&self, configured: &Path) -> anyhow::Result<PathBuf> {
         let is_name = configured.components().count() == 1 && !configured.has_root() && !has_slash(configured);
         let asked_for: Vec<PathBuf> = if is_name {
             let path = self.path.clone().unwrap_or_default();
-            // An empty entry of PATH would mean the current directory, which is looked at last.
+            // An empty entry of PATH means the current directory, which comes last here.
             std::env::split_paths(&path).filter(|dir| dir.is_absolute()).map(|dir| dir.join(configured)).collect()
         } else {
             vec![self.current.as_deref().unwrap_or(Path::new("")).join(configured)]
@@ -59,7 +59,7 @@ impl Places {
     }
 }
 
-/// `./envoy` is a path although it has one component.
+/// Whether it is a path rather than a name. `./envoy` is a path, although `Path` gives it one component.
 fn has_slash(path: &Path) -> bool {
     path.as_os_str().as_encoded_bytes().contains(&b'/')
 }
@@ -72,7 +72,7 @@ fn is_executable(path: &Path) -> bool {
 mod tests {
     use super::*;
 
-    /// Files (those ending in `x` executable as `envoy`), what is configured, what is found.
+    /// Creates the files and looks for `configured` among them.
     fn find(executables: &[&str], configured: &str) -> Result<String, String> {
         let root = tempfile::tempdir().unwrap();
         for dir in ["bin1", "bin2", "beside", "cwd/sub"] {

@@ -26,11 +26,11 @@ use crate::tls::{self, TlsSetupError};
 
 /// How long connecting may take, TLS and HTTP/2 included.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
-/// An idle stream is probed, so that a control plane that vanished without a word is missed, and so that no middlebox
-/// forgets the connection.
+/// An idle stream is probed: this detects a control plane that has vanished without closing the connection, and keeps
+/// middleboxes from dropping the connection.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 const PING_LIMIT: Duration = Duration::from_secs(10);
-/// Nothing of size comes from the server. HTTP/2's own minimum.
+/// HTTP/2's default window; the server sends very little.
 const RECEIVE_WINDOW: u32 = 65_535;
 /// `UNIMPLEMENTED` of gRPC's status codes.
 const UNIMPLEMENTED: i32 = 12;
@@ -38,10 +38,10 @@ const UNIMPLEMENTED: i32 = 12;
 const PERMISSION_DENIED: i32 = 7;
 /// `UNAUTHENTICATED`.
 const UNAUTHENTICATED: i32 = 16;
-/// `UNKNOWN`: what a client makes of a status that is missing.
+/// `UNKNOWN`: the status of an answer without one.
 const UNKNOWN: i32 = 2;
 
-/// Why a call ended other than well.
+/// Why a call failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CallError {
     #[error("could not connect to its xDS server {host}:{port}")]
@@ -65,7 +65,7 @@ impl CallError {
         matches!(self, CallError::Refused { code: UNIMPLEMENTED, .. })
     }
 
-    /// Why the server does not let this proxy in, if it says so: it wants a token, or another one.
+    /// The server's message, if it refused the proxy for lack of a valid token.
     pub(super) fn denial(&self) -> Option<&str> {
         match self {
             CallError::Refused { code: PERMISSION_DENIED | UNAUTHENTICATED, message } => Some(message),
@@ -73,7 +73,7 @@ impl CallError {
         }
     }
 
-    /// Whether the server's certificate is not of the CA in the bootstrap.
+    /// Whether the server's certificate is not signed by the CA in the bootstrap.
     pub(super) fn is_of_another_ca(&self) -> bool {
         let CallError::Connect { source, .. } = self else { return false };
         let cause = source.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
@@ -95,7 +95,7 @@ pub(super) async fn report(
     let connect = async {
         let stream = TcpStream::connect((host.as_str(), *port)).await;
         let stream = stream.map_err(|source| CallError::Connect { host: host.clone(), port: *port, source })?;
-        // Reports are tiny and should leave at once. Without it they only leave a little later.
+        // Without this option reports are only sent a little later, so an error does not matter.
         let _ = stream.set_nodelay(true);
         Ok(stream)
     };
@@ -154,7 +154,7 @@ where
         if response.status() != http::StatusCode::OK {
             return Err(CallError::Http(response.status()));
         }
-        // A refusal may come without a body, its status among the headers.
+        // A refusal may have no body; its status is then among the headers.
         if response.headers().contains_key("grpc-status") {
             return outcome(response.headers());
         }
@@ -170,7 +170,7 @@ where
     }
 }
 
-/// The reports to make, from the present one on; ends after the last one.
+/// The stream of reports, from the current status on. It ends after the last report.
 fn reports(
     identity: &Identity,
     mut status: watch::Receiver<Status>,
@@ -192,7 +192,7 @@ fn reports(
     StreamBody::new(frames)
 }
 
-/// A message as gRPC sends it: not compressed, its length, itself.
+/// A message with gRPC's framing: a byte for "not compressed", the length, and the message.
 fn framed(message: &impl Message) -> Bytes {
     let encoded = message.encode_to_vec();
     let mut frame = BytesMut::with_capacity(5 + encoded.len());
@@ -208,7 +208,7 @@ fn request<B>(identity: &Identity, scheme: Scheme, body: B) -> Result<Request<B>
     let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
     let authority = Authority::try_from(format!("{host}:{port}"));
     let mut parts = http::uri::Parts::default();
-    // A token never travels in clear text.
+    // A token is never sent without TLS.
     let token = if scheme == Scheme::HTTPS { identity.token.as_deref() } else { None };
     parts.scheme = Some(scheme);
     parts.authority = Some(authority.map_err(|error| CallError::Address(error.into()))?);

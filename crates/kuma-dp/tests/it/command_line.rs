@@ -1,4 +1,4 @@
-//! What the program says without a control plane.
+//! Output of the program without a control plane.
 
 use std::process::Output;
 

@@ -1,4 +1,4 @@
-//! A control plane that answers what a test tells it to, and remembers what it was asked.
+//! A mock of the control plane: its answers are set by the test, and it records the requests.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -20,7 +20,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
-/// As the control plane's side has it; written down again so that a change of the wire format shows.
+/// A copy of the control plane's message, so that a change of the wire format makes a test fail.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct Report {
     #[prost(string, tag = "1")]
@@ -39,12 +39,12 @@ pub(crate) const RUNNING: i32 = 1;
 pub(crate) const DRAINING: i32 = 2;
 pub(crate) const ENVOY_EXITED: i32 = 3;
 
-/// What it answers, and what it was asked.
+/// The answers that it gives, and the requests that it has got.
 pub(crate) struct Script {
     pub(crate) catalog_status: StatusCode,
     pub(crate) issues_tokens: bool,
     pub(crate) bootstrap_status: StatusCode,
-    /// Added to the static resources of the bootstrap: `listeners` and more clusters.
+    /// Listeners and clusters to add to the static resources of the bootstrap.
     pub(crate) listeners: Value,
     pub(crate) clusters: Vec<Value>,
     pub(crate) catalog_requests: usize,
@@ -58,7 +58,7 @@ pub(crate) struct ControlPlane {
     api: SocketAddr,
     xds: SocketAddr,
     script: Arc<Mutex<Script>>,
-    /// PEM that the bootstrap pins.
+    /// The CA in the bootstrap, PEM.
     pinned: Arc<Mutex<Option<String>>>,
     tls: Arc<Mutex<Option<TlsAcceptor>>>,
     _api_task: JoinSet<()>,
@@ -107,12 +107,12 @@ impl ControlPlane {
         });
     }
 
-    /// Cuts all streams of reports and accepts no more.
+    /// Closes all streams of reports and accepts no new ones.
     pub(crate) async fn stop_xds(&mut self) {
         self.xds_task.shutdown().await;
     }
 
-    /// Cuts all streams of reports and serves new ones at the same address.
+    /// Closes all streams of reports and accepts new ones at the same address.
     pub(crate) async fn restart_xds(&mut self) {
         self.stop_xds().await;
         let xds = self.xds;
@@ -120,7 +120,8 @@ impl ControlPlane {
         self.serve_xds(listener);
     }
 
-    /// Serves xDS over TLS with a leaf of a fresh CA, which the bootstrap pins if `pin`; else it pins another CA.
+    /// Serves xDS over TLS, with a certificate of a new CA. With `pin` that CA is in the bootstrap; otherwise another
+    /// one is.
     pub(crate) fn with_tls(&self, pin: bool) {
         let (ca, issuer) = authority();
         let leaf_key = rcgen::KeyPair::generate().unwrap();
@@ -147,12 +148,12 @@ impl ControlPlane {
         self.xds
     }
 
-    /// Changes what is answered, or looks at what was asked.
+    /// Gives access to the answers and the recorded requests.
     pub(crate) fn script<T>(&self, look: impl FnOnce(&mut Script) -> T) -> T {
         look(&mut self.script.lock().unwrap())
     }
 
-    /// Waits until the states of all reports so far are `states`.
+    /// Waits until the reported states are exactly `states`.
     pub(crate) async fn reported(&self, states: &[i32]) {
         eventually(&format!("reports {states:?}"), || async {
             let reported: Vec<i32> = self.script(|script| script.reports.iter().map(|report| report.state).collect());
@@ -173,7 +174,7 @@ fn authority() -> (String, rcgen::Issuer<'static, rcgen::KeyPair>) {
 
 type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
 
-/// Ends with its task, and so do all its connections.
+/// Serves a port. All connections end when the task does.
 async fn serve<F, A>(listener: TcpListener, tls: Option<Arc<Mutex<Option<TlsAcceptor>>>>, handle: F)
 where
     F: Fn(Request<Incoming>) -> A + Clone + Send + 'static,
@@ -264,7 +265,7 @@ fn bootstrap(request: &Value, pinned: Option<String>, xds: SocketAddr, script: &
     bootstrap
 }
 
-/// `DataplaneLifecycle/Report`: reads until kuma-dp ends the stream, then confirms with status 0.
+/// `DataplaneLifecycle/Report`: reads until kuma-dp ends the stream, then answers with status 0.
 async fn take_reports(request: Request<Incoming>, script: Arc<Mutex<Script>>) -> Answer {
     if request.uri().path() != "/kuma.dataplane.v1alpha1.DataplaneLifecycle/Report" {
         return text(StatusCode::NOT_FOUND, String::new());

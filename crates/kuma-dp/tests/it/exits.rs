@@ -1,4 +1,4 @@
-//! Every way to end, and what is left afterwards: nothing.
+//! Every way in which kuma-dp can end. It leaves no files and no processes behind.
 
 use http::StatusCode;
 use kuma_test::{Process, eventually};
@@ -29,7 +29,7 @@ async fn sigterm_drains_and_ends_envoy() {
 #[tokio::test(flavor = "multi_thread")]
 async fn kill_minus_9_takes_envoy_along() {
     let world = World::new().await;
-    // Not even one that ignores what it can ignore stays.
+    // Also an Envoy that ignores SIGTERM ends with kuma-dp.
     let envoy = FakeEnvoy::new(world.folder.path(), STUBBORN);
     for _ in 0..20 {
         let mut kuma_dp = world.start(&envoy.path(), &[]);
@@ -38,7 +38,7 @@ async fn kill_minus_9_takes_envoy_along() {
         gone(pid).await;
         std::fs::remove_file(envoy.path().with_file_name("pid")).unwrap();
     }
-    // What the killed ones could not remove, the next one did.
+    // The next kuma-dp has removed the folders of the killed ones.
     world.runtime_dir();
 }
 
@@ -46,12 +46,12 @@ async fn kill_minus_9_takes_envoy_along() {
 async fn envoys_exit_code_is_kuma_dps() {
     for (body, code, said) in [
         ("exit 7", 7, "it exited with code 7"),
-        // By /quitquitquit, say: whoever supervises kuma-dp is to start both again.
+        // For example by /quitquitquit: the supervisor of kuma-dp has to start both again.
         ("exit 0", 1, "it exited with code 0"),
         ("kill -9 $$", 1, "it was killed by signal 9"),
     ] {
         let world = World::new().await;
-        // Until the control plane has heard of it; else there would be nobody to report to.
+        // The script runs only when the control plane has got the first report.
         let wait = format!("while [ ! -e {0}/go ]; do sleep 0.02; done; {body}", world.folder.path().display());
         let envoy = FakeEnvoy::new(world.folder.path(), &wait);
         let mut kuma_dp = world.start(&envoy.path(), &["--log-level=off"]);
@@ -81,7 +81,7 @@ async fn a_second_signal_ends_it_at_once() {
     let world = World::new().await;
     let envoy = FakeEnvoy::new(world.folder.path(), STUBBORN);
     let mut command = world.command(&envoy.path(), &[]);
-    // So long that it cannot have been waited for.
+    // Longer than the test may take.
     command.env("KUMA_DATAPLANE_DRAIN_TIME", "10m");
     let mut kuma_dp = Process::start("kuma-dp", &mut command, world.folder.path());
     let pid = envoy.started().await;
@@ -113,7 +113,7 @@ async fn an_unwilling_control_plane_holds_up_nothing() {
     world.cp.reported(&[RUNNING]).await;
     world.cp.script(|script| script.catalog_status = StatusCode::INTERNAL_SERVER_ERROR);
     world.cp.stop_xds().await;
-    // Envoy goes on without a control plane, and so does its end.
+    // Envoy keeps running without a control plane, and ends without it.
     eventually("kuma-dp has noticed", || async { kuma_dp.output().contains("could not report").then_some(()) }).await;
     assert!(is_running(pid));
     kuma_dp.signal(Signal::TERM);
@@ -150,7 +150,7 @@ async fn a_second_start_says_who_has_the_ports() {
     second.prints("Address already in use").await;
     drop(second);
     first.kill();
-    // With its process the mark is gone.
+    // The lock ends with its process.
     std::fs::remove_file(envoy.path().with_file_name("pid")).unwrap();
     let third = kuma_test::Process::start(
         "third",

@@ -1,4 +1,4 @@
-//! A shell script in the place of Envoy.
+//! A shell script in place of Envoy.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use kuma_test::eventually;
 
-/// Ends as Envoy does when asked to.
+/// A body that ends at SIGTERM, as Envoy does.
 pub(crate) const OBEDIENT: &str = "trap 'exit 0' TERM; while :; do sleep 0.02; done";
-/// Hangs.
+/// A body that ignores SIGTERM.
 pub(crate) const STUBBORN: &str = "trap '' TERM; while :; do sleep 0.02; done";
 
 pub(crate) struct FakeEnvoy {
@@ -16,7 +16,7 @@ pub(crate) struct FakeEnvoy {
 }
 
 impl FakeEnvoy {
-    /// A script that notes how it was started, and then does `body`.
+    /// Writes a script that records its arguments and environment, and then runs `body`.
     pub(crate) fn new(parent: &Path, body: &str) -> FakeEnvoy {
         let folder = parent.join("fake");
         fs::create_dir_all(&folder).unwrap();
@@ -40,7 +40,7 @@ echo $$ > "$here/pid.new" && mv "$here/pid.new" "$here/pid"
         self.folder.join("envoy")
     }
 
-    /// Waits until it runs; its process id.
+    /// Waits until it runs, and returns its process id.
     pub(crate) async fn started(&self) -> u32 {
         eventually("Envoy is started", || async {
             fs::read_to_string(self.folder.join("pid")).ok()?.trim().parse().ok()

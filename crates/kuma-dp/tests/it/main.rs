@@ -1,5 +1,5 @@
-//! kuma-dp as a program, between a control plane that the test plays and an Envoy: a script where only processes
-//! matter, the real one where its behaviour does.
+//! The program kuma-dp with a mock of the control plane, and with a script in place of Envoy, or the real Envoy where
+//! its behaviour matters.
 
 mod command_line;
 mod control_plane;

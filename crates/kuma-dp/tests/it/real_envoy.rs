@@ -1,4 +1,4 @@
-//! With the real Envoy: it accepts what it is started with, drains, and never stays behind.
+//! With the real Envoy: it accepts its bootstrap, drains, and ends with kuma-dp.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::control_plane::{DRAINING, ENVOY_EXITED, RUNNING};
 use crate::world::{LIMIT, World, entries, is_running};
 
-/// A world whose bootstrap has one inbound listener, in front of a server that echoes; the inbound's port.
+/// A setup whose bootstrap has one inbound listener in front of an echo server, and the inbound's port.
 async fn world_with_inbound() -> (World, u16) {
     let world = World::new().await;
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -44,12 +44,13 @@ async fn world_with_inbound() -> (World, u16) {
 fn start(world: &World) -> Process {
     let admin = format!("--admin-port={}", free_port());
     let mut command = world.command(&envoy_binary(), &[&admin]);
-    // So long that a test which ends cannot have waited for it.
+    // Longer than the test may take.
     command.env("KUMA_DATAPLANE_DRAIN_TIME", "10m");
     Process::start("kuma-dp", &mut command, world.folder.path())
 }
 
-/// A connection through the inbound that works. (The kernel may still accept some for an Envoy that is being killed.)
+/// A connection through the inbound that has echoed. (The kernel may still accept connections for an Envoy that is
+/// being killed.)
 async fn connect(port: u16) -> TcpStream {
     eventually("the inbound serves", || async {
         let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
@@ -67,7 +68,7 @@ fn echo(stream: &mut TcpStream) -> std::io::Result<()> {
     Ok(())
 }
 
-/// The Envoy that a kuma-dp started.
+/// The process id of a kuma-dp's Envoy.
 fn envoy_of(kuma_dp: &Process) -> u32 {
     let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", kuma_dp.id())).unwrap();
     children.trim().parse().unwrap()
@@ -81,10 +82,10 @@ async fn open_connections_end_before_envoy_does() {
     world.cp.reported(&[RUNNING]).await;
     kuma_dp.signal(Signal::TERM);
     world.cp.reported(&[RUNNING, DRAINING]).await;
-    // Longer than the shortest time to the end.
+    // Longer than the shortest time of a drain.
     tokio::time::sleep(std::time::Duration::from_secs(2)).await;
     echo(&mut open).expect("a connection that is open while Envoy drains");
-    // Who has not heard of the end yet is still served.
+    // New connections are still served during the drain.
     drop(connect(port).await);
     drop(open);
     assert_eq!(kuma_dp.wait(LIMIT).code(), Some(0));

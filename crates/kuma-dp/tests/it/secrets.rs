@@ -1,4 +1,4 @@
-//! The token: what is wrong with a file is said, and what is in it is seen nowhere.
+//! The token file: mistakes in it are reported, and its content is shown nowhere.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -72,7 +72,7 @@ async fn the_token_shows_nowhere() {
         assert!(!seen.contains("canary"), "{seen}");
     }
     assert!(kuma_dp.output().contains("can be read by other users"), "{}", kuma_dp.output());
-    // The guard's other gifts: no new privileges, no core files.
+    // The guard also forbids new privileges and core files.
     assert!(process(pid, "status").contains("NoNewPrivs:\t1"));
     assert!(process(pid, "limits").lines().any(|line| {
         line.starts_with("Max core file size") && line.split_whitespace().skip(4).take(2).all(|limit| limit == "0")

@@ -1,4 +1,4 @@
-//! From nothing to a running Envoy.
+//! The start, up to a running Envoy.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -109,8 +109,8 @@ async fn an_unknown_dataplane_is_waited_for() {
     world.cp.script(|script| script.bootstrap_status = StatusCode::OK);
     envoy.started().await;
     let attempts = world.cp.script(|script| script.bootstrap_requests.len());
-    let complaints = kuma_dp.output().matches(said).count();
-    assert_eq!(complaints, attempts - 1, "one complaint for each failed attempt: {}", kuma_dp.output());
+    let warnings = kuma_dp.output().matches(said).count();
+    assert_eq!(warnings, attempts - 1, "one warning for each failed attempt: {}", kuma_dp.output());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,4 +1,4 @@
-//! What every test needs: a folder, a control plane, and kuma-dp started with its settings.
+//! The setup of every test: a folder, a mock of the control plane, and a kuma-dp that is started with them.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,7 +8,7 @@ use kuma_test::Process;
 
 use crate::control_plane::ControlPlane;
 
-/// Within this, anything that ends has ended.
+/// How long to wait for a process to end.
 pub(crate) const LIMIT: Duration = Duration::from_secs(40);
 
 pub(crate) struct World {
@@ -32,7 +32,7 @@ impl World {
             .args(["run", "--name=web-1", "--cp-address", &self.cp.api_url()])
             .args(arguments)
             .env("TMPDIR", self.tmp())
-            // A scripted Envoy says nothing of its connections: they get all of it.
+            // A script has no admin interface to count connections, so the whole drain time is waited out.
             .env("KUMA_DATAPLANE_DRAIN_TIME", "1s")
             .env("KUMA_DATAPLANE_RUNTIME_BINARY_PATH", envoy);
         for default in ["--admin-port=", "--log-level=debug"] {
@@ -48,14 +48,14 @@ impl World {
         Process::start("kuma-dp", &mut self.command(envoy, arguments), self.folder.path())
     }
 
-    /// Where kuma-dp makes its temporary directories.
+    /// The folder for kuma-dp's temporary directories.
     pub(crate) fn tmp(&self) -> PathBuf {
         let path = self.path("tmp");
         std::fs::create_dir_all(&path).unwrap();
         path
     }
 
-    /// The private directory of the one running kuma-dp.
+    /// The private directory of the only running kuma-dp.
     pub(crate) fn runtime_dir(&self) -> PathBuf {
         let mut entries: Vec<PathBuf> = entries(&self.tmp());
         assert_eq!(entries.len(), 1, "{entries:?}");
@@ -63,7 +63,7 @@ impl World {
     }
 }
 
-/// kuma-dp with an environment that holds what it must not pass on.
+/// kuma-dp with an environment that holds a secret, which must not be passed on to Envoy.
 pub(crate) fn command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kuma-dp"));
     command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("SOME_PASSWORD", "canary-of-env");

@@ -1,5 +1,5 @@
-//! A delta ADS server as small as can be: one set of resources for whoever asks, over TLS. What it knows of the
-//! protocol is what the tests need; `kuma-xds` is the real one.
+//! A minimal delta ADS server over TLS, with one set of resources for every client. It knows only the part of the
+//! protocol that these tests need; `kuma-xds` is the real one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
@@ -23,7 +23,7 @@ use tokio_rustls::TlsAcceptor;
 
 type Name = (ResourceType, String);
 
-/// What is served, and what was said to it.
+/// The served resources and the client's answers.
 #[derive(Default)]
 struct State {
     resources: BTreeMap<Name, Bytes>,
@@ -63,7 +63,7 @@ impl Ads {
                         async move { Ok::<_, Infallible>(open(request, state, changed)) }
                     });
                     let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
-                    // It ends with the proxy.
+                    // The connection ends when the proxy does.
                     let _ = server.serve_connection(TokioIo::new(connection), service).await;
                 });
             }
@@ -79,8 +79,8 @@ impl Ads {
         self.changed.send_replace(());
     }
 
-    /// Whether the proxy holds all that is served and nothing else, by its own word. Of what it is not told to be gone
-    /// it may hold more.
+    /// Whether the proxy has acknowledged all that is served and holds nothing else, except resources of types whose
+    /// removal it is not told.
     ///
     /// # Panics
     /// If it refused anything.
@@ -99,7 +99,8 @@ impl Ads {
     }
 }
 
-/// Listeners that are still drained use the others.
+/// Whether the proxy is told when resources of this type are removed. Listeners that are being drained still use those
+/// of other types.
 fn tells_absence(resource_type: ResourceType) -> bool {
     !matches!(resource_type, ResourceType::Secret | ResourceType::ExtensionConfig)
 }
@@ -132,7 +133,7 @@ fn open(request: Request<Incoming>, state: Arc<Mutex<State>>, changed: watch::Re
     {
         let mut state = lock(&state);
         state.token = token;
-        // Another proxy, which holds nothing yet.
+        // A new stream is of another proxy, which holds nothing yet.
         state.acknowledged.clear();
     }
     let (sender, receiver) = mpsc::channel(16);
@@ -149,7 +150,7 @@ struct Stream {
     wildcards: BTreeSet<ResourceType>,
     subscribed: BTreeSet<Name>,
     sent: BTreeMap<Name, Bytes>,
-    /// What was in each response.
+    /// Responses that are not acknowledged yet, by nonce.
     in_flight: BTreeMap<String, DeltaDiscoveryResponse>,
     responses: usize,
 }
@@ -189,7 +190,7 @@ impl Stream {
         }
     }
 
-    /// Takes a request; the type is returned that must be answered even with nothing.
+    /// Handles a request. Returns the resource type that has to be answered even if there is nothing to send.
     fn take(&mut self, request: DeltaDiscoveryRequest) -> Option<ResourceType> {
         let resource_type = ResourceType::from_type_url(&request.type_url).expect("a type of ours");
         if let Some(error) = request.error_detail {
@@ -204,7 +205,7 @@ impl Stream {
             lock(&self.state).acknowledged.remove(&name);
         }
         for name in request.resource_names_subscribe {
-            // Asked for is answered, whatever was sent before.
+            // A subscription is answered, even if the resource was sent before.
             self.sent.remove(&(resource_type, name.clone()));
             self.subscribed.insert((resource_type, name));
         }

@@ -1,4 +1,4 @@
-//! Hand-made configurations of one proxy: printed by `golden`, given to Envoy by `real_envoy`.
+//! Hand-made configurations of one proxy. `golden` prints them; `real_envoy` gives them to Envoy.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use kuma_model::Tags;
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-/// What differs between a test that prints and one that runs.
+/// The values that differ between a test that prints and one that runs.
 pub(crate) struct Site {
     /// Port of the inbound.
     pub(crate) inbound: u16,
@@ -126,7 +126,7 @@ fn gateway(site: &Site) -> Vec<ResourceKey> {
     keys
 }
 
-/// Nothing redirects connections in a test: Envoy accepts it, no more.
+/// The tests have no firewall that redirects connections: they only show that Envoy accepts the configuration.
 fn transparent(site: &Site) -> Vec<ResourceKey> {
     let mut keys = without_mtls(site);
     for key in &mut keys {
@@ -143,7 +143,7 @@ fn transparent(site: &Site) -> Vec<ResourceKey> {
     keys
 }
 
-/// Checks of both kinds, each number another one.
+/// Active and passive checks; each number is different, so that none can be taken for another.
 fn checks() -> Health {
     Health {
         active: Some(ActiveCheck {
@@ -184,7 +184,7 @@ fn metrics(site: &Site) -> Vec<ResourceKey> {
     ]
 }
 
-/// A proxy that notes its connections.
+/// A proxy with an access log of its connections.
 pub(crate) fn logged(site: &Site, to: AccessLog) -> Vec<ResourceKey> {
     let mut keys = without_mtls(site);
     for key in &mut keys {

@@ -12,10 +12,10 @@ use tokio::net::TcpStream;
 
 use crate::ads::Ads;
 
-/// How long Envoy keeps the connections of what was replaced, in seconds.
+/// How long Envoy keeps the connections of a listener that was replaced, in seconds.
 pub(crate) const DRAIN_SECONDS: u64 = 2;
 
-/// A token as it must arrive.
+/// The token that the server has to receive.
 pub(crate) const TOKEN: &str = "a.dataplane.token";
 
 /// An Envoy with our bootstrap.
@@ -26,7 +26,7 @@ pub(crate) struct Envoy {
 }
 
 impl Envoy {
-    /// Starts one that asks this server.
+    /// Starts an Envoy that connects to this server.
     pub(crate) fn start(ads: &Ads) -> Envoy {
         let folder = tempfile::tempdir().expect("a folder");
         let path = |name: &str| folder.path().join(name).to_str().expect("a path in UTF-8").to_owned();
@@ -57,7 +57,7 @@ impl Envoy {
         Envoy { admin, _process: process, _folder: folder }
     }
 
-    /// Waits until it serves, and holds all that is served to it.
+    /// Waits until Envoy is live and has accepted everything that is served.
     pub(crate) async fn has_accepted(&self, ads: &Ads, what: &str) {
         eventually(what, || async {
             let live = self.get("/ready").await.is_some_and(|answer| answer.contains("LIVE"));
@@ -84,7 +84,7 @@ impl Envoy {
         connection.write_all(request.as_bytes()).await.ok()?;
         let mut answer = String::new();
         connection.read_to_string(&mut answer).await.ok()?;
-        // The body may come in chunks: their sizes are lines of their own, which nobody looks for.
+        // The body may be chunked. The sizes of chunks are lines of their own, which match no statistic.
         Some(answer)
     }
 }

@@ -1,4 +1,4 @@
-//! Each case, as JSON by Envoy's own names.
+//! The resources of each case, as JSON with Envoy's names of fields.
 
 use envoy_api::FILE_DESCRIPTOR_SET;
 use kuma_envoy::{Encoded, encode, identity_secret};
@@ -59,7 +59,7 @@ fn as_json(pool: &DescriptorPool, encoded: &Encoded) -> Value {
     serde_json::json!({(format!("{:?} {}", encoded.resource_type, encoded.name)): body})
 }
 
-/// A message that was read by reflection keeps its maps in a random order, though their bytes are in order.
+/// Sorts the policies: a message that was decoded by reflection has its maps in random order.
 fn sort_policies(json: &mut Value) {
     match json {
         Value::Object(fields) => {

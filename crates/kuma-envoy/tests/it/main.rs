@@ -1,4 +1,4 @@
-//! What is generated, as text to be read, and as bytes that a real Envoy takes and acts upon.
+//! Generated resources: compared with golden files, and given to a real Envoy.
 
 mod ads;
 mod bootstraps;

@@ -1,4 +1,4 @@
-//! Raw resources beside what is generated, in its place, and in a real Envoy.
+//! Raw resources: added to generated ones, in place of generated ones, and in a real Envoy.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ fn template(imports: &str, resources: &[&str]) -> ProxyTemplate {
     decode_spec(&serde_json::json!({"selectors": [{"match": {"service": "*"}}], "conf": conf})).expect("a template")
 }
 
-/// What web's proxy gets of a mesh with this template, by type and name: the later of two counts.
+/// The resources of web's proxy in a mesh with this template, by type and name. The later one of two counts.
 fn resources(template: Option<ProxyTemplate>) -> BTreeMap<(ResourceType, String), Encoded> {
     let mut mesh = MeshSnapshot::new("default", false);
     let web: Dataplane = spec(
@@ -107,8 +107,8 @@ fn what_is_wrong_is_told_by_its_place_and_left_out() {
     );
 }
 
-/// Resources of all that is served, of v2 and of v3, which use much of what is read. `$PORT` stands for
-/// a free port, `$ROOTS` for certificates.
+/// Raw resources of every supported type, of v2 and of v3, which use many fields. `$PORT` stands for a free port,
+/// `$ROOTS` for certificates.
 const ACCEPTED: &[(&str, &[&str])] = &[
     (
         "the documents' own",
@@ -278,7 +278,7 @@ const ACCEPTED: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// What we generate could have been given by hand: each message passes every check, and reads back as what it was.
+/// Each generated resource could be a raw one: it passes every check, and decodes to the same message.
 #[test]
 fn what_is_generated_reads_as_raw() {
     let options = SerializeOptions::new().use_proto_field_name(true);
@@ -308,7 +308,7 @@ fn what_is_generated_reads_as_raw() {
     assert!(read > 20);
 }
 
-/// The template in the documentation is one, and Envoy takes it.
+/// The template in the documentation is valid, and Envoy accepts it.
 #[tokio::test]
 async fn the_documented_template_is_accepted_by_a_real_envoy() {
     let text = include_str!("../../../../docs/proxy-templates.md");
@@ -317,7 +317,7 @@ async fn the_documented_template_is_accepted_by_a_real_envoy() {
     let example = example.replace("port_value: 4040", &format!("port_value: {}", free_port()));
     let document = Document::parse(&text::parse_one(&example).expect("YAML")).expect("a document");
     let mut template: ProxyTemplate = decode_spec(&document.spec).expect("a template");
-    // What else the proxy has takes ports that may be taken here.
+    // Without the imported profile: its listeners have ports that may be in use on this machine.
     template.conf.as_mut().expect("a conf").imports.clear();
     let ads = Ads::start().await;
     ads.serve(resources(Some(template)).into_values());

@@ -1,4 +1,4 @@
-//! A real Envoy takes what is generated, and does what it says.
+//! A real Envoy accepts the generated resources and behaves accordingly.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
@@ -50,13 +50,13 @@ impl Fixture {
         }
     }
 
-    /// Serves these, and the identity where something needs it.
+    /// Serves these resources, and the identity if one of them needs it.
     fn serve(&self, keys: &[ResourceKey]) {
         let has_mtls = keys.iter().any(|key| matches!(key, ResourceKey::MeshCa { .. }));
         self.ads.serve(keys.iter().map(encode).chain(has_mtls.then(|| self.identity.clone())));
     }
 
-    /// Opens a connection through the outbound; none if it is reset or ends before the application's greeting.
+    /// Opens a connection through the outbound. `None` if it ends before the application's greeting.
     async fn connect(&self) -> Option<TcpStream> {
         let mut connection = TcpStream::connect(("127.0.0.1", self.site.outbound)).await.ok()?;
         let mut greeting = vec![0; GREETING.len()];
@@ -71,20 +71,20 @@ async fn echoes(connection: &mut TcpStream) -> bool {
     connection.write_all(b"ping").await.is_ok() && connection.read_exact(&mut answer).await.is_ok()
 }
 
-/// Whatever the golden files show, Envoy has accepted.
+/// Envoy accepts every case of the golden files.
 #[tokio::test]
 async fn every_case_is_accepted() {
     let fixture = Fixture::new().await;
     for (name, keys) in cases::all(&fixture.site) {
         fixture.serve(&keys);
-        // A new one for each: it must start with it, too.
+        // A new Envoy for each case: it must also be able to start with it.
         let envoy = Envoy::start(&fixture.ads);
         envoy.has_accepted(&fixture.ads, name).await;
         assert_eq!(fixture.ads.token().as_deref(), Some(TOKEN));
     }
 }
 
-/// From each case to each next one, in a running Envoy.
+/// A running Envoy accepts the change from each case to the next one.
 #[tokio::test]
 async fn every_change_between_cases_is_accepted() {
     let fixture = Fixture::new().await;
@@ -118,7 +118,7 @@ async fn who_is_not_permitted_reads_nothing_and_is_not_seen_by_the_application()
     }
 }
 
-/// Any certificate of the mesh's CA would do for the handshake: it is the id that counts.
+/// A certificate of the mesh's CA is not enough: the SPIFFE id has to be the right one.
 #[tokio::test]
 async fn a_server_that_is_another_service_is_not_spoken_to() {
     let fixture = Fixture::new().await;
@@ -135,7 +135,7 @@ async fn a_server_that_is_another_service_is_not_spoken_to() {
     assert!(envoy.statistic("cluster.redis.ssl.fail_verify_san").await >= 1);
 }
 
-/// Permissions and destinations change under an open connection, which must not notice: no listener's bytes change.
+/// A change of permissions and destinations does not end an open connection: no listener's bytes change.
 #[tokio::test]
 async fn edits_leave_open_connections_alone() {
     let fixture = Fixture::new().await;
@@ -156,7 +156,7 @@ async fn edits_leave_open_connections_alone() {
         fixture.serve(&keys(edit % 2, &[("redis", 1 + edit as u32 % 3)]));
         envoy.has_accepted(&fixture.ads, "an edit").await;
     }
-    // Now nowhere at all, which is for new connections.
+    // No destination any more: this concerns new connections only.
     fixture.serve(&keys(0, &[]));
     envoy.has_accepted(&fixture.ads, "the last edit").await;
     eventually("new connections go nowhere", || async { fixture.connect().await.is_none().then_some(()) }).await;
@@ -165,7 +165,7 @@ async fn edits_leave_open_connections_alone() {
     assert_eq!(envoy.statistic("listener_manager.listener_modified").await, 0);
 }
 
-/// A flow that is revoked ends within the drain time. Its listener stays open for new connections, which are refused.
+/// The connections of a revoked flow end within the drain time. The listener stays open, and new connections are reset.
 #[tokio::test]
 async fn a_revoked_flow_ends_within_the_drain_time() {
     let fixture = Fixture::new().await;

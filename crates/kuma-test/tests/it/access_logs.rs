@@ -14,17 +14,17 @@ use tokio::task::JoinHandle;
 
 use crate::scene::Scene;
 
-/// A server that takes lines.
+/// A collector that receives lines.
 pub(crate) struct Collector {
     pub(crate) port: u16,
     lines: Arc<Mutex<Vec<String>>>,
-    /// Whether a record came without its end.
+    /// Whether a connection ended within a record.
     torn: Arc<AtomicBool>,
     task: Option<JoinHandle<()>>,
 }
 
 impl Collector {
-    /// One that does not listen yet.
+    /// A collector that does not listen yet.
     pub(crate) fn new() -> Collector {
         Collector { port: free_port(), lines: Arc::default(), torn: Arc::default(), task: None }
     }
@@ -66,10 +66,10 @@ impl Collector {
         self.lines.lock().expect("no panic").clone()
     }
 
-    /// Waits for so many records, and sees that no more come.
+    /// Waits for this number of records, and checks that no more come.
     pub(crate) async fn has(&self, count: usize) {
         eventually(&format!("{count} records have arrived"), || async { (self.count() >= count).then_some(()) }).await;
-        // Envoy hands over what it has within a second.
+        // Envoy flushes its entries within a second.
         tokio::time::sleep(Duration::from_millis(1500)).await;
         assert_eq!(self.count(), count, "records were sent twice");
         assert!(!self.torn.load(Ordering::Relaxed), "a record came without its end");
@@ -102,7 +102,7 @@ fn traffic_log(backend: Option<&str>) -> Value {
     log
 }
 
-/// Connects, speaks and hangs up so often, from 20 tasks.
+/// Makes this number of connections with an echo each, from 20 tasks.
 async fn connections(outbound: u16, count: usize) {
     const TASKS: usize = 20;
     let mut tasks = tokio::task::JoinSet::new();
@@ -187,11 +187,11 @@ async fn records_wait_for_a_collector_that_is_away() {
         .await;
     scene.cp.apply(&traffic_log(None)).await;
     logged(&scene, &address).await;
-    // It has never been there yet, and traffic does not mind.
+    // The collector does not listen yet, which must not affect traffic.
     connections(scene.outbound, 400).await;
     collector.listen().await;
     collector.has(400).await;
-    // It goes, and comes back.
+    // The collector goes away and comes back.
     collector.leave().await;
     connections(scene.outbound, 400).await;
     tokio::time::sleep(Duration::from_secs(2)).await;
@@ -222,7 +222,8 @@ async fn a_format_that_envoy_would_refuse_is_refused_at_once() {
     }
 }
 
-/// More than a buffer holds: 4 MB, and 1,500 records of 4 kB are sent. Each is either there or counted.
+/// The buffer overflows: it holds 4 MB, and 1,500 records of 4 kB are sent. Each is either received or counted as
+/// dropped.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_does_not_fit_is_dropped_and_counted() {
     let mut scene = Scene::start().await;
@@ -248,7 +249,7 @@ async fn what_does_not_fit_is_dropped_and_counted() {
     assert_eq!(collector.count() + dropped(&scene.web_proxy.process().output()), 1500);
 }
 
-/// How many records kuma-dp says it has dropped: while the collector is away, and when it is back.
+/// How many records kuma-dp has reported as dropped, while the collector was away and when it was back.
 fn dropped(output: &str) -> usize {
     let before = |line: &str, words: &str| -> usize {
         let number = line.split_once(words).and_then(|(start, _)| start.rsplit(' ').next()?.parse().ok());
@@ -257,7 +258,7 @@ fn dropped(output: &str) -> usize {
     output.lines().map(|line| before(line, " records for ") + before(line, " more were dropped")).sum()
 }
 
-/// Envoy refuses the log, keeps what it had, and says so; nothing else suffers.
+/// Envoy refuses a log file that it cannot open, keeps the previous configuration, and reports the error.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_cannot_be_opened_stops_no_traffic() {
     let scene = Scene::start().await;

@@ -1,4 +1,5 @@
-//! What is large, many or unusual passes as it would without a mesh: through the proxies of client and instance.
+//! Large, many and unusual requests and connections pass through the proxies of client and server as they would without
+//! a mesh.
 
 use std::time::Duration;
 
@@ -12,10 +13,10 @@ use serde_json::json;
 use crate::http;
 use crate::scene::Scene;
 
-/// More than Envoy allows of anything unless it is told.
+/// More than any of Envoy's default limits on concurrent connections and requests.
 const MANY: usize = 1_500;
 
-/// `web`, which dials `api`, an application that is all there is of the service.
+/// `web` with an outbound to `api`, a service with one instance.
 pub(crate) struct RawScene {
     pub(crate) cp: ControlPlane,
     pub(crate) web: Dataplane,
@@ -44,7 +45,7 @@ impl RawScene {
     }
 }
 
-/// Long after any of these tests is over.
+/// Longer than any of these tests takes.
 const NEVER: Duration = Duration::from_secs(600);
 
 #[tokio::test(flavor = "multi_thread")]
@@ -81,9 +82,9 @@ async fn many_streams_of_one_connection_at_a_time() {
     at_a_time(&scene, clients.collect()).await;
 }
 
-/// Sends a request of each client.
+/// Sends one request of each client, all at the same time.
 async fn at_a_time(scene: &http::Scene, clients: Vec<HttpClient>) {
-    // All of them are under way when the last one begins.
+    // Slow enough that all of them are in progress at the same time.
     let requests = clients.into_iter().map(|mut client| tokio::spawn(async move { client.get("/slow/10000").await }));
     let requests: Vec<_> = requests.collect();
     eventually("all are under way", async || {
@@ -117,13 +118,13 @@ async fn large_and_many_headers() {
     assert_eq!((status(&answer), answer.len() > 1_000_000), (200, true));
 }
 
-/// The first line of each request that a test sends, and a header of it.
+/// Requests with an unusual method, path or header. Each case is the request line and a header.
 #[tokio::test(flavor = "multi_thread")]
 async fn unusual_requests() {
     let app = RawApp::start(NEVER, |_| ok("x-envoy-own: kept\r\nx-envoy-upstream-service-time: 7\r\n", "")).await;
     let scene = RawScene::start(&app).await;
     for (line, header) in [
-        // Without a type of its content it is none (RFC 10008), and refused.
+        // QUERY requires a content type (RFC 10008); Envoy refuses it without one.
         ("QUERY / HTTP/1.1", "content-type: a/b"),
         ("FOO /a HTTP/1.1", "x: 1"),
         ("PROPFIND /b HTTP/1.1", "x: 1"),
@@ -153,7 +154,7 @@ async fn unusual_requests() {
     }
 }
 
-/// An upgrade that nobody answers is none.
+/// An upgrade that is not supported is ignored.
 #[tokio::test(flavor = "multi_thread")]
 async fn upgrades_that_are_offered() {
     let app = RawApp::start(NEVER, |_| ok("", "plain")).await;
@@ -165,7 +166,7 @@ async fn upgrades_that_are_offered() {
     }
 }
 
-/// A client's headers do not tell proxies what to do.
+/// Headers of a client do not control proxies.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_does_not_steer_proxies() {
     let app = RawApp::start(NEVER, |request| match request.head.starts_with(b"GET /ready ") {

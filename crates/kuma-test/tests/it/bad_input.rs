@@ -1,4 +1,4 @@
-//! Bad input on every door: the right status and message, nothing stored, nothing panics.
+//! Bad input at every API: the right status and message, nothing stored, no panic.
 
 use kuma_test::ControlPlane;
 use serde_json::json;

@@ -1,4 +1,4 @@
-//! The CA of a mesh: a provided one as documented, and rotations that no connection notices.
+//! The CA of a mesh: a provided CA as documented, and rotations that interrupt no connection.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -14,8 +14,8 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::scene::Scene;
 
-/// A rotation waits for the first half minute of a control plane to pass, and for connections that were begun before
-/// each step.
+/// How long a rotation may take. It begins half a minute after the start of a control plane at the earliest, and each
+/// step waits for connections from before it.
 const ROTATION: Duration = Duration::from_secs(180);
 
 #[tokio::test(flavor = "multi_thread")]
@@ -27,7 +27,7 @@ async fn the_documented_walk_with_a_ca_of_ones_own() {
 
     let refused = scene.cp.kumactl(&["apply", "-f", "-"], provided);
     assert!(error(&refused).contains("There is no signing certificate in provided CA for a given mesh"), "{refused:?}");
-    // What is no root changes nothing.
+    // A certificate that is no root is refused.
     let usage = "keyUsage=critical,keyCertSign,digitalSignature";
     let bad = openssl(scene.cp.folder(), "bad", &["-newkey", "rsa:2048"], &[ROOT[0], ROOT[1], "-addext", usage]);
     let refused = kumactl(&scene.cp, &format!("{manage} add {bad}"));
@@ -61,7 +61,7 @@ async fn the_documented_walk_with_a_ca_of_ones_own() {
     ));
     key_shows_nowhere(&mut scene, "root.key").await;
 
-    // Off, another kind, and on.
+    // mTLS is turned off, and on again with another type of CA.
     scene.cp.apply(&mesh("default", false)).await;
     eventually("redis is open to plain text", || Client::connect(scene.inbound)).await;
     text(&kumactl(&scene.cp, &format!("{manage} delete --id={id}")));
@@ -90,7 +90,7 @@ async fn a_provided_ca_is_rotated_under_load() {
     assert_eq!(issuer(&scene).await, "second");
 }
 
-/// Twice: both roots have the same name, and the second rotation begins with what the first has left.
+/// Two rotations: both roots have the same name, and the second rotation starts in the state that the first has left.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_builtin_ca_is_rotated_under_load() {
     let scene = Scene::start().await;
@@ -101,7 +101,7 @@ async fn a_builtin_ca_is_rotated_under_load() {
     }
 }
 
-/// Rotates while connections are made, and looks at the steps.
+/// Rotates under load, and checks the steps.
 async fn rotated_under_load(scene: &Scene, ca: &str, pair: &str) {
     let mut long_lived = scene.open().await;
     let listeners = scene.redis_proxy.stat("listener_manager.lds.update_success").await;
@@ -133,7 +133,7 @@ async fn rotated_under_load(scene: &Scene, ca: &str, pair: &str) {
 async fn a_rotation_goes_on_after_a_kill() {
     let mut scene = Scene::start().await;
     scene.cp.apply(&mesh("default", true)).await;
-    // Never connected: it holds the rotation up.
+    // A Dataplane that has never connected delays the rotation.
     let absent = dataplane("default", "absent", "absent", (free_port(), free_port()), &[]);
     scene.cp.apply(&absent).await;
     begin(&scene).await;
@@ -165,7 +165,7 @@ async fn a_rotation_goes_on_after_a_kill() {
     assert_eq!(scene.certificate().await, before, "it is still the one of the old root");
     scene.cp.delete("/meshes/default/dataplanes/absent").await;
     phase(&scene.cp, "builtin", "replacing").await;
-    // And in the middle of the second step.
+    // The control plane is also killed during the second step.
     scene.cp.kill();
     scene.cp.restart().await;
     let [redis, web] = scene.documents();
@@ -241,14 +241,14 @@ async fn an_old_root_goes_at_once_where_it_must() {
     scene.open().await.echoes().await;
 }
 
-/// Lets web call redis, over TLS.
+/// Enables mTLS, with a permission for web to call redis.
 async fn begin(scene: &Scene) {
     scene.cp.apply(&permission("default", "web-to-redis", "web", "redis")).await;
     scene.closed_to_plain_text().await;
     scene.open().await;
 }
 
-/// What makes a certificate of openssl a root as documented.
+/// Arguments of openssl for a root certificate as documented.
 const ROOT: &[&str] =
     &["-addext", "basicConstraints=critical,CA:TRUE", "-addext", "keyUsage=critical,keyCertSign,cRLSign"];
 
@@ -273,13 +273,13 @@ fn kumactl(cp: &ControlPlane, line: &str) -> Output {
     cp.kumactl(&line.split_whitespace().collect::<Vec<_>>(), "")
 }
 
-/// What a command says that succeeds.
+/// The output of a command, which must succeed.
 fn text(output: &Output) -> String {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// What a command says that fails.
+/// The error message of a command, which must fail.
 fn error(output: &Output) -> String {
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     error_of_success(output)
@@ -316,7 +316,7 @@ async fn phase(cp: &ControlPlane, ca: &str, phase: &str) {
     }
 }
 
-/// Common name of who has signed what redis's proxy shows.
+/// Common name of the issuer of redis's certificate.
 async fn issuer(scene: &Scene) -> String {
     let der = scene.certificate().await;
     let (_, certificate) = X509Certificate::from_der(&der).expect("a certificate");
@@ -324,7 +324,7 @@ async fn issuer(scene: &Scene) -> String {
     name.expect("an issuer").to_owned()
 }
 
-/// How many roots a proxy trusts, by every secret that it validates peers with.
+/// How many roots a proxy trusts, counted over all validation secrets.
 async fn trusted(proxy: &Dataplane) -> usize {
     let dump: Value = serde_json::from_str(&proxy.config_dump().await).expect("JSON");
     let mut counts = Vec::new();
@@ -338,7 +338,7 @@ fn note_roots(value: &Value, counts: &mut Vec<usize>) {
     use base64::Engine as _;
     match value {
         Value::Object(fields) => {
-            // Not the control plane's own, which Envoy dials.
+            // The CA of the control plane is not counted.
             if let Some(bytes) =
                 fields.get("validation_context").and_then(|context| context["trusted_ca"]["inline_bytes"].as_str())
                 && fields.contains_key("name")
@@ -353,7 +353,7 @@ fn note_roots(value: &Value, counts: &mut Vec<usize>) {
     }
 }
 
-/// The key in this file of the control plane's folder is in no answer, log or configuration.
+/// Checks that the key in this file of the control plane's folder is in no response, log or configuration.
 async fn key_shows_nowhere(scene: &mut Scene, file: &str) {
     let key = std::fs::read_to_string(scene.cp.folder().join(file)).expect("a key");
     let canary = key.lines().nth(3).expect("a key has more lines").to_owned();
@@ -374,7 +374,7 @@ async fn key_shows_nowhere(scene: &mut Scene, file: &str) {
     for (place, text) in places {
         assert!(!text.contains(&canary) && !text.contains("PRIVATE KEY"), "the key is in {place}");
     }
-    // It is kept for the owner alone.
+    // Only the owner can read the file.
     use std::os::unix::fs::PermissionsExt as _;
     let kept = scene.cp.folder().join("state/providedca.default");
     assert_eq!(kept.metadata().expect("it is kept").permissions().mode() & 0o777, 0o600);

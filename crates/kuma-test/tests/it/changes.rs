@@ -1,4 +1,4 @@
-//! Several documents at once, with the programs.
+//! Several documents in one change, with the real programs.
 
 use std::fmt::Write as _;
 use std::process::Output;
@@ -9,7 +9,7 @@ use serde_json::json;
 const APPLY: &[&str] = &["apply", "-f", "-"];
 const DRY_RUN: &[&str] = &["apply", "--dry-run", "-f", "-"];
 
-/// Permits `source` to call everybody.
+/// A permission for `source` to call every service.
 fn permission(mesh: &str, name: &str, source: &str) -> String {
     format!(
         "---\ntype: TrafficPermission\nmesh: {mesh}\nname: {name}\n\
@@ -42,7 +42,7 @@ async fn kumactl_applies_several_documents_in_one_commit() {
     let cp = ControlPlane::start().await;
     let before = head(&cp).await;
 
-    // What is refused is told, and by a dry run too; nothing of the rest is stored.
+    // A refused document is reported, also by a dry run; the other documents are not stored either.
     let missing = format!("{}{}", permission("default", "here", "a"), permission("nowhere", "there", "a"));
     let cause = "Error: Could not change resources (Resource is not valid)\n* document 2 of standard input, \
         TrafficPermission \"there\" of mesh \"nowhere\", mesh: mesh of name nowhere is not found\n";
@@ -75,7 +75,7 @@ async fn kumactl_applies_several_documents_in_one_commit() {
          \"default\" unchanged\n"
     );
     assert_eq!(head(&cp).await, before + 2);
-    // What is applied and has no effect is told.
+    // A document that is stored but has no effect causes a warning.
     let log = "type: TrafficLog\nmesh: demo\nname: l\nsources: [{match: {service: '*'}}]\n\
                destinations: [{match: {service: '*'}}]\nconf: {backend: file}\n---\ntype: Mesh\nname: demo\n";
     let told = "Warning: TrafficLog \"l\" logs nothing: the Mesh has no log backend \"file\"\n";

@@ -1,5 +1,5 @@
-//! What cannot be on one machine is refused when it is applied, and names that look like our own lead where they
-//! should.
+//! Listeners that conflict on one machine are refused when they are applied, and services whose names are those of our
+//! own clusters are reached.
 
 use kuma_test::apps::{Client, Greeter};
 use kuma_test::documents::dataplane;
@@ -16,7 +16,7 @@ async fn a_service_may_be_called_like_one_of_our_clusters() {
     let (mut outbounds, mut apps) = (Vec::new(), Vec::new());
     for (index, service) in services.into_iter().enumerate() {
         let app = Greeter::start().await;
-        // No proxy is needed before it: what the client's proxy dials is the question.
+        // The instance needs no proxy: the test is about the client's.
         let document = dataplane("default", &format!("app-{index}"), service, (app.port, free_port()), &[]);
         cp.apply(&document).await;
         outbounds.push((free_port(), service));
@@ -72,7 +72,7 @@ async fn an_inbound_on_all_addresses_is_reached_at_that_of_its_machine() {
     eventually("web reaches redis", || Client::connect(outbound)).await;
     let endpoint = format!("redis::127.0.0.2:{inbound}::");
     assert!(web.admin_page("/clusters").await.contains(&endpoint), "{}", web.admin_page("/clusters").await);
-    // The address is another one when the document says so.
+    // The endpoint follows a change of the document.
     document["networking"]["address"] = json!("127.0.0.3");
     cp.apply(&document).await;
     let endpoint = format!("redis::127.0.0.3:{inbound}::");

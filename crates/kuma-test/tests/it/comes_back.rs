@@ -1,5 +1,5 @@
-//! What moves, dies or goes away and comes back, and how long its clients are without it: docs/traffic.md has the
-//! figures that are printed here.
+//! Instances that move or restart and control planes that come back, and how long that interrupts clients. The tests
+//! print the figures of docs/traffic.md.
 
 use std::time::{Duration, Instant};
 
@@ -35,7 +35,7 @@ async fn the_only_instance_is_back_when_its_proxy_is() {
     println!("a proxy that was killed and started again at once took {:?}", killed.elapsed());
 }
 
-/// However long a control plane was away, its proxies are back soon after it.
+/// Proxies reconnect soon after the control plane is back, however long it was away.
 #[tokio::test(flavor = "multi_thread")]
 async fn proxies_are_back_soon_after_their_control_plane() {
     let mut scene = Scene::start().await;
@@ -51,6 +51,6 @@ async fn proxies_are_back_soon_after_their_control_plane() {
         longest = longest.max(restarted.elapsed());
         println!("after a control plane was away for 15 s its proxies took {:?}", restarted.elapsed());
     }
-    // Far from the half minute to which Envoy would back off by itself.
+    // Far less than the half minute of Envoy's default back-off.
     assert!(longest < Duration::from_secs(8), "{longest:?}");
 }

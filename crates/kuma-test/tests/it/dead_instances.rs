@@ -1,5 +1,5 @@
-//! Instances that refuse connections, or end them: requests that nobody has received, or that may be repeated, reach
-//! another instance, or the same one over another connection.
+//! Instances that refuse or close connections: requests that no application has received, or that may be repeated,
+//! reach another instance, or the same one over another connection.
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ use crate::fleet::Fleet;
 use crate::http;
 use crate::scene::Scene;
 
-/// A Dataplane that is registered before its kuma-dp starts, as is documented.
+/// A Dataplane that is applied before its kuma-dp starts, as documented.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_instance_that_is_not_there_yet_costs_no_connection() {
     let scene = Scene::start().await;
@@ -34,20 +34,20 @@ async fn an_instance_that_is_not_there_yet_costs_no_connection() {
     assert!(scene.web_proxy.stat("cluster.redis.upstream_cx_connect_fail").await > 0, "it was never dialled");
 }
 
-/// Under load, so that attempts of many connections take turns.
+/// Under load, so that the attempts of many connections are interleaved.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_instance_that_is_killed_costs_no_connection() {
     let mut fleet = Fleet::start(2).await;
     let begun = Instant::now();
     fleet.others[0].proxy.process().kill();
-    // Connections that are open when it dies end with it: the load begins when its Envoy is gone, too.
+    // Open connections end with the proxy, so the load begins when its Envoy is gone.
     let inbound = ("127.0.0.1", fleet.others[0].inbound);
     eventually("nothing listens there", async || TcpStream::connect(inbound).await.is_err().then_some(())).await;
     let load = Load::start(fleet.scene.outbound);
     fleet.instances(1).await;
     println!("it was an endpoint for {:?}", begun.elapsed());
     println!("{} connections, none lost", load.end().await);
-    // And with nobody left they fail, not at once and not for ever.
+    // Without any instance, connections fail after a limited time.
     fleet.scene.redis_proxy.process().kill();
     let begun = Instant::now();
     assert!(Client::connect(fleet.scene.outbound).await.is_none());
@@ -57,7 +57,7 @@ async fn an_instance_that_is_killed_costs_no_connection() {
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_go_to_the_instance_that_lives() {
     let mut scene = http::Scene::start(true).await;
-    // Its Envoy dies with it.
+    // Its Envoy ends with it.
     scene.api[1].process().kill();
     let mut client = HttpClient::connect(scene.outbound).await.expect("a connection");
     for number in 0..300 {
@@ -68,11 +68,11 @@ async fn requests_go_to_the_instance_that_lives() {
     }
 }
 
-/// The proxy answers for its application that this could not be connected to.
+/// The proxy of an instance answers that it could not connect to its application.
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_pass_by_an_application_that_is_down() {
     let scene = http::Scene::start(true).await;
-    // Its proxy lives.
+    // Its proxy keeps running.
     scene.two.stop();
     let mut client = HttpClient::connect(scene.outbound).await.expect("a connection");
     for number in 0..100 {
@@ -81,7 +81,7 @@ async fn requests_pass_by_an_application_that_is_down() {
         let answer = answer.map(|answer| (answer.status, answer.instance()));
         assert_eq!(answer, Ok((200, "one".to_owned())), "{method}, request {number}");
     }
-    // Where no other is left the proxy's answer is the client's, without what is between the proxies.
+    // Without another instance the client gets the proxy's response, without the header that is for proxies only.
     scene.one.stop();
     let begun = Instant::now();
     let answer = client.get("/").await.expect("an answer");
@@ -90,7 +90,7 @@ async fn requests_pass_by_an_application_that_is_down() {
     assert_eq!((answer.status, ours), (503, None));
 }
 
-/// An application cannot have its requests sent to another instance.
+/// An application cannot make proxies send its requests to another instance.
 #[tokio::test(flavor = "multi_thread")]
 async fn only_a_proxy_says_that_nobody_was_reached() {
     let app = RawApp::start(Duration::from_secs(600), |request| match request.head.starts_with(b"GET /ready ") {
@@ -105,7 +105,7 @@ async fn only_a_proxy_says_that_nobody_was_reached() {
     assert_eq!(app.heads().len(), before + 1, "a request was repeated");
 }
 
-/// What an application does that closes connections just when a request comes: the second one of each.
+/// An application that closes a connection when the second request arrives on it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_that_ends_before_any_answer() {
     let app = RawApp::start(Duration::from_secs(600), |request| match request.number {
@@ -121,7 +121,7 @@ async fn a_connection_that_ends_before_any_answer() {
             assert_eq!(status(&exchange(scene.outbound, request.as_bytes()).await), 200, "{method}");
         }
     }
-    // The application may have done what it was asked, and is not asked again.
+    // The application may have handled the request, so it is not repeated.
     for _ in 0..20 {
         let before = app.heads().len();
         exchange(scene.outbound, b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\n\r\nbody").await;
@@ -129,7 +129,8 @@ async fn a_connection_that_ends_before_any_answer() {
     }
 }
 
-/// As servers do by default, after seconds: no connection is reused then, and so no request lost, whatever its method.
+/// An application that closes idle connections, as servers do by default: proxies close them first, so no request is
+/// lost, whatever its method.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_application_that_closes_what_is_idle() {
     const IDLE: Duration = Duration::from_secs(2);
@@ -142,7 +143,7 @@ async fn an_application_that_closes_what_is_idle() {
             for request in 0..5 {
                 let answer = client.send_body("POST", "/", &[], "a body".into()).await;
                 assert_eq!(answer.map(|answer| answer.status), Ok(200), "client {number}, request {request}");
-                // Around the moment at which the application closes.
+                // Around the moment at which the application closes its connections.
                 tokio::time::sleep(IDLE - Duration::from_millis(20) + Duration::from_millis(2) * number).await;
             }
         })
@@ -152,7 +153,7 @@ async fn an_application_that_closes_what_is_idle() {
     }
 }
 
-/// A passive check takes nobody out who is the last one.
+/// A passive check does not eject the only instance.
 #[tokio::test(flavor = "multi_thread")]
 async fn errors_of_the_only_instance_stay_what_they_are() {
     let app = RawApp::start(Duration::from_secs(600), |request| match request.head.starts_with(b"GET /ready ") {
@@ -173,7 +174,7 @@ async fn errors_of_the_only_instance_stay_what_they_are() {
     drop(scene.api);
 }
 
-/// Of two, one goes; and when the other one leaves, the one that was taken out is better than none.
+/// One of two instances is ejected; when the other one is gone, the ejected one is used again.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_penalty_is_as_long_as_it_says() {
     const PENALTY: Duration = Duration::from_secs(10);
@@ -210,7 +211,7 @@ fn passive(source: &str, destination: &str, failures: u32, penalty: &str) -> ser
     })
 }
 
-/// An application that is on the loopback address of IPv6 alone.
+/// An application that listens only on the loopback address of IPv6.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_application_on_ipv6_alone_is_reached() {
     if std::net::TcpListener::bind("[::1]:0").is_err() {

@@ -1,12 +1,12 @@
-//! What a document says is what it does, is shown as it was written, and is refused or told where it would do nothing.
+//! Documents do what they say and are shown as they were written; one that would have no effect is refused or causes a
+//! warning.
 
 use std::process::Output;
 
 use kuma_test::ControlPlane;
 use serde_json::{Value, json};
 
-/// Documents of all kinds, with the values that are easily lost: zeros, empty parts, words that look like something
-/// else.
+/// Documents of all kinds with values that are easily lost: zeros, empty parts, strings that look like other types.
 const ALL: &str = "
 type: Mesh
 name: demo
@@ -183,7 +183,7 @@ async fn policies_whose_backend_is_not_there_are_told_to_whoever_writes() {
     assert!(errors.contains(r#"logging.backends[0]: has to have one of "file" and "tcp""#), "{errors}");
 }
 
-/// What a command printed, if it did not fail.
+/// The output of a command, which must succeed.
 #[track_caller]
 fn succeeds(output: &Output) -> String {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -1,5 +1,4 @@
-//! A proxy that is told to stop gives all its connections time: those that others have made to it, and those that its
-//! application has made through it.
+//! A proxy that is stopped waits for all its connections: those of clients, and those of its own application.
 
 use std::time::{Duration, Instant};
 
@@ -13,10 +12,10 @@ use serde_json::json;
 use crate::http;
 use crate::scene::Scene;
 
-/// Far longer than the drains below need, and they say themselves how long they last at least.
+/// Far longer than the drains below take.
 const DRAIN: Start<'_> = Start { drain_time: "30s", admin: true, open_files: None };
 
-/// What an end may take at most, whatever runs beside it.
+/// How long to wait for a process to end.
 const END: Duration = Duration::from_secs(60);
 
 #[tokio::test(flavor = "multi_thread")]
@@ -49,7 +48,7 @@ async fn a_gateway_that_is_stopped_cuts_no_request() {
     edge.process().signal(Signal::TERM);
     let answer = slow.await.expect("no panic");
     assert_eq!(answer.map(|answer| answer.status), Ok(200));
-    // The answer said that it was the last of its connection.
+    // The response said that it was the last one of its connection.
     let status = edge.process().wait(END);
     assert!(status.success(), "{status}");
 }
@@ -72,7 +71,7 @@ async fn a_client_that_is_stopped_keeps_its_connections_for_the_drain_time() {
     println!("it ended {:?} after its last connection", ended.elapsed());
 }
 
-/// Then nobody can say how many connections are open.
+/// Without an admin server the open connections cannot be counted, and the whole drain time is waited out.
 #[tokio::test(flavor = "multi_thread")]
 async fn without_an_admin_server_the_drain_time_is_waited_out() {
     let mut scene = Scene::start().await;
@@ -88,7 +87,7 @@ async fn without_an_admin_server_the_drain_time_is_waited_out() {
     assert!(Client::connect(scene.outbound).await.is_some(), "a new connection was refused");
     let status = scene.web_proxy.process().wait(END);
     assert!(status.success() && asked.elapsed() >= drain, "{status} after {:?}", asked.elapsed());
-    // A second signal does not wait.
+    // A second signal ends the drain.
     scene.web_proxy = Dataplane::start_as(
         &scene.cp,
         "default",

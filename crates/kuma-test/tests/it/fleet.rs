@@ -24,12 +24,12 @@ pub(crate) struct Instance {
 }
 
 impl Fleet {
-    /// With so many instances, which web knows.
+    /// Starts this number of instances, and waits until web's proxy has them as endpoints.
     pub(crate) async fn start(instances: u64) -> Fleet {
         Fleet::start_in(Scene::start().await, instances).await
     }
 
-    /// The same in a scene that is there.
+    /// The same in an existing scene.
     pub(crate) async fn start_in(scene: Scene, instances: u64) -> Fleet {
         let mut others = Vec::new();
         for number in 2..=instances {
@@ -46,7 +46,7 @@ impl Fleet {
         fleet
     }
 
-    /// Waits until web knows so many instances of redis.
+    /// Waits until web's proxy has this number of endpoints of redis.
     pub(crate) async fn instances(&self, number: u64) {
         eventually(&format!("web knows {number} instances of redis"), async || {
             (self.scene.web_proxy.stat("cluster.redis.membership_total").await == number).then_some(())
@@ -54,12 +54,12 @@ impl Fleet {
         .await;
     }
 
-    /// How often the instances that web knows have changed.
+    /// How often the endpoints of redis in web's proxy have changed.
     pub(crate) async fn changes(&self) -> u64 {
         self.scene.web_proxy.stat("cluster.redis.membership_change").await
     }
 
-    /// Why an instance has left, as its overview says; `None` if it has not.
+    /// Why an instance is no endpoint any more, by its overview; `None` if it is one.
     pub(crate) async fn departure(&self, name: &str) -> Option<String> {
         let overview = self.scene.cp.get(&format!("/meshes/default/dataplanes+insights/{name}")).await;
         overview["dataplaneInsight"]["departure"]["reason"].as_str().map(str::to_owned)
@@ -67,7 +67,7 @@ impl Fleet {
 }
 
 impl Instance {
-    /// Starts its proxy anew; the one before has ended.
+    /// Starts its proxy again, after the previous one has ended.
     pub(crate) fn restart(&mut self, scene: &Scene) {
         let token: PathBuf = scene.cp.token_file("default", &self.name);
         let token = token.to_str().expect("a temporary path is UTF-8").to_owned();

@@ -1,5 +1,4 @@
-//! HealthCheck: an instance that dies gets no connection any more, one that returns does; with two instances as with
-//! many.
+//! HealthCheck: a dead instance gets no connections, and gets them again when it is back, also with only two instances.
 
 use std::time::Duration;
 
@@ -48,7 +47,7 @@ impl Pair {
         .await;
     }
 
-    /// How many of so many connections fail.
+    /// How many of this number of connections fail.
     async fn failures(&self, connections: usize) -> usize {
         let mut failures = 0;
         for _ in 0..connections {
@@ -91,7 +90,7 @@ async fn an_active_check_takes_out_a_dead_instance_and_brings_it_back() {
     assert_eq!(pair.failures(20).await, 0);
     eventually("the instance that came back serves", || async { (pair.one.served() > before).then_some(()) }).await;
 
-    // With nobody healthy nobody is dialled: Envoy would otherwise try those that it knows to be dead.
+    // Without a healthy instance none is dialled: by default Envoy would use the dead ones.
     pair.one.die().await;
     pair.two.die().await;
     pair.healthy(0).await;
@@ -108,7 +107,7 @@ async fn a_passive_check_ejects_an_instance_for_the_penalty() {
     pair.check(json!({"passiveChecks": {"unhealthyThreshold": 3, "penaltyInterval": "3s"}})).await;
     pair.healthy(2).await;
     pair.one.die().await;
-    // Its clients notice; three failures in a row and it is out.
+    // Three failures in a row eject the instance.
     eventually("the dead instance is ejected", || async {
         pair.failures(2).await;
         (pair.web.stat("cluster.redis.outlier_detection.ejections_active").await == 1).then_some(())
@@ -144,7 +143,7 @@ async fn what_is_no_endpoint_any_more_is_none_even_if_its_checks_succeed() {
 async fn the_check_is_that_of_the_service_that_a_route_leads_to() {
     let mut pair = Pair::start().await;
     let outbound = free_port();
-    // web dials `cache`, which a route sends to redis: redis's check applies.
+    // web's connections to `cache` are routed to redis: the health check of redis applies.
     let web = dataplane(
         "default",
         "web-1",
@@ -173,7 +172,7 @@ async fn the_check_is_that_of_the_service_that_a_route_leads_to() {
     }
 }
 
-/// With real proxies and mTLS: a check is a whole handshake, and an instance dies with its Envoy.
+/// With real proxies and mTLS: a check makes a whole TLS handshake with the instance's Envoy.
 #[tokio::test(flavor = "multi_thread")]
 async fn under_mtls_a_proxy_that_is_killed_costs_nothing_and_comes_back() {
     let cp = ControlPlane::start().await;
@@ -207,7 +206,7 @@ async fn under_mtls_a_proxy_that_is_killed_costs_nothing_and_comes_back() {
         }
     };
     works_with(2).await;
-    // As `kill -9` does; Envoy does not outlive it.
+    // This kills kuma-dp, and Envoy ends with it.
     drop(killed);
     works_with(1).await;
     let before = one.accepted();

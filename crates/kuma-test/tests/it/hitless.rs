@@ -1,4 +1,4 @@
-//! Edits reset no connection that they do not concern; a revoked flow's connections, and only those, end.
+//! A change closes no connection that it does not concern. Connections of a revoked flow end, and no others.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ async fn edits_of_permissions_leave_permitted_connections_alone() {
         cp.apply(&permission("default", "another", &source, "redis")).await;
         cp.apply(&permission("default", "web-too", if round % 2 == 0 { "web" } else { "*" }, "redis")).await;
     }
-    // Whatever was going to be drained has been by then: the drain time of these proxies is 2 s.
+    // Longer than the drain time of these proxies, which is 2 s.
     tokio::time::sleep(Duration::from_secs(5)).await;
     for (index, connection) in connections.iter_mut().enumerate() {
         assert!(connection.echoes().await, "connection {index} was reset by edits that keep it permitted");

@@ -1,5 +1,5 @@
-//! Thousands of hostile inputs on every port at once: nothing panics, nothing is let in, nothing is stored, no answer
-//! is a 5xx.
+//! Thousands of hostile inputs on all ports at once: no panic, no access, nothing stored, and no response with status
+//! 5xx.
 //!
 //! The inputs are made from a seed, so that a failure can be repeated: `HOSTILE_SEED=… cargo nextest run hostile`.
 
@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-/// How many are sent to each kind of port.
+/// Number of inputs for each kind of port.
 const API: usize = 1400;
 const ADMIN: usize = 400;
 const BOOTSTRAP: usize = 400;
@@ -19,7 +19,7 @@ const DIAGNOSTICS: usize = 150;
 const GRPC: usize = 300;
 const MADS: usize = 300;
 
-/// xorshift64*: good enough to choose by, and the same everywhere.
+/// The random number generator xorshift64*, which gives the same numbers on every machine.
 struct Random(u64);
 
 impl Random {
@@ -117,7 +117,7 @@ const HEADERS: &[&str] = &[
     "te: trailers",
     "access-control-request-method: PUT",
 ];
-/// None of these may be stored: their name is never that of the path.
+/// Documents that must not be stored: their names differ from those in the paths.
 const DOCUMENTS: &[&str] = &[
     concat!(
         r#"{"type":"Dataplane","mesh":"default","name":"other","#,
@@ -164,7 +164,7 @@ fn mutated(random: &mut Random, text: &str) -> Vec<u8> {
     bytes
 }
 
-/// One request; its framing may be wrong too.
+/// A random request, maybe with wrong framing.
 fn request(random: &mut Random, path: Option<&str>, guard: &str) -> Vec<u8> {
     let path = match path {
         Some(path) if random.below(4) > 0 => path.to_owned(),
@@ -208,11 +208,11 @@ fn request(random: &mut Random, path: Option<&str>, guard: &str) -> Vec<u8> {
     bytes
 }
 
-/// Bytes for a gRPC port.
+/// Random bytes for a gRPC port.
 fn frames(random: &mut Random) -> Vec<u8> {
     let mut bytes = match random.below(4) {
         0 => return random.bytes(4000),
-        // A TLS record of nonsense.
+        // A malformed TLS record.
         1 => vec![0x16, 3, 1, 0x02, 0x00],
         _ => b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00".to_vec(),
     };
@@ -228,11 +228,11 @@ fn frames(random: &mut Random) -> Vec<u8> {
     bytes
 }
 
-/// Sends, and reads the status that comes back, if one does. A server that waits for more is told after a while that
-/// nothing comes; then it has to let go.
+/// Sends bytes, and returns the status of the response, if there is one. A server that waits for more data gets the end
+/// of the stream after a while; then it must close the connection.
 async fn status(port: u16, bytes: &[u8]) -> Option<u16> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await.expect("the port is open");
-    // The server may have had enough in the middle.
+    // The server may close the connection before all is sent.
     let _ = stream.write_all(bytes).await;
     let mut answer = [0; 12];
     let mut read = 0;
@@ -266,7 +266,7 @@ async fn hostile_input_on_every_port() {
     let port = |url: String| url.rsplit(':').next().and_then(|port| port.parse::<u16>().ok()).expect("a port");
     let (api, admin) = (port(cp.api_url()), port(cp.admin_url()));
     let (bootstrap, diagnostics) = (port(cp.bootstrap_url()), port(cp.diagnostics_url()));
-    // What is sent, where to, and whether a 2xx would be a bypass.
+    // The port, the bytes, and whether a status 2xx would be a bypass.
     let mut inputs: Vec<(u16, Vec<u8>, bool)> = Vec::new();
     for _ in 0..API {
         inputs.push((api, request(&mut random, Some("/meshes/default/dataplanes/victim"), ""), false));

@@ -1,5 +1,5 @@
-//! Services that say `protocol: http`: requests pass as they are, and what is edited holds for the next one of an open
-//! connection, which no edit cuts.
+//! Services with the tag `protocol: http`: requests pass unchanged; a change takes effect with the next request on an
+//! open connection, and closes none.
 
 use std::time::Duration;
 
@@ -15,14 +15,14 @@ use tokio::net::TcpStream;
 use crate::http_load::HttpLoad;
 use crate::restart::{connected, updates};
 
-/// `web`, which dials `api`: two versions of it behind proxies of their own.
+/// `web` with an outbound to `api`, which has two instances of different versions, each with a proxy.
 pub(crate) struct Scene {
     pub(crate) cp: ControlPlane,
     pub(crate) one: HttpApp,
     pub(crate) two: HttpApp,
     pub(crate) web: Dataplane,
     pub(crate) api: [Dataplane; 2],
-    /// Where web dials api.
+    /// Port of web's outbound to api.
     pub(crate) outbound: u16,
     /// The Dataplanes: the two of api, and that of web.
     documents: [Value; 3],
@@ -54,7 +54,7 @@ impl Scene {
         scene
     }
 
-    /// Waits until a request of web is answered, and returns the connection.
+    /// Waits until a request of web succeeds, and returns the connection.
     pub(crate) async fn open(&self) -> HttpClient {
         eventually("web reaches api", || async {
             let mut client = HttpClient::connect(self.outbound).await?;
@@ -92,7 +92,7 @@ async fn requests_and_answers_pass_as_they_are() {
     for mtls in [false, true] {
         let scene = Scene::start(mtls).await;
         let outbound = scene.outbound;
-        // Longer than Envoy's default allows.
+        // Longer than Envoy's default timeout.
         let slow = tokio::spawn(async move {
             let mut client = HttpClient::connect(outbound).await.expect("a connection");
             client.get("/slow/16000").await
@@ -128,13 +128,14 @@ async fn requests_and_answers_pass_as_they_are() {
         assert_eq!((&answer.body[..], answer.trailers["grpc-status"].to_str().ok()), (&b"a message"[..], Some("0")));
         assert_eq!(grpc.get("/").await.expect("an answer").json()["version"], "HTTP/2.0");
 
-        assert_eq!(websocket(outbound).await.as_deref(), Some(&b"ping"[..]));
+        let mut websocket = WebSocket::open(outbound).await.expect("an upgraded connection");
+        assert!(websocket.echoes().await);
         let slow = slow.await.expect("no panic").expect("a slow answer is an answer");
         assert_eq!(slow.status, 200);
     }
 }
 
-/// Sends requests over a connection until an answer is as it should be.
+/// Sends requests over a connection until a response is as wanted.
 async fn until(client: &mut HttpClient, what: &str, wanted: impl Fn(&Answer) -> bool) {
     let answered = async {
         while !wanted(&client.get("/").await.expect("the connection lives")) {
@@ -144,7 +145,7 @@ async fn until(client: &mut HttpClient, what: &str, wanted: impl Fn(&Answer) -> 
     tokio::time::timeout(LIMIT, answered).await.unwrap_or_else(|_| panic!("no such answer within {LIMIT:?}: {what}"));
 }
 
-/// What comes back for a request as old clients send it.
+/// The response to a request as old clients send it.
 async fn old_http(port: u16, version: &str) -> String {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await.expect("a connection");
     stream.write_all(format!("GET / HTTP/{version}\r\n\r\n").as_bytes()).await.expect("it takes a request");
@@ -153,20 +154,29 @@ async fn old_http(port: u16, version: &str) -> String {
     answer
 }
 
-/// What a connection that was upgraded echoes.
-async fn websocket(port: u16) -> Option<Vec<u8>> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.ok()?;
-    let request = "GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
-    stream.write_all(request.as_bytes()).await.ok()?;
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        head.push(stream.read_u8().await.ok()?);
+/// An upgraded connection to an application that echoes.
+pub(crate) struct WebSocket(TcpStream);
+
+impl WebSocket {
+    /// Connects to a port and upgrades the connection.
+    pub(crate) async fn open(port: u16) -> Option<WebSocket> {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).await.ok()?;
+        let request = "GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
+        stream.write_all(request.as_bytes()).await.ok()?;
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.ok()?);
+        }
+        assert!(head.starts_with(b"HTTP/1.1 101"), "{}", String::from_utf8_lossy(&head));
+        Some(WebSocket(stream))
     }
-    assert!(head.starts_with(b"HTTP/1.1 101"), "{}", String::from_utf8_lossy(&head));
-    stream.write_all(b"ping").await.ok()?;
-    let mut echo = vec![0; 4];
-    stream.read_exact(&mut echo).await.ok()?;
-    Some(echo)
+
+    /// Whether bytes come back.
+    pub(crate) async fn echoes(&mut self) -> bool {
+        let mut echo = [0; 4];
+        let sent = self.0.write_all(b"ping").await.is_ok();
+        sent && self.0.read_exact(&mut echo).await.is_ok() && &echo == b"ping"
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -190,7 +200,7 @@ async fn a_split_holds_from_the_next_request_on_and_costs_none() {
         }
         assert_eq!(misses, 0, "requests went to the other version");
     }
-    // Nowhere at all: a clear answer, and the connection lives on.
+    // A route without destinations: status 503, and the connection stays open.
     scene.cp.delete("/meshes/default/traffic-routes/api").await;
     let requests = load.end().await;
     assert!(requests > 100, "only {requests}");
@@ -230,7 +240,7 @@ async fn a_revoked_permission_denies_the_next_request_and_hurts_no_neighbour() {
         let mut revoked = scene.open().await;
         scene.cp.delete("/meshes/default/traffic-permissions/web-to-api").await;
         let denied = async {
-            // Its connection may end before, as connections of a revoked flow do.
+            // The connection may end before that, since the flow is revoked.
             while let Ok(answer) = revoked.get("/").await
                 && answer.status != 403
             {
@@ -239,7 +249,7 @@ async fn a_revoked_permission_denies_the_next_request_and_hurts_no_neighbour() {
             }
         };
         tokio::time::timeout(LIMIT, denied).await.expect("the requests of a revoked flow are served");
-        // Both instances have learnt of it.
+        // Both instances deny it.
         let is_denied = async || {
             let mut client = HttpClient::connect(scene.outbound).await.expect("the listener stays");
             !matches!(client.get("/").await, Ok(answer) if answer.status == 200)
@@ -285,7 +295,7 @@ async fn an_instance_that_answers_with_errors_is_left_out() {
     until(&mut client, "it is back", |answer| answer.instance() == "one").await;
 }
 
-/// A check that connects would end at the instance's proxy, which is well.
+/// A check that only connects would reach the instance's proxy and succeed.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_check_by_request_finds_out_about_the_application() {
     let scene = Scene::start(true).await;
@@ -316,12 +326,12 @@ async fn a_check_by_request_finds_out_about_the_application() {
         scene.one.answers_with(204);
         healthy(2).await;
     }
-    // A check is a request like any other: it needs a permission.
+    // A check is a request, so it needs a permission.
     scene.cp.delete("/meshes/default/traffic-permissions/web-to-api").await;
     healthy(0).await;
 }
 
-/// The TCP service beside it does not notice.
+/// A change of protocol does not affect another service.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_may_change_what_it_speaks_under_traffic() {
     use kuma_test::apps::{Client, Greeter};
@@ -340,7 +350,7 @@ async fn a_service_may_change_what_it_speaks_under_traffic() {
         for document in &mut scene.documents[..2].to_vec() {
             document["networking"]["inbound"][0]["tags"]["protocol"] = json!("tcp");
             scene.cp.apply(document).await;
-            // Halfway, nobody takes it for HTTP any more.
+            // When only one instance is changed, the service counts as TCP.
             scene.open().await;
         }
         eventually("requests are not seen as such any more", || async {
@@ -391,7 +401,7 @@ async fn a_restart_of_the_control_plane_costs_no_request_and_sends_nothing_again
     for proxy in [&scene.web, &scene.api[0], &scene.api[1]] {
         connected(proxy).await;
     }
-    // The client's Dataplane first, when nobody has said yet what the service speaks.
+    // The client's Dataplane comes first, when the protocol of the service is not known yet.
     for document in scene.documents.iter().rev() {
         scene.cp.apply(document).await;
     }

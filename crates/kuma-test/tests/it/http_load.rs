@@ -1,4 +1,4 @@
-//! Requests over kept connections that never pause, to see whether a change costs any of them.
+//! A steady load of HTTP requests over open connections, to see whether a change makes any of them fail.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -25,7 +25,7 @@ impl HttpLoad {
     /// Ends it, and returns how many requests were answered.
     ///
     /// # Panics
-    /// If one was not, or not with 200.
+    /// If one of them failed or did not get status 200.
     pub(crate) async fn end(self) -> usize {
         self.ended.store(true, Ordering::Relaxed);
         for sender in self.senders {

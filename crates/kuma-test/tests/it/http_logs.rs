@@ -1,4 +1,4 @@
-//! TrafficLog where a service speaks HTTP: each request gives one record, with what HTTP knows of it.
+//! TrafficLog for HTTP services: each request gives one record, with the fields of HTTP.
 
 use kuma_test::{HttpClient, eventually};
 use serde_json::{Value, json};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::access_logs::Collector;
 use crate::http::Scene;
 
-/// Logs what web asks of api to a backend of these settings, and waits until Envoy has it.
+/// Logs web's requests to api, to a backend with these settings, and waits until Envoy has the configuration.
 async fn log_to(scene: &Scene, backend: &Value, sign: &str) {
     let mut backend = backend.clone();
     backend["name"] = json!("it");
@@ -69,7 +69,7 @@ async fn each_request_gives_a_record_at_a_collector() {
     let expected = "GET /a HTTP/1.1 200 the application mine api web->api\n";
     assert!(collector.lines().iter().all(|line| line == expected), "{:?}", collector.lines().first());
 
-    // What reached no instance is noted too.
+    // A request that reached no instance is logged too.
     scene
         .cp
         .apply(&json!({
@@ -85,11 +85,11 @@ async fn each_request_gives_a_record_at_a_collector() {
     })
     .await;
     let line = collector.lines().into_iter().find(stopped);
-    // In a file there would be a `-` for each that is missing.
+    // In a file there would be a `-` for each missing value.
     assert_eq!(line.as_deref(), Some("GET / HTTP/1.1 503    web->api\n"));
 }
 
-/// Makes a request of these bytes on a connection of its own, and waits for the answer.
+/// Sends a request of these bytes on a new connection, and waits for the response.
 async fn send_raw(port: u16, request: &[u8]) {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.expect("a connection");
@@ -133,7 +133,7 @@ async fn a_record_in_json_is_json_whatever_clients_send() {
     let mut collector = Collector::new();
     collector.listen().await;
     let address = format!("127.0.0.1:{}", collector.port);
-    // Every operator, so that both ways agree on what is a number.
+    // Every operator, so that both backends agree on which values are numbers.
     let mut fields: serde_json::Map<String, Value> =
         kuma_model::log_format::examples().map(|example| (example.clone(), json!(example))).collect();
     fields.insert(
@@ -160,7 +160,7 @@ async fn a_record_in_json_is_json_whatever_clients_send() {
     assert!(in_file["own"]["header"].as_str().is_some_and(|text| text.starts_with("a \"quote\", a \\ and ")));
     assert_eq!((&sent["%RESPONSE_CODE%"], &in_file["%RESPONSE_CODE%"]), (&json!(200), &json!(200)));
     let kind = |value: &Value| match value {
-        // A text without anything in it is not told from one that is not known, on the way to kuma-dp.
+        // kuma-dp cannot distinguish an empty value from a missing one.
         Value::String(text) if text.is_empty() => "null",
         Value::Null => "null",
         Value::Number(_) => "number",

@@ -1,4 +1,4 @@
-//! Who a proxy is: certificates that are renewed unnoticed, and tokens that prove it.
+//! Identities of proxies: certificates that are renewed without an interruption, and tokens.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -25,7 +25,7 @@ async fn certificates_are_renewed_over_the_open_stream_and_no_connection_fails()
     let load = Load::start(scene.outbound);
     let mut serials = BTreeSet::new();
     let mut last_end = i64::MIN;
-    // The fifth is shown when the first has ended for long, on either side: both renew at the same pace.
+    // When the fifth certificate is shown, the first one has expired, on both sides.
     let renewals = async {
         while serials.len() < 5 {
             let der = scene.certificate().await;
@@ -65,22 +65,22 @@ async fn a_proxy_with_the_wrong_token_is_refused_and_told_why() {
         ("default", garbage.clone(), "the dataplane token is not valid"),
         ("default", forged, "wrong signature"),
         ("default", stranger.token_file("default", "redis-1"), "signing key changed: ask for a new token"),
-        // One that is presented has to be right, where none is needed too.
+        // A token that is presented has to be valid, even if none is needed.
         ("open", garbage, "the dataplane token is not valid"),
     ];
     for (mesh, token, reason) in cases {
         let token = token.to_str().expect("UTF-8");
         let mut proxy = Dataplane::start_with(&cp, mesh, "redis-1", &["--dataplane-token-file", token]);
-        // By Envoy for its stream, and by kuma-dp for its own.
+        // Both Envoy and kuma-dp report it, each for its own stream.
         proxy.process().prints("gRPC config stream to ads_cluster closed").await;
         proxy.process().prints("the control plane refuses Dataplane \"redis-1\"").await;
         assert!(proxy.process().output().contains(reason), "{mesh} {token}: {}", proxy.process().output());
         nothing_served(&proxy, mesh).await;
         assert!(!is_online(&cp, mesh, "redis-1").await, "{mesh} {token}");
-        // Its log is one file for all cases.
+        // All cases write to the same log file.
         std::fs::remove_file(cp.folder().join(format!("{mesh}.redis-1.log"))).expect("a log");
     }
-    // It was for the tokens alone.
+    // With valid tokens both are served, so the tokens were the only reason for the refusals.
     for mesh in ["default", "open"] {
         let proxy = Dataplane::start(&cp, mesh, "redis-1");
         proxy.live().await;
@@ -132,7 +132,7 @@ async fn mtls_switched_on_closes_a_proxy_without_a_token_and_says_so() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    // Envoy waits for 15 s for secrets that do not come, and goes on in plain text meanwhile if it is let to.
+    // Envoy waits 15 s for missing secrets, and could serve plain text in the meantime.
     tokio::time::timeout(Duration::from_secs(8), refused).await.expect("it is closed, not after a while but at once");
     let dialled = app.accepted();
     for _ in 0..20 {
@@ -150,7 +150,7 @@ async fn mtls_switched_on_closes_a_proxy_without_a_token_and_says_so() {
     cp.process().prints("mTLS is on and the proxy has no dataplane token").await;
     assert_eq!(self::warnings(&cp, "default", "web-1").await, Vec::<String>::new());
 
-    // A token heals it.
+    // With a token it works again.
     drop(redis);
     let redis = Dataplane::start(&cp, "default", "redis-1");
     redis.live().await;
@@ -158,16 +158,16 @@ async fn mtls_switched_on_closes_a_proxy_without_a_token_and_says_so() {
     assert_eq!(self::warnings(&cp, "default", "redis-1").await, Vec::<String>::new());
 }
 
-/// A token of the same claims whose signature does not hold.
+/// A token with the same claims and an invalid signature.
 fn tampered(path: &Path) -> String {
     let token = std::fs::read_to_string(path).expect("a token");
     let (signed, signature) = token.trim().rsplit_once('.').expect("three parts");
     let signature: String = signature.chars().rev().filter(|c| c.is_ascii_alphanumeric()).collect();
-    // Base64url in fours.
+    // Base64url has groups of four characters.
     format!("{signed}.{}", &signature[..signature.len() / 4 * 4])
 }
 
-/// Envoy runs and has nothing of the mesh.
+/// Checks that Envoy runs and has no configuration of the mesh.
 async fn nothing_served(proxy: &Dataplane, mesh: &str) {
     proxy.admin_answers().await;
     let dump = proxy.config_dump().await;

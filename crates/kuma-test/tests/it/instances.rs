@@ -1,5 +1,5 @@
-//! Instances of a service that die and come back without a word to anybody: Dataplanes whose address is the
-//! application's own. No proxy stands before them, so nothing but the client's checks can find out how they are.
+//! Instances of a service that die and come back without a report: Dataplanes whose inbound address is the
+//! application's own, without a proxy. So only health checks of clients can detect their state.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -31,21 +31,21 @@ impl Instance {
     pub(crate) fn document(&self, mesh: &str, name: &str, tags: &Value) -> Value {
         json!({
             "type": "Dataplane", "mesh": mesh, "name": name,
-            // No proxy runs: the port of an application behind it means nothing, and may not be the same.
+            // No proxy runs, so the application's port is not used; it only has to differ from the inbound's.
             "networking": {"inbound": [{"interface": format!("127.0.0.1:{}:1", self.port), "tags": tags}]},
         })
     }
 
-    /// Refuses connections from now on, and cuts those that it has.
+    /// Refuses new connections and closes the open ones.
     pub(crate) async fn die(&mut self) {
         if let Some(task) = self.task.take() {
             task.abort();
-            // Its listener is closed when it has ended.
+            // The listener is closed when the task has ended.
             let _ = task.await;
         }
     }
 
-    /// Takes connections again.
+    /// Accepts connections again.
     pub(crate) async fn come_back(&mut self) {
         let listener = TcpListener::bind(("127.0.0.1", self.port)).await.expect("the port is free");
         let (accepted, served) = (self.accepted.clone(), self.served.clone());
@@ -59,7 +59,7 @@ impl Instance {
                         return;
                     }
                     let (mut read, mut write) = stream.split();
-                    // A check says nothing; a client of the tests does.
+                    // A health check sends no data; a client of the tests does.
                     let copied = tokio::io::copy(&mut read, &mut write).await;
                     if copied.is_ok_and(|bytes| bytes > 0) {
                         served.fetch_add(1, Ordering::Relaxed);
@@ -74,7 +74,7 @@ impl Instance {
         self.accepted.load(Ordering::Relaxed)
     }
 
-    /// How many clients that said something have come and gone.
+    /// How many connections have sent data and ended.
     pub(crate) fn served(&self) -> usize {
         self.served.load(Ordering::Relaxed)
     }

@@ -1,4 +1,4 @@
-//! How the programs begin and end: in order, with a reason, and leaving nothing behind.
+//! Start and end of the programs: an orderly end, its reason, and nothing left behind.
 
 use std::net::TcpListener;
 use std::process::Command;
@@ -13,7 +13,7 @@ use rustix::process::Signal;
 use crate::fleet::Fleet;
 use crate::scene::Scene;
 
-/// What an end may take at most, whatever runs beside it. An ordered end takes a fraction of it.
+/// How long to wait for a process to end. Normally it takes a fraction of that.
 const END: Duration = Duration::from_secs(30);
 
 #[tokio::test(flavor = "multi_thread")]
@@ -24,7 +24,7 @@ async fn one_of_three_that_is_stopped_under_load_costs_no_request() {
     eventually("the second instance has its share", async || (second.app.accepted() > 50).then_some(())).await;
 
     second.proxy.process().signal(Signal::TERM);
-    // Its clients hear of it from the control plane, not by failing.
+    // The control plane tells its clients.
     fleet.instances(2).await;
     assert_eq!(fleet.departure("redis-2").await.as_deref(), Some("it drains: kuma-dp was asked to end"));
     let second = &mut fleet.others[0];
@@ -34,7 +34,7 @@ async fn one_of_three_that_is_stopped_under_load_costs_no_request() {
     eventually("the load goes on", async || (load.done() > done + 500).then_some(())).await;
     assert_eq!(second.app.accepted(), rest, "the second instance is still dialled");
 
-    // It comes back as it went.
+    // It becomes an endpoint again.
     second.restart(&fleet.scene);
     second.proxy.live().await;
     fleet.instances(3).await;
@@ -71,7 +71,7 @@ async fn kuma_dp_ends_with_its_envoy_and_reports_it() {
     let status = proxy.process().wait(END);
     assert!(status.code().is_some_and(|code| code != 0), "{status}: whoever supervises it has to start it again");
     proxy.process().prints("Envoy has ended: it was killed by signal 9").await;
-    // Nobody dials the port that nothing listens on.
+    // The instance is no endpoint any more.
     fleet.instances(1).await;
     let why = fleet.departure("redis-2").await;
     assert_eq!(why.as_deref(), Some("its Envoy has ended: it was killed by signal 9"));
@@ -81,7 +81,7 @@ async fn kuma_dp_ends_with_its_envoy_and_reports_it() {
     }
 }
 
-/// Where no token is needed a report is believed from the address that the Dataplane is at.
+/// In a mesh without mTLS, a report without a token is accepted from the Dataplane's own address.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_end_of_an_envoy_is_believed_without_a_token() {
     let scene = Scene::start().await;
@@ -125,7 +125,7 @@ async fn no_envoy_outlives_its_kuma_dp() {
     let envoy = scene.redis_proxy.envoy().await;
     scene.redis_proxy.process().kill();
     eventually("Envoy has ended", async || (!runs(envoy)).then_some(())).await;
-    // What it left behind does not keep the next one from starting.
+    // Its leftover files do not prevent the next start.
     let again = Dataplane::start(&scene.cp, "default", "redis-1");
     again.live().await;
     scene.open().await;
@@ -139,7 +139,7 @@ async fn the_control_plane_ends_in_order_with_proxies_connected() {
     let status = scene.cp.process().wait(END);
     let log = scene.cp.process().output();
     assert!(status.success(), "{status}: {log}");
-    // It gives up after 10 s.
+    // After 10 s it would have given up.
     assert!(!log.contains("given up"), "{log}");
     eventually("the proxies have noticed", async || {
         (scene.web_proxy.stat("control_plane.connected_state").await == 0).then_some(())
@@ -187,7 +187,7 @@ async fn kuma_dp_says_what_it_waits_for() {
     proxy.process().prints("nobody-1").await;
     proxy.process().prints("Next attempt in").await;
     assert!(proxy.process().is_running());
-    // And goes on by itself once it is there.
+    // It continues by itself once the control plane is there.
     let (app, inbound) = (Greeter::start().await, free_port());
     cp.apply(&dataplane("default", "nobody-1", "nobody", (inbound, app.port), &[])).await;
     eventually("it is served", || Client::connect(inbound)).await;
@@ -198,9 +198,9 @@ fn kill(id: u32) {
     rustix::process::kill_process(pid, Signal::KILL).expect("it runs");
 }
 
-/// Whether a process runs; one that has ended and that nobody has waited for does not.
+/// Whether a process runs. A zombie does not count.
 fn runs(id: u32) -> bool {
     let status = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
-    // The state stands behind the name, which is in parentheses.
+    // The state follows the name, which is in parentheses.
     status.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z') && !rest.starts_with('X'))
 }

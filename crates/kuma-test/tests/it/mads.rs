@@ -1,4 +1,4 @@
-//! From Mesh to Prometheus: a real one finds the proxies of all meshes, and scrapes them.
+//! A real Prometheus finds the proxies of all meshes and scrapes them.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ fn mesh(name: &str, prometheus: Option<Value>) -> Value {
     json!({"type": "Mesh", "name": name, "metrics": metrics})
 }
 
-/// A Dataplane of the service `web` that offers its metrics on this port: on one machine each needs its own.
+/// A Dataplane of the service `web` with this port for metrics, which has to be unique on the machine.
 fn web(mesh: &str, name: &str, metrics: u16) -> Value {
     let mut document = dataplane(mesh, name, "web", (free_port(), free_port()), &[]);
     document["networking"]["inbound"][0]["tags"]["version"] = json!("v1");
@@ -64,7 +64,7 @@ fn targets(file: &Path) -> Vec<String> {
     entries.iter().map(|entry| entry["targets"][0].as_str().expect("an address").to_owned()).collect()
 }
 
-/// The configuration of Prometheus that docs/metrics.md shows, for this file, and a shorter interval.
+/// The configuration of Prometheus in docs/metrics.md, for this file and with a shorter interval.
 fn documented_configuration(file: &Path) -> String {
     let docs = include_str!("../../../../docs/metrics.md");
     let (_, rest) = docs.split_once("```yaml\n").expect("an example");
@@ -97,7 +97,7 @@ async fn prometheus_finds_and_scrapes_the_proxies_of_all_meshes() {
     for (mesh, url) in
         [("default", format!("http://127.0.0.1:{first}/metrics")), ("other", format!("http://127.0.0.1:{second}/own"))]
     {
-        // Envoy's own word, and the labels that the documents of the mesh give it.
+        // A metric of Envoy, with the labels from the mesh's documents.
         let query = format!(
             "envoy_server_live{{mesh={mesh:?},dataplane=\"web-1\",instance=\"web-1\",job=\"web\",\
              service=\"web\",services=\",web,\",version=\"v1\"}} == 1"
@@ -110,7 +110,7 @@ async fn prometheus_finds_and_scrapes_the_proxies_of_all_meshes() {
         assert!(matches!(&up[..], [(_, value)] if value == "1"), "{up:?}");
         assert!(prometheus.targets().await.contains(&url), "{url} is not among the targets");
     }
-    // One that does not run is to be seen, and a mesh without metrics is not.
+    // A proxy that does not run is shown as down, and a mesh without metrics is not shown.
     eventually("the absent proxy is down", async || {
         let up = prometheus.query("up{dataplane=\"nobody\"}").await;
         matches!(&up[..], [(_, value)] if value == "0").then_some(())
@@ -130,7 +130,7 @@ async fn prometheus_finds_and_scrapes_the_proxies_of_all_meshes() {
     adapter.lists(&[first]).await;
 }
 
-/// Prometheus' own protocol, as its client speaks it.
+/// A client that long-polls, as Prometheus itself does.
 struct Poller {
     http: reqwest::Client,
     url: String,
@@ -145,7 +145,7 @@ impl Poller {
         Poller { http, url, version: String::new(), nonce: String::new() }
     }
 
-    /// The addresses that are told, or `None` where nothing has changed.
+    /// The addresses in the response, or `None` if nothing has changed.
     async fn poll(&mut self, wait: &str) -> Option<Vec<String>> {
         let type_url = "type.googleapis.com/kuma.observability.v1.MonitoringAssignment";
         let mut body = json!({"node": {"id": "prometheus"}, "type_url": type_url});
@@ -195,23 +195,23 @@ async fn a_control_plane_that_comes_back_takes_no_target_away() {
         (cp.output().matches("a monitoring client connected").count() == 2).then_some(())
     })
     .await;
-    // It has forgotten its documents, and does not take that for their end.
+    // The control plane has lost its documents, and does not report the proxies as removed.
     assert_eq!(poller.poll("1s").await, None);
-    // They come back, the Dataplanes first: what they say is what is held.
+    // The documents are written again, Dataplanes first: the list stays the same.
     for document in documents.iter().chain([&metrics]) {
         cp.apply(document).await;
     }
     assert_eq!(poller.poll("1s").await, None);
     assert_eq!((adapter.targets().len(), written()), (2, before), "the file was not touched");
 
-    // And one that does not come back is missed when the writing pauses.
+    // A Dataplane that is not written again is removed from the list when no document has been written for a while.
     cp.kill();
     cp.restart().await;
     cp.apply(&metrics).await;
     cp.apply(&documents[0]).await;
     adapter.lists(&[one]).await;
     assert_eq!(poller.poll("1m").await, Some(vec![format!("127.0.0.1:{one}")]));
-    // From then on everything is told at once again.
+    // From then on changes are reported at once again.
     let (told, ()) = tokio::join!(poller.poll("1m"), cp.apply(&documents[1]));
     assert_eq!(told.map(|list| list.len()), Some(2));
     adapter.lists(&[one, two]).await;

@@ -1,4 +1,4 @@
-//! Several meshes, gateways, proxies of several services: who is whom, and who sees whom.
+//! Several meshes, gateways, and proxies of several services: their identities, and that meshes are isolated.
 
 use kuma_test::apps::{Client, Greeter};
 use kuma_test::documents::{dataplane, mesh, permission};
@@ -22,7 +22,7 @@ struct InMesh {
 }
 
 impl InMesh {
-    /// Starts them. web dials the service `stolen` too, which nobody offers yet.
+    /// Starts them. web also has an outbound to the service `stolen`, which does not exist yet.
     async fn start(cp: &ControlPlane, name: &str) -> InMesh {
         let redis = Greeter::start().await;
         let (inbound, outbound, stolen) = (free_port(), free_port(), free_port());
@@ -40,7 +40,8 @@ impl InMesh {
     }
 }
 
-/// A ProxyTemplate of mesh one that leads web's ports to others, with web's certificate and without a look at theirs.
+/// A ProxyTemplate of mesh one that forwards two ports of web to other addresses, with web's certificate and without
+/// verification of the server.
 fn forcing(ways: [(u16, u16); 2]) -> serde_json::Value {
     let mut resources = Vec::new();
     for (from, to) in ways {
@@ -87,7 +88,8 @@ async fn meshes_with_the_same_names_have_nothing_in_common() {
     }
     assert_eq!((one.redis.accepted() - before.0, two.redis.accepted() - before.1), (10, 0));
 
-    // Mesh one says that the redis of two is its own. Its proxies get the address, and no further.
+    // A Dataplane in mesh one has the address of redis in mesh two. Proxies of mesh one get the endpoint, but the TLS
+    // handshake fails.
     let thief = dataplane("one", "thief", "stolen", (two.inbound, two.redis.port), &[]);
     cp.apply(&thief).await;
     let dialled = two.redis.accepted();
@@ -98,8 +100,8 @@ async fn meshes_with_the_same_names_have_nothing_in_common() {
     assert_eq!(two.redis.accepted(), dialled, "the application of mesh two was dialled");
     Client::connect(two.outbound).await.expect("two is well");
 
-    // That was web's own doing, who saw that it had not reached `stolen` of its mesh. One that trusts anybody, and
-    // shows the certificate that it has, is refused by redis of two, and admitted by that of one.
+    // That was web's proxy, which verified the server. A client that verifies nothing but shows its certificate is
+    // refused by redis of mesh two, and admitted by redis of mesh one.
     let forced = [(free_port(), &two), (free_port(), &one)];
     cp.apply(&forcing(forced.map(|(port, target)| (port, target.inbound)))).await;
     let [(to_two, _), (to_one, _)] = forced;
@@ -110,7 +112,7 @@ async fn meshes_with_the_same_names_have_nothing_in_common() {
     }
     assert_eq!(two.redis.accepted(), dialled, "the application of mesh two was dialled");
 
-    // Nor does a token of one serve in two: kuma-dp says so itself, and does not start.
+    // A token of mesh one is not valid in mesh two: kuma-dp reports that and does not start.
     let token = cp.token_file("one", "web-1");
     let token = token.to_str().expect("UTF-8");
     let mut impostor = Dataplane::start_with(&cp, "two", "web-1", &["--dataplane-token-file", token]);
@@ -139,7 +141,7 @@ async fn a_gateway_dials_and_is_not_dialled() {
     scene.closed().await;
     assert!(!proxy.config_dump().await.contains("inbound:"), "a gateway has no inbound");
 
-    // Policies see its tags.
+    // Policies match its tags.
     scene
         .cp
         .apply(&json!({
@@ -234,7 +236,7 @@ async fn a_permission_is_no_wider_than_the_tags_of_its_destination() {
     scene.cp.apply(&permit(json!({"service": "redis", "region": "*"}))).await;
     scene.closed().await;
 
-    // A source is known by its certificate, which says no more than the service: more is refused, not ignored.
+    // A source is identified by its certificate, which holds the service only: other tags are refused, not ignored.
     let response = scene
         .cp
         .put(&json!({

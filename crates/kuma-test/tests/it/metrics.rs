@@ -53,7 +53,7 @@ async fn metrics_are_served_on_their_path_and_nothing_else_is() {
         assert_eq!(status, 404);
     }
 
-    // The Dataplane has its own idea.
+    // The Dataplane overrides port and path.
     web["metrics"] = json!({"prometheus": {"port": other, "path": "/own"}});
     cp.apply(&web).await;
     metrics(other, "/own").await;
@@ -61,7 +61,7 @@ async fn metrics_are_served_on_their_path_and_nothing_else_is() {
         ask(reqwest::Method::GET, port, "/metrics").await.is_none().then_some(())
     })
     .await;
-    // And the mesh has the last word.
+    // Without metrics in the Mesh there are none.
     cp.apply(&kuma_test::documents::mesh("default", false)).await;
     eventually("no metrics are offered", || async {
         ask(reqwest::Method::GET, other, "/own").await.is_none().then_some(())

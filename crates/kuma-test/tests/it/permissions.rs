@@ -1,4 +1,4 @@
-//! TrafficPermission decides who gets through, and the denied get nothing.
+//! TrafficPermission decides which clients get through; a denied client gets no data.
 
 use kuma_test::apps::bytes_from;
 use kuma_test::documents::{mesh, permission};
@@ -34,7 +34,7 @@ async fn a_denied_peer_reads_not_a_byte_of_a_server_that_speaks_first() {
     let scene = Scene::start().await;
     scene.cp.apply(&mesh("default", true)).await;
     scene.closed().await;
-    // The first refusal may come from a proxy that has switched before the other.
+    // The first refusal may only mean that one of the proxies has switched to mTLS before the other.
     scene.cp.apply(&permission("default", "web-to-redis", "web", "redis")).await;
     scene.open().await;
     scene.cp.delete("/meshes/default/traffic-permissions/web-to-redis").await;

@@ -1,4 +1,4 @@
-//! What kuma-dp and kuma-cp say when something has to be done about them.
+//! Messages of kuma-dp and kuma-cp when the operator has to do something.
 
 use std::path::PathBuf;
 
@@ -39,7 +39,7 @@ async fn mtls_that_is_switched_on_is_told_to_a_proxy_without_a_token() {
     assert!(!proxy.process().output().contains("the control plane refuses"), "{}", proxy.process().output());
     cp.apply(&mesh("default", true)).await;
     proxy.process().prints(said).await;
-    // Once, however often it tries again.
+    // The message comes once, however often kuma-dp tries again.
     tokio::time::sleep(std::time::Duration::from_secs(3)).await;
     assert_eq!(proxy.process().output().matches(said).count(), 1);
 }
@@ -59,7 +59,7 @@ async fn a_new_state_folder_is_explained_on_both_sides() {
     .await;
     assert!(Client::connect(scene.outbound).await.is_some(), "traffic goes on");
 
-    // What is advised helps, here the first of it.
+    // The first advice in the message helps.
     scene.cp.kill();
     std::fs::remove_dir_all(&state).expect("the new state folder is there");
     std::fs::rename(scene.cp.folder().join("old-state"), &state).expect("the old one is there");
@@ -111,7 +111,7 @@ async fn few_files_make_few_connections_and_end_none() {
     web.process().prints("the limit of open files is 256, so Envoy takes at most").await;
     web.live().await;
     eventually("web reaches redis", || Client::connect(outbound)).await;
-    // Of 200 at a time some are carried, and the others refused: without a cap Envoy ended at the 113th.
+    // Of 200 connections some are accepted and the others refused. Without a limit Envoy crashed at the 113th.
     let mut held = Vec::new();
     for _ in 0..200 {
         held.extend(Client::connect(outbound).await);

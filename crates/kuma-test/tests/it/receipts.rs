@@ -1,7 +1,7 @@
-//! A receipt says that a change is in force on real Envoys, no sooner than it is.
+//! A receipt reports "live" only when a change is in force on real Envoys.
 //!
-//! `KUMA_TEST_ROUNDS` and `KUMA_TEST_PROXIES` set how often, and with how many proxies, the proofs are repeated; `make
-//! soak` asks for more than `make test` does.
+//! `KUMA_TEST_ROUNDS` and `KUMA_TEST_PROXIES` set the number of repetitions and of proxies; `make soak` sets more than
+//! `make test`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 
 use crate::scene::Scene;
 
-/// What is begun so long after the answer "live" is on its way to an Envoy that has the change.
+/// Connections begun this long after the answer "live" must be treated by the new state.
 const AFTER_LIVE: Duration = Duration::from_millis(5);
 
 const PERMISSION: &str = "/meshes/default/traffic-permissions/all";
@@ -32,7 +32,7 @@ struct Prober {
     task: JoinHandle<Vec<Probe>>,
 }
 
-/// When a connection was begun, when it was let through or refused, and which of both.
+/// One connection: when it was begun, when it was admitted or refused, and which of the two.
 #[derive(Clone, Copy)]
 struct Probe {
     begun: Instant,
@@ -63,7 +63,7 @@ impl Prober {
     }
 }
 
-/// From when until when the state `admitted` is known to be in force.
+/// A period in which the state `admitted` is known to be in force.
 struct Known {
     from: Instant,
     until: Instant,
@@ -111,7 +111,7 @@ async fn nothing_that_begins_after_live_is_treated_the_old_way() {
         let probes = prober.end().await;
         let mut seen = [0, 0];
         for Known { from, until, admitted } in &known {
-            // One that goes on while the next change is made may be treated either way.
+            // A connection that is still being made when the next change begins may be treated either way.
             for probe in probes.iter().filter(|probe| probe.begun >= *from && probe.ended < *until) {
                 seen[usize::from(*admitted)] += 1;
                 assert_eq!(probe.admitted, *admitted, "{}: treated the old way after live", name(number));
@@ -122,7 +122,7 @@ async fn nothing_that_begins_after_live_is_treated_the_old_way() {
     }
 }
 
-/// E2 of the trials: a listener is accepted before it has its secrets, and goes on in plain text till then.
+/// Envoy accepts a listener before it has its secrets, and serves plain text until then.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_switch_to_mtls_is_not_live_while_plain_text_is_served() {
     let scene = Scene::start().await;
@@ -152,7 +152,7 @@ fn template(resource: &str) -> Value {
     })
 }
 
-/// E3 of the trials: Envoy accepts a listener whose secret nobody has, and opens its port after 15 s.
+/// Envoy accepts a listener whose secret does not exist, and opens its port after 15 s.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_listener_that_waits_for_a_secret_is_not_live() {
     let scene = Scene::start().await;
@@ -190,7 +190,7 @@ filter_chains:
     let status = status(&scene, "web-1").await;
     assert_eq!(status["unanswered"][0]["name"], "nobody-has-it", "{status}");
 
-    // Another change, of nothing that may refer to it, is none of its business.
+    // A change that does not concern the secret is live all the same.
     let revision = scene.cp.change(&another_redis()).await;
     assert_eq!(scene.cp.receipt(revision, "30s").await["state"], "live");
 
@@ -209,7 +209,7 @@ async fn status(scene: &Scene, name: &str) -> Value {
     subscriptions.last().expect("a stream")["status"].clone()
 }
 
-/// E4 of the trials, and what comes after it: when the port is free again, the listener is sent once more.
+/// A listener whose port is in use is refused. When the port is free again, the listener is sent once more.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_listener_that_cannot_bind_is_refused_alone_and_opens_when_it_can() {
     let scene = Scene::start().await;
@@ -227,7 +227,7 @@ async fn a_listener_that_cannot_bind_is_refused_alone_and_opens_when_it_can() {
     assert!(exception["message"].as_str().is_some_and(|text| text.contains("bind")), "{receipt}");
     assert_eq!(exception["sinceRevision"], revision, "{receipt}");
 
-    // What comes later is accepted, and seen to be.
+    // A later change is accepted, and its receipt shows that.
     let later = scene.cp.change(&another_redis()).await;
     let receipt = scene.cp.receipt(later, "30s").await;
     assert_eq!(receipt["state"], "live", "an older refusal is told, and does not count against it: {receipt}");
@@ -256,8 +256,8 @@ async fn an_envoy_that_is_stopped_is_waited_for() {
     assert_eq!(scene.cp.receipt(revision, "30s").await["state"], "live");
 }
 
-/// An Envoy that cannot be reached may go on with what it had: nothing is live before it is back, or known to have
-/// ended.
+/// An unreachable Envoy may keep its old configuration: a change is not live before that Envoy is back, or known to
+/// have ended.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_envoy_behind_a_network_that_is_cut_is_waited_for() {
     let (scene, wire) = Scene::start_wired().await;
@@ -274,7 +274,7 @@ async fn an_envoy_behind_a_network_that_is_cut_is_waited_for() {
     assert_eq!(receipt["proxies"]["waiting"], 0, "{receipt}");
 }
 
-/// An Envoy whose process has ended holds nobody up: its system has closed the connection.
+/// An Envoy whose process has ended does not delay a receipt: its system has closed the connection.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_envoy_that_has_ended_is_away() {
     let mut scene = Scene::start().await;
@@ -308,7 +308,7 @@ async fn a_revision_belongs_to_one_life_of_the_store() {
     assert_eq!(scene.cp.get_status(&path).await.0, 410);
 }
 
-/// An instance whose inbound cannot be opened gets no share of the connections, and gets it when it is open.
+/// An instance whose inbound cannot be opened is no endpoint; it becomes one when the inbound is open.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_inbound_that_cannot_be_opened_gets_no_connections() {
     let scene = Scene::start().await;
@@ -341,7 +341,7 @@ async fn an_inbound_that_cannot_be_opened_gets_no_connections() {
     drop(proxy);
 }
 
-/// `kumactl apply --wait` and `delete --wait` say how far a change has come, and say it by their exit code too.
+/// `kumactl apply --wait` and `delete --wait` report the state of a change, also by their exit codes.
 #[tokio::test(flavor = "multi_thread")]
 async fn kumactl_waits_for_a_change() {
     let scene = Scene::start().await;
@@ -358,7 +358,7 @@ async fn kumactl_waits_for_a_change() {
     assert!(said.contains(": live on 1 of 1 proxy after "), "{said}");
     assert!(said.contains("1 dataplane is away and will get it when it comes"), "redis-2 has no proxy: {said}");
 
-    // Written once more, it is the same change.
+    // Writing the same document again is no new change.
     let (code, again, _) = applied(&["--wait"], &scene.documents()[0]);
     assert_eq!(code, Some(0), "{again}");
 
@@ -395,7 +395,7 @@ async fn kumactl_waits_for_a_change() {
     }
 }
 
-/// A log into a folder that is made later: Envoy refuses what writes there, and takes it once the folder is there.
+/// A log file in a folder that is created later: Envoy refuses the log until the folder exists.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_into_a_folder_that_is_made_later_is_written_then() {
     let scene = Scene::start().await;

@@ -1,4 +1,4 @@
-//! The control plane and its users on two machines: the documented way to secure the admin server, as typed.
+//! The control plane and its users on two machines: the documented commands that secure the admin server.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 use kuma_test::machine::Machine;
 use kuma_test::{ControlPlane, program};
 
-/// A user on another machine, in a home of their own.
+/// A user on another machine, with their own home.
 struct User<'a> {
     machine: &'a Machine,
     home: &'a Path,
@@ -30,7 +30,7 @@ impl User<'_> {
         child.wait_with_output().expect("it ends")
     }
 
-    /// What it prints.
+    /// Runs a command that must succeed, and returns its output.
     fn succeeds(&self, line: &str, input: &str) -> (String, String) {
         let output = self.run(line, input);
         let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
@@ -38,7 +38,7 @@ impl User<'_> {
         (out.into_owned(), err.into_owned())
     }
 
-    /// What it says is wrong.
+    /// Runs a command that must fail, and returns its error.
     fn fails(&self, line: &str, input: &str) -> String {
         let output = self.run(line, input);
         assert_eq!(output.status.code(), Some(1), "kumactl {line}");

@@ -1,4 +1,4 @@
-//! A control plane on the memory store that dies and comes back tears nothing down.
+//! A restart of a control plane with the memory store interrupts no traffic.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -26,13 +26,14 @@ async fn traffic_outlives_the_control_plane_and_nothing_is_sent_again() {
     scene.cp.restart().await;
     connected(&scene.redis_proxy).await;
     connected(&scene.web_proxy).await;
-    // The proxies are back, with the tokens they have, and nothing has been written: they keep what they had.
+    // The proxies have reconnected with their old tokens, and no document has been written: they keep their
+    // configuration.
     for request in 0..250 {
         assert!(Client::connect(scene.outbound).await.is_some(), "request {request} failed after the restart");
     }
     assert_not_plain(&scene).await;
 
-    // The same documents in an order that tempts: Dataplanes before the Mesh, the permission last.
+    // The same documents in an unfavourable order: Dataplanes before the Mesh, the permission last.
     let [redis, web] = scene.documents();
     for document in [web, redis, mesh("default", true), permission("default", "web-to-redis", "web", "redis")] {
         scene.cp.apply(&document).await;
@@ -42,17 +43,17 @@ async fn traffic_outlives_the_control_plane_and_nothing_is_sent_again() {
         assert!(Client::connect(scene.outbound).await.is_some(), "request {request} failed after documents came back");
     }
     assert!(long_lived.echoes().await, "a connection from before did not survive");
-    // Time for anything that is sent to arrive.
+    // Time for updates to arrive, if any are sent.
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(updates(&scene.redis_proxy).await, redis_before, "redis's proxy was sent what it had");
     assert_eq!(updates(&scene.web_proxy).await, web_before, "web's proxy was sent what it had");
 
-    // And the mesh is at work again.
+    // Changes take effect again.
     scene.cp.delete("/meshes/default/traffic-permissions/web-to-redis").await;
     scene.closed().await;
 }
 
-/// How often Envoy has taken new configuration, by what it was, and how often it was sent any.
+/// How often Envoy has applied new configuration, by type, and how often it was sent any.
 pub(crate) async fn updates(proxy: &Dataplane) -> BTreeMap<String, u64> {
     let pattern = concat!(
         r"^cluster_manager\.cluster_(added|modified|removed)$",
@@ -60,7 +61,7 @@ pub(crate) async fn updates(proxy: &Dataplane) -> BTreeMap<String, u64> {
         r"|\.(update_success|update_rejected|config_reload|key_rotation_failed)$",
     );
     let mut counters = proxy.stats(pattern).await;
-    // Envoy resolves the control plane's name now and then, and counts that alike.
+    // Envoy counts DNS updates of the control plane's name in the same way.
     counters.retain(|name, _| !name.starts_with("cluster.ads_cluster."));
     assert!(counters.len() >= 10, "too few counters to see anything: {counters:?}");
     counters

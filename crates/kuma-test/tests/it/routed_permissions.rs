@@ -1,5 +1,5 @@
-//! Permissions and routes together: a flow is permitted by what admits it where its route leads. A permission that is
-//! revoked ends the connections that needed it, wherever a route sent them, and no others.
+//! Permissions and routes together: a flow needs a permission for the service that its route leads to. A revoked
+//! permission ends the connections that needed it, wherever a route sent them, and no others.
 
 use std::time::Duration;
 
@@ -9,12 +9,13 @@ use kuma_test::ports::free_port;
 use kuma_test::{ControlPlane, Dataplane, eventually};
 use serde_json::json;
 
-/// `web`, which dials `redis`, and a second service to which a route can send that: `redis2`. With mTLS.
+/// `web` with an outbound to `redis`, and a second service, `redis2`, to which a route can send its connections. With
+/// mTLS.
 struct Scene {
     cp: ControlPlane,
     redis: Greeter,
     redis2: Greeter,
-    /// Where web dials redis.
+    /// Port of web's outbound to redis.
     outbound: u16,
     web: Dataplane,
     _proxies: [Dataplane; 2],
@@ -51,13 +52,13 @@ impl Scene {
         self.cp.delete(&format!("/meshes/default/traffic-permissions/web-to-{service}")).await;
     }
 
-    /// Sends the connections of web to redis where this says.
+    /// Routes web's connections to redis by this split.
     async fn route(&self, split: &[(u32, &str)]) {
         self.cp.apply(&route("default", "redis", "web", "redis", split)).await;
     }
 
-    /// Waits until web's proxy knows that all it sends to redis is permitted. A connection that is let in before that
-    /// ends with those that are not permitted.
+    /// Waits until web's proxy knows that the whole flow to redis is permitted. A connection that is opened before that
+    /// would end with those that are not permitted.
     async fn settled(&self) {
         eventually("the chain of what is permitted", || async {
             let listeners = self.web.admin_page("/config_dump?resource=dynamic_listeners").await;
@@ -67,7 +68,7 @@ impl Scene {
         .await;
     }
 
-    /// A connection of web, if it is let through.
+    /// A connection of web, if it is admitted.
     async fn connect(&self) -> Option<Connection> {
         let before = [self.redis.accepted(), self.redis2.accepted()];
         let client = Client::connect(self.outbound).await?;
@@ -85,18 +86,18 @@ impl Scene {
         eventually(&format!("web reaches {service}"), connect).await
     }
 
-    /// Three of them.
+    /// Three such connections.
     async fn open_three(&self, service: &str) -> Vec<Connection> {
         vec![self.open(service).await, self.open(service).await, self.open(service).await]
     }
 
-    /// Waits until none of web's connections is let through.
+    /// Waits until none of web's connections is admitted.
     async fn closed(&self) {
         eventually("web is refused", || async { self.connect().await.is_none().then_some(()) }).await;
     }
 }
 
-/// How many are alive once whatever was to be drained has been: the drain time of the proxies is 2 s.
+/// How many are still open after the drain time of the proxies, which is 2 s.
 async fn alive(connections: &mut [Connection]) -> usize {
     tokio::time::sleep(Duration::from_secs(5)).await;
     let mut alive = 0;
@@ -139,7 +140,7 @@ async fn a_permission_that_a_routed_flow_does_not_need_ends_nothing() {
     let after = scene.web.stat("listener_manager.listener_in_place_updated").await;
     assert_eq!(drained, after, "an edit that changes nothing for the flow touched its listener");
 
-    // Another permission takes over: the flow is permitted all the time.
+    // Another permission replaces the first: the flow is permitted without a break.
     scene.cp.apply(&permission("default", "everything", "*", "redis2")).await;
     scene.revoke("redis2").await;
     assert_eq!(alive(&mut connections).await, 3, "another permission admits the flow");
@@ -159,16 +160,16 @@ async fn half_of_a_split_that_is_revoked_ends_each_time() {
     assert_eq!((alive(&mut here).await, alive(&mut there).await), (3, 3));
 
     for _ in 0..2 {
-        // Envoy cannot tell the connections of one filter chain apart: those to redis end with them.
+        // Connections to redis end too, since they are in the same filter chain.
         scene.revoke("redis2").await;
         assert_eq!(alive(&mut there).await, 0, "a revoked connection is alive long after the drain time");
-        // Some of the new ones fail: they are sent to redis2.
+        // Some new connections fail: those that are sent to redis2.
         let mut here = scene.open_three("redis").await;
         scene.cp.apply(&permission("default", "unrelated", "*", "web")).await;
         scene.cp.delete("/meshes/default/traffic-permissions/unrelated").await;
         assert_eq!(alive(&mut here).await, 3, "connections that are permitted were cut");
         scene.permit("redis2").await;
-        // As early as they are let in.
+        // Opened as soon as they are admitted.
         there = scene.open_three("redis2").await;
     }
 

@@ -1,4 +1,4 @@
-//! TrafficRoute: connections go where the weights say, and a change of them cuts none.
+//! TrafficRoute: connections are distributed by weight, and a change of the weights closes none.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::instances::Instance;
 
-/// `web`, which dials `redis`; two versions of it, and another service.
+/// `web` with an outbound to `redis`, which has two versions, and another service.
 struct Scene {
     cp: ControlPlane,
     old: Instance,
@@ -35,7 +35,7 @@ impl Scene {
         Scene { cp, old, new, other, outbound, web }
     }
 
-    /// Routes redis, and waits until Envoy has it.
+    /// Applies a route for redis, and waits until Envoy has it.
     async fn route(&self, conf: Value) {
         let before = self.updates().await;
         let route = json!({
@@ -47,12 +47,12 @@ impl Scene {
         eventually("the route has arrived", || async { (self.updates().await > before).then_some(()) }).await;
     }
 
-    /// How often Envoy has taken another split.
+    /// How often Envoy has applied a changed split.
     async fn updates(&self) -> u64 {
         self.web.stats("extension_config_discovery.*config_reload$").await.values().sum()
     }
 
-    /// How many of so many connections each instance gets: old, new, other; and how many fail.
+    /// Makes this number of connections. Returns how many each instance gets (old, new, other), and how many fail.
     async fn shares(&self, connections: usize) -> ([usize; 3], usize) {
         let accepted = || [&self.old, &self.new, &self.other].map(Instance::accepted);
         let before = accepted();
@@ -74,17 +74,17 @@ async fn connections_are_shared_out_by_weight() {
     let scene = Scene::start().await;
     let mut open = Client::connect(scene.outbound).await.expect("a connection from before");
 
-    // Any positive numbers: their sum need not be 100.
+    // The sum of weights need not be 100.
     scene.route(json!([version(3, "1.0"), version(9, "2.0")])).await;
     let ([old, new, other], failed) = scene.shares(400).await;
     assert_eq!((old + new, other, failed), (400, 0, 0));
-    // 100 are expected, give or take 9: this is off once in many millions of runs.
+    // The expected number is 100, with a standard deviation of 9.
     assert!((50..150).contains(&old), "{old} of 400 went where a quarter should");
 
     scene.route(json!([version(0, "1.0"), version(7, "2.0")])).await;
     assert_eq!(scene.shares(50).await, ([0, 50, 0], 0), "weight 0 gets nothing");
 
-    // A tag that only has to be there; and a version that nobody has.
+    // A tag that only has to exist, and a version that no instance has.
     scene.route(json!([version(1, "*")])).await;
     let ([old, new, _], failed) = scene.shares(40).await;
     assert!(old > 0 && new > 0 && old + new == 40 && failed == 0, "{old} {new} {failed}");
@@ -97,7 +97,7 @@ async fn connections_are_shared_out_by_weight() {
     assert!(open.echoes().await, "a change of the route cut a connection");
 }
 
-/// Each swap takes clusters away that the one before needed, and brings others.
+/// Each swap removes the clusters of the previous route and adds others.
 #[tokio::test(flavor = "multi_thread")]
 async fn two_hundred_swaps_under_load_lose_no_request() {
     let scene = Scene::start().await;
@@ -111,7 +111,7 @@ async fn two_hundred_swaps_under_load_lose_no_request() {
     ];
     let begun = scene.updates().await;
     let mut swaps = 0;
-    // However long this machine takes for so many requests.
+    // Until enough requests were made, however long that takes.
     while swaps < 200 || load.done() < 20_000 {
         scene.route(splits[swaps % splits.len()].clone()).await;
         swaps += 1;

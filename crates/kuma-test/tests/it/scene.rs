@@ -1,4 +1,4 @@
-//! The scene most tests play in: `web` calls `redis` through two Envoys.
+//! The setup of most tests: `web` calls `redis` through two Envoys.
 
 use kuma_test::apps::{Client, Greeter};
 use kuma_test::documents::dataplane;
@@ -6,15 +6,15 @@ use kuma_test::ports::free_port;
 use kuma_test::wire::Wire;
 use kuma_test::{ControlPlane, Dataplane, eventually};
 
-/// A control plane, a `redis` that speaks first, and a proxy each for `redis` and `web`.
+/// A control plane, the application `redis`, which sends a greeting first, and the proxies of `redis` and `web`.
 pub(crate) struct Scene {
     pub(crate) cp: ControlPlane,
     pub(crate) redis: Greeter,
     pub(crate) web_proxy: Dataplane,
     pub(crate) redis_proxy: Dataplane,
-    /// Where web dials redis.
+    /// Port of web's outbound to redis.
     pub(crate) outbound: u16,
-    /// Where redis's proxy listens.
+    /// Port of redis's inbound.
     pub(crate) inbound: u16,
     web_inbound: u16,
 }
@@ -42,7 +42,7 @@ impl Scene {
         scene
     }
 
-    /// The same, and the wire by which proxies reach the control plane.
+    /// The same, with a wire between the proxies and the control plane.
     pub(crate) async fn start_wired() -> (Scene, Wire) {
         let port = free_port();
         let wire = Wire::start(port).await;
@@ -54,7 +54,7 @@ impl Scene {
         (Scene::start_with(&env).await, wire)
     }
 
-    /// The Dataplanes of the scene.
+    /// The Dataplanes of redis and web.
     pub(crate) fn documents(&self) -> [serde_json::Value; 2] {
         documents(self.redis.port, self.inbound, self.outbound, self.web_inbound)
     }
@@ -81,7 +81,7 @@ fn documents(app: u16, inbound: u16, outbound: u16, web_inbound: u16) -> [serde_
 }
 
 impl Scene {
-    /// Waits until redis's proxy gives nothing of the application to a peer without TLS.
+    /// Waits until redis's proxy passes no data of the application to a client without TLS.
     pub(crate) async fn closed_to_plain_text(&self) {
         use kuma_test::apps::{GREETING, bytes_from};
         eventually("plain text is refused", || async {
@@ -114,7 +114,7 @@ pub(crate) fn uris(der: &[u8]) -> Vec<String> {
     uris.collect()
 }
 
-/// The certificate that a TLS server shows to a client without one; the handshake itself may fail after that.
+/// The certificate that a TLS server presents to a client without a certificate. The handshake may fail after that.
 pub(crate) async fn shown_certificate(port: u16) -> Option<Vec<u8>> {
     let seen = std::sync::Arc::new(std::sync::Mutex::new(None));
     let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -127,12 +127,12 @@ pub(crate) async fn shown_certificate(port: u16) -> Option<Vec<u8>> {
     let stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.ok()?;
     let connector = tokio_rustls::TlsConnector::from(std::sync::Arc::new(config));
     let name = rustls::pki_types::ServerName::try_from("redis").ok()?;
-    // Without a client certificate it fails, but not before the server has shown its own.
+    // Without a client certificate it fails, but only after the server has presented its own.
     let _ = tokio::time::timeout(std::time::Duration::from_secs(5), connector.connect(name, stream)).await;
     seen.lock().ok()?.take()
 }
 
-/// Accepts any server and notes its certificate.
+/// Accepts any server and records its certificate.
 #[derive(Debug)]
 struct Noting {
     seen: std::sync::Arc<std::sync::Mutex<Option<Vec<u8>>>>,

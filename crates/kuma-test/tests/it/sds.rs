@@ -1,4 +1,4 @@
-//! An Envoy that somebody has configured by hand, just as docs/sds.md says.
+//! An Envoy that is configured by hand, as docs/sds.md describes.
 
 use std::process::Command;
 
@@ -18,7 +18,7 @@ async fn the_documented_envoy_gets_its_identity_and_the_next_one() {
         |enabled: bool| json!({"type": "Mesh", "name": "default", "mtls": {"enabled": enabled, "ca": {"builtin": {}}}});
     cp.apply(&dataplane("default", "web-1", "web", (free_port(), free_port()), &[])).await;
     let token = std::fs::read_to_string(cp.token_file("default", "web-1")).expect("a token");
-    // What users copy out of the bootstrap's answer; the key behind it is no certificate, and Envoy passes over it.
+    // Users copy the CA from a bootstrap. The file here also holds the key, which Envoy ignores.
     let ca = std::fs::read_to_string(cp.folder().join("state/xds-ca.pem")).expect("a CA");
     let end = "-----END CERTIFICATE-----\n";
     let ca_file = cp.folder().join("kuma-ca.pem");
@@ -47,7 +47,7 @@ async fn the_documented_envoy_gets_its_identity_and_the_next_one() {
     command.arg("-c").arg(&path).args(["--disable-hot-restart", "--use-dynamic-base-id", "--concurrency", "1"]);
     let _envoy = Process::start("envoy", &mut command, cp.folder());
 
-    // It waits for the mesh to have mTLS, and needs no restart then.
+    // It waits until the mesh has mTLS, and needs no restart for that.
     cp.apply(&mesh(true)).await;
     let first = eventually("Envoy shows a certificate", || shown_certificate(port)).await;
     assert_eq!(uris(&first), ["spiffe://default/web"]);

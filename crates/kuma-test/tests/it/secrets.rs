@@ -1,5 +1,5 @@
-//! Secrets show nowhere: each is planted, much is done with it and goes wrong, and then every place that somebody could
-//! see is searched. And what holds them is for its owner's eyes alone.
+//! Secrets are shown nowhere: the test uses secrets of every kind, also in failing operations, and then searches every
+//! place that others can see. Files with secrets can only be read by their owner.
 
 use std::fs;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
@@ -14,12 +14,12 @@ use kuma_test::{ControlPlane, Dataplane, eventually};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, KeyUsagePurpose};
 use serde_json::json;
 
-/// A system in use, with a secret of every kind in it.
+/// A running system with a secret of every kind.
 struct World {
     cp: ControlPlane,
-    /// Of the user: keys and certificates.
+    /// The user's folder, with keys and certificates.
     folder: tempfile::TempDir,
-    /// Of Postgres. Another one in each world, since all processes of the machine are looked at.
+    /// The password of Postgres. It is unique, since the test searches all processes of the machine.
     password: String,
     /// Name and text of each secret.
     secrets: Vec<(String, String)>,
@@ -87,7 +87,7 @@ impl World {
         world.note("Postgres' password", &world.password.clone());
         for name in ["redis-1", "web-1"] {
             let token = fs::read_to_string(world.cp.folder().join(format!("default.{name}.token"))).expect("a token");
-            // Whoever has the last part can put the rest together.
+            // The last part is the signature; the others are not secret.
             world.note(&format!("the token of {name}"), token.trim().rsplit('.').next().expect("three parts"));
         }
         let mut files = files_below(&world.cp.folder().join("state"));
@@ -104,18 +104,18 @@ impl World {
         world
     }
 
-    /// Notes a secret as it is, and as it stands in what is encoded in base64, as keys are in Envoy's configuration.
+    /// Records a secret as it is, and in base64, which Envoy's configuration uses for keys.
     fn note(&mut self, name: &str, secret: &str) {
         self.secrets.push((name.to_owned(), secret.to_owned()));
         for offset in 0..3 {
             let encoded = STANDARD.encode([&b"..."[..offset], secret.as_bytes()].concat());
-            // Without the ends, which depend on what is beside.
+            // Without the ends, which depend on the adjacent bytes.
             let inner = encoded.get(4..encoded.len() - 4).expect("a secret is long");
             self.secrets.push((format!("{name} in base64"), inner.to_owned()));
         }
     }
 
-    /// What a user sees of a command: all of it.
+    /// The whole output of a command.
     fn kumactl(&self, arguments: &[&str], input: &str) -> String {
         let output = self.cp.kumactl(&[&["--log-level", "debug"], arguments].concat(), input);
         format!(
@@ -126,7 +126,7 @@ impl World {
         )
     }
 
-    /// Fails if a secret is in a text.
+    /// Checks that no secret is in a text.
     fn search(&self, place: &str, text: &str) {
         for (name, secret) in &self.secrets {
             assert!(!text.contains(secret), "{name} is in {place}");
@@ -134,7 +134,7 @@ impl World {
     }
 }
 
-/// A root that may be given to a mesh.
+/// A root certificate for a provided CA, with its key.
 fn root() -> (String, String) {
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -143,11 +143,11 @@ fn root() -> (String, String) {
     (params.self_signed(&key).expect("a certificate").pem(), key.serialize_pem())
 }
 
-/// Lines of the private keys in a text that stand for them: the first ones begin like those of any key.
+/// Characteristic lines of the private keys in a text. The first lines are left out: they begin alike in all keys.
 fn key_lines(text: &str) -> Vec<String> {
     let mut lines = Vec::new();
     for key in text.split("PRIVATE KEY-----").skip(1).step_by(2) {
-        // As lines of a file, or of a string in JSON.
+        // The lines may be those of a file or of a JSON string.
         let key = key.replace("\\n", "\n");
         let body: Vec<&str> = key.lines().filter(|line| line.len() > 30 && !line.contains("-----")).collect();
         lines.extend(body.into_iter().skip(1).take(2).map(str::to_owned));
@@ -166,7 +166,7 @@ fn files_below(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// The folder of a running kuma-dp: where Envoy's bootstrap is.
+/// The folder of a running kuma-dp, which holds Envoy's bootstrap.
 fn runtime_folder(proxy: &mut Dataplane) -> PathBuf {
     let children = proxy.process().children();
     let lines = children.iter().map(|id| fs::read_to_string(format!("/proc/{id}/cmdline")).unwrap_or_default());
@@ -180,7 +180,7 @@ async fn a_secret_shows_nowhere() {
     let mut world = World::start().await;
     let http = reqwest::Client::builder().no_proxy().build().expect("a client");
 
-    // Whatever kumactl says, in good and in bad times.
+    // The output of kumactl, of commands that succeed and that fail.
     let client = world.folder.path().join("client").display().to_string();
     let (cert, key) = (format!("--admin-client-cert={client}.pem"), format!("--admin-client-key={client}.key"));
     let address = world.cp.api_url();
@@ -253,7 +253,7 @@ async fn a_secret_shows_nowhere() {
     let config = http.get(format!("{api}/config")).send().await.expect("an answer").text().await.expect("a text");
     assert!(config.contains("*****"), "that there is a password may be seen: {config}");
 
-    // Answers to what is wrong; a token that is in a request is not in the answer.
+    // Responses to wrong requests: a token in a request is not in the response.
     let admin = world.cp.admin_url();
     let bootstrap = world.cp.bootstrap_url();
     for (url, body) in [
@@ -268,7 +268,7 @@ async fn a_secret_shows_nowhere() {
             world.search(&url, &answer);
         }
     }
-    // A proxy whose token is refused: its signature is not the one that the control plane has made.
+    // A proxy whose token is refused, since its signature is wrong.
     let forged = world.cp.folder().join("forged.token");
     let token = std::fs::read_to_string(world.cp.token_file("default", "web-1")).expect("a token");
     let (signed, signature) = token.rsplit_once('.').expect("three parts");
@@ -283,7 +283,7 @@ async fn a_secret_shows_nowhere() {
     );
     refused.process().prints("wrong signature").await;
 
-    // Logs, and all that Envoy shows.
+    // Logs, and all pages of Envoy.
     world.search("kuma-cp's log", &world.cp.output());
     assert!(world.cp.output().contains("DEBUG"), "it logs all it can");
     world.search("the refused kuma-dp's log", &refused.process().output());
@@ -322,17 +322,17 @@ async fn a_secret_shows_nowhere() {
             }
         }
     }
-    // Arguments and environments of everything that runs.
+    // Arguments and environments of all processes.
     let own = world.cp.process().id();
     let mut processes = 0;
     for process in fs::read_dir("/proc").expect("Linux").flatten() {
         for file in ["cmdline", "environ"] {
-            // Processes end while we look, and some are others'.
+            // A process may have ended, or belong to another user.
             let Ok(bytes) = fs::read(process.path().join(file)) else { continue };
             processes += 1;
             let mut text = String::from_utf8_lossy(&bytes).into_owned();
             if process.path().ends_with(own.to_string()) && file == "environ" {
-                // Where the user has put it.
+                // The file in which the user has stored the password.
                 assert!(text.contains(&world.password), "nothing is planted");
                 text = text.replace(&world.password, "");
             }
@@ -368,7 +368,7 @@ async fn what_holds_secrets_is_for_its_owner_alone() {
         assert_eq!(mode(&world.folder.path().join(key)) & 0o177, 0, "{key}");
     }
 
-    // kumactl's own, which leads to keys.
+    // kumactl's configuration, which holds paths of keys.
     let home = tempfile::tempdir().expect("a home");
     let mut command = std::process::Command::new(kuma_test::program("kumactl"));
     let address = world.cp.api_url();

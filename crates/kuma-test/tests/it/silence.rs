@@ -1,11 +1,10 @@
-//! A machine that vanishes without a word: the connections to it end as those with SO_KEEPALIVE do, at both of their
-//! ends.
+//! A machine that vanishes without closing its connections: TCP keepalive ends them, on both sides.
 
 use std::time::{Duration, Instant};
 
 use kuma_test::machine::Machine;
 use kuma_test::ports::free_port;
-use kuma_test::{ControlPlane, Dataplane, Process, envoy_binary, eventually, program};
+use kuma_test::{ControlPlane, Dataplane, Process, eventually, program};
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -15,9 +14,9 @@ const INBOUND: u16 = 8080;
 const APPLICATION: u16 = 9090;
 const ADMIN: u16 = 30001;
 
-/// `redis` on another machine, and `web` on this one with a connection to it that is quiet.
+/// `redis` on another machine, and `web` on this one, with an idle connection to it.
 #[tokio::test(flavor = "multi_thread")]
-async fn quiet_connections_end_at_both_ends() {
+async fn idle_connections_end_on_both_sides() {
     let machine = Machine::start();
     let here = machine.here.to_string();
     let cp = ControlPlane::start_with(&[("KUMA_GENERAL_ADVERTISED_HOSTNAME", &here)]).await;
@@ -37,23 +36,14 @@ async fn quiet_connections_end_at_both_ends() {
         &[(outbound, "redis")],
     ))
     .await;
-    let token = cp.token_file("default", "redis-1");
-    let mut command = machine.command(program("kuma-dp"));
-    command
-        .args(["run", "--name", "redis-1", "--mesh", "default", "--admin-port", &ADMIN.to_string()])
-        .args(["--cp-address", &cp.api_url().replace("127.0.0.1", &here)])
-        .arg("--dataplane-token-file")
-        .arg(token)
-        .env("HOME", cp.folder())
-        .env("KUMA_DATAPLANE_RUNTIME_BINARY_PATH", envoy_binary());
-    let _proxy = Process::start("redis-1", &mut command, cp.folder());
+    let _proxy = machine.start_dataplane(&cp, "redis-1", ADMIN);
     let mut command = machine.command(program("kuma-tcp-echo"));
     let _echo = Process::start("echo", command.args(["-port", &APPLICATION.to_string()]), cp.folder());
     let web = Dataplane::start(&cp, "default", "web-1");
     web.live().await;
     let mut connection = eventually("web reaches redis", async || {
         let mut stream = TcpStream::connect(("127.0.0.1", outbound)).await.ok()?;
-        // It is echoed, and the connection kept.
+        // The line is echoed, and the connection stays open.
         stream.write_all(b"hello there\n").await.ok()?;
         let mut answer = vec![0; 1000];
         let read = tokio::time::timeout(Duration::from_secs(5), stream.read(&mut answer)).await.ok()?.ok()?;
@@ -72,9 +62,9 @@ async fn quiet_connections_end_at_both_ends() {
     let vanished = Instant::now();
     let mut byte = [0];
     let ended = tokio::time::timeout(kuma_test::wait::LIMIT, connection.read(&mut byte)).await;
-    println!("web learnt of it after {:?}: {ended:?}", vanished.elapsed());
+    println!("web's connection ended after {:?}: {ended:?}", vanished.elapsed());
     assert!(ended.is_ok_and(|read| read.is_err() || read.is_ok_and(|bytes| bytes == 0)));
-    // The other machine is as lonely: its proxy holds nothing for a client that is gone.
-    eventually("redis's proxy lets go", async || (open_there() == 0).then_some(())).await;
-    println!("redis's proxy let go after {:?}", vanished.elapsed());
+    // To the other machine, this one has vanished as well: its proxy closes the connection too.
+    eventually("redis's proxy closes the connection", async || (open_there() == 0).then_some(())).await;
+    println!("redis's proxy closed it after {:?}", vanished.elapsed());
 }

@@ -1,5 +1,4 @@
-//! mTLS is switched on and off under load: no request is refused for that one proxy has heard of it before another
-//! one.
+//! mTLS is turned on and off under load: no request fails because one proxy has got the change before another.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,13 +10,13 @@ use kuma_test::{HttpClient, Load};
 use crate::http;
 use crate::scene::Scene;
 
-/// How often.
+/// How often it is switched.
 const SWITCHES: usize = 4;
 
-/// Between two: longer than the drain time of these proxies.
+/// Time between two switches: longer than the drain time of these proxies.
 const PAUSE: Duration = Duration::from_secs(4);
 
-/// How many clients of HTTP there are, and how long each rests between two requests: 600 requests a second.
+/// Number of HTTP clients, and the pause of each between two requests: together 600 requests a second.
 const CLIENTS: u64 = 6;
 const REST: Duration = Duration::from_millis(10);
 
@@ -43,8 +42,8 @@ async fn of_http() {
     assert!(answered > 1_000 && failures.is_empty(), "{answered} were answered, and these not: {failures:?}");
 }
 
-/// Sends requests over a connection until an answer says that it is the last one, then over another. Returns how
-/// many were answered with 200, and what became of the others.
+/// Sends requests over a connection until a response says `connection: close`, then over a new one. Returns how many
+/// were answered with 200, and the failures of the others.
 async fn send(port: u16, ended: Arc<AtomicBool>) -> (usize, Vec<String>) {
     let (mut answered, mut failures, begun) = (0, Vec::new(), Instant::now());
     let mut kept = None;

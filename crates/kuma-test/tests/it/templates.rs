@@ -18,7 +18,7 @@ fn template(service: &str, imports: &[&str], resources: &[&str]) -> Value {
     })
 }
 
-/// The cluster of the documents, at another port.
+/// The cluster of the documentation's example, with another port.
 fn cluster_of_the_documents(port: u16) -> String {
     format!(
         "'@type': type.googleapis.com/envoy.api.v2.Cluster\nconnectTimeout: 5s\nloadAssignment:\n  \
@@ -28,7 +28,7 @@ fn cluster_of_the_documents(port: u16) -> String {
     )
 }
 
-/// The listener of the documents, at another port, with an answer of its own.
+/// The listener of the documentation's example, with another port and response.
 fn listener_of_the_documents(port: u16) -> String {
     format!(
         r#"
@@ -117,12 +117,13 @@ async fn without_imports_a_proxy_has_only_what_is_given() {
     scene.open().await;
 }
 
-/// What only a running Envoy can refuse: it is told on that proxy, which keeps what it had, and hurts no other.
+/// A resource that only a running Envoy can refuse: the error is reported for that proxy, which keeps its
+/// configuration; other proxies are not affected.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_template_that_envoy_refuses_hurts_nobody_else() {
     let scene = Scene::start().await;
     let mut long_lived = scene.open().await;
-    // All of it is as Envoy's messages say it must be; but no certificate is in this file.
+    // The message is valid, but the file with the certificate does not exist.
     let listener = format!(
         "{{'@type': type.googleapis.com/envoy.config.listener.v3.Listener, name: broken,
            address: {{socket_address: {{address: 127.0.0.1, port_value: {}}}}},
@@ -156,7 +157,7 @@ async fn a_template_that_envoy_refuses_hurts_nobody_else() {
     assert!(long_lived.echoes().await, "an open connection was cut");
     scene.open().await;
 
-    // Both proxies follow what else changes, the refused one too.
+    // Both proxies apply other changes, also the one that has refused a resource.
     let more = free_port();
     let [redis, mut web] = scene.documents();
     let outbound = json!({"interface": format!(":{more}"), "service": "redis"});

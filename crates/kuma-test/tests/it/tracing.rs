@@ -1,4 +1,4 @@
-//! TrafficTrace: spans of a request from both of its sides, of one trace, at a collector that speaks Zipkin's protocol.
+//! TrafficTrace: a collector with Zipkin's protocol gets the spans of a request from both sides, in one trace.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-/// A collector that keeps the spans that it is sent.
+/// A collector that records spans.
 struct Collector {
     port: u16,
     spans: Arc<Mutex<Vec<Value>>>,
@@ -52,7 +52,7 @@ impl Collector {
         format!("http://localhost:{}{path}", self.port)
     }
 
-    /// Who has sent spans of a trace: the service, and on which side of a request it was.
+    /// The senders of a trace's spans: the service and its side of the request.
     fn sides(&self, trace: &str) -> BTreeSet<(String, String)> {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let spans = self.spans();
@@ -80,7 +80,7 @@ struct Scene {
     cp: ControlPlane,
     web: Dataplane,
     outbound: u16,
-    /// What web asks for.
+    /// The path that web requests.
     path: String,
     _proxies: [Dataplane; 2],
     _apps: [HttpApp; 2],
@@ -117,7 +117,7 @@ impl Scene {
         scene
     }
 
-    /// Waits until a proxy has a piece of text in its configuration, or has it no more.
+    /// Waits until a proxy's configuration contains a text, or does not contain it any more.
     async fn has(&self, text: &str, there: bool) {
         for proxy in self._proxies.iter().chain([&self.web]) {
             eventually(&format!("{text:?} is there: {there}"), || async {
@@ -127,7 +127,7 @@ impl Scene {
         }
     }
 
-    /// Sends a request over a connection of its own, and gives the id of its trace as db sees it.
+    /// Sends a request over a new connection, and returns the id of its trace as db has received it.
     async fn request(&self) -> Option<String> {
         let mut client = HttpClient::connect(self.outbound).await.expect("a connection");
         let answer = client.get(&self.path).await.expect("an answer").json();
@@ -174,7 +174,7 @@ async fn one_trace_has_spans_of_every_side() {
 
     scene.cp.apply(&trace(&json!({"service": "*"}), None)).await;
     scene.has("collector_cluster", true).await;
-    // Proxies keep their connections to one another for a minute, and these trace as they did when they were opened.
+    // Proxies keep their connections to each other for a minute, with the tracing settings that they were opened with.
     let whole = async {
         loop {
             if let Some(trace) = scene.request().await {
@@ -196,7 +196,7 @@ async fn one_trace_has_spans_of_every_side() {
         spans.iter().filter_map(|span| Some((span["id"].as_str()?, &span["parentId"]))).collect();
     assert_eq!(parents.len(), 2, "two requests, each a span that both sides share: {spans:?}");
 
-    // Other backends: long ids, one that is away, one that does not exist.
+    // Other backends: with long ids, with an unreachable collector, and one that does not exist.
     scene.cp.apply(&trace(&json!({"service": "*"}), Some("long"))).await;
     scene.has("trace_id_128bit", true).await;
     let long = eventually("the id is long", || async { scene.request().await.filter(|id| id.len() == 32) }).await;
@@ -232,7 +232,7 @@ async fn only_selected_proxies_trace_and_only_so_many_requests() {
         (count > 0 && count == collector.spans().len()).then_some(count)
     })
     .await;
-    // 200 are expected, give or take 10: this is off once in many millions of runs.
+    // The expected number is 200, with a standard deviation of 10.
     assert!((130..270).contains(&count), "{count} of 400 were traced where half should");
     let services: BTreeSet<String> = collector
         .spans()

@@ -1,4 +1,4 @@
-//! Transparent proxying: applications on two machines that know nothing of a proxy, with a real Envoy on each.
+//! Transparent proxying: applications on two machines that do not know about proxies, with a real Envoy on each.
 
 use std::net::Ipv4Addr;
 use std::process::Command;
@@ -9,9 +9,9 @@ use kuma_test::ports::free_port;
 use kuma_test::{ControlPlane, Process, envoy_binary, eventually, program};
 use serde_json::{Value, json};
 
-/// Runs kuma-dp and Envoy.
+/// The user that runs kuma-dp and Envoy.
 const PROXY: u32 = 5678;
-/// Runs applications.
+/// The user that runs applications.
 const USER: u32 = 1001;
 /// Address of the service `redis`, as a resolver would give it. No machine has it.
 const REDIS: &str = "10.96.0.1";
@@ -23,7 +23,7 @@ struct Scene {
     redis: Machine,
     /// Address of redis for web.
     redis_address: Ipv4Addr,
-    /// Of this machine, where a server outside the mesh listens.
+    /// Port on this machine of a server outside the mesh.
     outside: u16,
     /// The proxies of web and redis first.
     processes: Vec<Process>,
@@ -47,7 +47,7 @@ impl Scene {
         cp.apply(&dataplane("redis-1", &[("redis", format!("{redis_address}:{REDIS_PORT}:{REDIS_PORT}"))], &[])).await;
         let inbounds = [
             ("web", format!("{web_address}:9090:9090")),
-            // With a port of the proxy's own.
+            // Its port differs from the application's.
             ("api", format!("{web_address}:10090:9090")),
         ];
         let outbounds = [
@@ -91,12 +91,12 @@ impl Scene {
         scene
     }
 
-    /// What an HTTP server says to a user of a machine.
+    /// The response of an HTTP server to a user of a machine.
     fn get(&self, machine: &Machine, user: u32, url: &str) -> Option<String> {
         answer(machine.command_as(user, "curl"), url)
     }
 
-    /// What redis says to web, who dials its address and knows no more.
+    /// The response of redis to web, which connects to the service's address.
     fn dial(&self) -> Option<String> {
         self.get(&self.web, USER, &format!("http://{REDIS}/"))
     }
@@ -162,18 +162,18 @@ async fn an_application_that_knows_no_proxy_calls_through_two_of_them() {
     assert!(scene.get(&scene.web, USER, &redis).is_some(), "without rules the application is open to everyone");
 
     scene.install("");
-    // The name it dialled comes out on the other side: the proxies change nothing.
+    // The host that web has dialled arrives unchanged.
     assert!(scene.dials().await.contains(&format!("Host: {REDIS}")));
     let listener = format!("listener.{}_{REDIS_PORT}.ssl.handshake", scene.redis_address);
     assert!(scene.stat(&scene.redis, &listener) > 0, "it came over TLS");
     assert!(scene.stat(&scene.web, "cluster.redis.ssl.handshake") > 0, "it left over TLS");
-    // The address of an instance is not the service's, so that is plain text, which redis's proxy refuses.
+    // A connection to an instance's own address passes through as plain text, which redis's proxy refuses.
     assert!(scene.get(&scene.web, USER, &redis).is_none());
     assert!(scene.get(&scene.web, PROXY, &redis).is_none(), "though it passes by web's proxy");
-    // An outbound on loopback is there beside.
+    // An outbound on loopback works as well.
     assert!(scene.get(&scene.web, USER, "http://127.0.0.1:6379/").is_some());
 
-    // Who is permitted goes by the certificate.
+    // Permissions depend on the certificate.
     scene.cp.delete("/meshes/default/traffic-permissions/web-to-redis").await;
     scene.does_not_dial("nobody is permitted").await;
     scene.cp.apply(&permission("default", "other-to-redis", "other", "redis")).await;
@@ -181,7 +181,7 @@ async fn an_application_that_knows_no_proxy_calls_through_two_of_them() {
     scene.cp.apply(&permission("default", "web-to-redis", "web", "redis")).await;
     scene.dials().await;
 
-    // A service that calls itself, by an inbound of which the proxy has the port.
+    // A service that calls itself, through an inbound with a port of its own.
     let itself = "http://10.96.0.2/";
     eventually("web reaches itself", async || scene.get(&scene.web, USER, itself)).await;
     assert!(scene.stat(&scene.web, "cluster.api.ssl.handshake") > 0);
@@ -206,7 +206,7 @@ async fn what_is_not_of_the_mesh_passes_through_or_by() {
     enters(OTHER_PORT).expect("it is reached through the proxy");
     assert_eq!(scene.passed_through(&scene.redis) - passed, 1);
 
-    // Prometheus finds the metrics of redis, be it here or on that machine.
+    // Prometheus can scrape redis from this machine and from redis's own.
     assert!(answer(Command::new("curl"), &format!("http://{}:5670/metrics", scene.redis.there)).is_some());
     assert!(scene.get(&scene.redis, USER, "http://127.0.0.1:5670/metrics").is_some());
 
@@ -217,7 +217,8 @@ async fn what_is_not_of_the_mesh_passes_through_or_by() {
     assert_eq!((scene.passed_through(&scene.web), scene.passed_through(&scene.redis)), passed, "not by the proxy");
     scene.dials().await;
 
-    // A connection to the redirect port itself leads nowhere; passed through, it would come back for ever.
+    // A connection to the redirect port itself is reset: if it were passed through, Envoy would connect to itself
+    // without end.
     let accepted = "listener.0.0.0.0_15001.downstream_cx_total";
     let before = scene.stat(&scene.redis, accepted);
     assert!(enters(15001).is_none());
@@ -244,7 +245,7 @@ async fn ipv6_is_redirected_where_that_is_asked_for() {
     assert!(scene.stat(&scene.web, "listener.*fd96.*_80.downstream_cx_total") > 0);
 }
 
-/// Whoever has rules of their own needs none of kumactl.
+/// Rules that users have made themselves work without those of kumactl.
 #[tokio::test(flavor = "multi_thread")]
 async fn rules_of_iptables_do_as_well() {
     let scene = Scene::start().await;
@@ -265,7 +266,7 @@ async fn rules_of_iptables_do_as_well() {
     }
 }
 
-/// A connection that passes through a proxy counts as one of it when that is stopped.
+/// A proxy that is stopped also waits for connections that pass through it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_proxy_that_is_stopped_gives_passing_connections_time() {
     let scene = Scene::start().await;

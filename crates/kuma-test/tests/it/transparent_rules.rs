@@ -1,7 +1,7 @@
-//! The rules of `kumactl install transparent-proxy` on a machine of its own: what they redirect, that they are whole or
-//! not there, go as they came, and never lock anybody out.
+//! The rules of `kumactl install transparent-proxy` on a second machine: what they redirect, that they are installed
+//! and removed as a whole, and that they never lock out an administrator.
 //!
-//! No proxy listens here: a connection that is redirected is refused.
+//! No proxy runs: a redirected connection is refused.
 
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -12,16 +12,16 @@ use kuma_test::{Process, eventually, program};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-/// Of the proxy.
+/// The proxy's user.
 const PROXY: u32 = 5678;
-/// Of an application.
+/// An application's user.
 const USER: u32 = 1001;
 
-/// A machine with two servers, and one server that it dials.
+/// A machine with two servers, and two servers on this machine to which it connects.
 struct Host {
     machine: Machine,
     folder: tempfile::TempDir,
-    /// Ports of this machine that it dials.
+    /// Ports of the servers on this machine.
     dialled: [u16; 2],
     _servers: Vec<Process>,
 }
@@ -97,7 +97,7 @@ impl Host {
         let tools = ["iptables-nft-save", "ip6tables-nft-save", "iptables-legacy-save", "ip6tables-legacy-save"];
         for tool in tools {
             let text = self.prints(tool, &[]);
-            // Apart from when it was asked, and from how many packets have come.
+            // Without the lines that hold the time and the counts of packets.
             let lines = text.lines().filter(|line| !line.starts_with('#'));
             let lines =
                 lines.map(|line| if line.starts_with(':') { line.split('[').next().unwrap_or(line) } else { line });
@@ -131,7 +131,7 @@ async fn what_is_redirected_and_what_is_not() {
         assert!(host.dials(USER, "http://127.0.0.1:8080/"), "loopback is left alone");
         assert!(host.dials(USER, &format!("http://{}:8080/", host.machine.there)), "and the machine's own address");
     }
-    // Each replaces the one before.
+    // Each command replaces the previous rules.
     host.install(&format!("--exclude-outbound-ports {other} --redirect-inbound=false"));
     assert!(host.enters(8080));
     assert!(!host.leaves(USER, one) && host.leaves(USER, other));
@@ -149,7 +149,7 @@ async fn what_is_redirected_and_what_is_not() {
 async fn connections_that_are_open_stay_so() {
     let host = Host::start().await;
     let mut open = TcpStream::connect((host.machine.there, 8080)).await.expect("connects");
-    // Whether the kernel has seen it begin or not: here it had no reason to look.
+    // Also for connections that the kernel was not tracking when they began.
     for change in ["install", "uninstall", "install"] {
         match change {
             "install" => host.install(""),
@@ -196,7 +196,7 @@ async fn rules_that_nobody_confirms_go_by_themselves() {
     let host = Host::start().await;
     let [one, _] = host.dialled;
     host.install("--revert-after 4s");
-    // Nothing of kumactl runs any more: it is the kernel that counts.
+    // kumactl has ended: the kernel itself measures the time.
     assert!(!host.leaves(USER, one) && !host.enters(8080));
     eventually("it is as before", async || (host.leaves(USER, one) && host.enters(8080)).then_some(())).await;
     let late = host.kumactl("install transparent-proxy --confirm");
@@ -210,7 +210,7 @@ async fn rules_that_nobody_confirms_go_by_themselves() {
     assert!(confirmed.status.success(), "{}", String::from_utf8_lossy(&confirmed.stderr));
     tokio::time::sleep(Duration::from_secs(6)).await;
     assert!(!host.leaves(USER, one) && !host.enters(8080), "they stay");
-    // One that is set up again without a timer has none either.
+    // Rules that are installed again without a timer stay.
     host.install("--revert-after 4s");
     host.install("");
     tokio::time::sleep(Duration::from_secs(6)).await;
@@ -231,7 +231,7 @@ async fn an_install_that_is_killed_leaves_nothing_or_everything() {
     for round in 0..60 {
         let mut command = host.machine.command(program("kumactl"));
         command.args(["install", "transparent-proxy", "--kuma-dp-uid", &PROXY.to_string()]);
-        // A group of its own, so that kumactl and nft die together.
+        // In its own process group, so that kumactl and nft are killed together.
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let mut child = command.stdout(std::process::Stdio::null()).spawn().expect("ip runs");
         tokio::time::sleep(Duration::from_micros(round * 700)).await;
@@ -250,7 +250,7 @@ async fn an_install_that_is_killed_leaves_nothing_or_everything() {
 async fn the_session_by_which_one_came_stays_reachable() {
     let host = Host::start().await;
     let mut command = host.machine.command("sh");
-    // As under sudo, which hides the variable from kumactl.
+    // As under sudo, which removes the variable.
     let line =
         format!("env -i {} install transparent-proxy --kuma-dp-uid {PROXY}; exit $?", program("kumactl").display());
     command.args(["-c", &line]).env("SSH_CONNECTION", "192.0.2.1 50000 192.0.2.2 2222");

@@ -1,4 +1,4 @@
-//! Two kuma-dps for one Dataplane, by mistake: the one that ends does not take the other one out of the mesh.
+//! Two kuma-dps for one Dataplane, by mistake: when one ends, the other stays an endpoint.
 
 use kuma_test::apps::Client;
 use kuma_test::{Dataplane, eventually};
@@ -21,7 +21,7 @@ async fn one_that_ends_leaves_the_other_one_its_endpoint() {
     }
     assert_eq!(scene.web_proxy.stat("cluster.redis.membership_total").await, 1);
 
-    // The last one's word counts.
+    // The report of the last one counts.
     scene.redis_proxy.process().signal(Signal::TERM);
     eventually("web knows no instance any more", async || {
         (scene.web_proxy.stat("cluster.redis.membership_total").await == 0).then_some(())

@@ -1,5 +1,5 @@
-//! Proxies that go without a word: one that has died leaves, and none leaves for a fault of the network or of the
-//! control plane.
+//! Proxies that vanish without a report: a dead one is removed from the endpoints, and none is removed because of a
+//! fault of the network or of the control plane.
 
 use std::time::{Duration, Instant};
 
@@ -10,17 +10,17 @@ use kuma_test::{Load, eventually};
 use crate::fleet::Fleet;
 use crate::scene::Scene;
 
-/// Both streams of a proxy have to stay away for so long.
+/// How long both streams of a proxy have to stay away before it is removed.
 const ABSENCE: Duration = Duration::from_secs(5);
 
-/// Long enough for whatever would wrongly be taken away to be gone.
+/// Long enough for a wrong removal to show.
 const OUTAGE: Duration = Duration::from_secs(20);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_of_three_that_is_killed_leaves_after_five_seconds_and_comes_back() {
     let mut fleet = Fleet::start(3).await;
     let killed = Instant::now();
-    // Its Envoy dies with it.
+    // Its Envoy ends with it.
     fleet.others[0].proxy.process().kill();
     fleet.instances(2).await;
     let took = killed.elapsed();
@@ -49,7 +49,7 @@ async fn one_of_three_that_is_killed_leaves_after_five_seconds_and_comes_back() 
 async fn one_that_is_back_within_five_seconds_never_left() {
     let mut fleet = Fleet::start(3).await;
     let before = fleet.changes().await;
-    // On a machine that has much to do a start may take longer; then it is right that it has left.
+    // On a busy machine a start may take longer than that; then the proxy is rightly removed.
     for attempt in 1.. {
         assert!(attempt < 8, "this machine never starts a proxy within {ABSENCE:?}");
         let connections = connections(&fleet.scene);
@@ -79,7 +79,7 @@ fn connections_of(scene: &Scene, before: usize) -> bool {
     connections(scene) > before
 }
 
-/// A fleet whose way to the control plane is a wire.
+/// A fleet that reaches the control plane over a wire.
 async fn wired() -> (Fleet, Wire) {
     let (scene, wire) = Scene::start_wired().await;
     (Fleet::start_in(scene, 3).await, wire)
@@ -114,7 +114,7 @@ async fn a_cut_network_of_the_control_plane_removes_nobody() {
         for name in ["redis-1", "redis-2", "redis-3"] {
             assert_eq!(fleet.departure(name).await, None, "{name}, silent: {silent}");
         }
-        // That they were kept is said where they were missed.
+        // The control plane logs that it keeps them, if it has noticed that they are away.
         let log = fleet.scene.cp.output();
         assert_eq!(
             log.contains("Their endpoints stay until the proxies reconnect"),
@@ -132,7 +132,7 @@ async fn a_killed_control_plane_removes_nobody() {
     fleet.scene.cp.kill();
     tokio::time::sleep(ABSENCE).await;
     fleet.scene.cp.restart().await;
-    // The documents are forgotten, and are written again, web's first: redis has no instance that is known by then.
+    // The documents are lost, and are written again. web's comes first, when no instance of redis is known.
     let [redis, web] = fleet.scene.documents();
     let others = fleet.others.iter().map(|one| (one.name.as_str(), one.inbound, one.app.port));
     let others: Vec<_> = others

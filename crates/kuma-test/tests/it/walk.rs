@@ -1,4 +1,4 @@
-//! The documents' installation walk, typed as it stands (the ports alone are ours).
+//! The steps of the documented installation, with other ports.
 
 use std::process::Command;
 
@@ -65,7 +65,7 @@ async fn the_echo_walk() {
     .await;
 }
 
-/// What today's curl prints for a port, if it is content.
+/// The output of curl for a port, if the request succeeds.
 fn curl(port: u16) -> Option<String> {
     let output = Command::new("curl")
         .args(["--silent", "--fail", "--max-time", "5", "--noproxy", "*", &format!("http://127.0.0.1:{port}/")])

@@ -1,4 +1,4 @@
-//! The rules of xDS that show only with a real Envoy: what is sent, in which order, and what is not sent.
+//! Rules of xDS that only a real Envoy can verify: what is sent, in which order, and what is not sent.
 
 use std::collections::BTreeMap;
 use std::net::TcpListener;
@@ -12,16 +12,16 @@ use serde_json::{Value, json};
 
 use crate::scene::Scene;
 
-/// A cluster whose endpoints do not come with it is warmed for 15 s; one whose endpoints do, for an instant.
+/// A cluster without its endpoints warms for 15 s. With them it is ready at once.
 const FAR_BELOW_THE_STALL: Duration = Duration::from_secs(8);
 
-/// xDS requires make before break: whatever a listener names must be there before it, and what it named goes after it.
+/// xDS requires "make before break": a resource is sent before the listener that refers to it, and removed after.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_route_swapped_under_load_costs_no_request() {
     let cp = ControlPlane::start().await;
     let (blue, green) = (Greeter::start().await, Greeter::start().await);
     let (blue_inbound, green_inbound, web_inbound, outbound) = (free_port(), free_port(), free_port(), free_port());
-    // One proxy with two inbounds, of one service each.
+    // One proxy with two inbounds of different services.
     cp.apply(&json!({
         "type": "Dataplane", "mesh": "default", "name": "colours", "networking": {"inbound": [
             {"interface": format!("127.0.0.1:{blue_inbound}:{}", blue.port), "tags": {"service": "blue"}},
@@ -43,7 +43,7 @@ async fn a_route_swapped_under_load_costs_no_request() {
         let (service, target) = if swap % 2 == 0 { ("green", &green) } else { ("blue", &blue) };
         let before = target.accepted();
         cp.apply(&route("default", "web-to-colour", "web", "blue", &[(100, service)])).await;
-        // Each swap is seen, none is skipped for the next.
+        // Each swap takes effect before the next one.
         eventually(&format!("swap {swap} to {service}"), async || (target.accepted() > before).then_some(())).await;
     }
     let requests = load.end().await;
@@ -72,7 +72,7 @@ async fn changed_clusters_do_not_wait_for_their_endpoints() {
         let added = scene.web_proxy.stat("cluster_manager.cluster_added").await;
         let (outbounds, port) = (web["networking"]["outbound"].as_array_mut().expect("a list"), free_port());
         outbounds.push(json!({"interface": format!(":{port}"), "service": service}));
-        // Another split, so another cluster, for the known service.
+        // Another split of the same service, which needs another cluster.
         scene.cp.apply(&route("default", "by-version", "web", "redis", &[(1, "redis"), (1, "other")])).await;
         scene.cp.apply(&web).await;
         eventually("Envoy has taken the new cluster", async || {
@@ -81,7 +81,7 @@ async fn changed_clusters_do_not_wait_for_their_endpoints() {
         .await;
         warm(&scene.web_proxy).await;
     }
-    // Endpoints alone: the cluster stays, and traffic follows.
+    // Only endpoints change: the cluster stays, and traffic follows.
     scene.cp.delete("/meshes/default/traffic-routes/by-version").await;
     let moved = free_port();
     let redis = dataplane("default", "redis-1", "redis", (moved, scene.redis.port), &[]);
@@ -104,7 +104,7 @@ async fn warm(proxy: &Dataplane) {
 async fn what_envoy_refuses_is_reported_and_tried_again_alone() {
     let cp = ControlPlane::start().await;
     let app = Greeter::start().await;
-    // Somebody else has the port.
+    // Another process has the port.
     let taken = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
     let port = taken.local_addr().expect("an address").port();
     let good = free_port();
@@ -131,7 +131,7 @@ async fn what_envoy_refuses_is_reported_and_tried_again_alone() {
     assert!(message.contains(&port.to_string()) && message.contains("ddress already in use"), "{message}");
     assert!(rejection["time"].is_string(), "{rejection}");
 
-    // The good part of the refused response is live.
+    // The valid resources of the refused response are live.
     proxy.live().await;
     eventually("the other inbound works", || Client::connect(good)).await;
 
@@ -147,7 +147,7 @@ async fn what_envoy_refuses_is_reported_and_tried_again_alone() {
     assert_eq!(total, listeners, "something else was sent");
     assert!((1..=4).contains(&listeners), "{listeners} attempts within 6 s");
 
-    // A change is, and heals.
+    // A change is sent, and solves the problem.
     let free = free_port();
     cp.apply(&document(free)).await;
     eventually("the mended inbound works", || Client::connect(free)).await;
@@ -183,12 +183,12 @@ async fn nothing_is_sent_while_nothing_changes() {
         tokio::time::sleep(Duration::from_secs(1)).await;
         scene.open().await;
     }
-    // What is written again as it is changes nothing either.
+    // Writing the same document again changes nothing either.
     scene.cp.apply(&mesh("default", true)).await;
     for document in scene.documents() {
         scene.cp.apply(&document).await;
     }
-    // A permission that concerns nobody who is connected.
+    // A permission that concerns no connected proxy.
     scene.cp.apply(&permission("default", "others", "a", "b")).await;
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(now().await, before);
@@ -268,7 +268,7 @@ async fn a_service_that_does_not_exist_holds_up_nothing_and_may_come_later() {
     let redis = Dataplane::start(&cp, "default", "redis-1");
     redis.live().await;
     eventually("web reaches redis once it exists", || Client::connect(outbound)).await;
-    // And goes again.
+    // redis is deleted again.
     cp.delete("/meshes/default/dataplanes/redis-1").await;
     eventually("web is refused when redis is gone", async || Client::connect(outbound).await.is_none().then_some(()))
         .await;
@@ -310,7 +310,7 @@ async fn an_inbound_on_ipv6_in_the_form_of_address_and_port() {
     assert_eq!(rejected(&redis).await, BTreeMap::new());
 }
 
-/// What the control plane says of a proxy's stream.
+/// The status of a proxy's stream in its insight.
 async fn status(cp: &ControlPlane, name: &str) -> Option<Value> {
     let overview = cp.get(&format!("/meshes/default/dataplanes+insights/{name}")).await;
     let subscriptions = overview["dataplaneInsight"]["subscriptions"].as_array()?;
@@ -325,16 +325,16 @@ fn count(value: &Value) -> u64 {
     value.as_str().map_or(0, |text| text.parse().expect("a number"))
 }
 
-/// What has been sent to a proxy, by both sides' accounts.
+/// The counts of what a proxy has been sent, from the control plane and from Envoy.
 async fn sent_and_taken(cp: &ControlPlane, proxy: &Dataplane, name: &str) -> (Value, BTreeMap<String, u64>) {
     let mut taken =
         proxy.stats(r"\.(update_success|update_attempt|update_rejected|update_failure|config_reload)$").await;
-    // Envoy resolves the control plane's name now and then, and counts that alike.
+    // Envoy counts DNS updates of the control plane's name in the same way.
     taken.retain(|name, _| !name.starts_with("cluster.ads_cluster."));
     (status_of(cp, name).await, taken)
 }
 
-/// Waits until what was set in motion has arrived and been answered.
+/// Waits until all updates in progress have arrived and been acknowledged.
 async fn steady(cp: &ControlPlane, proxy: &Dataplane, name: &str) -> (Value, BTreeMap<String, u64>) {
     eventually("the proxy has all there is for it", async || {
         let before = sent_and_taken(cp, proxy, name).await;

@@ -77,7 +77,7 @@ pub(crate) enum IpFamilyMode {
     Dualstack,
 }
 
-/// Whole seconds: the kernel is told so.
+/// A duration in whole seconds, the unit of nftables.
 fn duration(text: &str) -> Result<Duration, String> {
     match text.parse::<GoDuration>().map(|duration| duration.get().as_secs()) {
         Ok(seconds @ 1..=86_400) => Ok(Duration::from_secs(seconds)),

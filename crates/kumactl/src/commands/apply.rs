@@ -1,9 +1,9 @@
 //! `kumactl apply`: creates or changes resources.
 //!
 //! The whole input is read, rendered, parsed and checked before anything is sent, so that a mistake in the last
-//! document does not leave the first ones applied. The checks are those of the control plane, out of the same crate.
-//! Several documents are one request, and one commit, where the control plane offers that; else they are sent one
-//! after the other.
+//! document does not leave the first ones applied. The checks are those of the control plane, from the same crate. If
+//! the control plane supports it, several documents are one request and one commit; otherwise they are sent one after
+//! the other.
 
 use std::collections::HashMap;
 
@@ -18,11 +18,11 @@ use crate::client::{CallError, Client, Refusal, Written};
 use crate::failure::Failure;
 use crate::session::Session;
 
-/// Applies. Silent when one document went well; of several, says what was done to each.
+/// Runs `apply`. Prints nothing for one document that was applied, and a line for each of several.
 pub(super) async fn run(session: &Session, arguments: Apply) -> Result<Outcome, Failure> {
     let Apply { input, dry_run, wait: WaitFlag { wait: limit } } = arguments;
     let mut documents = read(input).await?;
-    // What belongs to a mesh is refused while the mesh is not there. The sort keeps the order otherwise.
+    // Meshes come first, since documents in a mesh need it. The sort is stable.
     documents.sort_by_key(|checked| checked.kind.scope != Scope::Global);
     if documents.len() == 1 && !dry_run {
         let client = session.writer().await?;
@@ -36,7 +36,7 @@ pub(super) async fn run(session: &Session, arguments: Apply) -> Result<Outcome, 
                 eprintln!("Note: that is more than the Control Plane takes at once, so documents go one by one");
             }
             Err(CallError::Refused(refusal)) => {
-                // After an error of its own, a server cannot tell that.
+                // After an internal error of the server it is not known whether something was stored.
                 let certain = !dry_run && refusal.status.is_client_error();
                 let failure = refused(refusal, &documents);
                 return Err(if certain { failure.note("Nothing was applied.") } else { failure });
@@ -56,7 +56,7 @@ pub(super) async fn run(session: &Session, arguments: Apply) -> Result<Outcome, 
     }
 }
 
-/// Waits for what was written, where that is asked for. `said`: what there is to say of it already.
+/// Waits for the written changes if `--wait` was given. `said` is the output so far.
 pub(super) async fn finish(
     client: &Client,
     said: String,
@@ -75,7 +75,7 @@ pub(super) async fn finish(
     wait(client, said, &written, &limit).await
 }
 
-/// Sends all documents at once, and says what was, or would be, done to each.
+/// Sends all documents in one request, and returns a line for each: what was, or would be, done.
 async fn change(client: &Client, documents: &[Checked], dry_run: bool) -> Result<(String, Option<Written>), CallError> {
     let bodies: Vec<&Value> = documents.iter().map(|checked| &checked.body).collect();
     let mut request = json!({ "apply": bodies });
@@ -94,7 +94,7 @@ async fn change(client: &Client, documents: &[Checked], dry_run: bool) -> Result
     Ok((lines.collect(), written))
 }
 
-/// What was done, in words. One that a newer control plane has stands for itself.
+/// The word for an outcome. An unknown one, of a newer control plane, is printed as it is.
 fn was(outcome: &str) -> &str {
     match outcome {
         "updated" => "changed",
@@ -109,7 +109,7 @@ fn would_be(outcome: &str) -> String {
     }
 }
 
-/// The refusal of a request with all documents: each cause with the document and the field that it is about.
+/// The failure for a refused request with several documents: each cause names its document and field.
 fn refused(refusal: Refusal, documents: &[Checked]) -> Failure {
     let refusal = refusal.map_causes(|field, message| {
         let field = match entry(&field, documents) {
@@ -119,7 +119,7 @@ fn refused(refusal: Refusal, documents: &[Checked]) -> Failure {
             }
             None => field,
         };
-        // A message may name another document of the request.
+        // A message may refer to another document of the request.
         let named = message.find("apply[").and_then(|at| Some((&message[..at], entry(&message[at..], documents)?)));
         let message = match named {
             Some((before, (Checked { place, .. }, rest))) => format!("{before}{place}{rest}"),
@@ -130,13 +130,13 @@ fn refused(refusal: Refusal, documents: &[Checked]) -> Failure {
     refusal.into()
 }
 
-/// The document that `apply[3]` at the beginning of a text stands for, and what follows.
+/// The document to which `apply[3]` at the beginning of a text refers, and the rest of the text.
 fn entry<'a, 'b>(text: &'a str, documents: &'b [Checked]) -> Option<(&'b Checked, &'a str)> {
     let (index, rest) = text.strip_prefix("apply[")?.split_once(']')?;
     Some((documents.get(index.parse::<usize>().ok()?)?, rest))
 }
 
-/// Sends documents one after the other, up to the first that is refused. Returns which change each has made.
+/// Sends documents one after the other, up to the first that is refused. Returns the change of each.
 async fn send(client: &Client, documents: &[Checked]) -> Result<Vec<Option<Written>>, Failure> {
     let mut written = Vec::with_capacity(documents.len());
     for (index, checked) in documents.iter().enumerate() {
@@ -163,10 +163,10 @@ async fn send(client: &Client, documents: &[Checked]) -> Result<Vec<Option<Writt
     Ok(written)
 }
 
-/// What applying would do, told by what is there now, for a control plane that cannot be asked. Nothing is sent.
+/// A dry run for control planes without one: compares the documents with the stored ones. Nothing is written.
 async fn preview(client: &Client, documents: &[Checked]) -> Result<String, Failure> {
     let (mut lines, mut failures) = (String::new(), Vec::new());
-    // Meshes and whether they will be there. Those of the input come first.
+    // Whether each mesh will exist. The meshes of the input come first.
     let mut meshes: HashMap<&str, bool> = HashMap::new();
     for Checked { place, kind, document, .. } in documents {
         let (mesh, name) = (&*document.key.mesh, &*document.key.name);
@@ -194,7 +194,7 @@ async fn preview(client: &Client, documents: &[Checked]) -> Result<String, Failu
     if failures.is_empty() { Ok(lines) } else { Err(Failure::all(failures)) }
 }
 
-/// What is there now.
+/// The stored document.
 async fn stored(client: &Client, path: &[&str]) -> Result<Option<Value>, Failure> {
     match client.get(path, &[]).await {
         Ok(stored) => Ok(Some(stored)),

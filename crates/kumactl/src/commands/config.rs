@@ -1,4 +1,4 @@
-//! `kumactl config`: which control planes there are, and which one is in use.
+//! `kumactl config`: the known control planes, and the active one.
 
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
@@ -14,10 +14,10 @@ use crate::output;
 use crate::session::Session;
 use crate::table::table;
 
-/// Time for the question whether a new address is a control plane.
+/// Time for the check whether an address is that of a control plane.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Carries out a command of `config`.
+/// Runs a command of `config`.
 pub(super) async fn run(session: &Session, command: Config) -> Result<String, Failure> {
     match command {
         Config::View => view(session),
@@ -101,7 +101,7 @@ fn unknown(name: &str) -> Failure {
         .hint("`kumactl config control-planes list` shows those there are")
 }
 
-/// The line that says which one is in use from now on.
+/// The line that names the active control plane.
 fn active(configuration: &Configuration) -> String {
     match configuration.active() {
         Ok(active) => format!("switched active Control Plane to {:?}\n", active.name),
@@ -111,7 +111,7 @@ fn active(configuration: &Configuration) -> String {
     }
 }
 
-/// A path as later commands, which may run in other folders, can use it.
+/// An absolute path: later commands may run in other folders.
 fn absolute(path: Option<String>) -> String {
     let path = path.unwrap_or_default();
     match std::path::absolute(&path) {
@@ -120,7 +120,7 @@ fn absolute(path: Option<String>) -> String {
     }
 }
 
-/// Fails on files that can't be used, and warns of a key that others can read.
+/// Fails for unusable files, and warns of a key that other users can read.
 fn check_files(admin_api: &AdminApi) -> Result<(), Failure> {
     let AdminApi { client_cert, client_key, server_cert: _ } = admin_api;
     for path in [client_cert, client_key].into_iter().filter(|path| !path.is_empty()) {
@@ -133,7 +133,7 @@ fn check_files(admin_api: &AdminApi) -> Result<(), Failure> {
     if admin_api.is_empty() { Ok(()) } else { admin_tls::client_config(admin_api).map(drop) }
 }
 
-/// Asks whether an address is that of a control plane.
+/// Checks that an address is that of a control plane.
 async fn probe(address: &str, log: bool) -> Result<(), Failure> {
     match Client::new(address, PROBE_TIMEOUT, log)?.get(&[], &[]).await {
         Ok(index) if index.get("tagline").and_then(Value::as_str) == Some("Kuma") => Ok(()),

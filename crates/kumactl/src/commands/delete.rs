@@ -10,7 +10,7 @@ use crate::client::{CallError, Client, Written};
 use crate::failure::Failure;
 use crate::session::Session;
 
-/// Deletes.
+/// Runs `delete`.
 pub(super) async fn run(session: &Session, arguments: Delete) -> Result<Outcome, Failure> {
     let Delete { kind, name, input, wait: WaitFlag { wait } } = arguments;
     let (Some(kind), Some(name)) = (kind, name) else {
@@ -21,8 +21,8 @@ pub(super) async fn run(session: &Session, arguments: Delete) -> Result<Outcome,
     finish(&client, line, vec![written], wait).await
 }
 
-/// Deletes what an input holds, in the opposite order of `apply`: a Mesh takes all that is in it along. What is not
-/// there is told at the end, and keeps nothing else.
+/// Deletes the documents of an input in the reverse order of `apply`, since deleting a Mesh also deletes all that is in
+/// it. Documents that do not exist are reported at the end; the others are deleted all the same.
 async fn all(session: &Session, mut documents: Vec<Checked>, wait: Option<Wait>) -> Result<Outcome, Failure> {
     documents.sort_by_key(|checked| checked.kind.scope == Scope::Global);
     let client = session.writer().await?;

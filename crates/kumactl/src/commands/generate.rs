@@ -1,4 +1,4 @@
-//! `kumactl generate`: what proves an identity.
+//! `kumactl generate`: dataplane tokens and certificates.
 
 use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write};
@@ -13,12 +13,13 @@ use crate::cli::{CertificateType, DataplaneToken, TlsCertificate};
 use crate::failure::Failure;
 use crate::session::Session;
 
-/// The token, without a line end, as it is put into a file.
+/// Prints a token, without a final newline.
 pub(super) async fn dataplane_token(session: &Session, arguments: DataplaneToken) -> Result<String, Failure> {
     let DataplaneToken { dataplane } = arguments;
     let configuration = session.configuration()?;
     let token = admin::dataplane_token(configuration.active()?, &dataplane, &session.mesh, session.log).await?;
-    // It may be made first. But a name that is mistyped is found out late otherwise, by a proxy that is refused.
+    // A token may be generated before its Dataplane exists. The warning is for mistyped names, which would otherwise
+    // only show when the proxy is refused.
     let (client, mesh) = (session.api()?, session.mesh.as_str());
     match meshes::missing(&client, mesh).await {
         Some(missing) => eprintln!("Warning: {missing}. The token is for a Dataplane of a mesh that is still to come"),
@@ -31,7 +32,7 @@ pub(super) async fn dataplane_token(session: &Session, arguments: DataplaneToken
     Ok(token.trim_end().to_owned())
 }
 
-/// Makes a key and a certificate for it, in two new files.
+/// Creates a key and a certificate for it, in two new files.
 pub(super) fn tls_certificate(arguments: TlsCertificate) -> Result<String, Failure> {
     let TlsCertificate { holder, key_file, cert_file, cp_hostname } = arguments;
     let holder = match (holder, cp_hostname.is_empty()) {
@@ -61,7 +62,7 @@ pub(super) fn tls_certificate(arguments: TlsCertificate) -> Result<String, Failu
     ))
 }
 
-/// Writes a file that must not be there yet, as no link either.
+/// Writes a new file. Fails if the file, or a link of that name, exists.
 fn write_new(path: &Path, text: &str, mode: u32) -> Result<(), Failure> {
     let opened = OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
     opened.and_then(|mut file| file.write_all(text.as_bytes())).map_err(|error| {

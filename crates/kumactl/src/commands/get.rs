@@ -12,7 +12,7 @@ use crate::output::Format;
 use crate::session::Session;
 use crate::table::table;
 
-/// Lists, or shows one.
+/// Lists the resources of a kind, or shows one.
 pub(super) async fn run(session: &Session, arguments: Get) -> Result<String, Failure> {
     let Get { kind, name, watch: go_on, output: Output { format } } = arguments;
     let mut path = collection(kind, &session.mesh)?;

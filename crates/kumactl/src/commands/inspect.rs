@@ -1,4 +1,4 @@
-//! `kumactl inspect`: resources together with what the control plane knows about them.
+//! `kumactl inspect`: resources with their state in the control plane.
 
 mod description;
 
@@ -20,7 +20,7 @@ use crate::table::table;
 const COLUMNS: [&str; 8] =
     ["MESH", "NAME", "TAGS", "STATUS", "LAST CONNECTED AGO", "LAST UPDATED AGO", "TOTAL UPDATES", "TOTAL ERRORS"];
 
-/// And what `-o wide` adds.
+/// Additional columns of `-o wide`.
 const WIDE: [&str; 4] = ["CONFIG", "LAST ACCEPTED AGO", "LAST REFUSED AGO", "REASON"];
 
 /// Lists dataplanes with their connection to the control plane.
@@ -50,7 +50,7 @@ pub(super) async fn dataplanes(session: &Session, arguments: InspectDataplanes) 
     show(overviews)
 }
 
-/// Shows one dataplane with all that is known of it.
+/// Shows one dataplane in detail.
 pub(super) async fn dataplane(session: &Session, arguments: InspectDataplane) -> Result<String, Failure> {
     let InspectDataplane { name, watch: go_on, output: Output { format } } = arguments;
     let path = ["meshes", segment(&session.mesh)?, "dataplanes+insights", segment(&name)?];
@@ -76,7 +76,7 @@ fn dataplanes_kind() -> &'static Kind {
     KIND
 }
 
-/// The cells of `get dataplanes` for the Dataplane of an overview, whose spec stands one level deeper.
+/// The cells of `get dataplanes` for the Dataplane of an overview, whose spec is nested one level deeper.
 fn dataplane_cells(overview: &Value) -> Vec<String> {
     let mut dataplane = overview.get("dataplane").cloned().unwrap_or_else(|| Value::Object(Default::default()));
     for field in ["mesh", "name"] {
@@ -85,13 +85,13 @@ fn dataplane_cells(overview: &Value) -> Vec<String> {
     dataplanes_kind().row(&document(dataplanes_kind(), &dataplane))
 }
 
-/// What is known of the proxy in an overview.
+/// The insight in an overview.
 fn insight(overview: &Value) -> DataplaneInsight {
     overview.get("dataplaneInsight").and_then(|insight| decode_spec(insight).ok()).unwrap_or_default()
 }
 
-/// `Degraded` is a proxy that is connected and does not do all that its documents say: it refuses a resource, waits for
-/// one that does not exist, has left, or has no certificate.
+/// `Degraded` is a proxy that is connected but does not work as its documents say: it has refused a resource, waits for
+/// one that does not exist, is no endpoint any more, or has no certificate.
 fn status(insight: &DataplaneInsight) -> &'static str {
     let status = insight.latest().map(|latest| &latest.status);
     let is_degraded = status.is_some_and(|status| {
@@ -104,7 +104,8 @@ fn status(insight: &DataplaneInsight) -> &'static str {
     }
 }
 
-/// The cells of one overview. Times are those of the newest connection; updates and errors are summed over all of them.
+/// The cells of one overview. Times are those of the newest connection; updates and errors are sums over all
+/// connections.
 fn row(overview: &Value, wide: bool, now: Timestamp) -> Vec<String> {
     let mut row = dataplane_cells(overview);
     let insight = insight(overview);

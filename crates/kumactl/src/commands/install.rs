@@ -1,4 +1,4 @@
-//! `kumactl install`: what runs beside a control plane.
+//! `kumactl install`.
 
 use std::process::Command;
 
@@ -7,14 +7,14 @@ use crate::failure::Failure;
 use crate::firewall::{self, Inbound, PortRange, Ruleset};
 use crate::ssh;
 
-/// Where an administrator comes in.
+/// Port of SSH, which is not redirected, so that administrators can always log in.
 const SSH: u16 = 22;
 
-/// The servers of a control plane. To one on this machine, what the proxy passes on would come from this machine, which
-/// may do more than others.
+/// Ports of a control plane, which are not redirected: to a control plane on this machine, connections that the proxy
+/// passes on would seem to come from this machine, which has more rights than others.
 const CONTROL_PLANE: PortRange = PortRange::new(5676, 5684);
 
-/// User that runs kuma-dp where none is named.
+/// The default user of kuma-dp.
 const DEFAULT_USER: &str = "kuma-dp";
 
 /// Redirects this machine's connections.
@@ -97,7 +97,7 @@ fn ruleset(arguments: InstallTransparentProxy) -> Result<Ruleset, Failure> {
     Ok(Ruleset { port, user, inbound, exclude_outbound_ports, exclude_outbound_networks, ipv6, revert_after })
 }
 
-/// The number of a user, by whatever the machine asks for its users.
+/// The number of a user, as `id` knows it.
 fn user_id(name: &str) -> Result<u32, Failure> {
     let output = Command::new("id").args(["-u", "--", name]).output();
     let output = output.map_err(|error| Failure::new(format!("could not run id: {error}")))?;

@@ -1,6 +1,6 @@
 //! `kumactl manage`: the CAs of meshes.
 //!
-//! Keys are read from files and sent to the admin server; none is ever printed, and none comes back.
+//! Keys are read from files and sent to the admin server. They are never printed, and the server never returns them.
 
 use std::path::Path;
 
@@ -25,10 +25,10 @@ use crate::table::table;
 const COLUMNS: [&str; 7] =
     ["ID", "COMMON NAME", "SERIAL NUMBER", "NOT VALID BEFORE", "NOT VALID AFTER", "SHA-1 FINGERPRINT", "STATE"];
 
-/// Most names of proxies in a note.
+/// Largest number of proxies' names in a note.
 const NAMED: usize = 5;
 
-/// Carries out a command about a CA.
+/// Runs a command about a CA.
 pub(super) async fn run(session: &Session, command: ManageCa) -> Result<String, Failure> {
     match command {
         ManageCa::Provided(ProvidedCa::Certificates(command)) => match command {
@@ -78,7 +78,7 @@ async fn rotate(session: &Session, ca: Ca, pair: Option<KeyPairFiles>, arguments
     Ok(format!("added certificate \"{}\", which signs once every proxy trusts it\n", id(&answer)?))
 }
 
-/// Takes a certificate away.
+/// Deletes a certificate.
 async fn delete(session: &Session, ca: Ca, arguments: DeleteCertificate) -> Result<String, Failure> {
     let DeleteCertificate { id, force } = arguments;
     let query: &[(&str, String)] = if force { &[("force", "true".to_owned())] } else { &[] };
@@ -87,7 +87,7 @@ async fn delete(session: &Session, ca: Ca, arguments: DeleteCertificate) -> Resu
     Ok(format!("removed certificate \"{id}\"\n"))
 }
 
-/// Shows the certificates of a CA. A rotation that is under way is told on stderr.
+/// Lists the certificates of a CA. A rotation in progress is reported on stderr.
 async fn list(session: &Session, ca: Ca, arguments: ListCertificates) -> Result<String, Failure> {
     let ListCertificates { output: Output { format } } = arguments;
     let client = client(session).await?;
@@ -164,7 +164,7 @@ fn row(entry: &Value) -> Result<Vec<String>, Failure> {
     ])
 }
 
-/// As Go prints a time in UTC.
+/// A time in UTC, in Go's format.
 fn moment(seconds: i64) -> String {
     match jiff::Timestamp::from_second(seconds) {
         Ok(time) => time.strftime("%Y-%m-%d %H:%M:%S +0000 UTC").to_string(),

@@ -1,5 +1,4 @@
-//! `kumactl completion` and `kumactl man`: what shells and `man` know of the command line, made of the command line
-//! itself.
+//! `kumactl completion` and `kumactl man`, generated from the definition of the command line.
 
 use std::path::Path;
 
@@ -16,7 +15,7 @@ pub(super) fn completion(shell: Shell) -> String {
     String::from_utf8_lossy(&script).into_owned()
 }
 
-/// The page of kumactl itself; with a folder, the pages of all commands, as files in it.
+/// The manual page of kumactl. With a folder, writes the pages of all commands into it.
 pub(super) fn pages(folder: Option<&Path>) -> Result<String, Failure> {
     let failure = |error: std::io::Error| Failure::new(format!("could not write manual pages: {error}"));
     match folder {

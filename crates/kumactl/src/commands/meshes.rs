@@ -1,14 +1,15 @@
-//! Meshes that are not there: the control plane answers a list of one with nothing, and issues tokens for it.
+//! Warnings about meshes that do not exist: the control plane returns an empty list for such a mesh, and issues tokens
+//! for it.
 
 use kuma_model::{Kind, Scope};
 
 use crate::client::{CallError, Client};
 use crate::failure::Failure;
 
-/// Most names that are listed.
+/// Largest number of names in a message.
 const MOST: usize = 10;
 
-/// A sentence that says so, if there is no such mesh. Where the control plane does not say, there is nothing to say.
+/// A message, if the mesh does not exist. `None` if it exists or the control plane does not tell.
 pub(super) async fn missing(client: &Client, mesh: &str) -> Option<String> {
     if !is_missing(client, &["meshes", mesh]).await {
         return None;
@@ -23,14 +24,14 @@ pub(super) async fn missing(client: &Client, mesh: &str) -> Option<String> {
     Some(format!("there is no Mesh with name {mesh:?}; {there_are}"))
 }
 
-/// Says so on stderr, if there is no such mesh.
+/// Warns on stderr if the mesh does not exist.
 pub(super) async fn warn_of_missing(client: &Client, mesh: &str) {
     if let Some(missing) = missing(client, mesh).await {
         eprintln!("Warning: {missing}");
     }
 }
 
-/// A failure to find something of a mesh, which may be for want of the mesh.
+/// Adds a note to a failure if its reason is that the mesh does not exist.
 pub(super) async fn explained(failure: Failure, client: &Client, kind: &Kind, mesh: &str) -> Failure {
     match kind.scope {
         Scope::Global => failure,
@@ -41,7 +42,7 @@ pub(super) async fn explained(failure: Failure, client: &Client, kind: &Kind, me
     }
 }
 
-/// Whether the control plane says that there is nothing at a path.
+/// Whether the control plane answers that a path does not exist.
 pub(super) async fn is_missing(client: &Client, path: &[&str]) -> bool {
     matches!(client.get(path, &[]).await, Err(CallError::Refused(refusal)) if refusal.is_not_found())
 }

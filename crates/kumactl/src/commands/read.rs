@@ -1,4 +1,4 @@
-//! The documents of an input, all of them read and checked before anything is done with the first.
+//! Reads and checks all documents of an input before the first one is used.
 
 use std::collections::HashMap;
 
@@ -18,11 +18,11 @@ pub(super) struct Checked {
     pub(super) kind: &'static Kind,
     /// With defaults.
     pub(super) document: Document,
-    /// As the user wrote it: what a default means is up to the control plane.
+    /// As the user wrote it, without defaults: the control plane fills those in.
     pub(super) body: Value,
 }
 
-/// Reads, renders, parses and checks, and reports all that is wrong with any document.
+/// Reads, renders, parses and checks the documents. A failure holds the errors of all of them.
 pub(super) async fn read(arguments: Input) -> Result<Vec<Checked>, Failure> {
     let Input { file, var } = arguments;
     let variables = var.into_iter().collect();
@@ -39,7 +39,7 @@ pub(super) async fn read(arguments: Input) -> Result<Vec<Checked>, Failure> {
     }
 }
 
-/// What is there twice: which of both is meant, nobody can tell.
+/// A failure for each document that occurs twice, since it is unclear which one is meant.
 fn repeated(documents: &[Checked]) -> Vec<Failure> {
     let mut first: HashMap<&Key, &str> = HashMap::new();
     let mut failures = Vec::new();
@@ -69,7 +69,7 @@ fn check(input: &str, text: &str, checked: &mut Vec<Checked>, failures: &mut Vec
     if values.is_empty() {
         return Err(Failure::new(format!("{input} holds no document")));
     }
-    // Where things stand is looked up once something is wrong.
+    // Places are looked up only if there is an error.
     let mut places = None;
     for Item { place, document, prefix, body } in items(values) {
         let parsed = Document::parse(&body).map(|document| (kuma_model::kind(document.key.kind), document));
@@ -110,12 +110,12 @@ struct Item {
     place: String,
     /// Which document of the text it is or is part of, from 0.
     document: usize,
-    /// What stands before the paths of its fields.
+    /// Prefix of the paths of its fields.
     prefix: String,
     body: Value,
 }
 
-/// The documents with their places. A list, as `kumactl get -o yaml` shows it, stands for its items.
+/// The documents with their places. A list, as `kumactl get -o yaml` prints it, is replaced by its items.
 fn items(values: Vec<Value>) -> impl Iterator<Item = Item> {
     values.into_iter().enumerate().flat_map(|(document, value)| {
         let place = format!("document {}", document + 1);
@@ -137,7 +137,7 @@ fn items(values: Vec<Value>) -> impl Iterator<Item = Item> {
     })
 }
 
-/// ` (Dataplane "web-1")`, as far as a document that is not valid says so.
+/// ` (Dataplane "web-1")`, as far as an invalid document has type and name.
 fn described(body: &Value) -> String {
     let text = |field: &str| body.get(field).and_then(Value::as_str);
     match (text("type"), text("name")) {

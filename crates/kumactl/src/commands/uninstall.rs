@@ -1,10 +1,10 @@
-//! `kumactl uninstall`: takes back what `kumactl install` has set up.
+//! `kumactl uninstall`: removes what `kumactl install` has set up.
 
 use crate::cli::UninstallTransparentProxy;
 use crate::failure::Failure;
 use crate::firewall;
 
-/// Redirects nothing any more. Connections that are open stay as they are.
+/// Removes the redirection. Open connections are not affected.
 pub(super) fn transparent_proxy(arguments: &UninstallTransparentProxy) -> Result<String, Failure> {
     let UninstallTransparentProxy { dry_run } = *arguments;
     if dry_run {

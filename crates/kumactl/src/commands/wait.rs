@@ -1,4 +1,4 @@
-//! `--wait`: how far a change has come, from its receipt.
+//! `--wait`: waits until a change has reached the proxies, by its receipt.
 
 use std::time::{Duration, Instant};
 
@@ -10,16 +10,15 @@ use crate::cli::Wait;
 use crate::client::{CallError, Client, Written};
 use crate::failure::Failure;
 
-/// Exit code when time ran out: what was stored stays stored.
+/// Exit code if the time ran out. The change stays stored.
 const NOT_YET: u8 = 3;
 /// Exit code when a proxy has refused the change.
 const REFUSED: u8 = 4;
 
-/// The longest wait of one request. The control plane knows the end of a wait sooner than a client that asks again and
-/// again.
+/// The longest wait of one request, a long poll.
 const PER_REQUEST: Duration = Duration::from_secs(30);
 
-/// How far a change has come, as the control plane tells it.
+/// The receipt of a change, as the control plane returns it.
 #[derive(Debug, Deserialize)]
 struct Receipt {
     revision: u64,
@@ -63,8 +62,7 @@ struct Exception {
     since: Option<jiff::Timestamp>,
 }
 
-/// Waits for changes, and says behind `done` how far each has come. Several are those of documents that were sent one
-/// by one.
+/// Waits for changes, and appends the state of each to `done`. There are several if documents were sent one by one.
 pub(super) async fn wait(client: &Client, done: String, written: &[Written], wait: &Wait) -> Result<Outcome, Failure> {
     let mut outcome = Outcome::from(done);
     let began = Instant::now();
@@ -75,7 +73,7 @@ pub(super) async fn wait(client: &Client, done: String, written: &[Written], wai
         }
         last = Some(change.revision);
         let receipt = receipt(client, change, wait, began).await?;
-        let (text, code) = told(&receipt, began.elapsed(), jiff::Timestamp::now());
+        let (text, code) = summary(&receipt, began.elapsed(), jiff::Timestamp::now());
         outcome.text.push_str(&text);
         outcome.code = outcome.code.max(code);
     }
@@ -110,8 +108,8 @@ fn cannot_tell(error: CallError, revision: &str) -> Failure {
     Failure::from(error).context(format!("revision {revision} is stored, but how far it has come cannot be told"))
 }
 
-/// One line for people, one more for each proxy that has not accepted it, and the exit code.
-fn told(receipt: &Receipt, waited: Duration, now: jiff::Timestamp) -> (String, u8) {
+/// The summary of a receipt, with a line for each proxy that has not accepted the change, and the exit code.
+fn summary(receipt: &Receipt, waited: Duration, now: jiff::Timestamp) -> (String, u8) {
     let Proxies { concerned, accepted, refused, superseded, silent, held, away } = receipt.proxies;
     let done = accepted + superseded;
     let after = match receipt.seconds {
@@ -161,7 +159,7 @@ fn told(receipt: &Receipt, waited: Duration, now: jiff::Timestamp) -> (String, u
     (text, code)
 }
 
-/// What keeps a proxy from having accepted a change.
+/// Why a proxy has not accepted a change.
 fn kept(exception: &Exception, now: jiff::Timestamp) -> String {
     let Exception { dataplane, state, resource_type, resource, message, since_revision, since } = exception;
     let kind = resource_type.rsplit('.').next().unwrap_or_default();
@@ -177,7 +175,7 @@ fn kept(exception: &Exception, now: jiff::Timestamp) -> String {
     }
 }
 
-/// Seconds in a unit that can be read.
+/// A time in a readable unit.
 fn seconds(seconds: f64) -> String {
     match seconds {
         seconds if seconds < 1.0 => format!("{:.0} ms", (seconds * 1000.0).max(1.0)),
@@ -195,7 +193,7 @@ mod tests {
     fn check(receipt: serde_json::Value, expected: &str, code: u8) {
         let receipt: Receipt = serde_json::from_value(receipt).expect("a receipt");
         let now = "2020-01-26T12:00:00Z".parse().expect("a time");
-        assert_eq!(told(&receipt, Duration::from_secs(10), now), (expected.to_owned(), code));
+        assert_eq!(summary(&receipt, Duration::from_secs(10), now), (expected.to_owned(), code));
     }
 
     #[test]

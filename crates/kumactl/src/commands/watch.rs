@@ -1,15 +1,15 @@
-//! `-w`: shows something again whenever it has changed.
+//! `-w`: prints the output again whenever it has changed.
 
 use std::io::Write as _;
 use std::time::Duration;
 
 use crate::failure::Failure;
 
-/// Pause between two looks. The HTTP API tells nobody of changes.
+/// Interval of polling: the HTTP API has no notification of changes.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Reads again and again, and prints what is new, until nobody reads it any more. The first failure is one; later ones
-/// are told, since a control plane that restarts comes back.
+/// Polls and prints changes until stdout is closed. If the first request fails, the command fails; later failures are
+/// only reported, since the control plane may be restarting.
 pub(super) async fn watch<T: Clone + PartialEq>(
     mut read: impl AsyncFnMut() -> Result<T, Failure>,
     show: impl Fn(T) -> Result<String, Failure>,

@@ -1,4 +1,4 @@
-//! Ports and networks as they are written on a command line.
+//! The syntax of ports and networks on the command line.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -35,7 +35,7 @@ impl FromStr for PortRange {
     fn from_str(text: &str) -> Result<PortRange, String> {
         let (first, last) = text.split_once('-').unwrap_or((text, text));
         let port = |text: &str| {
-            // Digits alone: `+80` is a number to Rust, and no port.
+            // Digits only: Rust would also parse `+80`.
             let digits = text.bytes().all(|byte| byte.is_ascii_digit());
             text.parse::<u16>().ok().filter(|&port| digits && port != 0)
         };
@@ -60,7 +60,7 @@ pub(crate) struct Network {
 }
 
 impl Network {
-    /// How nft calls the family of its addresses.
+    /// The name of its address family in nft.
     pub(crate) fn family(self) -> &'static str {
         if self.address.is_ipv4() { "ip" } else { "ip6" }
     }

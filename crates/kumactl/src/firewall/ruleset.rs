@@ -1,4 +1,4 @@
-//! The rules as nft reads them.
+//! The firewall rules in the syntax of nft.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -8,19 +8,19 @@ use super::{Network, PortRange, TABLE, removal};
 /// Which connections are redirected, and to where.
 #[derive(Debug, Clone)]
 pub(crate) struct Ruleset {
-    /// Port of the proxy that takes them.
+    /// Port of the proxy to which they are redirected.
     pub(crate) port: u16,
-    /// The proxy's user, whose connections are not redirected: they would come back to it for ever.
+    /// The proxy's user. Its connections are not redirected, since the proxy would connect to itself without end.
     pub(crate) user: u32,
     /// Which connections from other machines.
     pub(crate) inbound: Inbound,
-    /// Outbound connections to these ports are left alone.
+    /// Outbound connections to these ports are not redirected.
     pub(crate) exclude_outbound_ports: Vec<PortRange>,
-    /// Outbound connections to these are left alone.
+    /// Outbound connections to these networks are not redirected.
     pub(crate) exclude_outbound_networks: Vec<Network>,
     /// Whether connections over IPv6 are redirected too.
     pub(crate) ipv6: bool,
-    /// After how long they all stop to be, by themselves.
+    /// Time after which the kernel turns all rules off.
     pub(crate) revert_after: Option<Duration>,
 }
 
@@ -36,14 +36,14 @@ pub(crate) enum Inbound {
 }
 
 impl Ruleset {
-    /// A script that puts the rules in the place of what was set up before, in one step.
+    /// A script that replaces the existing rules by these in one transaction.
     pub(crate) fn script(&self) -> String {
         let mut script = removal();
         let _ = writeln!(script, "table {TABLE} {{\n{}{}{}}}", self.switch(), self.output(), self.prerouting());
         script
     }
 
-    /// The kernel itself turns the rules off when the time is over: no process has to live for that.
+    /// The part that lets the kernel turn the rules off after a time, so that no process has to keep running for that.
     fn switch(&self) -> String {
         let timeout = self.revert_after.map(|after| format!(" timeout {}s", after.as_secs())).unwrap_or_default();
         format!(
@@ -61,7 +61,7 @@ impl Ruleset {
         rules.extend(networks.map(|network| format!("{} daddr {network} return", network.family())));
         rules.push("# Not those of the proxy, nor those of the kernel, which have no user.".into());
         rules.push(format!("meta skuid != {} meta l4proto tcp redirect to :{}", self.user, self.port));
-        // Before others': a service's address may be theirs to translate, but is ours to know.
+        // Before the NAT rules of others, which may translate the address of a service: the proxy needs the original.
         chain("What this machine dials", "output", -101, &rules)
     }
 
@@ -75,13 +75,13 @@ impl Ruleset {
                 rules.extend(sorted(ports).map(|ports| format!("tcp dport {ports} redirect to :{}", self.port)))
             }
             Inbound::AllBut(ports) => {
-                // The proxy's own port, too.
+                // Connections to the proxy's own port are never redirected.
                 let ports = sorted(ports).chain([self.port.into()]);
                 rules.extend(ports.map(|ports| format!("tcp dport {ports} return")));
                 rules.push(format!("meta l4proto tcp redirect to :{}", self.port));
             }
         }
-        // After others': what is for a container of theirs stays so.
+        // After the NAT rules of others: connections that they forward to a container are not redirected.
         chain("What other machines dial here", "prerouting", -99, &rules)
     }
 
@@ -107,7 +107,7 @@ fn chain(title: &str, hook: &str, priority: i32, rules: &[String]) -> String {
     text
 }
 
-/// In order, and each once.
+/// Sorted, without duplicates.
 fn sorted<T: Ord + Copy>(items: &[T]) -> impl Iterator<Item = T> + use<T> {
     let mut items = items.to_vec();
     items.sort_unstable();

@@ -1,4 +1,4 @@
-//! `apply`: order, placeholders, and all that can be wrong with the input.
+//! `apply`: order, placeholders, and mistakes in the input.
 
 use insta::assert_snapshot;
 
@@ -93,7 +93,7 @@ fn several_documents_are_one_request_where_that_is_offered() {
     let control_plane = ControlPlane::start();
     control_plane.takes_changes();
     let mut transcript = Transcript::new(&control_plane);
-    // The mesh comes after what is in it.
+    // The Mesh comes after a document in it.
     transcript.file("dp.yaml", &format!("{DATAPLANE}\n---\n{}", DATAPLANE.replace("default", "demo")));
     transcript.file("mesh.json", r#"{"type": "Mesh", "name": "demo"}"#);
     transcript.run("apply -f dp.yaml -f mesh.json").run("apply -f dp.yaml -f mesh.json");
@@ -102,7 +102,7 @@ fn several_documents_are_one_request_where_that_is_offered() {
         &format!("{}\n---\n{}", DATAPLANE.replace(": echo", ": other"), DATAPLANE.replace("echo-1", "echo-2")),
     );
     transcript.run("apply -f dp.yaml -f mesh.json --dry-run");
-    // One document needs no word of what is offered.
+    // A single document does not need the catalog.
     transcript.run_with_input("apply", DATAPLANE).run_with_input("apply --dry-run", DATAPLANE);
     assert_snapshot!(transcript.text());
 }

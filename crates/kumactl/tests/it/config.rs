@@ -112,7 +112,7 @@ fn links_are_kept_and_traps_are_not_followed() {
 
 #[test]
 fn a_home_that_cannot_be_written_is_no_obstacle() {
-    // Nobody can make a folder in /proc.
+    // No folder can be created in /proc.
     let output = std::process::Command::new(env!("CARGO_BIN_EXE_kumactl"))
         .args(["config", "control-planes", "list"])
         .env_clear()

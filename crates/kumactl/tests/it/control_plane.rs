@@ -1,4 +1,4 @@
-//! As much of the HTTP API as kumactl uses, kept in memory, with answers that a test may prescribe.
+//! A mock of the HTTP API that keeps documents in memory. A test can set its answers.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -25,11 +25,11 @@ struct Known {
     answers: BTreeMap<String, Answer>,
     requests: Vec<String>,
     port: u16,
-    /// Whether it takes several documents at once.
+    /// Whether it accepts several documents in one request.
     takes_changes: bool,
 }
 
-/// A prescribed answer.
+/// An answer set by the test.
 #[derive(Clone)]
 pub(crate) struct Answer {
     status: StatusCode,
@@ -67,13 +67,13 @@ impl ControlPlane {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// Prescribes the answer to a request such as `GET /meshes`.
+    /// Sets the answer to a request such as `GET /meshes`.
     pub(crate) fn answers(&self, request: &str, answer: Answer) -> &Self {
         self.state.lock().expect("no panic").answers.insert(request.to_owned(), answer);
         self
     }
 
-    /// Takes several documents at once from now on, and says so in its catalog.
+    /// Accepts several documents in one request from now on, and offers that in its catalog.
     pub(crate) fn takes_changes(&self) -> &Self {
         self.state.lock().expect("no panic").takes_changes = true;
         self
@@ -169,7 +169,7 @@ async fn handle(
 }
 
 impl Known {
-    /// Applies all documents, if all of their meshes are there.
+    /// Applies all documents, if all of their meshes exist.
     fn change(&mut self, request: &Value) -> Response {
         let documents = request["apply"].as_array().expect("a list");
         let documents: Vec<_> =

@@ -1,4 +1,4 @@
-//! What users see when the command line, the control plane or the network is not as it should be.
+//! Errors of the command line, the control plane and the network, as users see them.
 
 use insta::assert_snapshot;
 
@@ -69,7 +69,7 @@ fn a_control_plane_that_is_not_there() {
              '{url}'}}}}}}]\ncurrentContext: x\n"
         )
     };
-    // Port 1 of this machine is nobody's.
+    // Nothing listens on port 1 of this machine.
     transcript.file("closed", &config("http://127.0.0.1:1"));
     transcript.file("odd", &config("not a url"));
     transcript.file("secret", &config("http://user:secret@127.0.0.1"));

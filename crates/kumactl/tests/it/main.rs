@@ -1,5 +1,5 @@
-//! The real program against a small server that behaves like the HTTP API. What it prints, asks for and leaves behind
-//! is kept as snapshots.
+//! The real program against a mock of the HTTP API. Its output, its requests and the files that it writes are kept as
+//! snapshots.
 
 mod apply;
 mod certificate;

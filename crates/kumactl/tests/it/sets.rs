@@ -1,4 +1,4 @@
-//! Folders, patterns and whole files; single resources; what a shell and `man` are told.
+//! Folders, patterns and whole files as input; single resources; completion and manual pages.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};

@@ -1,4 +1,4 @@
-//! Runs commands and writes down what one sees of them.
+//! Runs commands and records their output.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -72,7 +72,7 @@ impl<'a> Transcript<'a> {
         self
     }
 
-    /// Runs a command line and returns what it gives, unwritten.
+    /// Runs a command line and returns its output without recording it.
     pub(crate) fn output(&self, line: &str, input: &str) -> Output {
         self.output_with(line, input, &[])
     }
@@ -97,14 +97,14 @@ impl<'a> Transcript<'a> {
         child.wait_with_output().expect("the program ends")
     }
 
-    /// Writes down the content of a file in the user's home.
+    /// Records the content of a file in the user's home.
     pub(crate) fn show(&mut self, path: &str) -> &mut Self {
         let text = std::fs::read_to_string(self.path(path)).unwrap_or_else(|error| format!("{error}\n"));
         let _ = writeln!(self.text, "$ cat {path}\n{text}");
         self
     }
 
-    /// Everything seen so far, without what differs from run to run.
+    /// Everything recorded so far, with the parts replaced that differ from run to run.
     pub(crate) fn text(&self) -> String {
         let home: &Path = self.home.path();
         self.text.replace(&self.control_plane.address(), ADDRESS).replace(&home.display().to_string(), "HOME")

@@ -8,7 +8,7 @@ use crate::transcript::Transcript;
 #[test]
 fn the_rules_are_printed() {
     let control_plane = ControlPlane::start();
-    // Nothing is asked of a control plane.
+    // No control plane is needed.
     let mut transcript = Transcript::of_new_user(&control_plane);
     let install = "install transparent-proxy --dry-run --kuma-dp-uid 5678";
     for flags in [

@@ -1,4 +1,4 @@
-//! `apply -f URL` against a server that means no good.
+//! `apply -f URL` with a malicious server.
 
 use insta::assert_snapshot;
 

@@ -1,4 +1,4 @@
-//! One dataplane for a person who asks what is wrong with it.
+//! The detailed description of one dataplane, for troubleshooting.
 
 use std::fmt::Write as _;
 
@@ -12,7 +12,7 @@ use crate::table::{one_line, table};
 
 const COLUMNS: [&str; 7] = ["TYPE", "SENT", "ACCEPTED", "REFUSED", "LAST ACCEPTED AGO", "LAST REFUSED AGO", "NOW"];
 
-/// All that is known of a dataplane: of its newest connection, if it has had any.
+/// The description of a dataplane and of its newest connection, if it has had any.
 pub(super) fn text(overview: &Value, now: Timestamp) -> String {
     let insight = insight(overview);
     let mut text = String::new();
@@ -70,20 +70,20 @@ pub(super) fn text(overview: &Value, now: Timestamp) -> String {
     text
 }
 
-/// What has become of all that a proxy has been sent over a connection.
+/// Summarises whether a proxy has accepted what it was sent over a connection.
 pub(super) fn config(status: &SubscriptionStatus) -> &'static str {
     let states: Vec<&str> = types(status).map(|(_, counters)| state(counters)).collect();
     let any = |wanted: &str| states.contains(&wanted);
     match () {
         () if any(REFUSED) || !status.refused.is_empty() => REFUSED,
         () if any(PENDING) => PENDING,
-        // One that comes back with all that it should hold is sent nothing.
+        // A proxy that reconnects and already holds everything is sent nothing.
         () if any(ACCEPTED) || status.accepted_time.is_some() => ACCEPTED,
         () => NONE,
     }
 }
 
-/// The most important thing to know of a proxy that is not as it should be.
+/// The most important problem of a proxy.
 pub(super) fn reason(insight: &DataplaneInsight, status: &SubscriptionStatus) -> String {
     let refused = match status.refused.first() {
         Some(refused) => Some(format!("{}: {}", short(&refused.resource_type), refused.message)),
@@ -101,7 +101,7 @@ const REFUSED: &str = "refused";
 const PENDING: &str = "pending";
 const NONE: &str = "none";
 
-/// What has become of the last response of a type.
+/// Whether the last response of a type was accepted.
 fn state(counters: &Counters) -> &'static str {
     let answered = counters.responses_acknowledged.saturating_add(counters.responses_rejected);
     match counters {
