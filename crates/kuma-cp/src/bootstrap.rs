@@ -17,6 +17,7 @@ use kuma_model::{Dataplane, Key, Resource as _, Violation};
 use kuma_store::Store;
 use kuma_wire::bootstrap::field;
 use serde_json::{Map, Value};
+use url::{Host, Url};
 
 use crate::http::error::cause;
 use crate::http::{ApiError, body, json};
@@ -26,6 +27,8 @@ const MAX_BODY: usize = 64 * 1024;
 /// Longest path of a socket that the kernel takes: 108 bytes with the zero at the end (unix(7)).
 const MAX_SOCKET_PATH: usize = 107;
 const MAX_PATH: usize = 4096;
+/// Most xDS servers in one request.
+const MAX_SERVERS: usize = 16;
 /// The paths of the port.
 pub const PATHS: &[&str] = &["/bootstrap"];
 /// What a kuma-dp of the original Kuma, which knows nothing of today's Envoy, is told.
@@ -104,14 +107,19 @@ impl BootstrapServer {
     fn bootstrap(&self, wanted: &Wanted, dataplane: &Dataplane) -> Value {
         let context = &self.context;
         let admin_port = if wanted.admin_port != 0 { wanted.admin_port } else { context.admin_port };
+        let mut xds_servers = vec![(context.xds_host.as_str(), context.xds_port)];
+        for (host, port) in &wanted.xds_servers {
+            if !xds_servers.contains(&(host, *port)) {
+                xds_servers.push((host, *port));
+            }
+        }
         kuma_envoy::bootstrap(&BootstrapParams {
             mesh: &wanted.mesh,
             name: &wanted.name,
             service: dataplane.identifying_service(),
             admin: (admin_port != 0).then(|| SocketAddr::new(context.admin_address, admin_port)),
             admin_access_log_path: &context.admin_access_log_path,
-            xds_host: &context.xds_host,
-            xds_port: context.xds_port,
+            xds_servers: &xds_servers,
             xds_connect_timeout: context.xds_connect_timeout,
             xds_ca_pem: &context.xds_ca_pem,
             token_path: wanted.token_path.as_deref(),
@@ -134,6 +142,8 @@ struct Wanted {
     has_socket: bool,
     /// How many connections its machine lets Envoy carry at a time.
     max_connections: Option<u64>,
+    /// Further xDS servers, by host and port.
+    xds_servers: Vec<(String, u16)>,
 }
 
 /// The answer to a kuma-dp of another release. It prints nothing of an answer but why it cannot read a bootstrap, so
@@ -157,13 +167,29 @@ impl Wanted {
         let token_path = fields.path(field::DATAPLANE_TOKEN_PATH, MAX_PATH);
         let socket = fields.path(field::ACCESS_LOG_SOCKET, MAX_SOCKET_PATH);
         let max_connections = fields.count(field::MAX_CONNECTIONS);
+        let xds_servers = fields.servers(field::XDS_SERVERS);
         if !fields.causes.is_empty() {
             return Err(ApiError::invalid(TITLE, fields.causes));
         }
         let has_socket = socket.is_some();
         let access_log_socket = socket.unwrap_or_else(|| format!("/tmp/kuma-access-logs-{name}-{mesh}.sock"));
-        Ok(Self { mesh, name, admin_port, token_path, access_log_socket, has_socket, max_connections })
+        Ok(Self { mesh, name, admin_port, token_path, access_log_socket, has_socket, max_connections, xds_servers })
     }
+}
+
+/// The parts of `host:port`, where an IPv6 address stands in brackets.
+fn host_and_port(text: &str) -> Option<(String, u16)> {
+    let url = Url::parse(&format!("grpc://{text}")).ok()?;
+    let host = match url.host()? {
+        // A scheme of our own: the URL standard does not look for addresses in its hosts.
+        Host::Domain(name) if !name.is_empty() => name.to_owned(),
+        Host::Domain(_) => return None,
+        Host::Ipv4(address) => address.to_string(),
+        Host::Ipv6(address) => address.to_string(),
+    };
+    let is_alone = url.username().is_empty() && url.password().is_none() && url.path().is_empty();
+    let port = url.port().filter(|port| *port != 0)?;
+    (is_alone && url.query().is_none() && url.fragment().is_none()).then_some((host, port))
 }
 
 /// Reads fields and collects what is wrong with them. Unknown ones are a newer kuma-dp's.
@@ -202,6 +228,26 @@ impl Fields<'_> {
             self.causes.push(cause(field, "must be a whole number above 0"));
         }
         count
+    }
+
+    /// A list of `host:port`.
+    fn servers(&mut self, field: &str) -> Vec<(String, u16)> {
+        let items = match self.fields.get(field) {
+            None | Some(Value::Null) => return Vec::new(),
+            Some(Value::Array(items)) if items.len() <= MAX_SERVERS => items.as_slice(),
+            Some(_) => {
+                self.causes.push(cause(field, format!("must be a list of at most {MAX_SERVERS} texts")));
+                return Vec::new();
+            }
+        };
+        let mut servers = Vec::new();
+        for (index, item) in items.iter().enumerate() {
+            match item.as_str().and_then(host_and_port) {
+                Some(server) => servers.push(server),
+                None => self.causes.push(cause(&format!("{field}[{index}]"), "must be HOST:PORT")),
+            }
+        }
+        servers
     }
 
     /// An absolute path; one that is empty is not given.

@@ -25,7 +25,8 @@ pub(crate) struct Address {
 /// Where the xDS server is and how to know it.
 #[derive(Debug, PartialEq)]
 pub(crate) struct XdsServer {
-    pub(crate) address: Address,
+    /// The first one, and those of further control planes of the same mesh.
+    pub(crate) addresses: Vec<Address>,
     /// `None` = plain HTTP/2.
     pub(crate) tls: Option<ServerTls>,
 }
@@ -178,12 +179,15 @@ impl AnyAddress {
 
 impl Cluster {
     fn into_server(self) -> Result<XdsServer, String> {
-        let address = (self.load_assignment.endpoints.into_iter())
+        let addresses: Vec<Address> = (self.load_assignment.endpoints.into_iter())
             .flat_map(|locality| locality.lb_endpoints)
-            .find_map(|endpoint| endpoint.endpoint.address.into_socket())
-            .ok_or("ads_cluster has no address")?;
+            .filter_map(|endpoint| endpoint.endpoint.address.into_socket())
+            .collect();
+        if addresses.is_empty() {
+            return Err("ads_cluster has no address".to_owned());
+        }
         let tls = self.transport_socket.map(|socket| socket.typed_config.into_tls()).transpose()?;
-        Ok(XdsServer { address, tls })
+        Ok(XdsServer { addresses, tls })
     }
 }
 
@@ -236,7 +240,7 @@ static_resources:
 ";
 
     fn server(host: &str, tls: Option<ServerTls>) -> XdsServer {
-        XdsServer { address: Address { host: host.to_owned(), port: 5678 }, tls }
+        XdsServer { addresses: vec![Address { host: host.to_owned(), port: 5678 }], tls }
     }
 
     #[test]
@@ -264,6 +268,16 @@ static_resources:
                 "validationContext":{"trustedCa":{"inlineString":"PEM"}}}}}}]}}"#;
         let tls = ServerTls { trusted_ca: "PEM".to_owned(), sni: None, names: vec![] };
         assert_eq!(read(json.as_bytes()).unwrap(), Facts { admin: None, xds: Some(server("::1", Some(tls))) });
+    }
+
+    #[test]
+    fn all_addresses_are_read() {
+        let endpoint = "{endpoint: {address: {socket_address: {address: other, port_value: 5679}}}}";
+        let first = "[{lb_endpoints: [{endpoint: {address: {socket_address: {address: localhost";
+        let yaml = SNAKE.replace(first, &first.replace("[{endpoint", &format!("[{endpoint}, {{endpoint")));
+        let addresses = read(yaml.as_bytes()).unwrap().xds.unwrap().addresses;
+        let named: Vec<_> = addresses.iter().map(|address| (address.host.as_str(), address.port)).collect();
+        assert_eq!(named, [("other", 5679), ("localhost", 5678)]);
     }
 
     #[test]

@@ -26,7 +26,8 @@ pub(crate) struct Flags {
     /// Mesh that the Dataplane belongs to [env: KUMA_DATAPLANE_MESH] [default: default]
     #[arg(long)]
     pub(crate) mesh: Option<OsString>,
-    /// URL of the control plane's API server [env: KUMA_CONTROL_PLANE_API_SERVER_URL] [default: http://localhost:5681]
+    /// URL of the control plane's API server; several with commas between them, if several control planes serve the
+    /// mesh [env: KUMA_CONTROL_PLANE_API_SERVER_URL] [default: http://localhost:5681]
     #[arg(long)]
     pub(crate) cp_address: Option<OsString>,
     /// Port (or range to choose from) of Envoy's admin interface; empty turns it off [env: KUMA_DATAPLANE_ADMIN_PORT]
@@ -50,7 +51,7 @@ pub(crate) struct Flags {
 #[derive(Debug, PartialEq)]
 pub(crate) struct Config {
     /// Base URL of the control plane's HTTP API.
-    pub(crate) cp_address: Url,
+    pub(crate) cp_address: Addresses,
     pub(crate) mesh: String,
     pub(crate) name: String,
     /// Where Envoy's admin interface may listen; `None` turns it off.
@@ -168,7 +169,7 @@ impl Config {
     pub(crate) fn load(flags: &Flags, variable: impl Fn(&str) -> Option<OsString>) -> Result<Config, InvalidConfig> {
         let Flags { name, mesh, cp_address, admin_port, binary_path, config_dir, dataplane_token_file } = flags;
         let mut reader = Reader { variable: &variable, violations: Vec::new() };
-        let cp_address = reader.read(&CP_ADDRESS, cp_address.as_ref(), parse_url);
+        let cp_address = reader.read(&CP_ADDRESS, cp_address.as_ref(), parse_addresses);
         let mesh = reader.read(&MESH, mesh.as_ref(), |text| non_empty(text, ".Mesh"));
         let name = reader.read(&NAME, name.as_ref(), |text| non_empty(text, ".Name"));
         let admin_port = reader.read(&ADMIN_PORT, admin_port.as_ref(), PortRange::parse);
@@ -239,14 +240,40 @@ fn non_empty(text: &str, field: &str) -> Result<String, String> {
     if text.is_empty() { Err(format!("{field} must be non-empty")) } else { Ok(text.to_owned()) }
 }
 
-fn parse_url(text: &str) -> Result<Url, String> {
+/// The base URLs of the HTTP APIs of one or several control planes that serve the same mesh.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Addresses {
+    pub(crate) first: Url,
+    pub(crate) others: Vec<Url>,
+}
+
+impl Addresses {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Url> {
+        std::iter::once(&self.first).chain(&self.others)
+    }
+}
+
+impl fmt::Display for Addresses {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.first)?;
+        self.others.iter().try_for_each(|url| write!(f, ",{url}"))
+    }
+}
+
+fn parse_addresses(text: &str) -> Result<Addresses, String> {
     if text.is_empty() {
         return Err(".URL must be non-empty".to_owned());
     }
-    match Url::parse(text) {
+    let mut addresses = text.split(',').map(|address| match Url::parse(address.trim()) {
         Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(url),
-        _ => Err(".URL must be a valid absolute URI".to_owned()),
-    }
+        _ if address == text => Err(".URL must be a valid absolute URI".to_owned()),
+        _ => {
+            Err(format!(".URL must be a valid absolute URI, or several with commas between them: {address:?} is none"))
+        }
+    });
+    // `split` gives at least one.
+    let first = addresses.next().unwrap_or_else(|| Err(".URL must be non-empty".to_owned()))?;
+    Ok(Addresses { first, others: addresses.collect::<Result<_, _>>()? })
 }
 
 fn parse_drain_time(text: &str) -> Result<Duration, String> {
@@ -308,6 +335,22 @@ mod tests {
     }
 
     #[test]
+    fn several_control_planes_have_commas_between_them() {
+        let addresses = |text: &str| {
+            parse_addresses(text).map(|addresses| addresses.iter().map(Url::to_string).collect::<Vec<_>>())
+        };
+        assert_eq!(
+            addresses("http://a:5681, https://b/kuma"),
+            Ok(vec!["http://a:5681/".into(), "https://b/kuma".into()])
+        );
+        for wrong in ["http://a:5681,", "http://a,b", ",", "http://a:5681,,http://b:5681", "http://a:5681 http://b"] {
+            assert!(addresses(wrong).is_err(), "{wrong}");
+        }
+        let error = addresses("http://a:5681,b:5681").unwrap_err();
+        assert!(error.contains("\"b:5681\" is none"), "{error}");
+    }
+
+    #[test]
     fn variables_that_are_mistyped_are_told() {
         let names = [
             "KUMA_DATAPLANE_NAME",
@@ -337,7 +380,7 @@ mod tests {
         assert_eq!(
             load(&named("web-1"), &[]).unwrap(),
             Config {
-                cp_address: Url::parse("http://localhost:5681").unwrap(),
+                cp_address: parse_addresses("http://localhost:5681").unwrap(),
                 mesh: "default".to_owned(),
                 name: "web-1".to_owned(),
                 admin_port: Some(PortRange { low: 30001, high: 65535 }),
@@ -367,7 +410,7 @@ mod tests {
         assert_eq!(
             config.unwrap(),
             Config {
-                cp_address: Url::parse("https://cp.internal/kuma").unwrap(),
+                cp_address: parse_addresses("https://cp.internal/kuma").unwrap(),
                 mesh: "blue".to_owned(),
                 name: "web-1".to_owned(),
                 admin_port: Some(PortRange { low: 9901, high: 9901 }),

@@ -1,6 +1,7 @@
 //! Requests Envoy's bootstrap from the control plane: first the catalog from the HTTP API, then the bootstrap from the
 //! server that the catalog names.
 
+use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,9 +18,33 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// Where the control plane's other servers are (`GET /catalog`).
 #[derive(Debug)]
 pub(crate) struct Catalog {
-    bootstrap: Url,
+    pub(crate) bootstrap: Url,
     /// Whether the control plane issues dataplane tokens, and so may require one.
     pub(crate) issues_tokens: bool,
+    /// Where it serves xDS. Control planes of earlier releases do not tell.
+    pub(crate) xds: Option<Server>,
+}
+
+/// A host (name or IP address) and a port.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Server {
+    pub(crate) host: String,
+    pub(crate) port: u16,
+}
+
+impl Server {
+    fn of_url(url: &str) -> Option<Server> {
+        let url = Url::parse(url).ok()?;
+        Some(Server { host: url.host_str()?.trim_matches(['[', ']']).to_owned(), port: url.port()? })
+    }
+}
+
+impl fmt::Display for Server {
+    /// As it stands in a URL.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Server { host, port } = self;
+        if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
+    }
 }
 
 /// Why there is no configuration for Envoy.
@@ -104,7 +129,8 @@ pub(crate) async fn catalog(cp_address: &Url) -> Result<Catalog, Failure> {
             .ok()
             .filter(|url| matches!(url.scheme(), "http" | "https"))
             .ok_or_else(|| Reason::Malformed(format!("{:?} as the URL of the bootstrap server", apis.bootstrap.url)))?;
-        Ok(Catalog { bootstrap, issues_tokens: !apis.dataplane_token.local_url.is_empty() })
+        let xds = apis.xds.and_then(|xds| Server::of_url(&xds.url));
+        Ok(Catalog { bootstrap, issues_tokens: !apis.dataplane_token.local_url.is_empty(), xds })
     };
     let answer = http_client::get(&url, LIMIT).await.map_err(Reason::from).and_then(successful).and_then(parse);
     answer.map_err(|source| Failure::Catalog { url: without_password(url), source })

@@ -25,6 +25,10 @@ const HEALTHY_AFTER: Duration = Duration::from_secs(10);
 /// restarted, or Envoy has not connected to it yet. Further failures in a row are not shown again.
 const FAILURES_TO_WARN: u32 = 2;
 
+/// The longest pause before another control plane is tried, so that proxies that lost one at the same time do not all
+/// connect to the next at the same moment.
+const MOST_BEFORE_ANOTHER: Duration = Duration::from_millis(500);
+
 /// The state to report; the latest one wins.
 #[derive(Debug, Clone)]
 struct Status {
@@ -90,11 +94,15 @@ impl Drop for Lifecycle {
 async fn keep(identity: Identity, mut status: watch::Receiver<Status>, connection: watch::Sender<bool>) {
     let mut backoff = Backoff::new();
     let mut failures = 0_u32;
+    let addresses = &identity.server.addresses;
+    let mut attempts = 0;
     // The last warning; the same one is not shown twice.
     let mut warned = None;
     loop {
         let started = Instant::now();
-        let ended = grpc::report(&identity, &status, || {
+        let address = &addresses[attempts % addresses.len()];
+        attempts += 1;
+        let ended = grpc::report(&identity, address, &status, || {
             connection.send_replace(true);
             if failures >= FAILURES_TO_WARN {
                 tracing::info!("connected to the control plane again");
@@ -110,7 +118,11 @@ async fn keep(identity: Identity, mut status: watch::Receiver<Status>, connectio
             failures = 0;
             warned = None;
         }
-        let pause = backoff.next();
+        // Another control plane may be there although this one is not.
+        let pause = match attempts % addresses.len() {
+            0 => backoff.next(),
+            _ => MOST_BEFORE_ANOTHER.mul_f64(rand::random_range(0.0..1.0)),
+        };
         match ended {
             Ok(()) => tracing::debug!("the control plane ended the stream of reports; next attempt in {pause:.1?}"),
             Err(error) if error.is_unimplemented() => {
@@ -120,7 +132,7 @@ async fn keep(identity: Identity, mut status: watch::Receiver<Status>, connectio
             }
             Err(error) => {
                 failures += 1;
-                let said = explained(&identity, &error);
+                let said = explained(&identity, address, &error);
                 let error = anyhow::Error::from(error);
                 let warning = match said {
                     // A failure that needs an action of the operator is shown at once.
@@ -152,10 +164,10 @@ async fn keep(identity: Identity, mut status: watch::Receiver<Status>, connectio
 }
 
 /// What has happened and what to do, if the operator has to do something.
-fn explained(identity: &Identity, error: &grpc::CallError) -> Option<String> {
-    let Identity { server, mesh, name, .. } = identity;
+fn explained(identity: &Identity, address: &Address, error: &grpc::CallError) -> Option<String> {
+    let Identity { mesh, name, .. } = identity;
     if error.is_of_another_ca() {
-        let Address { host, port } = &server.address;
+        let Address { host, port } = address;
         return Some(format!(
             "the control plane at {host}:{port} has a certificate of another CA than when this proxy was started: its \
              state folder (KUMA_GENERAL_WORK_DIR of kuma-cp) is another one, or another control plane answers there. \

@@ -14,6 +14,7 @@ mod backoff;
 mod bootstrap;
 mod config;
 mod control_plane;
+mod control_planes;
 mod drain;
 mod envoy;
 mod file_limit;

@@ -14,7 +14,7 @@ use crate::admin_port::AdminPort;
 use crate::backoff::Backoff;
 use crate::bootstrap::{self, Address, Facts, XdsServer};
 use crate::config::Config;
-use crate::control_plane::{self, Failure};
+use crate::control_planes::{ControlPlanes, Failed};
 use crate::drain::drain;
 use crate::envoy::admin::Admin;
 use crate::envoy::lookup::Places;
@@ -244,8 +244,9 @@ async fn prepare<'a>(
             dataplane_token_path: token.map(TokenFile::copy),
             access_log_socket: &dir.access_log_socket(),
             max_connections,
+            xds_servers: &[],
         };
-        let failure = match ask(config, &request, &mut warned_of_token).await {
+        let failed = match ask(config, &request, &mut warned_of_token).await {
             Ok(text) => {
                 let Facts { admin, xds } = bootstrap::read(&text).unwrap_or_else(|error| {
                     tracing::warn!(
@@ -260,25 +261,28 @@ async fn prepare<'a>(
                 }
                 return Ok(Prepared { bootstrap: dir.write_bootstrap(&text)?, admin, xds, _admin_port: admin_port });
             }
-            Err(failure) => failure,
+            Err(failed) => failed,
         };
-        let advice = failure.advice(&config.cp_address);
-        let is_transient = failure.is_transient();
-        let failure = anyhow::Error::from(failure);
-        anyhow::ensure!(is_transient, "{failure:#}; {advice}");
+        let is_transient = failed.iter().any(|(_, failure)| failure.is_transient());
+        let reasons = failed.into_iter().map(|(address, failure)| {
+            let advice = failure.advice(address);
+            format!("{:#}; {advice}", anyhow::Error::from(failure))
+        });
+        let reasons = reasons.collect::<Vec<_>>().join(". ");
+        anyhow::ensure!(is_transient, "{reasons}");
         let pause = backoff.next();
-        tracing::warn!("{failure:#}; {advice}. Next attempt in {pause:.1?}");
+        tracing::warn!("{reasons}. Next attempt in {pause:.1?}");
         tokio::time::sleep(pause).await;
     }
 }
 
-async fn ask(
-    config: &Config,
+async fn ask<'a>(
+    config: &'a Config,
     request: &BootstrapRequest<'_>,
     warned_of_token: &mut bool,
-) -> Result<bytes::Bytes, Failure> {
-    let catalog = control_plane::catalog(&config.cp_address).await?;
-    if catalog.issues_tokens && config.token_file.is_none() && !*warned_of_token {
+) -> Result<bytes::Bytes, Vec<Failed<'a>>> {
+    let control_planes = ControlPlanes::ask(&config.cp_address).await;
+    if control_planes.issue_tokens() && config.token_file.is_none() && !*warned_of_token {
         *warned_of_token = true;
         tracing::warn!(
             "no dataplane token was given: if mesh {mesh:?} has mTLS, this proxy gets no certificate. Generate one \
@@ -288,5 +292,5 @@ async fn ask(
             name = config.name,
         );
     }
-    control_plane::bootstrap(&catalog, request).await
+    control_planes.bootstrap(request).await
 }

@@ -42,7 +42,7 @@ impl SingleInstance {
 /// The address of the lock. It holds a hash, since such an address is short.
 fn lock_address(config: &Config) -> io::Result<SocketAddr> {
     let mut hash = DefaultHasher::new();
-    (&config.mesh, &config.name, config.cp_address.as_str()).hash(&mut hash);
+    (&config.mesh, &config.name, config.cp_address.to_string()).hash(&mut hash);
     SocketAddr::from_abstract_name(format!("kuma-dp/{:016x}", hash.finish()))
 }
 

@@ -20,10 +20,9 @@ pub struct BootstrapParams<'a> {
     pub admin: Option<SocketAddr>,
     /// Access log file of the admin server.
     pub admin_access_log_path: &'a str,
-    /// Host name or IP address of the xDS server. Its certificate must be valid for it.
-    pub xds_host: &'a str,
-    /// Port of the xDS server.
-    pub xds_port: u16,
+    /// Hosts and ports of the xDS servers, at least one. Envoy uses any of them. A host is a name or an IP address, and
+    /// the certificate of its server must be valid for it.
+    pub xds_servers: &'a [(&'a str, u16)],
     /// How long a connection to the xDS server may take to open.
     pub xds_connect_timeout: Duration,
     /// The CA certificate by which Envoy verifies the xDS server, PEM.
@@ -127,16 +126,19 @@ fn ads_cluster(params: &BootstrapParams<'_>) -> Value {
         "circuit_breakers": unlimited(),
         "load_assignment": load_assignment(
             names::ADS_CLUSTER,
-            socket_address(params.xds_host, params.xds_port),
+            params.xds_servers.iter().map(|(host, port)| socket_address(host, *port)),
         ),
         "transport_socket": transport_socket(params),
     })
 }
 
-/// TLS that trusts only this CA, for this host, and none of the system's CAs.
+/// TLS that trusts only this CA, for these hosts, and none of the system's CAs.
 fn transport_socket(params: &BootstrapParams<'_>) -> Value {
-    let host = params.xds_host;
-    let san_type = if host.parse::<IpAddr>().is_ok() { "IP_ADDRESS" } else { "DNS" };
+    let san_type = |host: &str| if host.parse::<IpAddr>().is_ok() { "IP_ADDRESS" } else { "DNS" };
+    let mut hosts: Vec<&str> = params.xds_servers.iter().map(|(host, _)| *host).collect();
+    hosts.sort_unstable();
+    hosts.dedup();
+    let names = hosts.iter().map(|host| json!({"san_type": san_type(host), "matcher": {"exact": host}}));
     let mut context = json!({
         "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
         "common_tls_context": {
@@ -144,13 +146,15 @@ fn transport_socket(params: &BootstrapParams<'_>) -> Value {
             "alpn_protocols": ["h2"],
             "validation_context": {
                 "trusted_ca": {"inline_string": params.xds_ca_pem},
-                "match_typed_subject_alt_names": [{"san_type": san_type, "matcher": {"exact": host}}],
+                "match_typed_subject_alt_names": names.collect::<Vec<_>>(),
             },
         },
     });
-    // An IP address is not allowed as SNI (RFC 6066, section 3).
-    if san_type == "DNS" {
-        context["sni"] = host.into();
+    // An IP address is not allowed as SNI (RFC 6066, section 3). With several hosts, one name is right for one only.
+    if let [host] = hosts.as_slice()
+        && san_type(host) == "DNS"
+    {
+        context["sni"] = (*host).into();
     }
     json!({"name": "envoy.transport_sockets.tls", "typed_config": context})
 }
@@ -164,7 +168,7 @@ fn access_log_sink(params: &BootstrapParams<'_>) -> Value {
         "typed_extension_protocol_options": http2(false),
         "load_assignment": load_assignment(
             names::ACCESS_LOG_SINK,
-            json!({"pipe": {"path": params.access_log_socket}}),
+            [json!({"pipe": {"path": params.access_log_socket}})],
         ),
     })
 }
@@ -229,10 +233,11 @@ fn ads() -> Value {
     json!({"resource_api_version": "V3", "ads": {}})
 }
 
-fn load_assignment(cluster: &str, address: Value) -> Value {
+fn load_assignment(cluster: &str, addresses: impl IntoIterator<Item = Value>) -> Value {
+    let endpoints = addresses.into_iter().map(|address| json!({"endpoint": {"address": address}}));
     json!({
         "cluster_name": cluster,
-        "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address}}]}],
+        "endpoints": [{"lb_endpoints": endpoints.collect::<Vec<_>>()}],
     })
 }
 

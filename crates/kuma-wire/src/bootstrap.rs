@@ -25,6 +25,9 @@ pub struct BootstrapRequest<'a> {
     /// How many connections Envoy can carry at a time on this machine.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_connections: Option<u64>,
+    /// The xDS servers of further control planes that serve the mesh, each as `host:port`.
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    pub xds_servers: &'a [String],
 }
 
 /// The names of its fields.
@@ -41,6 +44,8 @@ pub mod field {
     pub const ACCESS_LOG_SOCKET: &str = "accessLogSocket";
     /// [`super::BootstrapRequest::max_connections`]
     pub const MAX_CONNECTIONS: &str = "maxConnections";
+    /// [`super::BootstrapRequest::xds_servers`]
+    pub const XDS_SERVERS: &str = "xdsServers";
 }
 
 #[cfg(test)]
@@ -56,6 +61,7 @@ mod tests {
             dataplane_token_path: Some(Path::new("/run/token")),
             access_log_socket: Path::new("/run/socket"),
             max_connections: Some(64),
+            xds_servers: &["b:5678".to_owned()],
         };
         let json = serde_json::json!({
             (field::MESH): "default",
@@ -64,9 +70,16 @@ mod tests {
             (field::DATAPLANE_TOKEN_PATH): "/run/token",
             (field::ACCESS_LOG_SOCKET): "/run/socket",
             (field::MAX_CONNECTIONS): 64,
+            (field::XDS_SERVERS): ["b:5678"],
         });
         assert_eq!(serde_json::to_value(request).expect("JSON"), json);
-        let least = BootstrapRequest { admin_port: None, dataplane_token_path: None, max_connections: None, ..request };
+        let least = BootstrapRequest {
+            admin_port: None,
+            dataplane_token_path: None,
+            max_connections: None,
+            xds_servers: &[],
+            ..request
+        };
         let json = serde_json::json!({"mesh": "default", "name": "web-1", "accessLogSocket": "/run/socket"});
         assert_eq!(serde_json::to_value(least).expect("JSON"), json, "what is not given is left out");
     }

@@ -22,6 +22,9 @@ pub struct Apis {
     pub admin: AdminServer,
     /// Where it is told, by gRPC, at which addresses proxies offer their metrics.
     pub monitoring_assignment: Server,
+    /// Where proxies get their configuration, by xDS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub xds: Option<Server>,
     /// Where several documents are changed in one commit; not there where nothing can be.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub changes: Option<Server>,
@@ -57,6 +60,7 @@ mod tests {
                 dataplane_token: AdminServer { local_url: "http://localhost:5679".into(), public_url: String::new() },
                 admin: AdminServer { local_url: "http://localhost:5679".into(), public_url: "https://a:5684".into() },
                 monitoring_assignment: Server { url: "grpc://a:5676".into() },
+                xds: Some(Server { url: "grpcs://a:5678".into() }),
                 changes: Some(Server { url: "http://a:5681/changes".into() }),
             },
         };
@@ -65,6 +69,7 @@ mod tests {
             "dataplaneToken": {"localUrl": "http://localhost:5679", "publicUrl": ""},
             "admin": {"localUrl": "http://localhost:5679", "publicUrl": "https://a:5684"},
             "monitoringAssignment": {"url": "grpc://a:5676"},
+            "xds": {"url": "grpcs://a:5678"},
             "changes": {"url": "http://a:5681/changes"},
         }});
         assert_eq!(serde_json::to_value(&catalog).expect("JSON"), json);

@@ -20,6 +20,7 @@ pub fn catalog(config: &Config) -> Catalog {
         true => admin.clone(),
         false => AdminServer::default(),
     };
+    let params = &config.bootstrap_server.params;
     let monitoring = config.monitoring_assignment_server.grpc_port;
     Catalog {
         apis: Apis {
@@ -27,6 +28,7 @@ pub fn catalog(config: &Config) -> Catalog {
             dataplane_token,
             admin,
             monitoring_assignment: Server { url: format!("grpc://{host}:{monitoring}") },
+            xds: Some(Server { url: format!("grpcs://{}:{}", host_of_url(&params.xds_host), params.xds_port) }),
             changes: (!api_server.read_only)
                 .then(|| Server { url: format!("http://{host}:{}/changes", api_server.port) }),
         },

@@ -243,6 +243,7 @@ async fn the_catalog() {
             "dataplaneToken": {"localUrl": "http://localhost:5679", "publicUrl": ""},
             "admin": {"localUrl": "http://localhost:5679", "publicUrl": ""},
             "monitoringAssignment": {"url": "grpc://localhost:5676"},
+            "xds": {"url": "grpcs://localhost:5678"},
             "changes": {"url": "http://localhost:5681/changes"},
         }})
     );
@@ -263,6 +264,7 @@ async fn the_catalog() {
             "dataplaneToken": {"localUrl": "", "publicUrl": ""},
             "admin": {"localUrl": "http://localhost:5679", "publicUrl": "https://kuma.internal:5684"},
             "monitoringAssignment": {"url": "grpc://kuma.internal:5676"},
+            "xds": {"url": "grpcs://kuma.internal:5678"},
             "changes": {"url": "http://kuma.internal:5681/changes"},
         }})
     );

@@ -54,6 +54,39 @@ async fn answers_yaml_for_a_dataplane() {
     assert!(plain.text().contains("/tmp/kuma-access-logs-dp-1-demo.sock"), "{}", plain.text());
 }
 
+#[tokio::test]
+async fn names_the_xds_servers_of_further_control_planes() {
+    let router = server().await;
+    let servers = r#"["b.example:5678","[::1]:1","192.0.2.1:65535","kuma.internal:5678","b.example:5678"]"#;
+    let body = format!(r#"{{"mesh":"demo","name":"dp-1","accessLogSocket":"/s","xdsServers":{servers}}}"#);
+    let answer = post(&router, "/bootstrap", body).await;
+    let parsed: Value = serde_saphyr::from_str(answer.text()).expect("YAML");
+    let cluster = &parsed["static_resources"]["clusters"][0];
+    let endpoints = cluster["load_assignment"]["endpoints"][0]["lb_endpoints"].as_array().expect("endpoints");
+    let address = |endpoint: &Value| {
+        let address = &endpoint["endpoint"]["address"]["socket_address"];
+        format!("{} {}", address["address"].as_str().expect("a host"), address["port_value"])
+    };
+    let addresses: Vec<String> = endpoints.iter().map(address).collect();
+    assert_eq!(addresses, ["kuma.internal 5678", "b.example 5678", "::1 1", "192.0.2.1 65535"]);
+
+    for (servers, cause) in [
+        (r#""b:1""#, "xdsServers: must be a list of at most 16 texts"),
+        (r#"["b:1", 7]"#, "xdsServers[1]: must be HOST:PORT"),
+        (r#"["b"]"#, "xdsServers[0]: must be HOST:PORT"),
+        (r#"["b:0"]"#, "xdsServers[0]: must be HOST:PORT"),
+        (r#"["b:70000"]"#, "xdsServers[0]: must be HOST:PORT"),
+        (r#"["user@b:1"]"#, "xdsServers[0]: must be HOST:PORT"),
+        (r#"["b:1/path"]"#, "xdsServers[0]: must be HOST:PORT"),
+        (r#"[":1"]"#, "xdsServers[0]: must be HOST:PORT"),
+        (r#"["a b:1"]"#, "xdsServers[0]: must be HOST:PORT"),
+    ] {
+        let body = format!(r#"{{"mesh":"demo","name":"dp-1","xdsServers":{servers}}}"#);
+        let expected = format!("Could not generate a bootstrap configuration | Resource is not valid | {cause}");
+        assert_eq!(post(&router, "/bootstrap", body).await.error(), (400, expected), "{servers}");
+    }
+}
+
 /// The requests that kuma-dp 0.3.2 makes, by its settings: port and token are left out where they are not set.
 #[tokio::test]
 async fn the_original_kuma_dp_is_told_in_words_that_it_prints() {

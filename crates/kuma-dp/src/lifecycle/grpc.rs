@@ -87,10 +87,11 @@ impl CallError {
 /// Connects, calls `connected`, and sends the status and each change of it until either side ends the call.
 pub(super) async fn report(
     identity: &Identity,
+    address: &Address,
     status: &watch::Receiver<Status>,
     connected: impl FnOnce(),
 ) -> Result<(), CallError> {
-    let XdsServer { address, tls } = &identity.server;
+    let XdsServer { tls, .. } = &identity.server;
     let Address { host, port } = address;
     let connect = async {
         let stream = TcpStream::connect((host.as_str(), *port)).await;
@@ -101,7 +102,7 @@ pub(super) async fn report(
     };
     let stream = within_limit(connect).await?;
     match tls {
-        None => call(stream, identity, Scheme::HTTP, status, connected).await,
+        None => call(stream, identity, address, Scheme::HTTP, status, connected).await,
         Some(tls) => {
             let config = tls::trusting_only(&tls.trusted_ca, &tls.names)?;
             let name = tls::server_name(tls.sni.as_deref().unwrap_or(host));
@@ -112,7 +113,7 @@ pub(super) async fn report(
                 stream.map_err(|source| CallError::Connect { host: host.clone(), port: *port, source })
             };
             let stream = within_limit(handshake).await?;
-            call(stream, identity, Scheme::HTTPS, status, connected).await
+            call(stream, identity, address, Scheme::HTTPS, status, connected).await
         }
     }
 }
@@ -127,6 +128,7 @@ async fn within_limit<T>(attempt: impl Future<Output = Result<T, CallError>>) ->
 async fn call<S>(
     stream: S,
     identity: &Identity,
+    address: &Address,
     scheme: Scheme,
     status: &watch::Receiver<Status>,
     connected: impl FnOnce(),
@@ -134,7 +136,7 @@ async fn call<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let request = request(identity, scheme, reports(identity, status.clone()))?;
+    let request = request(identity, address, scheme, reports(identity, status.clone()))?;
     let handshake = async {
         hyper::client::conn::http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
@@ -203,8 +205,8 @@ fn framed(message: &impl Message) -> Bytes {
     frame.freeze()
 }
 
-fn request<B>(identity: &Identity, scheme: Scheme, body: B) -> Result<Request<B>, CallError> {
-    let Address { host, port } = &identity.server.address;
+fn request<B>(identity: &Identity, address: &Address, scheme: Scheme, body: B) -> Result<Request<B>, CallError> {
+    let Address { host, port } = address;
     let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
     let authority = Authority::try_from(format!("{host}:{port}"));
     let mut parts = http::uri::Parts::default();

@@ -14,8 +14,7 @@ fn params<'a>(ca: &'a str) -> BootstrapParams<'a> {
         service: "redis",
         admin: Some(SocketAddr::from(([127, 0, 0, 1], 30001))),
         admin_access_log_path: "/dev/null",
-        xds_host: "kuma-cp.example",
-        xds_port: 5678,
+        xds_servers: &[("kuma-cp.example", 5678)],
         xds_connect_timeout: Duration::from_secs(1),
         xds_ca_pem: ca,
         token_path: Some("/run/kuma/token"),
@@ -25,7 +24,18 @@ fn params<'a>(ca: &'a str) -> BootstrapParams<'a> {
 }
 
 fn bare(ca: &str) -> BootstrapParams<'_> {
-    BootstrapParams { service: "", admin: None, xds_host: "::1", token_path: None, ..params(ca) }
+    BootstrapParams { service: "", admin: None, xds_servers: &[("::1", 5678)], token_path: None, ..params(ca) }
+}
+
+fn several(ca: &str) -> BootstrapParams<'_> {
+    let xds_servers = &[("b.example", 5678), ("a.example", 5679), ("192.0.2.1", 5678), ("a.example", 5678)];
+    BootstrapParams { xds_servers, token_path: None, ..params(ca) }
+}
+
+#[test]
+fn several_xds_servers() {
+    let bootstrap = bootstrap(&several("certificate of the xDS CA"));
+    insta::assert_yaml_snapshot!(bootstrap["static_resources"]["clusters"][0]);
 }
 
 #[test]
@@ -46,8 +56,8 @@ fn a_real_envoy_accepts_them() {
     std::fs::write(&token, "token").expect("a token file");
     let token = token.to_str().expect("a path in UTF-8");
     let complete = BootstrapParams { token_path: Some(token), ..params(ca.cert_pem()) };
-    let ip = BootstrapParams { xds_host: "192.0.2.1", ..complete };
-    for params in [complete, ip, bare(ca.cert_pem())] {
+    let ip = BootstrapParams { xds_servers: &[("192.0.2.1", 5678)], ..complete };
+    for params in [complete, ip, several(ca.cert_pem()), bare(ca.cert_pem())] {
         let file = folder.path().join("bootstrap.json");
         std::fs::write(&file, bootstrap(&params).to_string()).expect("a bootstrap file");
         let output = Command::new(envoy_binary())
