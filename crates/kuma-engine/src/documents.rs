@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use kuma_ca::{MeshRoots, mesh_secret};
 use kuma_mesh::{Affected, MeshSnapshot, Side};
-use kuma_model::{Ca, Dataplane, Key, Mesh, Resource as _, SECRET_KIND};
+use kuma_model::{Ca, DEPARTURE_KIND, Dataplane, Key, Mesh, Resource as _, SECRET_KIND};
 use kuma_store::{Contents, DocumentChange, Missing, Revision, Stored};
 
 use crate::MeshView;
@@ -190,6 +190,9 @@ impl Documents {
             return mesh_secret::kind(key).map_or(Affected::none(), |ca| self.set_ca(ca, spec.as_ref()));
         }
         let snapshot = Arc::make_mut(&mut self.view.snapshot);
+        if key.kind == DEPARTURE_KIND {
+            return snapshot.set_departed(&key.name, stored.is_some());
+        }
         let applied = snapshot.apply(key, spec.as_ref(), kuma_envoy::raw::template);
         if let Some(problem) = applied.problem {
             tracing::warn!(%key, problem, "a document does not take effect as it says");

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use futures_util::future::join_all;
 
 use kuma_ca::mesh_secret;
-use kuma_model::{Ca, Key, Mesh, Resource as _, SECRET_KIND};
+use kuma_model::{Ca, Key, Mesh, Resource as _};
 use kuma_store::{Commit, Contents, DocumentChange, Follower, Revision, Stored};
 use kuma_xds::ResourceType;
 use kuma_xds::grpc::Status;
@@ -143,7 +143,7 @@ impl Follower for Engine {
         for (mesh, changes) in by_mesh {
             self.send(&mesh, Event::Commit { revision, changes }, true);
         }
-        let documents = commit.changes.iter().filter(|(key, _)| key.kind != SECRET_KIND);
+        let documents = commit.changes.iter().filter(|(key, _)| kuma_model::is_public(key.kind));
         let documents = documents.map(|(key, stored)| (key.clone(), stored.is_some())).collect();
         self.record_change(Change { revision, received: SystemTime::now(), documents, meshes });
     }

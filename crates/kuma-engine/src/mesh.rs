@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use kuma_envoy::names::{self, IDENTITY_CERT};
 use kuma_mesh::{Affected, KnownCallers};
-use kuma_model::{Ca, Dataplane, Key, Resource as _, SECRET_KIND};
+use kuma_model::{Ca, Dataplane, Key, Resource as _};
 use kuma_store::{Contents, DocumentChange, Revision};
 use kuma_xds::grpc::{Code, Status};
 use kuma_xds::{Refusal, ResourceType, Snapshot, StreamState};
@@ -157,7 +157,7 @@ impl MeshEngine {
     pub fn commit(&mut self, changes: &[DocumentChange], revision: Revision, now: SystemTime) {
         self.end_switch(now);
         self.last_write = now;
-        let documents = changes.iter().map(|(key, _)| key).filter(|key| key.kind != SECRET_KIND);
+        let documents = changes.iter().map(|(key, _)| key).filter(|key| kuma_model::is_public(key.kind));
         self.receipts.begin(revision, documents.cloned().collect(), now);
         let before = self.documents.view.revision;
         let mtls = self.documents.snapshot().mtls_enabled();

@@ -52,6 +52,21 @@ pub static KINDS: &[Kind] = &[
 /// The kind under which stores keep keys and certificates. It is in no list, so that no API serves it.
 pub const SECRET_KIND: &str = "Secret";
 
+/// The kind under which stores keep that the proxy of a Dataplane has left, so that every control plane knows it. Its
+/// mesh and name are those of the Dataplane. It is in no list, so that no API serves it.
+pub const DEPARTURE_KIND: &str = "Departure";
+
+/// The name of a kind that stores keep, served or not.
+pub fn stored_kind(name: &str) -> Option<&'static str> {
+    let hidden = [SECRET_KIND, DEPARTURE_KIND].into_iter().find(|kind| *kind == name);
+    hidden.or_else(|| kind(name).map(|kind| kind.name))
+}
+
+/// Whether a kind is in [`KINDS`]: only those are told to people.
+pub fn is_public(kind: &str) -> bool {
+    KINDS.iter().any(|public| public.name == kind)
+}
+
 /// The kind of that `type:`.
 pub fn kind(name: &str) -> Option<&'static Kind> {
     KINDS.iter().find(|kind| kind.name == name)

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use kuma_model::{Key, SECRET_KIND};
+use kuma_model::Key;
 use uuid::Uuid;
 
 use crate::{Cause, Commit, Revision};
@@ -104,7 +104,8 @@ pub enum Moment {
     Time(Timestamp),
 }
 
-/// Whether the history keeps the text of this document. Secrets are kept in their latest version alone.
+/// Whether the past of this document can be asked for. Secrets are kept in their latest version alone, and that a proxy
+/// had left means nothing later.
 pub fn is_kept(key: &Key) -> bool {
-    key.kind != SECRET_KIND
+    kuma_model::is_public(key.kind)
 }

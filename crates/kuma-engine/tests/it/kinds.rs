@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use kuma_engine::MeshView;
 use kuma_mesh::{EFFECTS, Effect};
-use kuma_model::{KINDS, Key};
+use kuma_model::{DEPARTURE_KIND, Document, KINDS, Key};
 use kuma_store::Stored;
 use kuma_xds::ResourceType;
+use serde_json::json;
 
 use crate::support::{Mesh, ca, mesh, permission, redis, stored, web};
 
@@ -105,4 +107,44 @@ fn writing_and_deleting_a_document_of_every_kind_reaches_connected_proxies() {
         life.delete(&Key::new(kind, "default", name));
         assert_eq!(held(&streams), before, "{kind}");
     }
+}
+
+/// That a proxy has left is a document, where several control planes have to know it.
+#[test]
+fn the_proxy_of_a_departure_is_no_endpoint() {
+    let with = |documents: &[Arc<Stored>]| resources(&MeshView::of_documents("default", documents, 1));
+    let departure = |name: &str| {
+        let document =
+            Document { key: Key::new(DEPARTURE_KIND, "default", name), spec: json!({"reason": "it drains"}) };
+        Arc::new(Stored::new(document, Timestamp::UNIX_EPOCH))
+    };
+    let base = base();
+    let without_redis: Vec<_> = base.iter().cloned().filter(|stored| &*stored.key.name != "redis-1").collect();
+    let endpoints = |documents: &[Arc<Stored>]| endpoints(&MeshView::of_documents("default", documents, 1));
+    let mut documents = base.clone();
+    documents.push(departure("redis-1"));
+    assert_ne!(endpoints(&documents), endpoints(&base));
+    assert_eq!(endpoints(&documents), endpoints(&without_redis));
+    // One of a Dataplane that is not there means nothing.
+    *documents.last_mut().expect("one") = departure("redis-2");
+    assert_eq!(with(&documents), with(&base));
+
+    // The incremental path, and a Dataplane that is written again while its proxy is away.
+    let mut life = Mesh::new(true);
+    life.load(&base);
+    let now = |life: &Mesh| self::endpoints(&life.engine.view());
+    let before = now(&life);
+    life.write(&[&departure("redis-1")]);
+    let departed = now(&life);
+    assert_ne!(departed, before);
+    life.write(&[&redis()]);
+    assert_eq!(now(&life), departed);
+    life.delete(&departure("redis-1").key);
+    assert_eq!(now(&life), before);
+}
+
+/// Names and versions of the endpoints of web-1's destinations.
+fn endpoints(view: &MeshView) -> Vec<String> {
+    let snapshot = view.generate("web-1", None).expect("a Dataplane");
+    snapshot.list(ResourceType::Endpoint).iter().map(|one| format!("{} {}", one.name(), one.version())).collect()
 }
