@@ -7,8 +7,8 @@
 //! - [`Root`] is the CA of one mesh, `builtin` (created here) or `provided` (by the user); it signs one [`Leaf`] per
 //!   dataplane.
 //! - [`provided_root`] checks a user's certificate and key by the rules for roots.
-//! - [`MeshRoots`] is the root of a mesh and its rotation to another root, in steps: at each step every proxy trusts the
-//!   certificates of all others.
+//! - [`MeshRoots`] is the root of a mesh and its rotation to another root, in steps: at each step every proxy trusts
+//!   the certificates of all others.
 //! - [`mesh_secret`] is the stored form of a mesh's CAs.
 //! - [`IdentityVersion`] tells whether a leaf that a proxy already has is still good, so that a restart issues no new
 //!   ones.

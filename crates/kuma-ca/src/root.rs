@@ -118,7 +118,7 @@ impl Root {
     }
 }
 
-/// Shows the certificate's fingerprint, and nothing of the key.
+/// Shows the certificate, and nothing of the key.
 impl fmt::Debug for Root {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Root").field("cert_pem", &self.0.cert_pem).finish_non_exhaustive()

@@ -80,7 +80,7 @@ impl XdsCa {
     }
 }
 
-/// Shows the certificate's fingerprint, and nothing of the key.
+/// Shows the certificate, and nothing of the key.
 impl fmt::Debug for XdsCa {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("XdsCa").field("cert_pem", &self.0.cert_pem).finish_non_exhaustive()
