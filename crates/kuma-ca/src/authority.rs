@@ -15,10 +15,10 @@ use crate::CaError;
 use crate::key::{LeafKey, PrivateKey};
 use crate::time::{Validity, unix_seconds};
 
-/// How long a CA made here is valid. Ten years is what the original gives its builtin CA.
+/// How long a new CA is valid: ten years, as the builtin CA of the original Kuma.
 const CA_VALIDITY: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
-/// A CA: certificate, key, and what is read from the certificate for each signature.
+/// A CA: certificate, key, and the parts of the certificate that each signature needs.
 pub(crate) struct Authority {
     pub(crate) cert_pem: String,
     /// SHA-256 of the certificate in DER.
@@ -27,7 +27,7 @@ pub(crate) struct Authority {
     issuer: Issuer<'static, PrivateKey>,
 }
 
-/// What verifiers look a root up by.
+/// The fields by which verifiers look up the issuer of a certificate.
 #[derive(PartialEq)]
 struct LookUp {
     subject: Vec<u8>,
@@ -42,7 +42,7 @@ pub(crate) struct Signed {
 }
 
 impl Authority {
-    /// A new self-signed CA with a P-256 key. `params` brings subject and SANs, the rest is filled in here.
+    /// A new self-signed CA with a P-256 key. `params` has subject and SANs; this function sets the rest.
     pub(crate) fn generate(mut params: CertificateParams, now: SystemTime) -> Result<Authority, CaError> {
         let key = PrivateKey::generate_p256()?;
         let validity = Validity::starting(now, CA_VALIDITY);
@@ -59,12 +59,12 @@ impl Authority {
         })
     }
 
-    /// Reads a CA that was made earlier, here or by the user.
+    /// Reads a CA that was created earlier, by this program or by the user.
     ///
     /// # Errors
-    /// When there is not exactly one certificate that is a CA's, when the key can't be used or belongs to another
-    /// certificate, and when the certificate's subject can't be written again byte for byte: verifiers compare names as
-    /// bytes and would reject all that it signs.
+    /// If there is not exactly one CA certificate, if the key is unusable or belongs to another certificate, or if the
+    /// subject of the certificate cannot be reproduced byte for byte: verifiers compare names as bytes, and would
+    /// reject every certificate of this CA.
     pub(crate) fn from_pem(cert_pem: &str, key_pem: &str) -> Result<Authority, CaError> {
         let not_a = |what: &str| CaError::Certificate(what.to_string());
         let mut certs = Pem::iter_from_buffer(cert_pem.as_bytes());
@@ -123,8 +123,8 @@ impl Authority {
         self.issuer.key()
     }
 
-    /// Makes a key and a certificate for it, valid from a little before `now`, and never longer than the CA itself.
-    /// Subject, SANs and usages are the caller's.
+    /// Creates a key and a certificate for it, which becomes valid a little before `now` and does not outlive the CA.
+    /// The caller sets subject, SANs and usages.
     pub(crate) fn sign(
         &self,
         mut params: CertificateParams,
@@ -145,7 +145,7 @@ impl Authority {
         Ok(Signed { cert_pem: cert.pem(), key, validity })
     }
 
-    /// The issuer's name as it comes out in a certificate, by making one that is thrown away.
+    /// The issuer's name as it is encoded in a certificate. It creates a certificate for that, which is discarded.
     fn issuer_name(&self) -> Result<Vec<u8>, CaError> {
         let cert = CertificateParams::default()
             .signed_by(self.key(), &self.issuer)
@@ -155,7 +155,7 @@ impl Authority {
     }
 }
 
-/// Parameters with nothing in them; the library's own default has a subject.
+/// Empty parameters. The library's default has a subject.
 pub(crate) fn blank_params() -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
@@ -180,8 +180,8 @@ fn fingerprint(der: &[u8]) -> [u8; 32] {
     bytes
 }
 
-/// 126 random bits behind `01`: positive, never zero, always of the same length (RFC 5280, 4.1.2.2 wants positive and
-/// at most 20 bytes).
+/// The bits `01` and 126 random bits: positive, never zero, always of the same length (RFC 5280, 4.1.2.2 requires a
+/// positive number of at most 20 bytes).
 fn random_serial() -> Result<SerialNumber, CaError> {
     let mut bytes = [0; 16];
     aws_lc_rs::rand::fill(&mut bytes)

@@ -1,6 +1,6 @@
-//! What can go wrong with certificates and keys. Tokens have an error of their own, [`TokenError`](crate::TokenError).
+//! Errors of certificates and keys. Tokens have an error of their own, [`TokenError`](crate::TokenError).
 
-/// Why a key or certificate could not be made, read or used.
+/// Why a key or certificate could not be created, read or used.
 ///
 /// No variant carries key material, not even as its source.
 #[derive(Debug, thiserror::Error)]
@@ -25,13 +25,13 @@ pub enum CaError {
          or '..'"
     )]
     Service(String),
-    /// A certificate without any service would be an identity for nobody.
+    /// A certificate needs at least one service.
     #[error("there is no service to issue a certificate for")]
     NoService,
     /// A DNS name that can't be in a certificate.
     #[error("{0:?} can't be a DNS name in a certificate")]
     DnsName(String),
-    /// The CA's own certificate has expired: whatever it signed now, nobody would accept.
+    /// The CA's own certificate has expired: verifiers would reject new certificates.
     #[error("the CA certificate has expired")]
     Expired,
     /// The cryptographic library refused.

@@ -1,4 +1,4 @@
-//! A private key that can sign, whatever its type; and one for somebody else, of which only the text is needed.
+//! Private keys: those that sign here, and those that are created for a leaf certificate and only written as text.
 
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _};
 use base64::Engine as _;
@@ -9,7 +9,7 @@ use zeroize::Zeroize;
 
 use crate::{CaError, Secret};
 
-/// A private key, kept parsed, beside its PEM text. The library's own copy of its bytes is overwritten on drop.
+/// A private key, both parsed and as PEM text. The library's copy of its bytes is overwritten on drop.
 pub(crate) struct PrivateKey {
     pair: rcgen::KeyPair,
     pem: Secret,
@@ -21,7 +21,7 @@ impl PrivateKey {
         PrivateKey::generate(&PKCS_ECDSA_P256_SHA256).map_err(CaError::crypto("make an ECDSA key"))
     }
 
-    /// A new RSA key of 2048 bits, the library's size for this algorithm. It takes a tenth of a second or more.
+    /// A new RSA key of 2048 bits. It takes a tenth of a second or more.
     pub(crate) fn generate_rsa() -> Result<PrivateKey, CaError> {
         PrivateKey::generate(&PKCS_RSA_SHA256).map_err(CaError::crypto("make an RSA key"))
     }
@@ -34,7 +34,7 @@ impl PrivateKey {
 
     /// Reads PKCS#8, PKCS#1 or SEC1 in PEM.
     pub(crate) fn from_pem(pem: &str) -> Result<PrivateKey, CaError> {
-        // The library's reason may quote what it read, so it goes no further.
+        // The library's error may quote its input, so it is dropped.
         let pair = rcgen::KeyPair::from_pem(pem).map_err(|_| CaError::Key)?;
         let known = [&PKCS_RSA_SHA256, &PKCS_ECDSA_P256_SHA256, &PKCS_ECDSA_P384_SHA384, &PKCS_ECDSA_P521_SHA512];
         if !known.contains(&pair.algorithm()) {
@@ -54,8 +54,8 @@ impl PrivateKey {
     }
 }
 
-/// A new ECDSA P-256 key of which nobody here makes use: to put it into a certificate takes its public half. A
-/// [`PrivateKey`] would be parsed and checked for it, which costs as much as to make one.
+/// A new ECDSA P-256 key for a leaf certificate, which needs only the public half here. A [`PrivateKey`] would parse
+/// and check the key as well, which costs as much as creating it.
 pub(crate) struct LeafKey {
     public: Vec<u8>,
     pem: Secret,
@@ -86,7 +86,7 @@ impl PublicKeyData for LeafKey {
 }
 
 fn private_key_pem(pkcs8: &[u8]) -> String {
-    // With room for all of it, so that no other copy is left behind by growing.
+    // Enough capacity for all of it, so that growing leaves no copy of the key in memory.
     let mut pem = String::with_capacity(64 + pkcs8.len() * 2);
     pem.push_str("-----BEGIN PRIVATE KEY-----\n");
     for line in pkcs8.chunks(48) {

@@ -1,23 +1,22 @@
 //! Identity: the roots of a mesh, the certificates of its dataplanes, the control plane's own CA, and dataplane tokens.
 //!
-//! Everything here is a function of its arguments: the time is passed in, nothing is stored, read or sent. The one
-//! thing taken from outside is randomness, for keys and serial numbers, from the operating system through AWS-LC. Where
-//! keys are kept is the control plane's business.
+//! Everything here is a function of its arguments: the time is passed in, and nothing is stored, read or sent. The only
+//! input from outside is randomness for keys and serial numbers, from the operating system through AWS-LC. The control
+//! plane decides where keys are stored.
 //!
-//! - [`Root`] is the CA of one mesh, `builtin` (made here) or `provided` (made by the user); it signs one [`Leaf`] per
+//! - [`Root`] is the CA of one mesh, `builtin` (created here) or `provided` (by the user); it signs one [`Leaf`] per
 //!   dataplane.
-//! - [`provided_root`] holds a user's certificate and key against the rules for roots.
-//! - [`MeshRoots`] is a root and its change to another one, in steps at each of which all that is shown is trusted by
-//!   all.
-//! - [`mesh_secret`] is how a mesh's CAs are stored.
-//! - [`IdentityVersion`] says when a leaf that a proxy already holds is good enough, so that a restart re-issues
-//!   nothing.
-//! - [`XdsCa`] signs what the control plane's own servers show; its certificate is what a bootstrap pins.
-//! - [`SigningKey`] signs dataplane tokens, [`TokenVerifier`] checks them.
-//! - [`svid_lint`] holds a certificate against the rules of the X509-SVID document.
+//! - [`provided_root`] checks a user's certificate and key by the rules for roots.
+//! - [`MeshRoots`] is the root of a mesh and its rotation to another root, in steps: at each step every proxy trusts
+//!   the certificates of all others.
+//! - [`mesh_secret`] is the stored form of a mesh's CAs.
+//! - [`IdentityVersion`] tells whether a leaf that a proxy already has is still good, so that a restart issues no new
+//!   ones.
+//! - [`XdsCa`] signs the certificates of the control plane's own servers; a bootstrap pins its certificate.
+//! - [`SigningKey`] signs dataplane tokens, [`TokenVerifier`] verifies them.
+//! - [`svid_lint`] checks a certificate by the rules of the X509-SVID document.
 //!
-//! It does not decide who may have which identity: that is settled by the token and by the Dataplane's tags before
-//! anything is issued.
+//! The crate does not decide who gets which identity: that follows from the token and the Dataplane's tags.
 //!
 //! ```
 //! use std::collections::BTreeSet;

@@ -1,4 +1,4 @@
-//! Holds a certificate against the X509-SVID document.
+//! Checks a certificate by the X509-SVID document.
 
 use x509_parser::extensions::{BasicConstraints, GeneralName, KeyUsage, ParsedExtension};
 use x509_parser::pem::Pem;
@@ -6,10 +6,11 @@ use x509_parser::prelude::X509Certificate;
 
 use crate::{mesh_id, service_id};
 
-/// What is wrong with the first certificate of `cert_pem` as an X509-SVID, leaf or signing; empty when nothing is.
+/// The violations of the X509-SVID rules by the first certificate of `cert_pem`, which may be a leaf or a signing
+/// certificate.
 ///
-/// It goes beyond the document in two points: a leaf may have several ids, one per service of its Dataplane, and the
-/// colon is allowed in them. It does not verify signatures or time, which is what a TLS library is for.
+/// It allows two things that the document does not: several ids in a leaf, one per service of its Dataplane, and colons
+/// in them. It does not verify signatures and times; TLS libraries do.
 pub fn svid_lint(cert_pem: &str) -> Vec<String> {
     let pem = match Pem::iter_from_buffer(cert_pem.as_bytes()).next() {
         Some(Ok(pem)) => pem,
@@ -86,7 +87,7 @@ fn lint(cert: &X509Certificate<'_>) -> Vec<String> {
     found
 }
 
-/// The extensions that the rules speak of.
+/// The extensions that the rules concern.
 #[derive(Default)]
 struct Extensions<'a> {
     /// Critical, and the value.

@@ -1,12 +1,12 @@
-//! The roots of one mesh: the one that signs, and while it changes to another, one more that is trusted beside it.
+//! The roots of one mesh: the one that signs, and during a rotation a second one that is trusted too.
 //!
-//! A root is changed in three steps, so that at every moment each proxy trusts what any other may show:
+//! A rotation has three steps, so that at any time every proxy trusts the certificates of all others:
 //!
-//! 1. the next root is *introduced*: it is trusted beside the one that signs;
-//! 2. once every proxy trusts it, it signs. The old one is *retired*: still trusted, its key gone;
-//! 3. once no proxy shows a certificate of the old one, that is not trusted any more.
+//! 1. the next root is *introduced*: it is trusted besides the one that signs;
+//! 2. when every proxy trusts it, it signs. The old one is *retired*: still trusted, but its key is deleted;
+//! 3. when no proxy has a certificate of the old root any more, that root is not trusted any more.
 //!
-//! When a step is due is for the caller to say, who knows the proxies.
+//! The caller, who knows the proxies, decides when a step is due.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
@@ -23,62 +23,62 @@ pub struct MeshRoots {
     change: Option<Change>,
 }
 
-/// A change from one root to another that is under way.
+/// A rotation in progress.
 #[derive(Debug)]
 pub struct Change {
-    /// The root beside the one that signs.
+    /// The second trusted root.
     pub other: Other,
     /// When this step began.
     pub since: SystemTime,
-    /// How long proxies that are away are waited for in each step; `None`: for as long as their certificates last.
+    /// How long each step waits for disconnected proxies; `None`: until their certificates have expired.
     pub patience: Option<Duration>,
 }
 
-/// The root beside the one that signs.
+/// The second trusted root of a rotation.
 #[derive(Debug)]
 pub enum Other {
-    /// Trusted, and to sign next.
+    /// The root that will sign next.
     Next(Root),
-    /// Trusted still: it has signed before. There is no key to it any more.
+    /// The root that has signed before. Its key is deleted.
     Old(OldRoot),
 }
 
-/// The certificate of a root that signs no more.
+/// The certificate of a root that does not sign any more.
 #[derive(Debug)]
 pub struct OldRoot {
     cert_pem: String,
     fingerprint: [u8; 32],
 }
 
-/// What a root of a mesh is there for.
+/// The state of a root.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RootState {
     /// It signs.
     Signing,
-    /// It is trusted, and to sign next.
+    /// It is trusted, and will sign next.
     Next,
-    /// It is trusted, and signs no more.
+    /// It is trusted, and does not sign any more.
     Old,
 }
 
-/// Why a root can't be changed, or taken away.
+/// Why a root cannot be changed or deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ChangeError {
-    /// One change at a time.
+    /// There can be only one rotation at a time.
     #[error("a rotation is under way")]
     UnderWay,
-    /// It signs already.
+    /// The root already signs.
     #[error("the certificate is the one that signs")]
     Same,
-    /// Verifiers look a root up by its name; nothing would tell these two apart.
+    /// Verifiers look up a root by its name and could not distinguish the two.
     #[error(
         "it has the subject of the certificate that signs, and no subject key identifier of its own to tell them apart"
     )]
     LooksAlike,
-    /// Without it nothing could be signed.
+    /// It is the only root that can sign.
     #[error("the certificate is the one that signs")]
     Signs,
-    /// There is none of this id.
+    /// There is no root with this id.
     #[error("there is no such certificate")]
     Unknown,
 }
@@ -89,7 +89,7 @@ impl MeshRoots {
         MeshRoots { signing, change: None }
     }
 
-    /// As it was kept.
+    /// From the stored form.
     pub fn with_change(signing: Root, change: Option<Change>) -> MeshRoots {
         MeshRoots { signing, change }
     }
@@ -107,12 +107,12 @@ impl MeshRoots {
         }
     }
 
-    /// The change that is under way.
+    /// The rotation in progress, if there is one.
     pub fn change(&self) -> Option<&Change> {
         self.change.as_ref()
     }
 
-    /// Every root that is trusted, the elder first: certificate in PEM, and what it is there for.
+    /// All trusted roots, the older first: certificate in PEM, and state.
     pub fn trusted(&self) -> Vec<(&str, RootState)> {
         let signing = (self.signing.cert_pem(), RootState::Signing);
         match self.change.as_ref().map(|change| &change.other) {
@@ -122,8 +122,8 @@ impl MeshRoots {
         }
     }
 
-    /// What proxies are to trust: the certificates in PEM, one after the other. The same text from the first step of a
-    /// change to the last, so that it is sent twice and not three times.
+    /// The certificates that proxies trust, as concatenated PEM. The text is the same during the whole rotation, so
+    /// that it is sent twice and not three times.
     pub fn bundle_pem(&self) -> String {
         let mut bundle = String::new();
         for (pem, _) in self.trusted() {
@@ -135,7 +135,7 @@ impl MeshRoots {
         bundle
     }
 
-    /// A number for who signs and who is trusted; never 0. It is the same in every process.
+    /// A number that identifies the signing root and the trusted ones; never 0. It is the same in every process.
     pub fn generation(&self) -> u64 {
         let mut hash = Context::new(&SHA256);
         hash.update(self.signing.fingerprint());
@@ -166,8 +166,8 @@ impl MeshRoots {
         Ok(MeshRoots { signing: self.signing, change: Some(Change { other: Other::Next(next), since, patience }) })
     }
 
-    /// Steps 2 and 3: what is introduced signs, and the key of the root before is gone; or what is retired is trusted
-    /// no more. Without a change nothing happens.
+    /// Steps 2 and 3: an introduced root signs, and the key of the previous one is deleted; or a retired root is not
+    /// trusted any more. Without a rotation nothing happens.
     pub fn advance(self, now: SystemTime) -> MeshRoots {
         let MeshRoots { signing, change } = self;
         match change {
@@ -179,8 +179,8 @@ impl MeshRoots {
         }
     }
 
-    /// Takes one root away at once, whatever proxies hold; the other one signs. A next root that is taken away ends the
-    /// change.
+    /// Deletes one root at once, even if proxies need it; the other one signs. Deleting the next root ends the
+    /// rotation.
     ///
     /// # Errors
     /// [`ChangeError::Unknown`], and [`ChangeError::Signs`] for the one that signs while there is no next one.
@@ -222,7 +222,7 @@ impl OldRoot {
     }
 }
 
-/// A UUID made of the certificate's SHA-256 (version 8 of RFC 9562, 5.8): the same certificate always has the same.
+/// A UUID made from the certificate's SHA-256 (version 8 of RFC 9562, 5.8): always the same for the same certificate.
 pub(crate) fn certificate_id(fingerprint: &[u8; 32]) -> String {
     let mut id = String::with_capacity(36);
     for (at, byte) in fingerprint.iter().take(16).enumerate() {

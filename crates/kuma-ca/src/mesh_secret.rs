@@ -1,7 +1,7 @@
 //! The stored form of a mesh's CAs: Secrets `builtinca.<mesh>` and `providedca.<mesh>`.
 //!
-//! The builtin one is in its mesh. The provided one is in no mesh, because it is there before its Mesh is; it is
-//! deleted with it.
+//! The builtin one is in its mesh. The provided one is in no mesh, because it can exist before its Mesh; it is deleted
+//! together with the Mesh.
 
 use std::time::{Duration, SystemTime};
 
@@ -15,7 +15,7 @@ use crate::{CaError, Change, MeshRoots, OldRoot, Other, Root, RootState, Secret,
 /// Why the stored form of a CA cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum MeshSecretError {
-    /// It is damaged: what is wrong with it, never what is in it.
+    /// It is damaged. The message describes the error and holds none of the content.
     #[error("the stored CA of a mesh cannot be read: {0}")]
     Damaged(&'static str),
     /// Its certificate and key cannot be used.
@@ -23,9 +23,9 @@ pub enum MeshSecretError {
     Ca(#[from] CaError),
 }
 
-/// Start of the name of the Secret that holds the builtin CA of a mesh.
+/// Prefix of the name of the Secret that holds the builtin CA of a mesh.
 pub const BUILTIN: &str = "builtinca.";
-/// Start of the name of the Secret that holds the provided CA of a mesh.
+/// Prefix of the name of the Secret that holds the provided CA of a mesh.
 pub const PROVIDED: &str = "providedca.";
 
 /// Key of the Secret that holds a CA of `mesh`.
@@ -42,7 +42,7 @@ pub fn kind(key: &Key) -> Option<Ca> {
     [Ca::Builtin, Ca::Provided].into_iter().find(|ca| is_of(*ca))
 }
 
-/// The mesh that a document concerns: the one it is in, but for provided CAs.
+/// The mesh that a document concerns: the mesh that it is in, or for a provided CA the one in its name.
 pub fn mesh_of(key: &Key) -> &str {
     match key.name.strip_prefix(PROVIDED) {
         Some(mesh) if key.kind == SECRET_KIND && *key.mesh == *NO_MESH => mesh,
@@ -50,7 +50,7 @@ pub fn mesh_of(key: &Key) -> &str {
     }
 }
 
-/// Where the certificates are in the kept form.
+/// The field with the certificates in the stored form.
 fn list_field(ca: Ca) -> &'static str {
     match ca {
         Ca::Builtin => "roots",
@@ -89,11 +89,11 @@ pub fn document(ca: Ca, mesh: &str, roots: Option<&MeshRoots>) -> Document {
     Document { key: key(ca, mesh), spec }
 }
 
-/// What [`document`] has written; `None` if all certificates were taken away. The first with a key signs; a second one
-/// with a key is to sign next; without a key, it has signed before.
+/// Reads what [`document`] has written; `None` if all certificates were deleted. The first certificate with a key
+/// signs. A second one with a key will sign next; one without a key has signed before.
 ///
 /// # Errors
-/// If the spec is damaged. It is never replaced: proxies trust this very CA.
+/// If the spec is damaged. A damaged CA is never replaced by a new one, since proxies trust the old one.
 pub fn read(ca: Ca, spec: &Value) -> Result<Option<MeshRoots>, MeshSecretError> {
     let damaged = MeshSecretError::Damaged;
     let list = spec.get(list_field(ca)).and_then(Value::as_array).ok_or(damaged("it has no list of roots"))?;
@@ -115,7 +115,7 @@ pub fn read(ca: Ca, spec: &Value) -> Result<Option<MeshRoots>, MeshSecretError> 
     Ok(Some(MeshRoots::with_change(signing, change)))
 }
 
-/// One certificate of the kept form.
+/// One certificate of the stored form.
 struct Entry {
     cert: String,
     key: Option<Secret>,

@@ -1,4 +1,4 @@
-//! Roots that users bring, and the rules that these must keep.
+//! Roots that users provide, and the rules for them.
 
 use std::time::SystemTime;
 
@@ -21,11 +21,11 @@ const CERT: &str = "cert";
 
 /// The root that a user provides for a mesh, each part as PEM.
 ///
-/// What may stand around the blocks, such as `EC PARAMETERS` before a key, is passed over.
+/// Other blocks, such as `EC PARAMETERS` before a key, are ignored.
 ///
 /// # Errors
-/// All rules that it breaks: under the field `.` those of the pair, under `cert` those of the certificate. The messages
-/// are the documented ones as far as there are any, and hold nothing of the key.
+/// All violations: those of the pair have the field `.`, those of the certificate `cert`. The messages are the
+/// documented ones, where there are any, and hold nothing of the key.
 pub fn provided_root(cert_pem: &str, key_pem: &Secret, now: SystemTime) -> Result<Root, Violations> {
     let ders = certificates(cert_pem).map_err(|reason| no_pair(&reason))?;
     let first = ders.first().ok_or_else(|| no_pair("there is no PEM block CERTIFICATE in the certificate"))?;
@@ -86,7 +86,7 @@ fn rules(cert: &X509Certificate<'_>) -> Violations {
     violations
 }
 
-/// What it signed now, every proxy would refuse.
+/// Checks the validity period: proxies reject certificates of an expired root.
 fn validity(cert: &X509Certificate<'_>, now: SystemTime, violations: &mut Violations) {
     let now = i64::try_from(unix_seconds(now)).unwrap_or(i64::MAX);
     let (not_before, not_after) = (cert.validity().not_before, cert.validity().not_after);

@@ -1,4 +1,4 @@
-//! When an identity certificate is replaced, and when the one that a proxy already holds will do.
+//! When an identity certificate is renewed, and when a certificate that a proxy already has is still good.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -9,23 +9,23 @@ use aws_lc_rs::digest::{Context, SHA256};
 
 use crate::time::{BACKDATE, LAST_SECOND, from_unix, unix_seconds};
 
-/// When to replace a certificate that was issued at `issued` (not its back-dated start) and ends at `not_after`: half
-/// of its life later for a `jitter` of 0, up to two thirds for a `jitter` of 1, so that certificates made together are
-/// not renewed together.
+/// When to renew a certificate that was issued at `issued` (not its back-dated start) and ends at `not_after`: after
+/// half of its life for a `jitter` of 0, and after two thirds for a `jitter` of 1, so that certificates that were
+/// issued together are not renewed together.
 pub fn renewal_time(issued: SystemTime, not_after: SystemTime, jitter: f64) -> SystemTime {
     let life = not_after.duration_since(issued).unwrap_or(Duration::ZERO);
     let jitter = if jitter.is_nan() { 0.0 } else { jitter.clamp(0.0, 1.0) };
     issued + life.mul_f64(1.0 / 2.0 + jitter / 6.0)
 }
 
-/// A number that stands for all that goes into an identity certificate beside time and chance. It is the same in every
-/// process and version of the program, so that a proxy's certificate outlives the control plane that issued it.
+/// A hash of all inputs of an identity certificate except time and randomness. It is the same in every process and
+/// version of the program, so that a certificate stays valid when the control plane is replaced.
 pub fn identity_inputs(root_fingerprint: &[u8; 32], mesh: &str, services: &BTreeSet<&str>) -> u64 {
     let mut hash = Context::new(&SHA256);
-    // To be raised when certificates change in another way: all are then replaced.
+    // Increase the number when certificates change in another way: all are replaced then.
     hash.update(b"kuma identity 1");
     hash.update(root_fingerprint);
-    // The length in front keeps ("a", "bc") and ("ab", "c") apart.
+    // The length comes first, so that ("a", "bc") and ("ab", "c") differ.
     for text in std::iter::once(mesh).chain(services.iter().copied()) {
         hash.update(&(text.len() as u64).to_be_bytes());
         hash.update(text.as_bytes());
@@ -34,9 +34,9 @@ pub fn identity_inputs(root_fingerprint: &[u8; 32], mesh: &str, services: &BTree
     digest.as_ref().iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
-/// The version of the secret `identity_cert`. A hash of its bytes would need the private key, which is not kept; so the
-/// version says what the certificate was made of and when it ends, and a proxy that reports it back tells us whether it
-/// needs another.
+/// The version of the secret `identity_cert`. A hash of its bytes would need the private key, which is not stored. So
+/// the version holds a hash of the certificate's inputs and its end. A proxy that reconnects reports the version, which
+/// tells whether it needs a new certificate.
 ///
 /// Written as 16 hexadecimal digits, a dash, and the seconds since 1970 in hexadecimal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +48,7 @@ pub struct IdentityVersion {
 }
 
 impl IdentityVersion {
-    /// The version of a certificate made of `inputs` that ends at `not_after`.
+    /// The version of a certificate with these inputs and this end.
     pub fn new(inputs: u64, not_after: SystemTime) -> IdentityVersion {
         IdentityVersion { inputs, not_after: unix_seconds(not_after) }
     }
@@ -58,11 +58,11 @@ impl IdentityVersion {
         from_unix(self.not_after)
     }
 
-    /// Whether a proxy that reported this version may keep its certificate: made of the same `inputs`, and with more
-    /// than a third of `life` left, `life` being how long a new certificate would be valid.
+    /// Whether a proxy with this version may keep its certificate: it has the same `inputs`, and more than a third of
+    /// `life` left, which is how long a new certificate would be valid.
     ///
-    /// One that ends later than a new certificate would, by more than clocks may differ, is from before the configured
-    /// life was shortened, and not good.
+    /// A certificate that ends later than a new one would, by more than clocks may differ, is not good: the configured
+    /// life has been shortened since.
     pub fn still_good(&self, inputs: u64, life: Duration, now: SystemTime) -> bool {
         let left = self.not_after.saturating_sub(unix_seconds(now));
         self.inputs == inputs && left > life.as_secs() / 3 && left <= (life + BACKDATE).as_secs()
@@ -90,7 +90,7 @@ impl FromStr for IdentityVersion {
                 inputs: u64::from_str_radix(inputs, 16).ok()?,
                 not_after: u64::from_str_radix(not_after, 16).ok().filter(|seconds| *seconds <= LAST_SECOND)?,
             };
-            // Only our own spelling: no signs, no capitals, no other number of zeros.
+            // Only the canonical form: no signs, no capitals, no other number of zeros.
             (version.to_string() == text).then_some(version)
         };
         parse().ok_or(ParseIdentityVersionError)

@@ -1,4 +1,4 @@
-//! The root of a mesh, and the certificates it gives to dataplanes.
+//! The root of a mesh, and the certificates that it issues to dataplanes.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -11,26 +11,26 @@ use crate::mesh_roots::certificate_id;
 use crate::time::from_unix;
 use crate::{CaError, Secret, mesh_id, renewal, service_id};
 
-/// The CA of one mesh: `builtin`, made by [`generate`](Root::generate), or `provided` by the user and read by
+/// The CA of one mesh: `builtin`, created by [`generate`](Root::generate), or `provided` by the user and read by
 /// [`from_pem`](Root::from_pem).
 ///
-/// It is parsed once; [`issue`](Root::issue) then costs little more than an ECDSA key and a signature.
+/// It is parsed once, so that [`issue`](Root::issue) costs little more than an ECDSA key and a signature.
 pub struct Root(Authority);
 
-/// What a dataplane's certificate is made of.
+/// The inputs of a dataplane's certificate.
 #[derive(Clone, Copy, Debug)]
 pub struct LeafRequest<'a> {
     /// The mesh, which is the trust domain.
     pub mesh: &'a str,
     /// The distinct values of the Dataplane's `service` tags.
     pub services: &'a BTreeSet<&'a str>,
-    /// How long from `now` it shall be valid; less if the root ends earlier.
+    /// How long it is valid from `now` on; less if the root ends earlier.
     pub validity: Duration,
     /// The time of issue.
     pub now: SystemTime,
 }
 
-/// A certificate with its key, for a dataplane or for a server of the control plane. The key is nowhere else.
+/// A certificate with its key, for a dataplane or for a server of the control plane. The key is stored nowhere else.
 #[derive(Clone, Debug)]
 pub struct Leaf {
     /// The certificate in PEM. There are no intermediate certificates.
@@ -62,8 +62,8 @@ impl Root {
     /// Reads a root: one certificate, and its RSA or ECDSA key.
     ///
     /// # Errors
-    /// [`CaError::Certificate`], [`CaError::Key`], [`CaError::Mismatch`]. An expired root can be read; it issues
-    /// nothing.
+    /// [`CaError::Certificate`], [`CaError::Key`], [`CaError::Mismatch`]. An expired root can be read, but issues no
+    /// certificates.
     pub fn from_pem(cert_pem: &str, key_pem: &Secret) -> Result<Root, CaError> {
         Authority::from_pem(cert_pem, key_pem.expose()).map(Root)
     }
@@ -83,24 +83,23 @@ impl Root {
         &self.0.fingerprint
     }
 
-    /// A UUID that stands for the certificate; made of it, so that it is the same everywhere.
+    /// A UUID of the certificate, made from its content, so that it is the same everywhere.
     pub fn id(&self) -> String {
         certificate_id(self.fingerprint())
     }
 
-    /// Whether a verifier that is shown a certificate of `other` may take this root for the one that signed it: same
-    /// subject, and no subject key identifiers that tell them apart.
+    /// Whether a verifier could take this root for the issuer of a certificate of `other`: both have the same subject,
+    /// and no subject key identifiers that distinguish them.
     pub(crate) fn looks_like(&self, other: &Root) -> bool {
         self.0.looks_like(&other.0)
     }
 
-    /// The number that stands for all that a certificate from this root would say; see
-    /// [`IdentityVersion`](crate::IdentityVersion).
+    /// The hash of the inputs of a certificate from this root; see [`IdentityVersion`](crate::IdentityVersion).
     pub fn identity_inputs(&self, mesh: &str, services: &BTreeSet<&str>) -> u64 {
         renewal::identity_inputs(self.fingerprint(), mesh, services)
     }
 
-    /// Makes a key and the certificate of a dataplane: ECDSA P-256, no subject, one SPIFFE id per service.
+    /// Creates a key and the certificate of a dataplane: ECDSA P-256, no subject, one SPIFFE id per service.
     ///
     /// # Errors
     /// [`CaError::TrustDomain`], [`CaError::Service`] or [`CaError::NoService`] for names that can't be an identity,
@@ -119,7 +118,7 @@ impl Root {
     }
 }
 
-/// Shows which certificate it is; of the key nothing.
+/// Shows the certificate, and nothing of the key.
 impl fmt::Debug for Root {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Root").field("cert_pem", &self.0.cert_pem).finish_non_exhaustive()

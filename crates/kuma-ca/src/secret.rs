@@ -1,4 +1,4 @@
-//! Text that must not be seen.
+//! Text that must not be shown.
 
 use std::fmt;
 
@@ -6,18 +6,18 @@ use zeroize::Zeroizing;
 
 /// Secret text, such as a private key in PEM or a token.
 ///
-/// It prints as `*****`, has no `Serialize`, and is overwritten when dropped. [`expose`](Secret::expose) is the only
-/// way to the text, so that a reader finds every place that uses it.
+/// It prints as `*****`, does not implement `Serialize`, and is overwritten when dropped. [`expose`](Secret::expose) is
+/// the only access to the text, so that every use can be found.
 #[derive(Clone)]
 pub struct Secret(Zeroizing<String>);
 
 impl Secret {
-    /// Takes over `text`. Copies that the caller made before are the caller's to erase.
+    /// Takes ownership of `text`. The caller has to erase other copies.
     pub fn new(text: String) -> Secret {
         Secret(Zeroizing::new(text))
     }
 
-    /// The text itself: for writing it where it belongs, never for a log or an error.
+    /// The text. It must not be written to a log or an error.
     pub fn expose(&self) -> &str {
         &self.0
     }

@@ -1,13 +1,13 @@
 //! SPIFFE ids: `spiffe://<mesh>` for a root, `spiffe://<mesh>/<service>` for a dataplane.
 //!
-//! Names are checked when documents are written. They are checked here again, because a certificate is the last place
-//! where a name that slipped through could still be kept from meaning something else.
+//! Names are checked when documents are written. They are checked here again, because a certificate with a wrong name
+//! could be taken for another identity.
 
 use crate::CaError;
 
-/// The longest trust domain that the SPIFFE-ID document lets everyone expect to work.
+/// The longest trust domain that implementations of SPIFFE must support.
 const MAX_TRUST_DOMAIN: usize = 255;
-/// The longest `service`: a DNS name's length, as Kubernetes services with their port need.
+/// The longest `service`: the length of a DNS name, which services of Kubernetes with their port need.
 const MAX_SERVICE: usize = 253;
 
 /// `spiffe://<mesh>`, the id of a mesh's root.
@@ -30,7 +30,7 @@ pub fn mesh_id(mesh: &str) -> Result<String, CaError> {
 /// alphabet plus the colon, which Kubernetes service tags carry before the port.
 pub fn service_id(mesh: &str, service: &str) -> Result<String, CaError> {
     mesh_id(mesh)?;
-    // SPIFFE-ID, 2.2: a segment is not empty, "." or "..", and has no characters that would need escaping.
+    // SPIFFE-ID, 2.2: a segment is not empty, "." or "..", and has no characters that need escaping.
     let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b':' | b'-');
     let relative = matches!(service, "." | "..");
     if service.is_empty() || service.len() > MAX_SERVICE || relative || !service.bytes().all(allowed) {

@@ -1,8 +1,8 @@
-//! Time as X.509 and JWT count it: whole seconds since 1970.
+//! Time in the unit of X.509 and JWT: whole seconds since 1970.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// How far before its making a certificate starts to be valid, so that a peer whose clock is slow accepts it.
+/// How long before its creation a certificate becomes valid, so that a peer whose clock is slow accepts it.
 pub const BACKDATE: Duration = Duration::from_secs(5 * 60);
 
 /// 9999-12-31T23:59:59Z, the last second that X.509 can express (RFC 5280, 4.1.2.5).
@@ -13,12 +13,12 @@ pub(crate) fn unix_seconds(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs().min(LAST_SECOND))
 }
 
-/// The other way round, with the same bounds.
+/// The reverse, with the same bounds.
 pub(crate) fn from_unix(seconds: u64) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(seconds.min(LAST_SECOND))
 }
 
-/// The two ends of a certificate's life, in seconds since 1970.
+/// The validity period of a certificate, in seconds since 1970.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Validity {
     pub(crate) not_before: u64,
@@ -35,7 +35,7 @@ impl Validity {
         }
     }
 
-    /// Writes both ends to a certificate that is being made.
+    /// Sets the period in the parameters of a certificate.
     pub(crate) fn apply(self, params: &mut rcgen::CertificateParams) {
         let epoch = rcgen::date_time_ymd(1970, 1, 1);
         params.not_before = epoch + Duration::from_secs(self.not_before);

@@ -1,8 +1,8 @@
 //! Dataplane tokens: a JWT that says which Dataplane of which mesh its bearer is.
 //!
-//! The token is read by hand, some forty lines, instead of by a JWT library: one algorithm is accepted and the token
-//! has no say in it, `kid` must be a string, time is an argument, and no claim is looked at before the signature holds.
-//! A JWT library is the counterpart in the tests.
+//! Tokens are parsed here, in some forty lines, without a JWT library: only one algorithm is accepted, whatever the
+//! token says; `kid` must be a string; time is an argument; and no claim is read before the signature is verified. The
+//! tests compare with a JWT library.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -19,10 +19,10 @@ use crate::key::PrivateKey;
 use crate::time::{from_unix, unix_seconds};
 use crate::{CaError, Secret};
 
-/// The longest token that is looked at. Ours have some 700 bytes with the longest names.
+/// The longest token that is parsed. Tokens with the longest names have some 700 bytes.
 pub const MAX_TOKEN_BYTES: usize = 4096;
 
-/// RSASSA-PKCS1-v1_5 with SHA-256 (RFC 7518, 3.3), the one algorithm of our tokens.
+/// RSASSA-PKCS1-v1_5 with SHA-256 (RFC 7518, 3.3), the only algorithm of tokens.
 const ALGORITHM: &str = "RS256";
 
 /// Signs dataplane tokens: an RSA key of 2048 bits.
@@ -31,20 +31,20 @@ pub struct SigningKey {
     public: VerifyingKey,
 }
 
-/// The public half of a [`SigningKey`], which is all that verifying needs; a retired key is kept as this.
+/// The public half of a [`SigningKey`], which verifies tokens.
 #[derive(Clone)]
 pub struct VerifyingKey {
     id: String,
     key: ParsedPublicKey,
 }
 
-/// Checks tokens against the keys that are in use. Cheap to ask, and free of locks.
+/// Verifies tokens by the keys in use. It is cheap and has no locks.
 #[derive(Clone, Debug, Default)]
 pub struct TokenVerifier {
     keys: BTreeMap<String, VerifyingKey>,
 }
 
-/// What a valid token says.
+/// The claims of a valid token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claims {
     /// The Dataplane's mesh.
@@ -53,11 +53,11 @@ pub struct Claims {
     pub name: String,
     /// The key that signed it; see [`TokenVerifier::has_key`].
     pub key_id: String,
-    /// When it stops being valid. Tokens made here have no end.
+    /// When it expires. Tokens that are issued here do not expire.
     pub expires: Option<SystemTime>,
 }
 
-/// Why a token is not accepted. The texts are constant: they say nothing about keys or about what the token holds.
+/// Why a token is not accepted. The messages are constant and reveal nothing about keys or the token's content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum TokenError {
     /// Too long, not three parts, not base64url, not the expected JSON, or a claim of the wrong type or twice.
@@ -66,7 +66,7 @@ pub enum TokenError {
     /// The header names an algorithm other than RS256.
     #[error("not signed with RS256")]
     WrongAlgorithm,
-    /// It was signed by a key that is not, or no longer, in use.
+    /// It was signed by a key that is not in use, or not any more.
     #[error("signing key changed: ask for a new token")]
     UnknownKey,
     /// The signature does not match.
@@ -75,7 +75,7 @@ pub enum TokenError {
     /// `Name` or `Mesh` is missing or empty.
     #[error("no dataplane name or mesh in the token")]
     MissingClaim,
-    /// It had an end, and that is past.
+    /// It has expired.
     #[error("the token has expired")]
     Expired,
 }
@@ -96,13 +96,13 @@ struct ClaimsOut<'a> {
     iat: u64,
 }
 
-// Derived readers refuse a known field that is there twice. Two readers of one token could otherwise see two
-// identities.
+// Derived implementations of Deserialize refuse duplicate fields. Otherwise two parsers could read different identities
+// from one token.
 #[derive(Deserialize)]
 struct HeaderIn {
     alg: String,
     kid: Option<String>,
-    /// Extensions that must be understood (RFC 7515, 4.1.11); we understand none.
+    /// Extensions that a verifier must support (RFC 7515, 4.1.11). None is supported here.
     crit: Option<serde::de::IgnoredAny>,
 }
 
@@ -116,7 +116,7 @@ struct ClaimsIn {
 }
 
 impl SigningKey {
-    /// A new key. It takes a tenth of a second or more: in an async program, run it where blocking is allowed.
+    /// A new key. It takes a tenth of a second or more, so an async program must run it where blocking is allowed.
     ///
     /// # Errors
     /// [`CaError::Crypto`] when the library refuses.
@@ -140,12 +140,12 @@ impl SigningKey {
         Ok(SigningKey { key, public })
     }
 
-    /// The private key in PEM: PKCS#8 if it was made here, else as it was given.
+    /// The private key in PEM: PKCS#8 if it was generated here, otherwise as it was given.
     pub fn to_pem(&self) -> &Secret {
         self.key.pem()
     }
 
-    /// What tokens name the key by (`kid`).
+    /// The id of the key in tokens (`kid`).
     pub fn id(&self) -> &str {
         &self.public.id
     }
@@ -155,7 +155,7 @@ impl SigningKey {
         self.public.clone()
     }
 
-    /// A token for Dataplane `name` of `mesh`. It has the time of issue and no end.
+    /// A token for Dataplane `name` of `mesh`. It has the time of issue and does not expire.
     ///
     /// # Errors
     /// [`CaError::Crypto`] when the library refuses.
@@ -179,7 +179,7 @@ impl VerifyingKey {
         Ok(VerifyingKey { id, key })
     }
 
-    /// What tokens name the key by: the first 16 hexadecimal digits of the SHA-256 of the public key.
+    /// The id of the key in tokens: the first 16 hexadecimal digits of the SHA-256 of the public key.
     pub fn id(&self) -> &str {
         &self.id
     }
@@ -191,15 +191,15 @@ impl TokenVerifier {
         TokenVerifier { keys: keys.into_iter().map(|key| (key.id.clone(), key)).collect() }
     }
 
-    /// Whether tokens of the key with this id are accepted: a stream asks again when a key was retired.
+    /// Whether tokens of the key with this id are accepted. Open streams are checked again when a key is retired.
     pub fn has_key(&self, id: &str) -> bool {
         self.keys.contains_key(id)
     }
 
-    /// Reads a token as it stands in an `authorization` header, with or without `Bearer` in front.
+    /// Verifies a token from an `authorization` header, with or without `Bearer` in front.
     ///
     /// # Errors
-    /// [`TokenError`]; whatever the bytes, it costs at most one RSA verification.
+    /// [`TokenError`]. Any input costs at most one RSA verification.
     pub fn verify(&self, token: &str, now: SystemTime) -> Result<Claims, TokenError> {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(TokenError::Malformed);
@@ -233,7 +233,7 @@ impl TokenVerifier {
     }
 }
 
-/// `Bearer`, in any case as HTTP has it (RFC 9110, 11.1), is what clients add by habit; Envoy sends the token bare.
+/// Removes `Bearer`, in upper or lower case (RFC 9110, 11.1). Many clients send it; Envoy sends the token alone.
 fn without_scheme(token: &str) -> &str {
     match token.split_once(' ') {
         Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token.trim_ascii_start(),
@@ -242,7 +242,7 @@ fn without_scheme(token: &str) -> &str {
 }
 
 fn encode(part: &impl Serialize) -> String {
-    // Structs of strings and numbers always have a JSON text.
+    // Serialising structs of strings and numbers cannot fail.
     URL_SAFE_NO_PAD.encode(serde_json::to_vec(part).unwrap_or_default())
 }
 

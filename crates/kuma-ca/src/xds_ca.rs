@@ -9,10 +9,10 @@ use rcgen::{DnType, ExtendedKeyUsagePurpose, KeyUsagePurpose, SanType};
 use crate::authority::{Authority, blank_params};
 use crate::{CaError, Leaf, Secret};
 
-/// Signs the certificates that the control plane's own servers show to dataplanes.
+/// Signs the certificates of the control plane's servers for dataplanes.
 ///
-/// A bootstrap pins this CA and not a server's certificate, so that a control plane can renew its certificate, or be
-/// joined by another, without a change to any proxy.
+/// A bootstrap pins this CA and not a server's certificate, so that a control plane can renew its certificate, and
+/// further control planes can be added, without a change to any proxy.
 pub struct XdsCa(Authority);
 
 impl XdsCa {
@@ -26,7 +26,7 @@ impl XdsCa {
         Authority::generate(params, now).map(XdsCa)
     }
 
-    /// Reads what [`cert_pem`](XdsCa::cert_pem) and [`key_pem`](XdsCa::key_pem) gave.
+    /// Reads a CA from what [`cert_pem`](XdsCa::cert_pem) and [`key_pem`](XdsCa::key_pem) have returned.
     ///
     /// # Errors
     /// [`CaError::Certificate`], [`CaError::Key`], [`CaError::Mismatch`].
@@ -49,7 +49,7 @@ impl XdsCa {
         &self.0.fingerprint
     }
 
-    /// Makes a key and the certificate of a server that is reached by these names and addresses.
+    /// Creates a key and the certificate of a server with these names and addresses.
     ///
     /// # Errors
     /// [`CaError::DnsName`] for a name that is not ASCII, [`CaError::NoService`] when there is neither name nor
@@ -80,7 +80,7 @@ impl XdsCa {
     }
 }
 
-/// Shows which certificate it is; of the key nothing.
+/// Shows the certificate, and nothing of the key.
 impl fmt::Debug for XdsCa {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("XdsCa").field("cert_pem", &self.0.cert_pem).finish_non_exhaustive()

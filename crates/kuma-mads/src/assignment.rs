@@ -1,4 +1,4 @@
-//! One proxy as something to scrape.
+//! The monitoring assignment of one proxy.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -8,41 +8,41 @@ use kuma_model::{Dataplane, Mesh};
 
 use crate::labels;
 
-/// Where the metrics of a proxy are, and by which labels it is known.
+/// Where the metrics of a proxy are, and its labels.
 ///
-/// There is one for each Dataplane of a mesh that asks for metrics, whether its proxy runs or not: one that does not
-/// answer is to be seen in Prometheus.
+/// There is one for each Dataplane of a mesh with metrics, even if its proxy does not run: Prometheus then shows the
+/// target as down.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Assignment {
     /// Name of the mesh.
     pub mesh: String,
     /// Name of the Dataplane.
     pub dataplane: String,
-    /// The service it is known by where one must do: the first by name.
+    /// The service that identifies it: the first by name.
     pub service: String,
-    /// Where it answers.
+    /// Address of its metrics.
     pub address: SocketAddr,
-    /// HTTP path at which it answers.
+    /// HTTP path of its metrics.
     pub path: String,
     /// Its tags as labels: `version` is the first value of the tag by name, `versions` is all of them as `,v1,v2,`.
     pub tags: BTreeMap<String, String>,
 }
 
-/// Why a proxy is nothing to scrape.
+/// Why a proxy has no assignment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Absent {
-    /// Its mesh does not ask for metrics.
+    /// Its mesh has no metrics.
     NotAsked,
-    /// It is a gateway whose Dataplane does not say where it is: it has no inbound and no `networking.address`. A
-    /// target without a host would lead Prometheus to its own machine.
+    /// It is a gateway whose address is not known: it has neither an inbound nor `networking.address`. Prometheus would
+    /// take a target without a host for its own machine.
     NoAddress,
 }
 
 impl Assignment {
-    /// What Prometheus is to know of a Dataplane.
+    /// The assignment of a Dataplane.
     ///
     /// # Errors
-    /// There is nothing to scrape.
+    /// The Dataplane has no metrics that can be scraped.
     pub fn new(mesh_name: &str, mesh: &Mesh, name: &str, dataplane: &Dataplane) -> Result<Assignment, Absent> {
         let MetricsEndpoint { port, path } = MetricsEndpoint::new(mesh, dataplane).ok_or(Absent::NotAsked)?;
         let of_inbound = dataplane.inbounds().first().map(|inbound| inbound.advertised);
@@ -58,7 +58,7 @@ impl Assignment {
         })
     }
 
-    /// The name of the assignment as a resource.
+    /// The name of the resource.
     pub fn name(&self) -> String {
         format!("/meshes/{}/dataplanes/{}", self.mesh, self.dataplane)
     }
@@ -75,7 +75,7 @@ fn tags(dataplane: &Dataplane) -> BTreeMap<String, String> {
         (format!("{label}s"), format!(",{},", joined.join(",")))
     };
     let mut labels: BTreeMap<String, String> = values.iter().map(plural).collect();
-    // A tag that is called like the plural of another one wins.
+    // A tag whose name equals the plural of another one takes precedence.
     labels.extend(values.iter().filter_map(|(label, values)| Some((label.clone(), (*values.first()?).to_owned()))));
     labels
 }

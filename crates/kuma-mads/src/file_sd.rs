@@ -1,4 +1,4 @@
-//! The form of a file that Prometheus reads (`file_sd_configs`): a JSON array of targets with their labels.
+//! The file format of Prometheus (`file_sd_configs`): a JSON array of targets with their labels.
 
 use std::collections::BTreeMap;
 
@@ -14,10 +14,11 @@ struct Entry<'a> {
     labels: BTreeMap<&'a str, &'a str>,
 }
 
-/// The file for these assignments, in the order of their names: one entry for each target, with the labels of both.
-/// Indented by four spaces, with a newline at the end; `[]` where there are none.
+/// The file for these assignments, in the order of their names: one entry for each target, with the labels of target
+/// and assignment. Indented by four spaces, with a final newline; `[]` if there are none.
 ///
-/// A target without an address is left out, and so is a label that Prometheus would refuse the whole file for.
+/// Targets without an address are left out, and so are invalid labels, for which Prometheus would refuse the whole
+/// file.
 pub fn text(assignments: &[MonitoringAssignment]) -> String {
     let mut sorted: Vec<&MonitoringAssignment> = assignments.iter().collect();
     sorted.sort_by(|a, b| a.name.cmp(&b.name));

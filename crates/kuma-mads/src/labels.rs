@@ -1,14 +1,14 @@
-//! Names of Prometheus' labels.
+//! Names of labels in Prometheus.
 
-/// Whether Prometheus takes this as the name of a label. It refuses a whole file for one that it does not.
+/// Whether Prometheus accepts this as the name of a label. It refuses a whole file because of one invalid name.
 pub(crate) fn is_name(text: &str) -> bool {
     let first = |byte: u8| byte.is_ascii_alphabetic() || byte == b'_';
     let other = |byte: u8| first(byte) || byte.is_ascii_digit();
     text.bytes().next().is_some_and(first) && text.bytes().all(other)
 }
 
-/// A tag's key as the name of a label: what a label cannot have becomes `_`. Names that begin with two underscores are
-/// Prometheus' own, and mean something to it: one underscore is left of them.
+/// The label for a tag: characters that are not allowed become `_`. Names that begin with two underscores have a
+/// meaning in Prometheus, so these are reduced to one.
 pub(crate) fn of_tag(key: &str) -> String {
     let mut name: String = key.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
     if name.starts_with("__") {

@@ -1,6 +1,6 @@
-//! What Prometheus is told about a proxy: where its metrics are, and by which labels it is known.
+//! Monitoring assignments: for each proxy, where Prometheus finds its metrics, and its labels.
 //!
-//! An [`Assignment`] is made of a Mesh and a Dataplane, and takes three forms:
+//! An [`Assignment`] is made from a Mesh and a Dataplane, and has three formats:
 //!
 //! ```text
 //!  Mesh + Dataplane --> Assignment --> v1alpha1  protobuf, over gRPC, for kuma-prometheus-sd,

@@ -1,6 +1,6 @@
-//! The form of kuma.observability.v1, which Prometheus reads by itself (`kuma_sd_configs`): JSON over HTTP.
+//! The format of kuma.observability.v1, JSON over HTTP, which Prometheus itself supports (`kuma_sd_configs`).
 //!
-//! Prometheus makes labels of it by itself: `instance`, `__meta_kuma_mesh`, `__meta_kuma_service`,
+//! Prometheus makes these labels from it: `instance`, `__meta_kuma_mesh`, `__meta_kuma_service`,
 //! `__meta_kuma_dataplane`, and `__meta_kuma_label_<tag>` for each tag.
 
 use std::collections::BTreeMap;
@@ -9,13 +9,13 @@ use serde::Serialize;
 
 use crate::Assignment;
 
-/// What the resources are.
+/// Type of the resources.
 pub const TYPE_URL: &str = "type.googleapis.com/kuma.observability.v1.MonitoringAssignment";
 
-/// The path that is polled.
+/// The path that clients poll.
 pub const PATH: &str = "/v3/discovery:monitoringassignments";
 
-/// A whole answer.
+/// A response.
 #[derive(Serialize)]
 pub struct DiscoveryResponse<'a> {
     /// The version of the list.
@@ -24,11 +24,11 @@ pub struct DiscoveryResponse<'a> {
     pub resources: Vec<MonitoringAssignment<'a>>,
     /// [`TYPE_URL`].
     pub type_url: &'static str,
-    /// Handed back in the next request.
+    /// Returned by the client in its next request.
     pub nonce: &'a str,
 }
 
-/// What one proxy is scraped by.
+/// The assignment of one proxy.
 #[derive(Serialize)]
 pub struct MonitoringAssignment<'a> {
     #[serde(rename = "@type")]

@@ -1,5 +1,5 @@
-//! The form of kuma.observability.v1alpha1: state-of-the-world discovery over gRPC, with the request and response
-//! messages of Envoy's own discovery services.
+//! The format of kuma.observability.v1alpha1: state-of-the-world discovery over gRPC, with the messages of Envoy's
+//! discovery services.
 
 use std::collections::BTreeMap;
 
@@ -7,27 +7,27 @@ use prost::Message as _;
 
 use crate::Assignment;
 
-/// What the resources are.
+/// Type of the resources.
 pub const TYPE_URL: &str = "type.googleapis.com/kuma.observability.v1alpha1.MonitoringAssignment";
 
-/// The method that sends every list anew when it changes.
+/// The method that sends the list again whenever it changes.
 pub const STREAM_PATH: &str =
     "/kuma.observability.v1alpha1.MonitoringAssignmentDiscoveryService/StreamMonitoringAssignments";
 
-/// The method that answers once.
+/// The method with a single response.
 pub const FETCH_PATH: &str =
     "/kuma.observability.v1alpha1.MonitoringAssignmentDiscoveryService/FetchMonitoringAssignments";
 
-/// The label of a target that says where it is.
+/// The label with the address of a target.
 pub const ADDRESS: &str = "__address__";
 
-/// What one proxy is scraped by.
+/// The assignment of one proxy.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct MonitoringAssignment {
-    /// Unique among all.
+    /// A unique name.
     #[prost(string, tag = "1")]
     pub name: String,
-    /// Where to scrape.
+    /// The targets.
     #[prost(message, repeated, tag = "2")]
     pub targets: Vec<Target>,
     /// Labels of all targets.
@@ -35,16 +35,16 @@ pub struct MonitoringAssignment {
     pub labels: BTreeMap<String, String>,
 }
 
-/// One place to scrape.
+/// One target.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct Target {
-    /// Labels of this target, [`ADDRESS`] among them; they win over those of the assignment.
+    /// Labels of this target, including [`ADDRESS`]. They take precedence over those of the assignment.
     #[prost(btree_map = "string, string", tag = "1")]
     pub labels: BTreeMap<String, String>,
 }
 
 impl MonitoringAssignment {
-    /// Its bytes. The same assignment always gives the same.
+    /// The encoded message. Equal assignments give equal bytes.
     pub fn encoded(&self) -> Vec<u8> {
         self.encode_to_vec()
     }

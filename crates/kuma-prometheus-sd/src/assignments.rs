@@ -1,4 +1,4 @@
-//! One stream of monitoring assignments: discovery of v1alpha1 over gRPC.
+//! A client of monitoring assignments: one stream of v1alpha1 over gRPC.
 
 use std::time::Duration;
 
@@ -19,13 +19,13 @@ use url::Url;
 
 /// How long connecting may take.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
-/// An idle stream is probed, so that a control plane that vanished without a word is missed.
+/// An idle stream is probed, to detect a control plane that has vanished without closing the connection.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 const PING_LIMIT: Duration = Duration::from_secs(10);
-/// Largest list that is taken in, in bytes: that of some 100,000 proxies.
+/// Largest list that is accepted, in bytes: that of some 100,000 proxies.
 const MAX_LIST: usize = 64 * 1024 * 1024;
 
-/// How a stream ended. It always does.
+/// Why a stream has ended.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Ended {
     #[error("could not connect to {0}")]
@@ -44,16 +44,16 @@ pub(crate) enum Ended {
     Output(String, #[source] std::io::Error),
 }
 
-/// What the control plane has to be asked, and what came of it.
+/// The client, and the version of the list that it has.
 pub(crate) struct Client {
     http: reqwest::Client,
     node: Node,
-    /// The version that was taken last; empty before the first. The control plane sends no list twice.
+    /// The last accepted version; empty before the first list. The control plane does not send the same version again.
     version: String,
 }
 
 impl Client {
-    /// A client that the control plane knows by this name.
+    /// A client with this name, which the control plane logs.
     pub(crate) fn new(name: &str) -> reqwest::Result<Client> {
         let http = reqwest::Client::builder()
             .no_proxy()
@@ -68,8 +68,8 @@ impl Client {
         Ok(Client { http, node, version: String::new() })
     }
 
-    /// Hands each list to `take` until the stream ends, and says why it did. What `take` refuses counts as not
-    /// received.
+    /// Passes each list to `take` until the stream ends, and returns the reason. A list that `take` refuses counts as
+    /// not received.
     pub(crate) async fn follow(
         &mut self,
         server: &Url,
@@ -122,7 +122,7 @@ impl Client {
         if response.status() != StatusCode::OK {
             return Err(Ended::Http(response.status()));
         }
-        // A refusal may come without a body, its status among the headers.
+        // A refusal may have no body; its status is then among the headers.
         if let Some((code, message)) = Status::from_headers(response.headers()) {
             return Err(Ended::Outcome { code, message });
         }
@@ -134,13 +134,13 @@ impl Client {
 /// `INVALID_ARGUMENT` of gRPC's status codes.
 const INVALID_ARGUMENT: i32 = 3;
 
-/// The lists that come in on one stream.
+/// The lists that one stream receives.
 struct Lists {
     body: reqwest::Body,
     decoder: FrameDecoder,
 }
 
-/// A response with something in it that is no assignment.
+/// A response with a resource that is no assignment.
 struct Refused {
     nonce: String,
     reason: String,
@@ -198,7 +198,7 @@ fn answer(version: &str, nonce: String, error_detail: Option<ErrorDetail>) -> Di
 }
 
 async fn send(requests: &mpsc::Sender<Bytes>, request: &DiscoveryRequest) {
-    // A stream that takes no more has ended, which shows when the next list is waited for.
+    // An error means that the stream has ended, which shows when the next list is read.
     let _ = requests.send(frame(&request.encode_to_vec())).await;
 }
 

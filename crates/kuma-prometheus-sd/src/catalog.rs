@@ -1,4 +1,4 @@
-//! Asks the control plane's HTTP API where its monitoring assignment server is.
+//! Requests the address of the monitoring assignment server from the control plane's HTTP API.
 
 use std::time::Duration;
 
@@ -6,13 +6,13 @@ use http::StatusCode;
 use kuma_wire::catalog::Catalog;
 use url::Url;
 
-/// How long the answer may take.
+/// How long the request may take.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// Largest answer that is taken in; a catalog has some hundred bytes.
+/// Largest response that is accepted; a catalog has some hundred bytes.
 const MAX_BODY: usize = 1024 * 1024;
 
-/// Why there is no address.
+/// Why the address could not be found.
 #[derive(Debug, thiserror::Error)]
 #[error("unable to retrieve Catalog of Kuma APIs from {url}")]
 pub(crate) struct Failure {
@@ -33,8 +33,8 @@ enum Reason {
 }
 
 impl Failure {
-    /// Whether the same question may be answered later.
-    pub(crate) fn may_heal(&self) -> bool {
+    /// Whether the same request may succeed later.
+    pub(crate) fn is_transient(&self) -> bool {
         match &self.source {
             Reason::NoAnswer(_) => true,
             Reason::Status(status) => {
@@ -53,7 +53,7 @@ pub(crate) async fn monitoring_assignment_server(cp_address: &Url) -> Result<Url
     url.set_query(None);
     url.set_fragment(None);
     ask(&url).await.map_err(|source| {
-        // Not to be shown. This fails only for URLs without a host, which have no password either.
+        // The password must not be shown. This fails only for URLs without a host, which have no password either.
         let _ = url.set_password(None);
         let _ = url.set_username("");
         Failure { url, source }
@@ -61,7 +61,7 @@ pub(crate) async fn monitoring_assignment_server(cp_address: &Url) -> Result<Url
 }
 
 async fn ask(url: &Url) -> Result<Url, Reason> {
-    // The URL, which may have a password in it, is told beside.
+    // The URL may hold a password. It is shown elsewhere, without it.
     let no_answer = |error: reqwest::Error| Reason::NoAnswer(error.without_url());
     let http = reqwest::Client::builder().no_proxy().timeout(LIMIT).build().map_err(no_answer)?;
     let mut answer = http.get(url.clone()).send().await.map_err(no_answer)?;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use url::Url;
 
-/// The settings as they are written. A variable that is set but empty counts as set.
+/// The settings as text. A variable that is set but empty counts as set.
 #[derive(clap::Args)]
 pub(crate) struct Flags {
     /// URL of the control plane's API server
@@ -24,18 +24,18 @@ pub(crate) struct Flags {
 pub(crate) struct Config {
     /// Base URL of the control plane's HTTP API.
     pub(crate) cp_address: Url,
-    /// The id of our node.
+    /// The node id of this client.
     pub(crate) name: String,
     /// The file for Prometheus.
     pub(crate) output_file: PathBuf,
 }
 
-/// Every mistake in a configuration: what is wrong, and what sets it.
+/// Every mistake in a configuration: the message, and the flag or variable.
 #[derive(Debug)]
 pub(crate) struct InvalidConfig(Vec<(&'static str, &'static str)>);
 
 impl Config {
-    /// Checks what is written.
+    /// Checks the settings.
     ///
     /// # Errors
     /// All mistakes at once.
@@ -69,7 +69,7 @@ const NAME: &str = "--name or KUMA_MONITORING_ASSIGNMENT_CLIENT_NAME";
 const OUTPUT_FILE: &str = "--output-file or KUMA_PROMETHEUS_OUTPUT_FILE";
 
 impl fmt::Display for InvalidConfig {
-    /// One documented line with everything that is wrong, then one line for each mistake with what sets it.
+    /// One documented line with all mistakes, then one line for each, with its flag or variable.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let messages: Vec<&str> = self.0.iter().map(|(message, _)| *message).collect();
         write!(f, "Invalid configuration: {}", messages.join("; "))?;

@@ -1,10 +1,10 @@
-//! `kuma-prometheus-sd` keeps a file from which Prometheus learns where the proxies of all meshes offer their metrics
-//! (`file_sd_configs`).
+//! `kuma-prometheus-sd` writes a file with the metrics addresses of the proxies of all meshes, for `file_sd_configs` of
+//! Prometheus.
 //!
-//! It stays connected to the monitoring assignment server of the control plane, which its HTTP API's catalog names, and
-//! writes the file anew whenever the list changes. While the control plane is away the file stays as it is.
+//! It stays connected to the monitoring assignment server of the control plane, whose address is in the catalog of the
+//! HTTP API, and writes the file whenever the list changes. While the control plane is away, the file stays as it is.
 //!
-//! Where to read: [`config`] (every setting), [`run`] (the life of the process), then the parts it calls.
+//! Start reading at [`config`] (every setting) and [`run`] (the life of the process).
 
 mod assignments;
 mod catalog;
@@ -67,12 +67,12 @@ fn launch(flags: Flags) -> anyhow::Result<()> {
     let config = Config::check(flags)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let ended = runtime.block_on(run::run(config));
-    // Name look-ups run on a helper thread and may hang for long: nobody waits for their answer any more.
+    // DNS look-ups run on a helper thread and can hang for long; the process does not wait for them.
     runtime.shutdown_background();
     ended
 }
 
-/// `off` still lets warnings through: Prometheus would go on with an old list, and nobody would know why.
+/// `off` still shows warnings: otherwise nobody would know why Prometheus uses an old list.
 fn logging(level: LogLevel) -> Logging {
     Logging { level, at_least: LevelFilter::WARN, only: None, format: LogFormat::Text }
 }

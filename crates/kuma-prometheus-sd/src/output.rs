@@ -1,4 +1,4 @@
-//! The file that Prometheus reads. It is there from the start, it is always whole, and it is touched only when it
+//! The file for Prometheus. It exists from the start, is replaced atomically, and is written only when its content
 //! changes.
 
 use std::fs::{self, OpenOptions};
@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
-/// What is in it while nothing else is known.
+/// Its content before the first list.
 const NOTHING: &str = "[]\n";
 
-/// The file, and what it holds.
+/// The file and its content.
 #[derive(Debug)]
 pub(crate) struct Output {
     path: PathBuf,
@@ -19,8 +19,8 @@ pub(crate) struct Output {
 }
 
 impl Output {
-    /// Makes sure that the file can be written, and that it is there. One that is there already is kept: Prometheus
-    /// goes on with it until the control plane has been heard.
+    /// Makes sure that the file exists and can be written. An existing file is kept, so that Prometheus uses it until
+    /// the control plane sends a list.
     ///
     /// # Errors
     /// It cannot be written.
@@ -47,40 +47,40 @@ impl Output {
         }
     }
 
-    /// Puts a text in place of what the file holds, in one step for whoever reads it. Whether that was a change.
+    /// Replaces the content atomically. Returns whether it has changed.
     ///
     /// # Errors
-    /// It cannot be written; then it is as it was.
+    /// The file cannot be written. It keeps its content then.
     pub(crate) fn write(&mut self, text: &str) -> io::Result<bool> {
         if self.text == text {
             return Ok(false);
         }
         let fresh = self.fresh();
         make(&fresh, text.as_bytes()).and_then(|()| fs::rename(&fresh, &self.path)).inspect_err(|_| {
-            // The first error is the one to report.
+            // Only the first error is reported.
             let _ = fs::remove_file(&fresh);
         })?;
         self.text = text.to_owned();
         Ok(true)
     }
 
-    /// Where it is.
+    /// Its path.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The name of the file before it takes its place. It is in the same folder, so that a rename is one step, and no
-    /// pattern that Prometheus may have for its files matches it.
+    /// The name of the temporary file. It is in the same folder, so that the rename is atomic, and its name matches no
+    /// pattern that Prometheus may have for its files.
     fn fresh(&self) -> PathBuf {
         let name = self.path.file_name().unwrap_or_default().to_string_lossy();
         self.path.with_file_name(format!(".{name}.{}.new", std::process::id()))
     }
 }
 
-/// Makes a file that everybody may read (as far as the umask lets them): Prometheus has a user of its own.
+/// Creates a file that all users can read (subject to the umask), since Prometheus runs as another user.
 fn make(path: &Path, text: &[u8]) -> io::Result<()> {
     match fs::remove_file(path) {
-        // Left over from a process of the same id that was killed in between.
+        // A process with the same id may have been killed before the rename.
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }

@@ -11,14 +11,14 @@ use crate::catalog;
 use crate::config::Config;
 use crate::output::Output;
 
-/// Pauses between attempts double from the first to the longest, and start anew after a list has come.
+/// Pauses between attempts. They double from the first to the longest, and start again after a list was received.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// Keeps the file up to date until a signal asks for the end. The file stays.
+/// Keeps the file up to date until a signal asks the process to end. The file stays.
 ///
 /// # Errors
-/// The file cannot be written, or whoever answers at the address is no control plane.
+/// The file cannot be written, or the server at the address is no control plane.
 pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("could not listen for signals")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("could not listen for signals")?;
@@ -31,7 +31,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Connects again and again. A control plane that is away, or starts after us, is waited for.
+/// Connects, and reconnects whenever that ends. It waits for a control plane that is away or has not started yet.
 async fn follow(config: &Config, mut output: Output) -> anyhow::Error {
     let mut client = match Client::new(&config.name) {
         Ok(client) => client,
@@ -57,8 +57,8 @@ async fn follow(config: &Config, mut output: Output) -> anyhow::Error {
                 });
                 anyhow::Error::new(ended.await).context("the monitoring assignment server is lost")
             }
-            // What answers there may be another program, or another setting is wrong: not once it has worked.
-            Err(failure) if !heard && !failure.may_heal() => {
+            // Before the first list, such a failure means that the address is wrong or another setting is.
+            Err(failure) if !heard && !failure.is_transient() => {
                 let advice = "check that --cp-address (KUMA_CONTROL_PLANE_API_SERVER_URL) is the API server of a \
                     kuma-cp, by default its port 5681";
                 return anyhow::Error::new(failure).context(advice);

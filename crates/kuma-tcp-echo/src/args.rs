@@ -1,8 +1,8 @@
 //! The command line: `-port N` and its spellings, `version`, help.
 //!
-//! Read by hand, because the documented flag has one dash and a long name, which no common parser offers.
+//! Parsed by hand, because the documented flag has one dash and a long name, which common parsers do not support.
 
-/// Port used when none is given.
+/// The default port.
 pub(crate) const DEFAULT_PORT: u16 = 8000;
 
 /// Shown for help, and after a mistake.

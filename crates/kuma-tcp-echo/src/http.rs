@@ -1,18 +1,18 @@
-//! When the first bytes of a connection are an HTTP/1.x request, and where that request ends (RFC 9112).
+//! Detects whether a connection begins with an HTTP/1.x request, and where that request ends (RFC 9112).
 //!
-//! As little of HTTP as an echo needs: the request line, and the fields that say how long the body is. Everything here
-//! works on the bytes received so far and can be asked again when there are more.
+//! It parses only what an echo needs: the request line, and the fields with the length of the body. All functions work
+//! on the bytes received so far, and can be called again when there are more.
 
-/// Most bytes of a request, head and body together.
+/// Largest size of a request, head and body together.
 pub(crate) const MAX_REQUEST: usize = 1 << 20;
 
-/// Most bytes of request line and fields together.
+/// Largest size of request line and fields together.
 const MAX_HEAD: usize = 64 << 10;
 
-/// Longest request line. Past it bytes without a line end are no HTTP.
+/// Longest request line. More bytes without a line end are not HTTP.
 const MAX_LINE: usize = 8 << 10;
 
-/// Methods whose beginning is worth waiting for, when only a part of the first line has arrived.
+/// Common methods. If the first bytes are the beginning of one of them, it waits for the rest of the line.
 const METHODS: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"];
 
 /// What the first bytes of a connection look like.
@@ -20,7 +20,7 @@ const METHODS: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "
 pub(crate) enum First<'a> {
     /// Certainly no HTTP request.
     Raw,
-    /// Perhaps the beginning of a request line: more bytes will tell.
+    /// Maybe the beginning of a request line: more bytes are needed.
     Undecided,
     /// A request begins here.
     Request(RequestLine<'a>),
@@ -37,7 +37,7 @@ pub(crate) struct RequestLine<'a> {
     pub(crate) version: &'a str,
 }
 
-/// Looks at what has been received since the connection was opened.
+/// Classifies the bytes received since the connection was opened.
 pub(crate) fn first(received: &[u8]) -> First<'_> {
     let Some(end) = received.iter().take(MAX_LINE).position(|byte| *byte == b'\n') else {
         return if may_begin_request(received) { First::Undecided } else { First::Raw };
@@ -68,21 +68,21 @@ fn request_line(line: &[u8]) -> Option<RequestLine<'_>> {
         .then_some(RequestLine { method, target, version })
 }
 
-/// How far a request has arrived.
+/// How much of a request has arrived.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Progress {
-    /// More is to come. `expects_continue`: the client waits for `100 Continue` before it sends the body.
+    /// It is not complete. `expects_continue`: the client waits for `100 Continue` before it sends the body.
     Partial {
         /// The head is complete and asks for an interim answer.
         expects_continue: bool,
     },
-    /// The whole request is there: this many bytes.
+    /// The request is complete, and has this many bytes.
     Complete(usize),
-    /// It is, or says that it will be, longer than [`MAX_REQUEST`].
+    /// It is longer than [`MAX_REQUEST`], or will be by its own length field.
     TooLarge,
 }
 
-/// Says how much of the request has arrived; call it only after [`first`] has found one.
+/// Returns how much of the request has arrived. To be called only after [`first`] has found a request.
 pub(crate) fn progress(received: &[u8]) -> Progress {
     let more = |expects_continue, limit| match received.len() {
         length if length >= limit => Progress::TooLarge,
@@ -103,7 +103,7 @@ pub(crate) fn progress(received: &[u8]) -> Progress {
     let body = &received[head..];
     let length = match field("transfer-encoding") {
         Some(coding) if coding.to_ascii_lowercase().ends_with("chunked") => chunked_length(body),
-        // A length that is no number is taken as none: the text is echoed, not interpreted.
+        // An invalid length counts as none: the text is only echoed.
         _ => Some(
             field("content-length")
                 .and_then(|value| value.parse::<u64>().ok())
@@ -120,7 +120,7 @@ pub(crate) fn progress(received: &[u8]) -> Progress {
     }
 }
 
-/// Length of the request line and fields with the empty line that ends them; bare line feeds are taken too.
+/// Length of the request line and fields with the empty line at their end. Bare line feeds are accepted.
 fn head_length(received: &[u8]) -> Option<usize> {
     let mut start = 0;
     while let Some(end) = received[start..].iter().position(|byte| *byte == b'\n').map(|end| start + end) {
@@ -132,8 +132,8 @@ fn head_length(received: &[u8]) -> Option<usize> {
     None
 }
 
-/// Length of a chunked body with its last chunk and trailers, when it is all there (RFC 9112, 7.1). A body that is not
-/// made of chunks ends at once.
+/// Length of a chunked body with its last chunk and trailers, if it is complete (RFC 9112, 7.1). Malformed chunks count
+/// as the end of the body.
 fn chunked_length(body: &[u8]) -> Option<usize> {
     let mut at = 0usize;
     loop {
@@ -145,7 +145,7 @@ fn chunked_length(body: &[u8]) -> Option<usize> {
         };
         at = line_end + 1;
         if size == 0 {
-            // Trailers are lines up to an empty one, which is there even without trailers.
+            // Trailers end with an empty line, which is there even without trailers.
             loop {
                 let end = at + body.get(at..)?.iter().position(|byte| *byte == b'\n')?;
                 let empty = matches!(&body[at..end], b"" | b"\r");
@@ -166,7 +166,7 @@ fn chunked_length(body: &[u8]) -> Option<usize> {
     }
 }
 
-/// The whole answer: status line, fields, and, unless the method is HEAD, the text as body. The connection closes after
+/// The response: status line, fields, and, unless the method is HEAD, the text as body. The connection is closed after
 /// it.
 pub(crate) fn response(status: &str, text: &[u8], method: &str) -> Vec<u8> {
     let mut response = format!(

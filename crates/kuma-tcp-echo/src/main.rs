@@ -1,12 +1,11 @@
-//! The smallest service one can put behind a dataplane: it sends back what it receives.
+//! A sample service: it sends back what it receives.
 //!
-//! Meant for trying a mesh out with `nc` and `curl`. What arrives on a connection is echoed as it comes, for as long as
-//! the connection lasts; an HTTP/1.x request is answered with its own text, so that one sees what a proxy has made of
-//! it.
+//! It is meant for trying out a mesh with `nc` and `curl`. Data on a connection is echoed until the connection ends. An
+//! HTTP/1.x request is answered with its own text, which shows what a proxy has changed in it.
 //!
 //! - [`args`]: the command line, in the spellings that Go's `flag` package accepts.
-//! - [`server`]: listens, and looks after connections.
-//! - [`http`]: when bytes are an HTTP request, and where it ends. Pure.
+//! - [`server`]: listens, and handles connections.
+//! - [`http`]: detects HTTP requests and their ends. Pure.
 
 mod args;
 mod http;
@@ -36,7 +35,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Writes a result; a reader that has gone away (`| head`) is no failure.
+/// Prints a result. If the reader closes the pipe, as `| head` does, that is no failure.
 fn print(text: &str) -> ExitCode {
     let _ = std::io::stdout().write_all(text.as_bytes());
     ExitCode::SUCCESS
@@ -55,8 +54,7 @@ fn run(port: u16) -> anyhow::Result<()> {
     })
 }
 
-/// Ends at Ctrl-C or SIGTERM. Handled, because as the first process of a container neither would have an effect
-/// otherwise.
+/// Waits for Ctrl-C or SIGTERM. Without a handler, neither would have an effect on the first process of a container.
 async fn stop_signal() -> std::io::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate())?;

@@ -1,4 +1,4 @@
-//! Listens, accepts, and does on each connection what its first bytes ask for.
+//! Listens, and handles each connection as an echo or as an HTTP request, depending on its first bytes.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -10,12 +10,12 @@ use tokio::time::timeout;
 
 use crate::http::{self, First, Progress, RequestLine};
 
-/// How long the rest of a request line may take before what has arrived is echoed as it is.
+/// How long the rest of a request line may take. After that, the connection is an echo.
 const UNDECIDED: Duration = Duration::from_secs(2);
 /// How long a whole request may take.
 const REQUEST: Duration = Duration::from_secs(5);
-/// How long an answered connection is read on, so that the client gets to read the answer before the connection is
-/// reset under it.
+/// How long a connection is read after the response. Closing it with unread data would reset it, and the client could
+/// lose the response.
 const LINGER: Duration = Duration::from_secs(1);
 /// Bytes read at a time.
 const CHUNK: usize = 8 << 10;
@@ -39,13 +39,13 @@ pub(crate) fn listen(port: u16) -> io::Result<TcpListener> {
     }
 }
 
-/// Serves connections for ever. What goes wrong on one is logged and ends that one.
+/// Serves connections without end. An error of a connection is logged and ends that connection only.
 pub(crate) async fn serve(listener: TcpListener) {
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
                 let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-                // Connections have no owner to report to: each ends with its peer, or with the program.
+                // The task is detached: it ends with its connection, or with the program.
                 tokio::spawn(async move {
                     eprintln!("{peer} connected");
                     match connection(stream, peer).await {
@@ -55,7 +55,7 @@ pub(crate) async fn serve(listener: TcpListener) {
                 });
             }
             Err(error) => {
-                // Out of file descriptors, most likely; they come back as connections end.
+                // Most likely there are too many open files, until connections end.
                 eprintln!("could not accept a connection: {error}");
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
@@ -69,7 +69,7 @@ async fn connection(mut stream: TcpStream, peer: SocketAddr) -> io::Result<()> {
     if !read_more(&mut stream, &mut received).await? {
         return Ok(());
     }
-    // A client that speaks slowly, or stops halfway through a first line, is not HTTP as far as an echo is concerned.
+    // A client that does not complete its first line in time is treated as an echo.
     let waited = timeout(UNDECIDED, async {
         while http::first(&received) == First::Undecided && read_more(&mut stream, &mut received).await? {}
         io::Result::Ok(())
@@ -88,7 +88,7 @@ async fn connection(mut stream: TcpStream, peer: SocketAddr) -> io::Result<()> {
     }
 }
 
-/// Sends back what comes, until the peer has said all. A peer that does not read what it gets is not read from either.
+/// Echoes data until the peer closes its side. If the peer does not read, no more data is read from it.
 async fn echo(mut stream: TcpStream, received: &[u8]) -> io::Result<()> {
     stream.write_all(received).await?;
     let mut chunk = vec![0; CHUNK];
@@ -100,7 +100,7 @@ async fn echo(mut stream: TcpStream, received: &[u8]) -> io::Result<()> {
     }
 }
 
-/// Reads the rest of a request, within limits, answers with its text, and closes.
+/// Reads the rest of a request, within limits, responds with its text, and closes the connection.
 async fn answer(mut stream: TcpStream, mut received: Vec<u8>, method: &str) -> io::Result<()> {
     let response = match timeout(REQUEST, rest_of_request(&mut stream, &mut received)).await {
         Ok(length) => match length? {
@@ -115,13 +115,13 @@ async fn answer(mut stream: TcpStream, mut received: Vec<u8>, method: &str) -> i
     sent?;
     stream.shutdown().await?;
     let mut unread = vec![0; CHUNK];
-    // Whether the client closes, resets or goes on sending: it has its answer.
+    // The client may close the connection, reset it or keep sending: it has its response.
     let _ = timeout(LINGER, async { while stream.read(&mut unread).await.is_ok_and(|n| n > 0) {} }).await;
     Ok(())
 }
 
-/// Length of the whole request in `received`, or `None` when it is too large. A request cut short by the peer ends
-/// where it was cut.
+/// Reads until the request is complete, and returns its length; `None` if it is too large. If the peer closes its side
+/// early, the request ends there.
 async fn rest_of_request(stream: &mut TcpStream, received: &mut Vec<u8>) -> io::Result<Option<usize>> {
     let mut invited = false;
     loop {
@@ -141,7 +141,7 @@ async fn rest_of_request(stream: &mut TcpStream, received: &mut Vec<u8>) -> io::
     }
 }
 
-/// Appends what arrives next; `false` when the peer has said all.
+/// Appends the next data; `false` if the peer has closed its side.
 async fn read_more(stream: &mut TcpStream, received: &mut Vec<u8>) -> io::Result<bool> {
     let mut chunk = [0; CHUNK];
     let n = stream.read(&mut chunk).await?;

@@ -1,4 +1,4 @@
-//! gRPC over HTTP/2, as little of it as a server without code generation needs: statuses, frames, trailers.
+//! The parts of gRPC over HTTP/2 that a server without code generation needs: statuses, frames, trailers.
 //!
 //! The wire format is the one of gRPC's PROTOCOL-HTTP2.md: messages with a five-byte prefix in the body, the outcome in
 //! the trailers, and HTTP status 200 throughout.
@@ -33,25 +33,25 @@ pub enum Code {
     Ok = 0,
     /// The client has gone.
     Cancelled = 1,
-    /// The request makes no sense, whatever the state.
+    /// The request is invalid, whatever the state of the server.
     InvalidArgument = 3,
     /// It took too long.
     DeadlineExceeded = 4,
-    /// There is no such thing.
+    /// The requested object does not exist.
     NotFound = 5,
     /// Authenticated, and still not allowed.
     PermissionDenied = 7,
     /// A limit was reached.
     ResourceExhausted = 8,
-    /// Not now, as things are.
+    /// The state of the server does not allow it.
     FailedPrecondition = 9,
     /// The method or feature does not exist here.
     Unimplemented = 12,
-    /// Our own fault.
+    /// A fault of the server.
     Internal = 13,
     /// Try again: the server is going away or not ready.
     Unavailable = 14,
-    /// Who asks is not known.
+    /// The client is not authenticated.
     Unauthenticated = 16,
 }
 
@@ -87,7 +87,7 @@ impl Status {
         trailers
     }
 
-    /// A response that is nothing but this outcome ("trailers-only").
+    /// A response that consists of this outcome only ("trailers-only").
     pub fn into_response(self) -> Response<BoxBody> {
         let mut response = Response::new(empty_body());
         *response.headers_mut() = self.trailers();
@@ -121,7 +121,7 @@ pub fn unary_response(message: &[u8]) -> Response<BoxBody> {
     response
 }
 
-/// A body without anything.
+/// An empty body.
 pub fn empty_body() -> BoxBody {
     Empty::new().map_err(|never| match never {}).boxed_unsync()
 }
@@ -147,12 +147,12 @@ pub fn prefix(length: usize) -> [u8; PREFIX_LENGTH] {
     [0, a, b, c, d]
 }
 
-/// Cuts a stream of bytes into messages. Holds nothing between messages, so that an idle stream costs nothing, however
-/// large its last message was.
+/// Splits a stream of bytes into messages. It holds no memory between messages, so that an idle stream costs nothing,
+/// however large its last message was.
 #[derive(Debug)]
 pub struct FrameDecoder {
     limit: usize,
-    /// What was received of the messages to come; empty and without an allocation between messages.
+    /// The received part of the next message; empty and without an allocation between messages.
     pending: Pending,
 }
 
@@ -170,7 +170,7 @@ impl FrameDecoder {
         FrameDecoder { limit, pending: Pending::Piece(Bytes::new()) }
     }
 
-    /// Takes the next piece of the body. Take all messages out before the next piece is pushed.
+    /// Adds the next piece of the body. All messages must have been taken out before the next piece is added.
     pub fn push(&mut self, piece: Bytes) {
         match &mut self.pending {
             Pending::Piece(rest) if rest.is_empty() => self.pending = Pending::Piece(piece),
@@ -184,8 +184,8 @@ impl FrameDecoder {
         }
     }
 
-    /// The next message, once all of it is there. RESOURCE_EXHAUSTED when its prefix announces more than the limit,
-    /// UNIMPLEMENTED when it is compressed; the stream is of no use after an error.
+    /// The next message, once it is complete. RESOURCE_EXHAUSTED if its prefix announces more than the limit,
+    /// UNIMPLEMENTED if it is compressed. After an error the stream cannot be used any more.
     pub fn next_message(&mut self) -> Result<Option<Bytes>, Status> {
         let Some(length) = self.announced()? else {
             return Ok(None);
@@ -198,7 +198,7 @@ impl FrameDecoder {
             Pending::Piece(mut piece) => (piece.split_to(end), piece),
             Pending::Message(mut buffer) => {
                 let message = buffer.split_to(end).freeze();
-                // Copied, so that the rest does not keep the memory of the whole.
+                // The rest is copied, so that it does not keep the memory of the whole buffer.
                 (message, Bytes::copy_from_slice(&buffer))
             }
         };
@@ -240,7 +240,7 @@ impl FrameDecoder {
     }
 }
 
-/// As the format asks: everything but printable ASCII, and the percent sign, as %XX of its UTF-8 bytes.
+/// Encodes everything but printable ASCII, and the percent sign, as %XX of its UTF-8 bytes, as the format requires.
 fn percent_encode(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {
@@ -252,7 +252,7 @@ fn percent_encode(text: &str) -> String {
     encoded
 }
 
-/// Lenient, as the format asks: what is no %XX stands for itself.
+/// Decodes %XX. Other characters are kept, also invalid sequences, as the format requires.
 fn percent_decode(text: &[u8]) -> String {
     let mut decoded = Vec::with_capacity(text.len());
     let mut rest = text;

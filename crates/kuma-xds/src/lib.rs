@@ -1,16 +1,17 @@
-//! The xDS protocol, ignorant of what it carries: it knows bytes, names and versions, and nothing of meshes.
+//! The xDS protocol. This crate handles resources as bytes with names and versions, and does not depend on meshes.
 //!
-//! The application makes a [`Snapshot`] for each proxy out of [`Resource`]s, each encoded once and shared, and hands it
-//! to the proxy's stream through a `watch` channel, in which the latest wins. A [`Session`] compares what the client
-//! holds with what it should hold and says what to send next; it never queues anything. The [`server`] moves the bytes.
+//! The application makes a [`Snapshot`] of [`Resource`]s for each proxy; resources are encoded once and shared. It
+//! sends the snapshot to the proxy's stream through a `watch` channel, which keeps only the latest one. A [`Session`]
+//! compares the resources that the client has with those of the snapshot and returns what to send next; it has no
+//! queue. The [`server`] does the I/O.
 //!
 //! ```text
 //!  application --StreamState--> Session --Response--> HTTP/2 --> Envoy
 //!              <----Event-----          <--Request----
 //! ```
 //!
-//! [`Session`] is pure: no I/O, no clock. Both variants of the protocol (delta, and state of the world) are served out
-//! of the same resources. The rules it keeps, C1 to O3, are listed in its module and are the names of its tests.
+//! [`Session`] is pure: no I/O, no clock. Both variants of the protocol (delta, and state of the world) use the same
+//! resources. Its module lists the rules that it follows, C1 to O3, which are also the names of its tests.
 //!
 //! ```
 //! use std::sync::Arc;

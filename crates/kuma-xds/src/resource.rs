@@ -8,10 +8,10 @@ use envoy_api::ResourceType;
 
 use crate::wire;
 
-/// A resource that a cluster or listener needs again whenever it is itself sent again.
+/// A resource that has to be sent again whenever the cluster or listener that needs it is sent.
 pub type Requirement = (ResourceType, Arc<str>);
 
-/// One xDS resource: a name, a version, and its bytes as they go on the wire.
+/// One xDS resource: a name, a version, and its encoded bytes.
 ///
 /// The bytes are an entry of `DeltaDiscoveryResponse.resources`, laid out so that its end is an entry of
 /// `DiscoveryResponse.resources`: both are field 2, and the `Any` is written last.
@@ -32,7 +32,7 @@ pub struct Resource {
 }
 
 impl Resource {
-    /// A resource whose version is made of its content: 16 hexadecimal digits of the xxh3-64 of `value`.
+    /// A resource whose version is a hash of its content: 16 hexadecimal digits of the xxh3-64 of `value`.
     ///
     /// `value` is the encoded message, such as an `envoy.config.cluster.v3.Cluster`, without its `Any`.
     pub fn new(resource_type: ResourceType, name: impl Into<Arc<str>>, value: &[u8]) -> Resource {
@@ -40,7 +40,8 @@ impl Resource {
         Resource::with_version(resource_type, name, version, value)
     }
 
-    /// A resource whose version says something else than its content, such as a certificate's inputs and expiry.
+    /// A resource whose version is not a hash of its content, such as a certificate, whose version holds inputs and
+    /// expiry.
     pub fn with_version(
         resource_type: ResourceType,
         name: impl Into<Arc<str>>,
@@ -52,8 +53,8 @@ impl Resource {
         Resource { resource_type, name, version, entry, any_at, placeholder: false, requires: Box::default() }
     }
 
-    /// Stands for what the client is known to hold already, in exactly this version. It has no body and is never sent:
-    /// a client that holds another version, or asks anew, gets no answer until a resource with a body takes its place.
+    /// A resource that the client already has in exactly this version. It has no body and is never sent: a client that
+    /// has another version, or requests it again, gets no answer until a resource with a body replaces it.
     pub fn held(resource_type: ResourceType, name: impl Into<Arc<str>>, version: impl Into<Box<str>>) -> Resource {
         Resource {
             resource_type,
@@ -66,23 +67,23 @@ impl Resource {
         }
     }
 
-    /// Names what must be sent again, changed or not, right after this resource has been sent. Envoy warms a cluster
-    /// that it was sent until its ClusterLoadAssignment arrives once more, and over delta it does not ask for it.
+    /// Adds a resource that must be sent right after this one, even if it has not changed. Envoy warms a cluster that
+    /// it was sent until it receives the ClusterLoadAssignment again, and with delta it does not request that.
     #[must_use]
     pub fn requiring(mut self, requires: impl Into<Box<[Requirement]>>) -> Resource {
         self.requires = requires.into();
         self
     }
 
-    /// Makes this a placeholder: sent only to a client that holds nothing by this name. For endpoints that are not
-    /// known yet after a restart, where "none" must not replace what a running proxy has.
+    /// Makes this a placeholder: sent only to a client that has no resource of this name. It is for endpoints that are
+    /// not known yet after a restart: an empty list must not replace the endpoints that a running proxy has.
     #[must_use]
     pub fn placeholder(mut self) -> Resource {
         self.placeholder = true;
         self
     }
 
-    /// What kind of resource it is.
+    /// Its type.
     pub fn resource_type(&self) -> ResourceType {
         self.resource_type
     }
@@ -97,12 +98,12 @@ impl Resource {
         &self.version
     }
 
-    /// What has to be sent again after it.
+    /// The resources that have to be sent after it.
     pub fn requires(&self) -> &[Requirement] {
         &self.requires
     }
 
-    /// Whether it is sent only to a client that holds nothing by its name.
+    /// Whether it is sent only to a client that has no resource of its name.
     pub fn is_placeholder(&self) -> bool {
         self.placeholder
     }
@@ -129,7 +130,7 @@ impl Resource {
 }
 
 impl fmt::Debug for Resource {
-    /// Says which resource it is; never its bytes, which may be a private key.
+    /// Shows type, name and version, but not the bytes, which may be a private key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Resource { resource_type, name, version, entry, .. } = self;
         write!(f, "{resource_type:?} {name} {version} ({} bytes)", entry.len())
@@ -172,7 +173,7 @@ mod tests {
         resources: Vec<Any>,
     }
 
-    /// Lengths around the borders where a varint grows by a byte.
+    /// Lengths around those at which a varint grows by a byte.
     #[test]
     fn one_buffer_serves_both_variants() {
         for length in [0, 1, 60, 61, 126, 127, 128, 200, 16_383, 16_384, 3_000_000] {
@@ -199,7 +200,7 @@ mod tests {
         let version = |value: &[u8]| Resource::new(ResourceType::Cluster, "a", value).version().to_owned();
         assert_eq!(version(b"x"), version(b"x"));
         assert_ne!(version(b"x"), version(b"y"));
-        // Fixed for ever: another version of this program must give the same, or every upgrade re-sends everything.
+        // The hash must never change: otherwise an upgrade of the program would send everything again.
         assert_eq!(version(b""), "2d06800538d394c2");
     }
 

@@ -1,4 +1,4 @@
-//! A response, and the gRPC message that it becomes without its resources being copied.
+//! A response, and its gRPC message, for which the resources are not copied.
 
 use std::fmt::Write;
 use std::io::IoSlice;
@@ -12,31 +12,31 @@ use crate::grpc::{self, PREFIX_LENGTH};
 use crate::session::Variant;
 use crate::wire::{field_len, put_field};
 
-/// What a session sends: a `DeltaDiscoveryResponse` or a `DiscoveryResponse`.
+/// A response of a session: a `DeltaDiscoveryResponse` or a `DiscoveryResponse`.
 #[derive(Clone, Debug)]
 pub struct Response {
     pub(crate) variant: Variant,
     pub(crate) resource_type: ResourceType,
     pub(crate) nonce: u64,
-    /// SotW only: `version_info`, the version of the whole.
+    /// SotW only: `version_info`, the version of all resources together.
     pub(crate) version: String,
     pub(crate) resources: Vec<Arc<Resource>>,
-    /// Delta only: names that the client is to forget, or that do not exist.
+    /// Delta only: names of resources that were removed or do not exist.
     pub(crate) removed: Vec<Arc<str>>,
 }
 
 impl Response {
-    /// What it carries.
+    /// The type of its resources.
     pub fn resource_type(&self) -> ResourceType {
         self.resource_type
     }
 
-    /// The nonce by which the client answers.
+    /// The nonce, which the client returns in its answer.
     pub fn nonce(&self) -> String {
         self.nonce.to_string()
     }
 
-    /// The version of the whole; empty in the delta variant, where each resource has its own.
+    /// The version of all resources together; empty in the delta variant, where each resource has its own.
     pub fn version_info(&self) -> &str {
         &self.version
     }
@@ -46,7 +46,7 @@ impl Response {
         &self.resources
     }
 
-    /// Names that are gone or do not exist; always empty in the SotW variant.
+    /// Names of resources that were removed or do not exist; always empty in the SotW variant.
     pub fn removed(&self) -> &[Arc<str>] {
         &self.removed
     }
@@ -85,15 +85,15 @@ impl Response {
     }
 }
 
-/// A gRPC message that is made of a few bytes of its own and of the shared bytes of resources, which are never copied.
+/// A gRPC message that consists of a few bytes of its own and the shared bytes of resources, which are never copied.
 #[derive(Clone, Debug)]
 pub struct Message {
     variant: Variant,
     head: Bytes,
     resources: std::vec::IntoIter<Arc<Resource>>,
-    /// Of the first of `resources`.
+    /// How many bytes of the first of `resources` are already consumed.
     skipped: usize,
-    /// Of `resources`, without what was skipped.
+    /// How many bytes of `resources` are left.
     rest: usize,
 }
 

@@ -1,4 +1,4 @@
-//! What one proxy should hold, as an immutable value.
+//! The resources that one proxy should have, as an immutable value.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::Resource;
 /// The resources of one type, sorted by name (bytewise) and distinct.
 pub type ResourceList = Arc<[Arc<Resource>]>;
 
-/// Everything one proxy should hold: per type a list of shared resources, sorted by name.
+/// All resources that one proxy should have: for each type a list of shared resources, sorted by name.
 ///
 /// Cheap to clone and to compare: a type that did not change from one snapshot to the next shares its list, and a
 /// resource that did not change shares its allocation.
@@ -26,7 +26,7 @@ impl Snapshot {
         SnapshotBuilder::default()
     }
 
-    /// Starts from this snapshot; types that are left alone stay shared with it.
+    /// Starts from this snapshot; types that are not changed stay shared with it.
     pub fn to_builder(&self) -> SnapshotBuilder {
         SnapshotBuilder {
             revision: self.revision,
@@ -35,13 +35,13 @@ impl Snapshot {
         }
     }
 
-    /// The caller's number for the state of the world that this was made of; handed back in
+    /// The caller's number of the state from which this was made. It is returned in
     /// [`Event::Settled`](crate::Event::Settled).
     pub fn revision(&self) -> u64 {
         self.revision
     }
 
-    /// Another number of the caller's, for what it wants to know to be accepted; handed back in
+    /// Another number of the caller, whose acceptance it wants to know. It is returned in
     /// [`Event::Settled`](crate::Event::Settled).
     pub fn generation(&self) -> u64 {
         self.generation
@@ -75,9 +75,9 @@ pub struct SnapshotBuilder {
 #[derive(Debug)]
 enum Part {
     Shared(ResourceList),
-    /// A list that was shared, with something else in it: sorted by name and distinct.
+    /// A list that was shared and has been changed: sorted by name and distinct.
     Edited(Vec<Arc<Resource>>),
-    /// In the order in which they came: of two of one name the later counts.
+    /// In the order in which they were added: of two with the same name the later one counts.
     Own(Vec<Arc<Resource>>),
 }
 
@@ -96,7 +96,7 @@ impl SnapshotBuilder {
         self
     }
 
-    /// Adds a resource, or replaces the one of its type and name: no response ever names a resource twice.
+    /// Adds a resource, or replaces the one of its type and name, since a response must not name a resource twice.
     pub fn insert(&mut self, resource: Arc<Resource>) -> &mut SnapshotBuilder {
         let part = &mut self.lists[resource.resource_type() as usize];
         match part {
@@ -120,13 +120,13 @@ impl SnapshotBuilder {
         self
     }
 
-    /// Takes a resource out.
+    /// Removes a resource.
     pub fn remove(&mut self, resource_type: ResourceType, name: &str) -> &mut SnapshotBuilder {
         self.lists[resource_type as usize].edit().retain(|resource| **resource.name() != *name);
         self
     }
 
-    /// Takes a whole list as it is, which must be one of another [`Snapshot`]: sorted by name and distinct.
+    /// Sets a whole list, which must come from another [`Snapshot`]: sorted by name and distinct.
     pub fn share(&mut self, resource_type: ResourceType, list: ResourceList) -> &mut SnapshotBuilder {
         debug_assert!(list.is_sorted_by(|a, b| a.name() < b.name()));
         self.lists[resource_type as usize] = Part::Shared(list);
@@ -176,7 +176,7 @@ impl Default for Part {
     }
 }
 
-/// By name; of those of one name the last is kept.
+/// Sorts by name; of resources with the same name the last one is kept.
 fn sorted(mut resources: Vec<Arc<Resource>>) -> Vec<Arc<Resource>> {
     resources.sort_by(|a, b| a.name().cmp(b.name()));
     resources.dedup_by(|later, earlier| {
@@ -189,7 +189,7 @@ fn sorted(mut resources: Vec<Arc<Resource>>) -> Vec<Arc<Resource>> {
     resources
 }
 
-/// Whether either of two resources of one name can stand for the other in all that a session does with them.
+/// Whether two resources of the same name are equal in everything that a session uses.
 fn interchangeable(a: &Arc<Resource>, b: &Arc<Resource>) -> bool {
     Arc::ptr_eq(a, b)
         || (a.version() == b.version()
@@ -235,7 +235,7 @@ mod tests {
         let first = Snapshot::builder().with(cluster("a", "1")).with(listener).build();
         let mut edit = first.to_builder();
         edit.insert(cluster("a", "2"));
-        // What it has already changes nothing, also not when it comes back to it.
+        // Adding the resource that it already has changes nothing, also after an intermediate change.
         edit.insert(first.list(ResourceType::Listener)[0].clone());
         let second = edit.build();
         assert!(Arc::ptr_eq(first.list(ResourceType::Listener), second.list(ResourceType::Listener)));

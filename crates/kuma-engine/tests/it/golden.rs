@@ -1,8 +1,8 @@
-//! From documents to what Envoy is given, as examples: each folder of `tests/golden` has documents, `input.yaml`, and
-//! beside them a file for each Dataplane with all that its proxy gets but its own certificate.
+//! Examples of documents and the configuration of Envoy that follows from them. Each folder of `tests/golden` has the
+//! documents in `input.yaml`, and a file for each Dataplane with all resources of its proxy except its own certificate.
 //!
-//! `UPDATE_GOLDEN=1 cargo test -p kuma-engine --test it golden` writes the files anew; read the difference before it is
-//! committed.
+//! `UPDATE_GOLDEN=1 cargo test -p kuma-engine --test it golden` writes the files; read the difference before you commit
+//! it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -21,15 +21,15 @@ use serde_json::{Map, Value};
 
 use crate::support::store;
 
-/// Where each Envoy's admin server is.
+/// Address of each Envoy's admin server.
 const ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 30001);
 
-/// What stands for the certificates of the mesh's CA.
+/// The text that replaces the certificates of the mesh's CA.
 const ROOTS: &str = "the certificates of the mesh's CA, PEM";
 
 const ROOTS_IN_BASE64: &str = "dGhlIGNlcnRpZmljYXRlcyBvZiB0aGUgbWVzaCdzIENBLCBQRU0=";
 
-/// The resources of each type, in the order in which Envoy needs them, and what their list is called in the files.
+/// The resource types, in the order in which Envoy needs them, and the names of their lists in the files.
 const LISTS: [(ResourceType, &str); 6] = [
     (ResourceType::Cluster, "clusters"),
     (ResourceType::Endpoint, "endpoints"),
@@ -71,7 +71,7 @@ impl Case {
         Case { name, folder, documents }
     }
 
-    /// All that the proxy of each Dataplane gets, by the Dataplane's name.
+    /// The resources of each Dataplane's proxy, by the Dataplane's name.
     pub(crate) fn proxies(&self, roots: &str) -> BTreeMap<String, Value> {
         resources_of_proxies(&self.documents, roots)
     }
@@ -85,7 +85,7 @@ fn resources_of_proxies(documents: &[Arc<Stored>], roots: &str) -> BTreeMap<Stri
     names.map(|name| (name.to_string(), resources_of(&view, name))).collect()
 }
 
-/// Everything that a proxy gets: the lists of [`LISTS`], without those that are empty.
+/// The resources of a proxy: the lists of [`LISTS`], without empty ones.
 fn resources_of(view: &MeshView, proxy: &str) -> Value {
     let pool = DescriptorPool::decode(FILE_DESCRIPTOR_SET).expect("descriptors read");
     let snapshot = view.generate(proxy, Some(ADMIN)).expect("a Dataplane");
@@ -116,7 +116,8 @@ fn as_json(pool: &DescriptorPool, resource_type: ResourceType, value: &[u8]) -> 
     body
 }
 
-/// Names first, the rest by its fields' names: what is read by reflection comes in no order that means anything.
+/// Sorts fields: names first, the others by their names. Messages that were decoded by reflection are in no useful
+/// order.
 fn sort(json: &mut Value) {
     match json {
         Value::Object(fields) => {
@@ -189,7 +190,7 @@ fn first_difference(expected: &str, now: &str) -> String {
     "they differ in how the last line ends".to_owned()
 }
 
-/// Without the documents of a kind, some proxy of some case gets something else: so there is an example of each.
+/// There is an example of each kind: without its documents, some proxy gets other resources.
 #[test]
 fn every_kind_with_an_effect_on_envoy_has_a_case() {
     let cases = cases();
@@ -210,7 +211,7 @@ fn every_kind_with_an_effect_on_envoy_has_a_case() {
     assert!(missing.is_empty(), "no folder of tests/golden shows the effect of {missing:?}");
 }
 
-/// Whoever reads a case first sees what it is about.
+/// Each case begins with a comment that describes it.
 #[test]
 fn every_case_says_what_it_shows() {
     for case in cases() {

@@ -1,4 +1,5 @@
-//! The incremental path gives every proxy what the whole path gives, after any edits, and wakes nobody for nothing.
+//! After any edits, the incremental path gives every proxy the same as planning from scratch, and wakes no stream
+//! without a change.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -52,8 +53,7 @@ fn step() -> impl Strategy<Value = Step> {
                 NAMES[name]
             ))
         });
-    // Permissions and routes that tell versions apart, and routes that lead to other services, to several of them or to
-    // none.
+    // Permissions and routes that distinguish versions, and routes that lead to other services, to several or to none.
     let destination = || {
         (service(), prop::option::of(1..4u8)).prop_map(|(service, version)| match version {
             Some(version) => format!("service: {service}, version: v{version}"),

@@ -1,4 +1,5 @@
-//! No kind of document can be forgotten: each changes what some proxy gets, or is said to change nothing.
+//! No kind of document can be forgotten: each one changes the resources of some proxy, or is listed as having no
+//! effect.
 
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use serde_json::json;
 
 use crate::support::{Mesh, ca, mesh, permission, redis, stored, web};
 
-/// A document of each kind that alters what web-1 or redis-1 gets in the mesh of [`base`].
+/// A document of each kind that changes the resources of web-1 or redis-1 in the mesh of [`base`].
 fn example(kind: &str) -> Arc<Stored> {
     let connection = |kind: &str, conf: &str| {
         stored(&format!(
@@ -55,7 +56,7 @@ fn base() -> Vec<Arc<Stored>> {
     vec![mesh, ca(), web(), redis(), api]
 }
 
-/// Names and versions of all that the proxies get.
+/// Names and versions of all resources of the proxies.
 fn resources(view: &MeshView) -> Vec<String> {
     let mut all = Vec::new();
     for proxy in ["web-1", "redis-1", "api-1"] {
@@ -85,7 +86,8 @@ fn a_document_of_every_kind_has_an_effect_or_the_word_that_it_has_none() {
     }
 }
 
-/// The same through the incremental path, with proxies connected: the document arrives, and its deletion takes it back.
+/// The same through the incremental path, with connected proxies: the document has its effect, and its deletion reverts
+/// it.
 #[test]
 fn writing_and_deleting_a_document_of_every_kind_reaches_connected_proxies() {
     for kind in KINDS.iter().filter(|kind| kind.name != "DataplaneInsight" && kind.name != "Mesh") {

@@ -1,4 +1,4 @@
-//! A real Envoy finds nothing wrong with what the files of `tests/golden` say.
+//! A real Envoy accepts the configuration in the files of `tests/golden`.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -12,10 +12,10 @@ use serde_json::{Map, Value, json};
 
 use crate::golden::cases;
 
-/// Fields of which Envoy warns that they may change, and which are used all the same.
+/// Fields that are used although Envoy warns that they may change.
 const EXPECTED: [&str; 1] = ["'envoy.config.core.v3.Http1ProtocolOptions.allow_custom_methods'"];
 
-/// With everything that it would fetch by its name put in its place: Envoy fetches nothing when it only validates.
+/// Envoy fetches nothing when it validates, so references are replaced by the resources.
 #[test]
 fn envoy_accepts_every_golden_file() {
     let root = Root::generate("default", SystemTime::now()).expect("a root");
@@ -54,7 +54,7 @@ fn envoy_accepts_every_golden_file() {
     }
 }
 
-/// What every proxy starts with.
+/// The bootstrap of every proxy.
 fn base(xds_ca: &str) -> Value {
     bootstrap(&BootstrapParams {
         mesh: "default",
@@ -101,7 +101,7 @@ fn append(list: &mut Value, item: Value) {
     }
 }
 
-/// Puts filters, routes and secrets in the place of references to them.
+/// Replaces references to filters, routes and secrets by these.
 fn put_in_place(value: &mut Value, configs: &Map<String, Value>, routes: &Map<String, Value>) {
     match value {
         Value::Object(fields) => {
@@ -116,9 +116,9 @@ fn put_in_place(value: &mut Value, configs: &Map<String, Value>, routes: &Map<St
                 let config = routes.get(name).unwrap_or_else(|| panic!("there are no routes {name}"));
                 fields.insert("route_config".to_owned(), config.clone());
             }
-            // Without a source a secret is one of the bootstrap's.
+            // Without a config source, a secret is one of the bootstrap's static secrets.
             fields.remove("sds_config");
-            // Nothing is written to this machine's files.
+            // Envoy must not write files on this machine.
             let is_file_log = fields
                 .get("@type")
                 .is_some_and(|name| name.as_str().is_some_and(|name| name.ends_with(".FileAccessLog")));

@@ -1,4 +1,4 @@
-//! Receipts say of a commit what its proxies have answered, no more and no less.
+//! The receipt of a commit agrees with the answers of its proxies.
 
 use std::time::Duration;
 
@@ -109,7 +109,7 @@ fn a_refusal_counts_against_the_commit_that_it_is_of_until_it_ends() {
     assert_eq!((&*exception.dataplane, exception.state), ("web-1", ExceptionState::Refused));
     assert_eq!(exception.since_revision, first);
 
-    // The next commit has nothing to do with it: its resources are accepted.
+    // The refusal does not count against the next commit, whose resources are accepted.
     life.write(&[&permission("q", "*", "redis")]);
     let second = life.revision;
     life.accept(&redis);
@@ -155,7 +155,7 @@ fn who_falls_silent_is_waited_for_and_who_was_silent_is_named() {
     assert_eq!((reached.progress, reached.counts.concerned), (Progress::Reached, 1));
     assert!(!reached.progress.is_final(true) && reached.progress.is_final(false));
 
-    // Back, and not answered yet: it may go on with what it had till then.
+    // It has reconnected but not answered yet: it may still run with its old configuration.
     let web = life.open_with_identity("web-1");
     assert_eq!(receipt(&life, second).progress, Progress::Reached);
     life.accept(&web);
@@ -225,7 +225,7 @@ fn a_thousand_commits_are_remembered_and_older_ones_are_not() {
     assert_eq!(receipt(&life, life.revision).counts.waiting, 2);
 }
 
-/// Where the store forgets, a proxy that comes back keeps what it has until its documents are written again.
+/// With the memory store, a proxy that comes back keeps its configuration until its documents are written again.
 #[test]
 fn a_held_proxy_is_named() {
     let (_life, web, _redis) = connected();
@@ -249,7 +249,7 @@ fn a_held_proxy_is_named() {
     assert_eq!(receipt(&next, next.revision).progress, Progress::Live);
 }
 
-/// A listener that its proxy cannot open is no endpoint, and one again when it is open.
+/// An inbound that its proxy cannot open is no endpoint; it becomes one when it is open.
 #[test]
 fn an_inbound_that_cannot_be_opened_is_no_endpoint() {
     let endpoints = |stream: &Stream| {

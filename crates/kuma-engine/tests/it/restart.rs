@@ -1,4 +1,4 @@
-//! Unknown, deleted and returning proxies; identities over a restart. A restart tears no mesh down.
+//! Unknown, deleted and returning proxies, and identities over a restart. A restart does not interrupt a mesh.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::support::{Mesh, Stream, ca, mesh, permission, redis, web};
 
 type Versions = Vec<(Arc<str>, Box<str>)>;
 
-/// All that a client holds after it was served a snapshot, by type.
+/// All resources that a client has after it was served a snapshot, by type.
 fn held(snapshot: &Snapshot) -> Vec<(ResourceType, Versions)> {
     let versions = |kind: ResourceType| -> Versions {
         snapshot.list(kind).iter().map(|resource| (resource.name().clone(), Box::from(resource.version()))).collect()
@@ -23,7 +23,7 @@ fn held(snapshot: &Snapshot) -> Vec<(ResourceType, Versions)> {
         .collect()
 }
 
-/// All that a client holds that held something and was then served a snapshot: of a placeholder it is sent nothing.
+/// All resources that a client has if it had `before` and was then served a snapshot: placeholders are not sent.
 fn held_after(before: &[(ResourceType, Versions)], snapshot: &Snapshot) -> Vec<(ResourceType, Versions)> {
     let mut after = held(snapshot);
     for (kind, versions) in &mut after {
@@ -38,7 +38,7 @@ fn held_after(before: &[(ResourceType, Versions)], snapshot: &Snapshot) -> Vec<(
     after
 }
 
-/// A stream of a proxy that comes back with all this.
+/// Opens a stream of a proxy that comes back with these resources.
 fn come_back(mesh: &mut Mesh, proxy: &str, held: &[(ResourceType, Versions)]) -> Stream {
     let stream = mesh.open(proxy, true);
     for (kind, versions) in held {
@@ -47,7 +47,7 @@ fn come_back(mesh: &mut Mesh, proxy: &str, held: &[(ResourceType, Versions)]) ->
     stream
 }
 
-/// A mesh with mTLS in which web may call redis, and what web's proxy holds in it.
+/// The resources of web's proxy in a mesh with mTLS in which web may call redis.
 fn working_mesh(ca: &Arc<Stored>) -> Vec<(ResourceType, Versions)> {
     let mut life = Mesh::new(false);
     life.write(&[&mesh(true), ca, &redis(), &web(), &permission("p", "web", "redis")]);
@@ -91,7 +91,7 @@ fn a_proxy_with_secrets_waits_for_its_mesh() {
     let ca = ca();
     let before = working_mesh(&ca);
     let mut life = Mesh::new(false);
-    // The default Mesh that a start makes, which has no mTLS, was not written by anybody.
+    // The default Mesh that the control plane creates has no mTLS, and does not count as written.
     life.load(&[mesh(false), ca.clone()]);
     let stream = come_back(&mut life, "web-1", &before);
     life.write(&[&web()]);
@@ -104,7 +104,7 @@ fn a_proxy_with_secrets_waits_for_its_mesh() {
     assert_eq!(served.list(ResourceType::Secret).len(), 0);
 }
 
-/// Such a proxy holds listeners that demand TLS and no secret for them; plain text is not what it may be given back.
+/// Such a proxy has listeners that require TLS, without their secrets. It must not get plain-text listeners instead.
 #[test]
 fn a_proxy_that_waits_for_a_certificate_waits_for_its_mesh_too() {
     let mut life = Mesh::new(false);
@@ -228,7 +228,7 @@ fn without_a_ca_nothing_is_issued_and_without_a_token_nothing_secret_is_sent() {
     let stream = life.open("web-1", false);
     life.engine.wants_identity(stream.id, life.now);
     assert_eq!(stream.served().expect("served").list(ResourceType::Secret).len(), 0);
-    // Without a certificate its listeners would wait for one, and Envoy would go on in plain text meanwhile.
+    // Without a certificate its listeners would wait for one, and Envoy would keep serving plain text.
     let inbound = |stream: &Stream| {
         stream.served().expect("served").get(ResourceType::Listener, "inbound:10.0.0.1:8000").is_some()
     };

@@ -1,4 +1,4 @@
-//! When the steps of a rotation are due: each waits for every proxy.
+//! When the steps of a rotation are due: each step waits for every proxy.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::support::{Mesh, Stream, builtin, mesh, permission, redis, root, web};
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// A mesh with mTLS that has been at work for a while, and its CA.
+/// A mesh with mTLS that has been running for a while, and its CA.
 struct World {
     mesh: Mesh,
     roots: Option<MeshRoots>,
@@ -47,7 +47,7 @@ impl World {
         self.change(|roots| roots.introduce(root(), now, patience).expect("introduces"));
     }
 
-    /// Takes the step that is due, of which there is one.
+    /// Takes the step that is due. There must be exactly one.
     fn advance(&mut self) {
         let step = DueStep { ca: Ca::Builtin, generation: self.roots().generation() };
         assert_eq!(std::mem::take(&mut self.mesh.steps), [step]);
@@ -136,12 +136,12 @@ fn who_is_away_is_waited_for_as_long_as_its_certificate_may_last_or_as_the_user_
         world.mesh.accept(&web);
         assert_eq!(world.waiting(), (vec![], names(&["redis-1"])));
         world.mesh.pass(time - MINUTE);
-        // It may have renewed meanwhile, and holds what it was served.
+        // It may have got a new certificate in the meantime, which it accepts.
         world.mesh.accept(&web);
         world.nothing_is_due();
         world.mesh.pass(MINUTE + LINGER);
         world.advance();
-        // Back again in the second step, and all is well at once.
+        // It reconnects during the second step, and does not block it.
         let redis = world.mesh.open_with_identity("redis-1");
         world.mesh.pass(Duration::from_secs(1));
         world.mesh.accept(&web);
@@ -157,7 +157,7 @@ fn who_is_away_is_waited_for_as_long_as_its_certificate_may_last_or_as_the_user_
 fn who_is_connected_is_waited_for_until_its_certificate_has_ended() {
     let mut world = World::new(true);
     let (web, redis) = (world.mesh.open_with_identity("web-1"), world.mesh.open_with_identity("redis-1"));
-    // However short the patience with those that are away.
+    // However short the time to wait for disconnected proxies is.
     world.rotate(Some(Duration::ZERO));
     world.mesh.accept(&web);
     world.mesh.pass(DAY - MINUTE);
@@ -184,7 +184,7 @@ fn a_proxy_that_has_not_asked_for_its_secrets_yet_holds_nothing() {
     world.advance();
 }
 
-/// An Envoy that somebody has configured by hand, with a stream for each secret.
+/// An Envoy that is configured by hand, with a stream for each secret.
 #[test]
 fn streams_for_secrets_alone_are_waited_for() {
     let mut world = World::new(true);
@@ -234,11 +234,11 @@ fn after_a_start_proxies_are_given_time_to_come_back() {
         assert_eq!(life.steps, []);
         life.pass(Duration::from_secs(1) + LINGER);
         if !durable {
-            // What a start makes by default says nothing about who trusts what.
+            // The default Mesh that the control plane creates does not tell whether proxies have certificates.
             life.pass(2 * DAY);
             assert_eq!(life.steps, []);
             assert!(life.engine.rotation_status(Ca::Builtin).waits_for_mesh);
-            // This one is back, its Dataplane not.
+            // The proxy has reconnected, but its Dataplane has not been written again.
             life.delete(&Key::new(Dataplane::KIND, "default", "web-1"));
             life.write(&[&mesh(true)]);
         }
@@ -275,7 +275,7 @@ fn without_mtls_nobody_is_waited_for() {
     world.nothing_is_due();
 }
 
-/// What was accepted in a rotation that was given up counts for nothing in the next one, even to the same root.
+/// Answers from an aborted rotation do not count in the next one, even if that has the same root.
 #[test]
 fn what_was_accepted_before_a_rotation_was_given_up_does_not_count() {
     let mut world = World::new(true);
@@ -300,7 +300,7 @@ fn what_was_accepted_before_a_rotation_was_given_up_does_not_count() {
     world.advance();
 }
 
-/// Given up and begun anew, to the same root: the step is due again.
+/// A rotation that was aborted and started again with the same root: the step is due again.
 #[test]
 fn a_rotation_that_was_given_up_can_be_repeated() {
     let mut world = World::new(true);

@@ -1,4 +1,4 @@
-//! mTLS is switched on and off so that nobody speaks plain text to who expects TLS.
+//! mTLS is enabled and disabled in an order in which no client sends plain text to a server that expects TLS.
 
 use std::time::Duration;
 
@@ -7,10 +7,10 @@ use kuma_xds::ResourceType;
 
 use crate::support::{Mesh, Stream, ca, mesh, permission, redis, web};
 
-/// How long after a switch both sides have been told of it.
+/// Time after a switch in which both sides have got it.
 const DONE: Duration = Duration::from_secs(1);
 
-/// redis-1, and web-1 that dials it, connected and up to date, with mTLS or without.
+/// redis-1, and web-1 with an outbound to it, connected and up to date, with mTLS or without.
 fn connected(durable: bool, mtls: bool) -> (Mesh, Stream, Stream) {
     let mut life = Mesh::new(durable);
     life.write(&[&mesh(mtls), &ca(), &redis(), &web(), &permission("all", "*", "*")]);
@@ -20,7 +20,7 @@ fn connected(durable: bool, mtls: bool) -> (Mesh, Stream, Stream) {
     (life, web, redis)
 }
 
-/// Whether web dials with TLS, and whether redis demands it.
+/// Whether web connects with TLS, and whether redis requires it.
 fn tls(web: &Stream, redis: &Stream) -> (bool, bool) {
     let has = |stream: &Stream, kind, name| {
         let served = stream.served().expect("it is served");
@@ -42,7 +42,7 @@ fn clients_are_told_first_that_it_is_on_and_servers_that_it_is_off() {
     }
 }
 
-/// Whoever waits for a switch waits for both sides.
+/// A receipt of a switch waits for both sides.
 #[test]
 fn a_switch_is_live_when_both_sides_have_accepted_it() {
     for before in [false, true] {
@@ -62,7 +62,7 @@ fn a_switch_is_live_when_both_sides_have_accepted_it() {
     }
 }
 
-/// What is written meanwhile comes after the switch, and waits for nothing.
+/// A commit during a switch takes effect after it, without a delay.
 #[test]
 fn the_next_change_ends_a_switch() {
     let (mut life, web, redis) = connected(true, false);
@@ -79,8 +79,8 @@ fn the_next_change_ends_a_switch() {
     assert_eq!(life.engine.audit(10), Vec::<String>::new());
 }
 
-/// A control plane that has forgotten its documents does not take mTLS that is written again for a switch: inbounds
-/// are not opened in between.
+/// After a restart with the memory store, a Mesh with mTLS that is written again is not treated as a switch: inbounds
+/// do not accept plain text in between.
 #[test]
 fn a_mesh_that_is_written_again_is_no_switch() {
     let mut life = Mesh::new(false);

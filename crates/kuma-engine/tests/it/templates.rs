@@ -1,4 +1,4 @@
-//! What raw resources of ProxyTemplates reach a proxy.
+//! Which raw resources of ProxyTemplates reach a proxy.
 
 use kuma_model::Key;
 use kuma_xds::ResourceType;
@@ -64,7 +64,7 @@ fn a_template_comes_and_goes_and_leaves_nothing() {
     }
 }
 
-/// A store may hold a template that an earlier version took: what of it can be read counts.
+/// The store may hold a template that an earlier version has accepted: the readable part of it is used.
 #[test]
 fn a_stored_template_that_cannot_be_read_hurts_nothing_else() {
     let mut life = Mesh::new(true);

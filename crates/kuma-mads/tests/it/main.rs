@@ -1,4 +1,4 @@
-//! One Dataplane in all the forms that Prometheus may be told of it in.
+//! One Dataplane in all formats for Prometheus.
 
 use kuma_mads::v1alpha1::MonitoringAssignment;
 use kuma_mads::{Assignment, file_sd, v1};

@@ -1,4 +1,4 @@
-//! The program as users run it, with no control plane but what a test makes up.
+//! The real program, with a mock of the control plane.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
@@ -19,7 +19,7 @@ fn run(command: &mut Command) -> (Option<i32>, String, String) {
     (status.code(), String::from_utf8_lossy(&stdout).into_owned(), String::from_utf8_lossy(&stderr).into_owned())
 }
 
-/// A server that gives every request this answer, and its URL.
+/// Starts a server that answers every request like this. Returns its URL.
 fn server(status: &str, body: &str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let url = format!("http://{}", listener.local_addr().expect("an address"));
@@ -50,7 +50,7 @@ fn version() {
 fn help_names_every_flag_and_variable_with_its_default() {
     let (code, help, _) = run(command().args(["run", "--help"]));
     assert_eq!(code, Some(0));
-    // However it is wrapped.
+    // The text may be wrapped.
     let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
     for text in [
         "--cp-address",
@@ -74,7 +74,7 @@ fn mistakes_are_told_with_their_exit_codes() {
     for arguments in [&[][..], &["run", "--nmae=x"], &["run", "--log-level=loud"], &["walk"]] {
         assert_eq!(run(command().args(arguments)).0, Some(2), "{arguments:?}");
     }
-    // A variable that is set to nothing is set.
+    // A variable that is set but empty counts as set.
     let variables = [("KUMA_CONTROL_PLANE_API_SERVER_URL", "nowhere"), ("KUMA_MONITORING_ASSIGNMENT_CLIENT_NAME", "")];
     let (code, stdout, stderr) = run(command().arg("run").envs(variables));
     assert_eq!((code, stdout.as_str()), (Some(1), ""));
@@ -134,7 +134,7 @@ async fn a_control_plane_that_is_away_is_waited_for_and_a_signal_ends_the_wait()
         let file = folder.path().join("kuma.json");
         let there = "[{\"targets\": [\"10.0.0.1:5670\"], \"labels\": {}}]";
         std::fs::write(&file, there).expect("writes");
-        // The catalog answers, and names a port where nobody does.
+        // The catalog names a port on which nothing listens.
         let url = server("200 OK", &catalog("grpc://127.0.0.1:1"));
         let mut command = command();
         command.args(["run", "--cp-address", &url, "--output-file"]).arg(&file);

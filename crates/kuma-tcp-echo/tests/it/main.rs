@@ -1,14 +1,14 @@
-//! The real program on a free port, talked to over sockets, and by curl where there is one.
+//! The real program on a free port, with clients over sockets, and curl if it is installed.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::process::{Child, ChildStderr, Command, Output, Stdio};
 use std::time::Duration;
 
-/// Generous limit for a state that is expected to come at once.
+/// A generous limit to wait for a state.
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// The program, running; it ends with the value.
+/// The running program. It ends when this is dropped.
 struct Echo {
     child: Child,
     log: BufReader<ChildStderr>,
@@ -40,7 +40,7 @@ impl Echo {
         stream
     }
 
-    /// Next line of the log that contains `part`.
+    /// The next line of the log that contains `part`.
     fn logged(&mut self, part: &str) -> String {
         let mut line = String::new();
         while self.log.read_line(&mut line).expect("the log goes on") > 0 {

@@ -1,4 +1,4 @@
-//! What both variants share: who asks, in which order things are sent, and what is in flight.
+//! The part that both variants share: the node, the order of sending, and responses in flight.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ const REFERRING: [ResourceType; 3] = [ResourceType::Listener, ResourceType::Exte
 const REFERS_TO_UNANSWERED: [ResourceType; 3] =
     [ResourceType::Cluster, ResourceType::Listener, ResourceType::ExtensionConfig];
 
-/// Types whose resources are taken away last, because others refer to them.
+/// Types whose resources are removed last, because others refer to them.
 pub(super) const REFERRED: [ResourceType; 2] = [ResourceType::Cluster, ResourceType::Endpoint];
 
 #[derive(Debug)]
@@ -32,13 +32,13 @@ pub(super) struct Core {
     state: StreamState,
     pub(super) types: [TypeState; ResourceType::COUNT],
     last_nonce: u64,
-    /// Whether the client came with clusters from an earlier stream, and so with listeners that use them.
+    /// Whether the client has clusters from an earlier stream, and so listeners that use them.
     pub(super) is_resumed: bool,
-    /// What the client has refused, and not accepted in a later version.
+    /// The resources that the client has refused, without having accepted a later version.
     refused: Vec<Refusal>,
-    /// What the client asked for and did not get.
+    /// The resources that the client has requested and that do not exist.
     unanswered: Vec<Unanswered>,
-    /// The revision and generation that were last said to be settled, unless something has happened since.
+    /// The revision and generation of the last `Settled` event, unless something has changed since.
     settled: Option<(u64, u64)>,
 }
 
@@ -73,7 +73,7 @@ impl Core {
         }
     }
 
-    /// The type that a request is about; none when it is not one of ours (C13).
+    /// The type of a request; `None` if it is not supported (C13).
     pub(super) fn resource_type(&self, type_url: &str) -> Result<Option<ResourceType>, Status> {
         let refuse = |message: &str| Err(Status::new(Code::InvalidArgument, message));
         match (self.only, ResourceType::from_type_url(type_url)) {
@@ -85,8 +85,8 @@ impl Core {
         }
     }
 
-    /// Refuses names that no resource can have, and more names than a stream may subscribe to. Called before anything
-    /// is stored.
+    /// Refuses names that no resource can have, and more names than a stream may subscribe to. Called before the names
+    /// are stored.
     pub(super) fn check_names<'a>(
         &self,
         names: impl ExactSizeIterator<Item = &'a String>,
@@ -102,7 +102,7 @@ impl Core {
         check_lengths(names, MAX_NAME_LENGTH, "name")
     }
 
-    /// A name in memory of its own or, rather, in that of the resource which it names.
+    /// A name as shared memory: that of the resource's own name, if there is such a resource.
     pub(super) fn intern(&self, resource_type: ResourceType, name: &str) -> Arc<str> {
         let known = match &self.state {
             StreamState::Serve(snapshot) => snapshot.get(resource_type, name),
@@ -132,7 +132,7 @@ impl Core {
         self.state = state;
     }
 
-    /// Forgets refusals of what the client does not want any more, and questions that it does not ask any more.
+    /// Removes refusals and unanswered names of resources to which the client is not subscribed any more.
     fn forget_unsubscribed(&mut self) {
         if self.refused.is_empty() && self.unanswered.is_empty() {
             return;
@@ -141,7 +141,7 @@ impl Core {
         let wants = |resource_type: ResourceType, name: &str| self.types[resource_type as usize].is_subscribed(name);
         let before = self.refused.len() + self.unanswered.len();
         self.refused.retain(|one| wants(one.resource_type, &one.name));
-        // What there is, and only the client has, cannot be sent, and so it is no open question.
+        // A resource without a body is one that the client already has, so it is not unanswered.
         let is_open =
             |one: &Unanswered| snapshot.get(one.resource_type, &one.name).is_none_or(|resource| resource.has_body());
         self.unanswered.retain(|one| wants(one.resource_type, &one.name) && is_open(one));
@@ -150,12 +150,12 @@ impl Core {
         }
     }
 
-    /// Forgets refusals of what is taken away from the client.
+    /// Removes refusals of resources that are removed from the client.
     pub(super) fn forget_refusals(&mut self, resource_type: ResourceType, is_gone: impl Fn(&str) -> bool) {
         self.refused.retain(|one| one.resource_type != resource_type || !is_gone(&one.name));
     }
 
-    /// The revision of what the client is being brought to.
+    /// The revision of the current snapshot.
     fn revision(&self) -> u64 {
         match &self.state {
             StreamState::Serve(snapshot) => snapshot.revision(),
@@ -163,7 +163,7 @@ impl Core {
         }
     }
 
-    /// Takes an ACK or NACK (C5), if it is one of a response that waits for it.
+    /// Handles an ACK or NACK (C5), if it belongs to a response in flight.
     pub(super) fn on_answer(
         &mut self,
         resource_type: ResourceType,
@@ -195,9 +195,9 @@ impl Core {
         let refusal = |name: &Arc<str>| {
             let (name, message) = (name.clone(), message.clone());
             match before.iter().find(|one| one.name == name) {
-                // Tried once more: it is refused since then.
+                // It was sent once more and refused again: the refusal keeps its revision.
                 Some(before) if parts.iter().any(|part| part.repeats(&name)) => Refusal { message, ..before.clone() },
-                // What replaced a refused version says nothing: what counts is what there was before that.
+                // If it replaced a refused version, what counts is whether the client had a version before that.
                 Some(Refusal { has_older, .. }) => {
                     Refusal { resource_type, name, revision, message, has_older: *has_older }
                 }
@@ -216,9 +216,9 @@ impl Core {
         !self.refused.is_empty()
     }
 
-    /// Has what the client refused sent once more: what stood against it may have gone, such as another user of a port.
+    /// Sends refused resources once more: the reason for the refusal may be gone, such as another process on a port.
     pub(super) fn retry(&mut self) {
-        // Envoy 1.40 accepts an extension config that it has refused without a look when it comes again just as it was.
+        // Envoy 1.40 accepts an extension config that it has refused, without trying it, if the same bytes come again.
         let is_looked_at = |one: &&Refusal| one.resource_type != ResourceType::ExtensionConfig;
         for Refusal { resource_type, name, .. } in self.refused.iter().filter(is_looked_at) {
             let state = &mut self.types[*resource_type as usize];
@@ -227,7 +227,7 @@ impl Core {
         }
     }
 
-    /// Notes names that the client asks for and that do not exist.
+    /// Records names that the client requests and that do not exist.
     pub(super) fn leave_unanswered(
         &mut self,
         resource_type: ResourceType,
@@ -243,7 +243,7 @@ impl Core {
         events.push(Event::Unknown { resource_type, names });
     }
 
-    /// Notes that a response goes out.
+    /// Records that a response is sent.
     pub(super) fn record_sent(
         &mut self,
         resource_type: ResourceType,
@@ -267,7 +267,7 @@ impl Core {
         };
         let snapshot = Arc::clone(snapshot);
         self.forget_unsubscribed();
-        // O1: what may refer to a new cluster waits until the client has it and can use it.
+        // O1: resources that may refer to a new cluster wait until the client has that cluster and can use it.
         let mut is_blocked = false;
         for resource_type in ResourceType::ALL {
             let state = &self.types[resource_type as usize];
@@ -309,7 +309,7 @@ impl Core {
         None
     }
 
-    /// O1: whether nothing that the client runs can still refer to a cluster that is to go.
+    /// O1: whether no resource of the client can refer to a removed cluster any more.
     fn may_take_away(&self) -> bool {
         let is_settled = |resource_type: &ResourceType| {
             let state = &self.types[*resource_type as usize];
@@ -363,7 +363,7 @@ impl Core {
     }
 }
 
-/// Refuses texts that are longer than anything we could have sent.
+/// Refuses strings that are longer than any that this server could have sent.
 pub(super) fn check_lengths<'a>(
     mut texts: impl Iterator<Item = &'a String>,
     limit: usize,

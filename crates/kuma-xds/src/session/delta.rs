@@ -37,7 +37,7 @@ pub(super) fn on_request(
     check_lengths(reported.keys(), super::limits::MAX_NAME_LENGTH, "name")?;
     check_lengths(reported.values(), MAX_VERSION_LENGTH, "version")?;
 
-    // D1, and D2: whatever the nonce, the rest of the request counts.
+    // D1, and D2: the rest of the request counts, whatever its nonce is.
     core.on_answer(resource_type, &response_nonce, error_detail, events);
 
     let is_first = !core.types[resource_type as usize].seen;
@@ -94,11 +94,11 @@ fn remove_subscriptions(
     events.push(Event::Unsubscribed { resource_type, names: gone });
 }
 
-/// What a request subscribes to.
+/// The subscriptions of a request.
 struct Asked {
-    /// Whether it is the first of its type, the one that says what the client holds.
+    /// Whether it is the first of its type, which reports the resources that the client has.
     is_first: bool,
-    /// Whether it asks for `*`.
+    /// Whether it subscribes to `*`.
     has_all: bool,
     /// Sorted, distinct, without `*`.
     names: Vec<Arc<str>>,
@@ -117,7 +117,7 @@ fn add_subscriptions(state: &mut TypeState, resource_type: ResourceType, asked: 
             // D3 for all of them.
             add_names(&mut state.pending, state.view.iter().map(|held| held.name().clone()));
         }
-        // D9: a client that comes with something was answered before.
+        // D9: a client that reports resources was answered before.
         state.first_answer_pending |= !is_first || state.view.is_empty();
         state.wildcard = true;
     }
@@ -129,14 +129,14 @@ fn add_subscriptions(state: &mut TypeState, resource_type: ResourceType, asked: 
         }
         subscriptions.push(Subscription { name: name.clone(), reported });
     }
-    // D3, C8: asked for is asked for, whatever we believe the client to hold.
+    // D3, C8: a requested resource is sent, whatever the client is thought to have.
     remove_resources(&mut state.view, &asked);
     add_names(&mut state.pending, asked);
     add_names(&mut state.names, names);
     events.push(Event::Subscribed { resource_type, subscriptions });
 }
 
-/// Brings the client up to date with a type, but for clusters and endpoints that are to go.
+/// Sends the changes of a type, except the removal of clusters and endpoints.
 pub(super) fn update(
     core: &mut Core,
     resource_type: ResourceType,
@@ -190,7 +190,7 @@ pub(super) fn update(
     Some(send(core, resource_type, resources, removed, next, list, events))
 }
 
-/// Takes clusters or endpoints away, as many as fit into one response.
+/// Removes clusters or endpoints, as many as fit into one response.
 pub(super) fn take_away(
     core: &mut Core,
     resource_type: ResourceType,

@@ -1,4 +1,4 @@
-//! What a session tells the application.
+//! The events of a session.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use envoy_api::ResourceType;
 
 use super::limits::MAX_NACK_MESSAGE;
 
-/// A name that a client asks for.
+/// A name to which a client subscribes.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Subscription {
     /// The name, or `*` for all.
@@ -15,8 +15,8 @@ pub struct Subscription {
     pub reported: Option<Box<str>>,
 }
 
-/// A resource whose latest version the client has refused. It goes on with what it had, if it had any. Ends when the
-/// client accepts a later version, or when the resource is taken away.
+/// A resource whose latest version the client has refused. The client keeps the previous version, if it has one. The
+/// refusal ends when the client accepts a later version, or when the resource is removed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Refusal {
     /// Its type.
@@ -27,56 +27,56 @@ pub struct Refusal {
     pub revision: u64,
     /// The client's reason.
     pub message: Arc<str>,
-    /// Whether the client goes on with an older version of it. Otherwise it has nothing by that name: a listener is not
-    /// open.
+    /// Whether the client keeps an older version of it. Otherwise it has no such resource: a listener is not open.
     pub has_older: bool,
 }
 
-/// A name that the client has asked for and got no answer to, since there is no such secret or extension config.
+/// A name that the client has requested and got no answer to, since there is no such secret or extension config.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Unanswered {
     /// The type.
     pub resource_type: ResourceType,
     /// The name.
     pub name: Arc<str>,
-    /// The revision of the latest snapshot for which the client was sent something that may refer to it.
+    /// The revision of the latest snapshot from which the client was sent a resource that may refer to it.
     pub revision: u64,
 }
 
-/// Something the application may want to act on.
+/// An event for the application.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Event {
-    /// The client says that it holds configuration from an earlier stream. Comes before the `Subscribed` of the type,
-    /// and only with its first request.
+    /// The client reports that it has configuration from an earlier stream. This event comes before the `Subscribed` of
+    /// the type, and only with its first request.
     Reported {
         /// Of this type.
         resource_type: ResourceType,
-        /// Name and version of each resource. Empty in the SotW variant, where a client reports only that it has some.
+        /// Name and version of each resource. Empty in the SotW variant, in which a client reports only that it has
+        /// some.
         versions: Vec<(Arc<str>, Box<str>)>,
     },
-    /// The client asks for these: for the first time, or once more.
+    /// The client subscribes to these names, or requests them again.
     Subscribed {
         /// Of this type.
         resource_type: ResourceType,
-        /// Without those that it already was subscribed to and did not name again.
+        /// Without names to which it was already subscribed and which it has not named again.
         subscriptions: Vec<Subscription>,
     },
-    /// The client does not want these any more.
+    /// The client unsubscribes from these names.
     Unsubscribed {
         /// Of this type.
         resource_type: ResourceType,
-        /// May hold `*`.
+        /// May contain `*`.
         names: Vec<Arc<str>>,
     },
-    /// The client asks for these secrets or extension configs, and the snapshot has none of them. They stay unanswered
-    /// until it has. Said once for each time they are asked for.
+    /// The client requests these secrets or extension configs, and the snapshot does not have them. They stay
+    /// unanswered until it does. There is one event for each request.
     Unknown {
         /// Of this type.
         resource_type: ResourceType,
         /// The names.
         names: Vec<Arc<str>>,
     },
-    /// A response was handed out by [`Session::poll`](super::Session::poll).
+    /// [`Session::poll`](super::Session::poll) has returned a response.
     Sent {
         /// Of this type.
         resource_type: ResourceType,
@@ -86,7 +86,7 @@ pub enum Event {
         /// Of this type.
         resource_type: ResourceType,
     },
-    /// The client refused a response. The good resources in it may be live nevertheless.
+    /// The client refused a response. The valid resources in it may be live nevertheless.
     Nacked {
         /// Of this type.
         resource_type: ResourceType,
@@ -95,7 +95,7 @@ pub enum Event {
         /// The client's reason: one line of at most [`MAX_NACK_MESSAGE`] bytes.
         message: Arc<str>,
     },
-    /// The client was sent all that it subscribed to of this revision, and has answered all of it.
+    /// The client was sent all resources of this revision to which it is subscribed, and has answered all of them.
     Settled {
         /// See [`Snapshot::revision`](crate::Snapshot::revision).
         revision: u64,
@@ -103,13 +103,13 @@ pub enum Event {
         generation: u64,
         /// The resources whose latest version the client has refused; empty: it has accepted everything.
         refused: Vec<Refusal>,
-        /// The secrets and extension configs that the client asks for and that the snapshot does not have. What refers
-        /// to them waits for them.
+        /// The secrets and extension configs that the client requests and that the snapshot does not have. Resources
+        /// that refer to them wait for them.
         unanswered: Vec<Unanswered>,
     },
 }
 
-/// Those of `names` that a client's reason names: as words of their own, so that `inbound:10.0.0.1:80` is not found in
+/// Those of `names` that occur in a client's reason, as whole words: `inbound:10.0.0.1:80` is not found in
 /// `inbound:10.0.0.1:8080`.
 pub(super) fn named<'a>(message: &str, names: impl Iterator<Item = &'a Arc<str>>) -> Vec<Arc<str>> {
     let is_part_of_name = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '/' | '{' | '}' | '=');
@@ -119,7 +119,7 @@ pub(super) fn named<'a>(message: &str, names: impl Iterator<Item = &'a Arc<str>>
                 let before = message[..at].chars().next_back();
                 let mut behind = message[at + name.len()..].chars();
                 let (next, after_next) = (behind.next(), behind.next());
-                // Envoy ends a name with a colon and a space, and has colons and full stops inside of names.
+                // In Envoy's messages a colon and a space follow a name, and names may contain colons and full stops.
                 let goes_on = match next {
                     Some(':' | '.') => after_next.is_some_and(is_part_of_name),
                     Some(next) => is_part_of_name(next),
@@ -131,7 +131,7 @@ pub(super) fn named<'a>(message: &str, names: impl Iterator<Item = &'a Arc<str>>
     names.filter(|name| is_named(name)).cloned().collect()
 }
 
-/// Makes one readable line of Envoy's message, which comes in several, with control characters and repeated spaces.
+/// Makes one readable line of Envoy's message, which may have several lines, control characters and repeated spaces.
 pub(super) fn tidy(message: &str) -> String {
     let mut line = String::new();
     let words = message.split(|c: char| c.is_whitespace() || c.is_control());

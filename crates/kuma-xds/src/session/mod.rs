@@ -61,19 +61,19 @@ use crate::{Response, Snapshot};
 /// The two variants of the protocol.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Variant {
-    /// State of the world: a response holds everything of its type, or stands for it.
+    /// State of the world: a response holds all resources of its type, or those of a type that changed.
     Sotw,
     /// Incremental: a response holds what changed.
     Delta,
 }
 
-/// What a stream is to do; the latest counts.
+/// The state of a stream, set by the application. Only the latest one counts.
 #[derive(Clone, Debug, Default)]
 pub enum StreamState {
-    /// Say nothing, and remember what the client asks for and reports.
+    /// Send nothing, and record the client's requests and reports.
     #[default]
     Hold,
-    /// Bring the client to this.
+    /// Send the resources of this snapshot.
     Serve(Arc<Snapshot>),
     /// End the stream with this outcome.
     Close(Status),
@@ -96,7 +96,7 @@ impl Session {
         Session { core: Core::new(variant, Some(resource_type)) }
     }
 
-    /// Takes a request. An error ends the stream with this outcome.
+    /// Handles a request. An error ends the stream with this outcome.
     pub fn on_request(&mut self, request: Request, events: &mut Vec<Event>) -> Result<(), Status> {
         self.core.check_node(request.node())?;
         let Some(resource_type) = self.core.resource_type(request.type_url())? else {
@@ -114,24 +114,24 @@ impl Session {
         }
     }
 
-    /// Takes what the stream is to do from now on. The caller ends the stream when that is [`StreamState::Close`].
+    /// Sets the state. The caller ends the stream if it is [`StreamState::Close`].
     pub fn on_state(&mut self, state: StreamState) {
         self.core.on_state(state);
     }
 
-    /// Whether the client has refused something and not accepted a later version of it.
+    /// Whether the client has refused a resource without having accepted a later version of it.
     pub fn has_refused(&self) -> bool {
         self.core.has_refused()
     }
 
-    /// Has what the client refused sent once more: what stood against it may have gone, such as another user of a port.
-    /// Extension configs are left out: Envoy takes one that is the same as the refused one for no news, and accepts it.
+    /// Sends refused resources once more: the reason for the refusal may be gone, such as another process on a port.
+    /// Extension configs are left out: Envoy accepts one with the same bytes as a refused one without trying it.
     pub fn retry(&mut self) {
         self.core.retry();
     }
 
-    /// The next response, if there is anything to send now. To be asked again after every request and state, until it
-    /// says `None`; and not before the stream can take more, because what is not sent yet may still be superseded.
+    /// The next response, if there is anything to send now. To be called after every request and state, until it
+    /// returns `None`, but only when the stream can send: until then, a newer state may replace what would be sent.
     pub fn poll(&mut self, events: &mut Vec<Event>) -> Option<Response> {
         self.core.poll(events)
     }

@@ -13,9 +13,9 @@ use crate::snapshot::find;
 use crate::wire::DiscoveryRequest;
 use crate::{Resource, ResourceList, Response};
 
-/// Whether a response holds all of its type. For clusters and listeners the protocol says so (S2). For secrets and
-/// extension configs Envoy does: a subscription that finds nothing in a response is an error to it. Of endpoints and
-/// routes those that changed are enough (S3).
+/// Whether a response holds all resources of its type. For clusters and listeners the protocol requires that (S2). For
+/// secrets and extension configs Envoy does: it is an error for it if a subscribed resource is not in a response. For
+/// endpoints and routes the changed ones are enough (S3).
 fn is_sent_whole(resource_type: ResourceType) -> bool {
     !matches!(resource_type, ResourceType::Endpoint | ResourceType::Route)
 }
@@ -29,7 +29,7 @@ pub(super) fn on_request(
     let DiscoveryRequest { node: _, type_url: _, version_info, resource_names, response_nonce, error_detail } = request;
     let state = &core.types[resource_type as usize];
     if state.last_nonce != 0 && response_nonce.parse() != Ok(state.last_nonce) {
-        // S1. The client has not seen our last response yet; its answer to that one repeats all that it wants.
+        // S1. The client has not received the last response yet; its answer to that will repeat all its subscriptions.
         return Ok(());
     }
     core.check_names(resource_names.iter(), state.names.len())?;
@@ -65,7 +65,8 @@ pub(super) fn on_request(
         state.seen = true;
         state.dirty = true;
         if !version_info.is_empty() {
-            // What exactly the client holds it does not say; only that a placeholder would take something from it.
+            // The client does not report which resources it has. It is only known that a placeholder must not replace
+            // one.
             let held = |name: &Arc<str>| Arc::new(Resource::held(resource_type, name.clone(), ""));
             state.view = added.iter().map(held).collect();
             state.reported_version = Some(version_info.into());
@@ -87,7 +88,7 @@ pub(super) fn on_request(
     Ok(())
 }
 
-/// Brings the client up to date with a type, but for clusters that are to go.
+/// Sends the changes of a type, except the removal of clusters.
 pub(super) fn update(
     core: &mut Core,
     resource_type: ResourceType,
@@ -112,7 +113,7 @@ pub(super) fn update(
             is_due |= !scan.missing.is_empty();
             state.has_removals = !scan.removed.is_empty();
         }
-        // Absence is how both "gone" and "there is no such thing" are told.
+        // A resource that was removed, or does not exist, is reported by its absence.
         ResourceType::Listener => is_due |= !scan.missing.is_empty() || !scan.removed.is_empty(),
         ResourceType::Endpoint | ResourceType::Route => {
             remove_resources(&mut state.view, &scan.removed);
@@ -120,7 +121,7 @@ pub(super) fn update(
         }
         ResourceType::Secret | ResourceType::ExtensionConfig => {}
     }
-    // C9: nothing needs to be remembered of what does not exist, since the client holds nothing by that name.
+    // C9: names that do not exist need not stay pending, since the client has no such resource.
     remove_names(&mut core.types[resource_type as usize].pending, &scan.missing);
     if !tells_absence(resource_type) && !scan.missing.is_empty() {
         core.leave_unanswered(resource_type, scan.missing, events);
@@ -132,7 +133,7 @@ pub(super) fn update(
         let now = wanted(core, resource_type, list);
         match resource_type {
             ResourceType::Listener => now,
-            // Clusters that are to go stay until they are taken away, secrets and extension configs for good.
+            // Removed clusters stay until `take_away`; secrets and extension configs stay for good.
             _ => {
                 let held = &core.types[resource_type as usize].view;
                 let held: Vec<Arc<Resource>> = held.iter().filter(|held| held.has_body()).cloned().collect();
@@ -146,7 +147,7 @@ pub(super) fn update(
     Some(send(core, resource_type, resources, list, events))
 }
 
-/// Takes clusters away.
+/// Removes clusters.
 pub(super) fn take_away(
     core: &mut Core,
     resource_type: ResourceType,
