@@ -12,7 +12,8 @@ use zeroize::Zeroizing;
 /// The name of the Secret that holds it.
 const NAME: &str = "imported-dataplane-token-key";
 
-/// A secret that signs and verifies tokens: an HMAC key of the original Kuma, which uses the bytes of a private RSA key.
+/// A secret that signs and verifies tokens: the HMAC key of the original Kuma, which are the bytes of a private RSA
+/// key.
 ///
 /// Whoever has it can issue tokens, so it is accepted only while an operator has taken it over. Nothing is signed with
 /// it here.

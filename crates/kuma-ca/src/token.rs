@@ -1,8 +1,8 @@
 //! Dataplane tokens: a JWT that says which Dataplane of which mesh its bearer is.
 //!
 //! Tokens are parsed here, in some fifty lines, without a JWT library: a key is used with one algorithm only, whatever
-//! the token says; `kid` must be a string; time is an argument; and no claim is read before the signature is verified. The
-//! tests compare with a JWT library.
+//! the token says; `kid` must be a string; time is an argument; and no claim is read before its signature is verified.
+//! The tests compare with a JWT library.
 
 use std::collections::BTreeMap;
 use std::fmt;

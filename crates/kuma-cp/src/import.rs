@@ -1,7 +1,7 @@
 //! What the original Kuma (0.3, 0.4) has left in its PostgreSQL table `resources`, as documents of a store.
 //!
-//! Its rows have the kind, mesh and name of a document, and its spec in JSON. Secrets are JSON strings in base64: CAs in
-//! the form in which stores keep them here, too, and the key that signs dataplane tokens.
+//! Its rows have the kind, mesh and name of a document, and its spec in JSON. Secrets are JSON strings in base64: CAs,
+//! in the form in which stores keep them here, too, and the key that signs dataplane tokens.
 
 use std::collections::BTreeSet;
 use std::fmt;
