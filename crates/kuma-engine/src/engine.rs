@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use futures_util::future::join_all;
 
 use kuma_ca::mesh_secret;
-use kuma_model::{Ca, Key, Mesh, Resource as _};
+use kuma_model::{Ca, Key, Mesh, NO_MESH, Resource as _};
 use kuma_store::{Commit, Contents, DocumentChange, Follower, Revision, Stored};
 use kuma_xds::ResourceType;
 use kuma_xds::grpc::Status;
@@ -105,10 +105,14 @@ pub struct Engine {
     cancel: CancellationToken,
 }
 
-/// The mesh that a document concerns.
-fn mesh_of(key: &Key) -> Arc<str> {
+/// The mesh that a document concerns; keys of the control plane itself concern none.
+fn mesh_of(key: &Key) -> Option<Arc<str>> {
     let mesh = mesh_secret::mesh_of(key);
-    if *mesh == *key.mesh { key.mesh.clone() } else { Arc::from(mesh) }
+    match mesh {
+        NO_MESH => None,
+        _ if *mesh == *key.mesh => Some(key.mesh.clone()),
+        _ => Some(Arc::from(mesh)),
+    }
 }
 
 struct Handle {
@@ -131,7 +135,8 @@ impl Follower for Engine {
             by_mesh.insert(mesh.clone(), Vec::new());
         }
         for stored in documents {
-            by_mesh.entry(mesh_of(&stored.key)).or_default().push(stored.clone());
+            let Some(mesh) = mesh_of(&stored.key) else { continue };
+            by_mesh.entry(mesh).or_default().push(stored.clone());
         }
         let meshes = by_mesh.keys().cloned().collect();
         for (mesh, documents) in by_mesh {
@@ -150,7 +155,8 @@ impl Follower for Engine {
         let revision = commit.revision;
         let mut by_mesh: HashMap<Arc<str>, Vec<DocumentChange>> = HashMap::with_capacity(1);
         for (key, stored) in &commit.changes {
-            by_mesh.entry(mesh_of(key)).or_default().push((key.clone(), stored.clone()));
+            let Some(mesh) = mesh_of(key) else { continue };
+            by_mesh.entry(mesh).or_default().push((key.clone(), stored.clone()));
         }
         let meshes = by_mesh.keys().cloned().collect();
         let internal = self.numbering().heard(revision);
