@@ -248,7 +248,8 @@ impl StreamHandler for AdsStream {
                     "the proxy asks for what it has no right to, or what does not exist yet");
             }
             Event::Settled { revision, generation, refused, unanswered } => {
-                self.subscription.settled(revision, &refused, &unanswered, Timestamp::now());
+                let shown = |revision| self.engine.store_revision(revision);
+                self.subscription.settled(revision, &refused, &unanswered, shown, Timestamp::now());
                 self.engine.settled(&self.mesh, self.id, Settled { revision, generation, refused, unanswered });
             }
             Event::Subscribed { .. } | Event::Unsubscribed { .. } => {}

@@ -34,7 +34,7 @@ pub use secret::Secret;
 pub use servers::{
     ApiServer, BootstrapParams, BootstrapServer, GuiServer, MonitoringAssignmentServer, SdsServer, XdsServer,
 };
-pub use store::{KubernetesStore, PostgresStore, PostgresTls, StoreConfig, StoreType, TlsMode};
+pub use store::{FileStore, History, KubernetesStore, PostgresStore, PostgresTls, StoreConfig, StoreType, TlsMode};
 
 /// Every setting. The names of the fields are the keys of the file and of `/config`.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]

@@ -1,69 +1,200 @@
 //! What the control plane itself is known by: the CA of its xDS server and the key that signs dataplane tokens.
 //!
-//! Both outlive the process in the state folder. Without a folder that can be written they are made for this life
-//! alone, and the proxies that know them will not come back after it.
+//! They outlive the process. A store that lasts has them as Secrets of no mesh, so that all control planes on it have
+//! the same; the state folder has a copy then, which takes running proxies over a move from the memory store and over
+//! the loss of the store. With the memory store, the state folder has the only one. Without a folder that can be
+//! written they are made for this life alone, and the proxies that know them will not come back after it.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use kuma_ca::{Leaf, Secret, SigningKey, XdsCa};
+use kuma_model::{Document, Key, NO_MESH, SECRET_KIND};
+use kuma_store::{Cause, Proposal, Store, StoreError, Write};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{CipherSuite, ServerConfig};
+use serde_json::json;
 
 use crate::state_folder::StateFolder;
-
-const SIGNING_KEY: &str = "dataplane-token-signing-key.pem";
-const XDS_CA: &str = "xds-ca.pem";
 
 /// Life of the certificate that the xDS server shows; a new one is made while the process runs.
 pub const SERVER_VALIDITY: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// The key that signs dataplane tokens: the kept one, or a new one that is kept.
-///
-/// # Errors
-/// The kept one cannot be read: it is never silently made anew, since every token would be refused.
-pub fn signing_key(folder: Option<&StateFolder>) -> anyhow::Result<SigningKey> {
-    let Some(folder) = folder else { return Ok(SigningKey::generate()?) };
-    let kept = match folder.read(SIGNING_KEY)? {
-        Some(kept) => kept,
-        None => folder.write_new(SIGNING_KEY, SigningKey::generate()?.to_pem().expose().as_bytes())?,
-    };
-    let pem = String::from_utf8(kept.to_vec()).ok().map(Secret::new);
-    let key = pem.context("it is not text").and_then(|pem| Ok(SigningKey::from_pem(&pem)?));
-    key.with_context(|| damaged("key that signs dataplane tokens", folder, SIGNING_KEY))
+/// How often keys are looked for again when another control plane makes them at the same time.
+const ATTEMPTS: usize = 5;
+
+/// The author of what the control plane commits by itself.
+pub const AUTHOR: &str = "kuma-cp";
+
+/// Both.
+pub struct Identity {
+    /// Signs dataplane tokens.
+    pub signing_key: SigningKey,
+    /// Signs the certificate of the xDS server. Every proxy has pinned it.
+    pub xds_ca: XdsCa,
 }
 
-/// The CA of the xDS server: the kept one, or a new one that is kept.
-///
-/// # Errors
-/// The kept one cannot be read: every proxy has pinned it.
-pub fn xds_ca(folder: Option<&StateFolder>, now: SystemTime) -> anyhow::Result<XdsCa> {
-    let Some(folder) = folder else { return Ok(XdsCa::generate(now)?) };
-    let kept = match folder.read(XDS_CA)? {
-        Some(kept) => kept,
-        None => {
-            let fresh = XdsCa::generate(now)?;
-            let text = Secret::new(format!("{}{}", fresh.cert_pem(), fresh.key_pem().expose()));
-            folder.write_new(XDS_CA, text.expose().as_bytes())?
-        }
-    };
-    let parse = || -> anyhow::Result<XdsCa> {
-        let text = std::str::from_utf8(&kept).context("it is not text")?;
+/// A key, and where it is kept.
+trait Kept: Sized {
+    const WHAT: &str;
+    /// In the state folder.
+    const FILE: &str;
+    /// In the store, in no mesh.
+    const SECRET: &str;
+
+    fn generate(now: SystemTime) -> anyhow::Result<Self>;
+    /// PEM.
+    fn to_text(&self) -> Secret;
+    fn from_text(text: &str) -> anyhow::Result<Self>;
+}
+
+impl Kept for SigningKey {
+    const WHAT: &str = "key that signs dataplane tokens";
+    const FILE: &str = "dataplane-token-signing-key.pem";
+    const SECRET: &str = "dataplane-token-signing-key";
+
+    fn generate(_now: SystemTime) -> anyhow::Result<SigningKey> {
+        Ok(SigningKey::generate()?)
+    }
+
+    fn to_text(&self) -> Secret {
+        self.to_pem().clone()
+    }
+
+    fn from_text(text: &str) -> anyhow::Result<SigningKey> {
+        Ok(SigningKey::from_pem(&Secret::new(text.to_owned()))?)
+    }
+}
+
+impl Kept for XdsCa {
+    const WHAT: &str = "CA of the xDS server";
+    const FILE: &str = "xds-ca.pem";
+    const SECRET: &str = "xds-ca";
+
+    fn generate(now: SystemTime) -> anyhow::Result<XdsCa> {
+        Ok(XdsCa::generate(now)?)
+    }
+
+    fn to_text(&self) -> Secret {
+        Secret::new(format!("{}{}", self.cert_pem(), self.key_pem().expose()))
+    }
+
+    fn from_text(text: &str) -> anyhow::Result<XdsCa> {
         let key_at = text.find("-----BEGIN PRIVATE KEY-----").context("it holds no private key")?;
         Ok(XdsCa::from_pem(&text[..key_at], &Secret::new(text[key_at..].to_owned()))?)
-    };
-    parse().with_context(|| damaged("CA of the xDS server", folder, XDS_CA))
+    }
 }
 
-fn damaged(what: &str, folder: &StateFolder, name: &str) -> String {
-    let path = folder.path().join(name);
+impl Identity {
+    /// Those that the folder has, or new ones that it has from now on.
+    ///
+    /// # Errors
+    /// A kept one cannot be read: it is never silently made anew, since proxies and tokens depend on it.
+    pub fn in_folder(folder: Option<&StateFolder>, now: SystemTime) -> anyhow::Result<Identity> {
+        Ok(Identity { signing_key: in_folder(folder, now)?, xds_ca: in_folder(folder, now)? })
+    }
+
+    /// Those that the store has. What it lacks is taken from the folder, or made, and committed together with
+    /// `further`; whatever another control plane has stored meanwhile stays. The folder gets a copy.
+    ///
+    /// # Errors
+    /// As [`Identity::in_folder`], or the store does not answer.
+    pub async fn in_store(
+        store: &dyn Store,
+        folder: Option<&StateFolder>,
+        further: Vec<Document>,
+        now: SystemTime,
+    ) -> anyhow::Result<Identity> {
+        for _ in 0..ATTEMPTS {
+            let mut missing = Vec::new();
+            for document in &further {
+                if store.get(&document.key).await?.is_none() {
+                    missing.push(Write::Create(document.clone()));
+                }
+            }
+            let signing_key: SigningKey = stored(store, folder, &mut missing, now).await?;
+            let xds_ca: XdsCa = stored(store, folder, &mut missing, now).await?;
+            if !missing.is_empty() {
+                let cause = Cause { author: AUTHOR.into(), note: "keys of the control plane".into(), via: "".into() };
+                match store.propose(Proposal { writes: missing, cause, ..Proposal::default() }).await {
+                    Ok(_) => {}
+                    // Another control plane was faster: it is as good.
+                    Err(StoreError::AlreadyExists(_)) => continue,
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            let identity = Identity { signing_key, xds_ca };
+            if let Some(folder) = folder {
+                copy(&identity.signing_key, folder)?;
+                copy(&identity.xds_ca, folder)?;
+            }
+            return Ok(identity);
+        }
+        bail!("other control planes change the keys in the store all the time")
+    }
+}
+
+fn in_folder<K: Kept>(folder: Option<&StateFolder>, now: SystemTime) -> anyhow::Result<K> {
+    let Some(folder) = folder else { return K::generate(now) };
+    if let Some(kept) = read::<K>(folder)? {
+        return Ok(kept);
+    }
+    let fresh = K::generate(now)?;
+    let kept = folder.write_new(K::FILE, fresh.to_text().expose().as_bytes())?;
+    parse(&kept).with_context(|| damaged::<K>(folder))
+}
+
+/// That of the folder, if it has one.
+fn read<K: Kept>(folder: &StateFolder) -> anyhow::Result<Option<K>> {
+    let Some(kept) = folder.read(K::FILE)? else { return Ok(None) };
+    parse(&kept).map(Some).with_context(|| damaged::<K>(folder))
+}
+
+fn parse<K: Kept>(kept: &[u8]) -> anyhow::Result<K> {
+    K::from_text(std::str::from_utf8(kept).context("it is not text")?)
+}
+
+fn damaged<K: Kept>(folder: &StateFolder) -> String {
     format!(
-        "the {what} in {} cannot be used; restore the file, or remove it and start the proxies again with new tokens",
-        path.display()
+        "the {} in {} cannot be used; restore the file, or remove it and start the proxies again with new tokens",
+        K::WHAT,
+        folder.path().join(K::FILE).display()
     )
+}
+
+/// That of the store; otherwise one that is to be written, which is added to `missing`.
+async fn stored<K: Kept>(
+    store: &dyn Store,
+    folder: Option<&StateFolder>,
+    missing: &mut Vec<Write>,
+    now: SystemTime,
+) -> anyhow::Result<K> {
+    let key = Key::new(SECRET_KIND, NO_MESH, K::SECRET);
+    if let Some(stored) = store.get(&key).await? {
+        let pem = stored.spec().get("pem").and_then(|pem| BASE64.decode(pem.as_str()?).ok());
+        return pem.context("it is not text").and_then(|pem| parse(&zeroize::Zeroizing::new(pem))).with_context(|| {
+            format!("the {} in the store ({key}) cannot be used; restore the store from a backup", K::WHAT)
+        });
+    }
+    let kept = folder.map(read::<K>).transpose()?.flatten();
+    let kept = kept.map_or_else(|| K::generate(now), Ok)?;
+    let spec = json!({"pem": BASE64.encode(kept.to_text().expose())});
+    missing.push(Write::Create(Document { key, spec }));
+    Ok(kept)
+}
+
+/// Leaves a copy in the folder.
+fn copy<K: Kept>(kept: &K, folder: &StateFolder) -> anyhow::Result<()> {
+    let text = kept.to_text();
+    if folder.read(K::FILE)?.is_none_or(|before| *before != text.expose().as_bytes()) {
+        folder.replace(K::FILE, text.expose().as_bytes())?;
+    }
+    Ok(())
 }
 
 /// A certificate for the xDS server under the names that proxies may use for it.

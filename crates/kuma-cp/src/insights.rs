@@ -296,8 +296,15 @@ impl SubscriptionHandle {
 
     /// Records that the proxy has answered everything it was sent for `revision`. The resources it has refused and
     /// those it still waits for are shown as they are now. If none of them is of this revision, the proxy has accepted
-    /// the revision.
-    pub fn settled(&self, revision: u64, refused: &[Refusal], unanswered: &[Unanswered], now: Timestamp) {
+    /// the revision. `shown` tells the revision of the store that a revision of a snapshot stands for.
+    pub fn settled(
+        &self,
+        revision: u64,
+        refused: &[Refusal],
+        unanswered: &[Unanswered],
+        shown: impl Fn(u64) -> u64,
+        now: Timestamp,
+    ) {
         let is_old = |since: u64| since < revision;
         let accepted =
             refused.iter().all(|one| is_old(one.revision)) && unanswered.iter().all(|one| is_old(one.revision));
@@ -305,10 +312,12 @@ impl SubscriptionHandle {
             let status = &mut subscription.status;
             if accepted {
                 status.accepted_time = Some(now.into());
-                status.accepted_revision = revision;
+                status.accepted_revision = shown(revision);
             }
             status.refused = refused.iter().map(refused_resource).collect();
             status.unanswered = unanswered.iter().map(unanswered_resource).collect();
+            let all = status.refused.iter_mut().chain(&mut status.unanswered);
+            all.for_each(|one| one.since_revision = shown(one.since_revision));
         });
     }
 

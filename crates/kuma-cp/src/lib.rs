@@ -26,4 +26,6 @@ pub mod presence;
 pub mod run;
 pub mod sds;
 pub mod state_folder;
+pub mod store_seen;
+pub mod stores;
 mod xds_certificate;

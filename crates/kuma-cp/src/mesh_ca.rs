@@ -7,7 +7,7 @@ pub mod rotator;
 pub mod routes;
 
 pub use certificates::{Certificate, ChangeRefused, MeshCas};
-pub use keeper::{FreshRoots, KeptRoots, MeshAuthority};
+pub use keeper::{AdoptedRoots, FreshRoots, KeptRoots, MeshAuthority};
 use kuma_ca::CaError;
 use kuma_ca::mesh_secret::{MeshSecretError, PROVIDED, mesh_of};
 pub use kuma_ca::mesh_secret::{document, key, read};

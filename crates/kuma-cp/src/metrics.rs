@@ -103,6 +103,7 @@ pub struct Metrics {
     http_codes: [[AtomicU64; CODES.len()]; SERVERS.len()],
     store: [Histogram; OPERATIONS.len()],
     store_errors: AtomicU64,
+    store_rewound: AtomicU64,
     certificates: [AtomicU64; CERTIFICATES.len()],
     gone: [AtomicU64; WHY.len()],
     left: [AtomicU64; WHY.len()],
@@ -208,6 +209,11 @@ impl Metrics {
         if let (Some(at), Some(not_after)) = (CERTIFICATES.iter().position(|one| *one == name), not_after) {
             self.certificates[at].store(not_after, Ordering::Relaxed);
         }
+    }
+
+    /// Notes whether the store is not the one that it was, and nobody has accepted it yet.
+    pub fn store_rewound(&self, rewound: bool) {
+        self.store_rewound.store(rewound.into(), Ordering::Relaxed);
     }
 
     /// Counts a proxy that has left: because it `vanished`, or as its kuma-dp said.
@@ -321,6 +327,10 @@ impl Metrics {
                 let _ = writeln!(out, "{name} {}", load(counter));
             });
         }
+        let help = "1 while the store is another or an older one than it was, until `kumactl store accept`.";
+        family("kuma_cp_store_rewound", "gauge", help, &|out| {
+            let _ = writeln!(out, "kuma_cp_store_rewound {}", load(&self.store_rewound));
+        });
         let help = "When a certificate of the control plane's own servers ends, in seconds since 1970.";
         family("kuma_cp_certificate_not_after_seconds", "gauge", help, &|out| {
             for (name, not_after) in CERTIFICATES.iter().zip(&self.certificates) {

@@ -6,10 +6,11 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, bail};
 use axum::Router;
+use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use kuma_ca::TokenVerifier;
 use kuma_model::{DataplaneInsight, Resource as _};
-use kuma_store::{Followed, Follower, MemoryStore, Store};
+use kuma_store::{Followed, Follower, Store};
 use kuma_xds::server::{Routes, Server, Service};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -21,24 +22,27 @@ use crate::ads::Ads;
 use crate::api::Api;
 use crate::api::overview::LiveInsights;
 use crate::bootstrap::{BootstrapContext, BootstrapServer};
-use crate::config::{Config, Environment, PublicAdmin, StoreType};
+use crate::config::{Config, Environment, PublicAdmin};
 use crate::departures::Departures;
 use crate::diagnostics::Readiness;
 use crate::documents::Documents;
 use crate::http::client_certs::MutualTls;
 use crate::http::serve::{Limits, Security, serve_secured};
+use crate::identity::Identity;
 use crate::insights::Insights;
 use crate::lifecycle::Lifecycle;
 pub use crate::listeners::Addresses;
 use crate::listeners::{AdminListeners, Listeners};
 use crate::mads::{Assignments, Mads};
 use crate::mesh_ca::routes::CaAdmin;
-use crate::mesh_ca::{FreshRoots, KeptRoots, MeshAuthority, rotator};
+use crate::mesh_ca::{AdoptedRoots, FreshRoots, KeptRoots, MeshAuthority, rotator};
 use crate::metrics::{MeteredStore, Metrics};
 use crate::sds::Sds;
 use crate::state_folder::{FolderLock, LockError, StateFolder};
+use crate::store_seen::Trust;
+use crate::stores::{self, OpenStore, Surroundings};
 use crate::xds_certificate::xds_tls;
-use crate::{admin, api, bootstrap, diagnostics, identity, mads};
+use crate::{admin, api, bootstrap, diagnostics, mads, store_seen};
 use kuma_engine::{DueStep, Engine, Observer, Settings, Warning};
 
 /// Pause between two audits.
@@ -55,6 +59,7 @@ pub struct Running {
     engine: Arc<Engine>,
     readiness: Readiness,
     cancel: CancellationToken,
+    close_store: BoxFuture<'static, ()>,
     _folder_lock: Option<FolderLock>,
 }
 
@@ -81,10 +86,17 @@ impl Running {
         let ended = async {
             while self.tasks.join_next().await.is_some() {}
             self.engine.stopped().await;
+            self.close_store.await;
         };
         if tokio::time::timeout(STOP_WITHIN, ended).await.is_err() {
             tracing::warn!("not everything has ended within {STOP_WITHIN:?}; given up");
         }
+    }
+
+    fn serve(&mut self, server: HttpServer, metrics: &Arc<Metrics>) {
+        let HttpServer { task, name, listener, router, limits, security } = server;
+        let router = metrics.measured(name, router);
+        self.spawn(task, serve_secured(name, listener, router, limits, security, self.cancel.clone()));
     }
 
     fn spawn(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
@@ -102,14 +114,24 @@ impl Running {
 /// What cannot be used, with the setting that names it. Nothing is left running then.
 pub async fn start(config: Config, home: Option<&Path>) -> anyhow::Result<Running> {
     check_supported(&config)?;
-    start_on(Arc::new(MemoryStore::new()), config, home).await
+    start_from(Source::Configured, config, home).await
 }
 
 /// The same on this store, which may hold documents already.
 ///
 /// # Errors
 /// As [`start`].
-pub async fn start_on(store: Arc<dyn Store>, mut config: Config, home: Option<&Path>) -> anyhow::Result<Running> {
+pub async fn start_on(store: Arc<dyn Store>, config: Config, home: Option<&Path>) -> anyhow::Result<Running> {
+    start_from(Source::Given(store), config, home).await
+}
+
+/// Where the store comes from.
+enum Source {
+    Configured,
+    Given(Arc<dyn Store>),
+}
+
+async fn start_from(source: Source, mut config: Config, home: Option<&Path>) -> anyhow::Result<Running> {
     // Fails only if it is installed already, which tests do.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
 
@@ -121,27 +143,69 @@ pub async fn start_on(store: Arc<dyn Store>, mut config: Config, home: Option<&P
 
     let folder = state_folder(&config, home)?;
     let folder_lock = folder.as_deref().map(lock).transpose()?.flatten();
-    let keys = folder.clone();
-    let signing_key = tokio::task::spawn_blocking(move || identity::signing_key(keys.as_deref())).await??;
-    let signing_key = Arc::new(signing_key);
-    let xds_ca = identity::xds_ca(folder.as_deref(), SystemTime::now())?;
 
     let metrics = Arc::new(Metrics::default());
     if let Ok(shown) = std::fs::read_to_string(&config.admin_server.public.tls_cert_file) {
         metrics.certificate("admin_server", &shown);
     }
-    let store: Arc<dyn Store> = Arc::new(MeteredStore::new(store, metrics.clone()));
     let cancel = CancellationToken::new();
+    let instance: Arc<str> = uuid::Uuid::new_v4().to_string().into();
     let leaf_validity = config.sds_server.dataplane_cert_validity.get();
     let settings = Settings { complete: false, leaf_validity, started: SystemTime::now() };
-    let insights = Arc::new(Insights::new(uuid::Uuid::new_v4().to_string()));
+    let insights = Arc::new(Insights::new(instance.to_string()));
     let (due, steps) = mpsc::unbounded_channel();
     let observer = EngineObserver { insights: insights.clone(), metrics: metrics.clone(), due };
     let engine = Engine::new(settings, Arc::new(observer), cancel.clone());
-    let authority: Arc<dyn MeshAuthority> = match folder {
-        Some(folder) if !store.durable() => Arc::new(KeptRoots(folder)),
-        _ => Arc::new(FreshRoots),
+    let readiness = Readiness::default();
+    let mut running = Running {
+        addresses,
+        tasks: JoinSet::new(),
+        engine: engine.clone(),
+        readiness: readiness.clone(),
+        cancel: cancel.clone(),
+        close_store: Box::pin(async {}),
+        _folder_lock: folder_lock,
     };
+    // Whoever watches the process is answered while the store is waited for.
+    running.serve(
+        HttpServer::new(
+            "the diagnostics server",
+            "diagnostics",
+            listeners.diagnostics,
+            diagnostics::router(readiness.clone(), metrics.clone()),
+        ),
+        &metrics,
+    );
+
+    let surroundings = Surroundings { folder: folder.clone(), instance, metrics: metrics.clone() };
+    let OpenStore { store, trust, was_empty, close } = match source {
+        Source::Configured => stores::open(&config, surroundings).await?,
+        Source::Given(store) => OpenStore::unmanaged(store),
+    };
+    running.close_store = close;
+    let store: Arc<dyn Store> = Arc::new(MeteredStore::new(store, metrics.clone()));
+    let authority: Arc<dyn MeshAuthority> = match folder.clone() {
+        Some(folder) if store.durable() => Arc::new(AdoptedRoots(folder)),
+        Some(folder) => Arc::new(KeptRoots(folder)),
+        None => Arc::new(FreshRoots),
+    };
+    let Identity { signing_key, xds_ca } = if store.durable() {
+        // What the memory store has left there comes along when a store that lasts is used for the first time.
+        let kept = authority.clone();
+        let provided = match was_empty && trust == Trust::New {
+            true => tokio::task::spawn_blocking(move || kept.provided()).await??,
+            false => Vec::new(),
+        };
+        Identity::in_store(store.as_ref(), folder.as_deref(), provided, SystemTime::now()).await?
+    } else {
+        let folder = folder.clone();
+        let kept = move || Identity::in_folder(folder.as_deref(), SystemTime::now());
+        tokio::task::spawn_blocking(kept).await??
+    };
+    let signing_key = Arc::new(signing_key);
+    if let (Some(folder), true) = (folder, store.durable()) {
+        running.spawn("the memory of the store", store_seen::keep(store.clone(), folder, trust, cancel.clone()));
+    }
     let departures = Departures::new(engine.clone(), insights.clone(), metrics.clone());
     let vanished = departures.clone();
     let documents = Documents::new(store.clone(), authority)
@@ -188,15 +252,6 @@ pub async fn start_on(store: Arc<dyn Store>, mut config: Config, home: Option<&P
     };
     let bootstrap = Arc::new(BootstrapServer { store: store.clone(), context });
     let issuer = config.admin_server.apis.dataplane_token.enabled.then_some(signing_key as Arc<dyn TokenIssuer>);
-    let readiness = Readiness::default();
-    let mut running = Running {
-        addresses,
-        tasks: JoinSet::new(),
-        engine: engine.clone(),
-        readiness: readiness.clone(),
-        cancel: cancel.clone(),
-        _folder_lock: folder_lock,
-    };
 
     running.spawn("the rotation of CAs", rotator::run(cas.clone(), steps, cancel.clone()));
     let ca = CaAdmin { cas, engine: engine.clone() };
@@ -216,7 +271,6 @@ pub async fn start_on(store: Arc<dyn Store>, mut config: Config, home: Option<&P
     running.spawn("the xDS server", xds.serve(listeners.xds, cancel.clone()));
     let api = Arc::new(api);
     let admin = admin::router(Arc::new(Admin { tokens: issuer, ca: Some(ca), api: Some(api.clone()) }));
-    let diagnostics = diagnostics::router(readiness.clone(), metrics.clone());
     let mut servers = vec![
         HttpServer {
             limits: mads::limits(),
@@ -224,12 +278,10 @@ pub async fn start_on(store: Arc<dyn Store>, mut config: Config, home: Option<&P
         },
         HttpServer::new("the HTTP API", "api", listeners.api, api::router(api)),
         HttpServer::new("the bootstrap server", "bootstrap", listeners.bootstrap, bootstrap::router(bootstrap)),
-        HttpServer::new("the diagnostics server", "diagnostics", listeners.diagnostics, diagnostics),
     ];
     servers.extend(admin_servers(listeners.admin, admin_tls, admin)?);
-    for HttpServer { task, name, listener, router, limits, security } in servers {
-        let router = metrics.measured(name, router);
-        running.spawn(task, serve_secured(name, listener, router, limits, security, cancel.clone()));
+    for server in servers {
+        running.serve(server, &metrics);
     }
     readiness.set(true);
     tracing::info!(
@@ -362,9 +414,6 @@ fn admin_tls(public: &PublicAdmin) -> anyhow::Result<Option<Arc<MutualTls>>> {
 }
 
 fn check_supported(config: &Config) -> anyhow::Result<()> {
-    if !matches!(config.store.store_type, StoreType::Memory) {
-        bail!("store.type (KUMA_STORE_TYPE): this version has the store `memory` alone");
-    }
     if !matches!(config.environment, Environment::Universal) {
         bail!("environment (KUMA_ENVIRONMENT): this version runs on `universal` alone");
     }

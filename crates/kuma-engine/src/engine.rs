@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use futures_util::future::join_all;
 
 use kuma_ca::mesh_secret;
-use kuma_model::{Ca, Key, Mesh, Resource as _};
+use kuma_model::{Ca, Key, Mesh, NO_MESH, Resource as _};
 use kuma_store::{Commit, Contents, DocumentChange, Follower, Revision, Stored};
 use kuma_xds::ResourceType;
 use kuma_xds::grpc::Status;
@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::numbering::Numbering;
 use crate::task::{self, Event, Wait};
 use crate::{DueStep, MeshEngine, OpenStream, Receipt, RotationStatus, Settings, Settled, StreamId, Warning};
 
@@ -92,6 +93,8 @@ pub struct Engine {
     observer: Arc<dyn Observer>,
     meshes: Mutex<HashMap<Arc<str>, Handle>>,
     next_stream: AtomicU64,
+    /// Between revisions of the store and those that meshes and proxies are told.
+    numbering: Mutex<Numbering>,
     /// The latest commits, by revision.
     changes: Mutex<VecDeque<Change>>,
     /// The revision of the last of them.
@@ -102,10 +105,14 @@ pub struct Engine {
     cancel: CancellationToken,
 }
 
-/// The mesh that a document concerns.
-fn mesh_of(key: &Key) -> Arc<str> {
+/// The mesh that a document concerns; keys of the control plane itself concern none.
+fn mesh_of(key: &Key) -> Option<Arc<str>> {
     let mesh = mesh_secret::mesh_of(key);
-    if *mesh == *key.mesh { key.mesh.clone() } else { Arc::from(mesh) }
+    match mesh {
+        NO_MESH => None,
+        _ if *mesh == *key.mesh => Some(key.mesh.clone()),
+        _ => Some(Arc::from(mesh)),
+    }
 }
 
 struct Handle {
@@ -118,17 +125,28 @@ impl Follower for Engine {
     fn load(&self, contents: &Contents) {
         let Contents { revision, ref documents, complete, generation } = *contents;
         self.complete.store(complete, Ordering::Relaxed);
+        let (is_another, internal) = {
+            let mut numbering = self.numbering();
+            (numbering.load(revision, generation), numbering.heard(revision))
+        };
         let mut by_mesh: HashMap<Arc<str>, Vec<Arc<Stored>>> = HashMap::new();
         // A mesh that is not in the store any more is loaded without documents.
         for mesh in self.meshes().keys() {
             by_mesh.insert(mesh.clone(), Vec::new());
         }
         for stored in documents {
-            by_mesh.entry(mesh_of(&stored.key)).or_default().push(stored.clone());
+            let Some(mesh) = mesh_of(&stored.key) else { continue };
+            by_mesh.entry(mesh).or_default().push(stored.clone());
         }
         let meshes = by_mesh.keys().cloned().collect();
         for (mesh, documents) in by_mesh {
-            self.send(&mesh, Event::Load(Contents { revision, documents, complete, generation }), true);
+            let contents = Contents { revision: internal, documents, complete, generation };
+            self.send(&mesh, Event::Load(contents), true);
+        }
+        if is_another {
+            // What is known of the commits of the store before is not true of those of this one.
+            self.known_changes().clear();
+            self.head.send_replace(revision);
         }
         self.record_change(Change { revision, received: SystemTime::now(), documents: Vec::new(), meshes });
     }
@@ -137,11 +155,13 @@ impl Follower for Engine {
         let revision = commit.revision;
         let mut by_mesh: HashMap<Arc<str>, Vec<DocumentChange>> = HashMap::with_capacity(1);
         for (key, stored) in &commit.changes {
-            by_mesh.entry(mesh_of(key)).or_default().push((key.clone(), stored.clone()));
+            let Some(mesh) = mesh_of(key) else { continue };
+            by_mesh.entry(mesh).or_default().push((key.clone(), stored.clone()));
         }
         let meshes = by_mesh.keys().cloned().collect();
+        let internal = self.numbering().heard(revision);
         for (mesh, changes) in by_mesh {
-            self.send(&mesh, Event::Commit { revision, changes }, true);
+            self.send(&mesh, Event::Commit { revision: internal, changes }, true);
         }
         let documents = commit.changes.iter().filter(|(key, _)| kuma_model::is_public(key.kind));
         let documents = documents.map(|(key, stored)| (key.clone(), stored.is_some())).collect();
@@ -159,6 +179,7 @@ impl Engine {
             observer,
             meshes: Mutex::default(),
             next_stream: AtomicU64::new(1),
+            numbering: Mutex::new(Numbering::new()),
             changes: Mutex::default(),
             head: watch::Sender::new(0),
             meshes_written: watch::Sender::new(()),
@@ -241,8 +262,23 @@ impl Engine {
 
     async fn ask_receipt(&self, mesh: Arc<str>, revision: Revision, wait: Option<Wait>) -> Option<Receipt> {
         let (reply, answer) = oneshot::channel();
-        self.tell(&mesh, Event::Receipt { revision, wait, reply });
-        answer.await.ok().flatten()
+        let internal = self.numbering().internal(revision);
+        self.tell(&mesh, Event::Receipt { revision: internal, wait, reply });
+        let mut receipt = answer.await.ok().flatten()?;
+        for exception in &mut receipt.exceptions {
+            exception.since_revision = self.store_revision(exception.since_revision);
+        }
+        Some(Receipt { revision, ..receipt })
+    }
+
+    /// The revision of the store that a snapshot's revision stands for. They are the same until the store is replaced
+    /// by another or an older one.
+    pub fn store_revision(&self, revision: Revision) -> Revision {
+        self.numbering().external(revision)
+    }
+
+    fn numbering(&self) -> MutexGuard<'_, Numbering> {
+        self.numbering.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn record_change(&self, change: Change) {

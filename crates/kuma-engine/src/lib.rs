@@ -21,6 +21,7 @@ mod engine;
 mod identities;
 mod identity;
 mod mesh;
+mod numbering;
 mod receipts;
 mod recovery;
 mod rotation;

@@ -13,7 +13,7 @@ use crate::changelog::{ChangeLog, HISTORY_CHANGES, HISTORY_COMMITS};
 use crate::insights::merge;
 use crate::journal::{Appended, InsightRow, Journal, Keep, Loaded, Since};
 use crate::replica::{Evaluation, Replica, in_microseconds};
-use crate::transaction::is_insight;
+use crate::transaction::{Documents, is_insight};
 use crate::{
     Change, Commit, Committed, Contents, Gap, Head, HistoryPage, HistoryQuery, Moment, PAGE_LIMIT, Proposal, Revision,
     Store, StoreError, StoreFuture, Stored,
@@ -38,17 +38,19 @@ pub struct Options {
     pub instance: Arc<str>,
     /// The store and the commit that an earlier process saw last, if there was one; see [`Contents::complete`].
     pub seen: Option<Head>,
+    /// Whether the store was not complete for an earlier process, and is not because this one starts.
+    pub was_incomplete: bool,
     /// How much history is kept.
     pub keep: Keep,
-    /// Is called with the documents that were known when the store turns out to be another or an older one, before
-    /// they are given up.
+    /// Is called when the store turns out to be another or an older one, with the documents that it lacks, or has in
+    /// another text, as they were known before.
     pub on_rewound: Box<dyn Fn(Vec<Arc<Stored>>) + Send + Sync>,
 }
 
 impl Default for Options {
     fn default() -> Options {
         let instance = Uuid::new_v4().to_string().into();
-        Options { instance, seen: None, keep: Keep::default(), on_rewound: Box::new(|_| {}) }
+        Options { instance, seen: None, was_incomplete: false, keep: Keep::default(), on_rewound: Box::new(|_| {}) }
     }
 }
 
@@ -82,7 +84,7 @@ impl<J: Journal> JournaledStore<J> {
     /// The journal cannot be read.
     pub async fn open(journal: J, options: Options) -> Result<JournaledStore<J>, StoreError> {
         let Loaded { head, documents } = journal.load().await?;
-        let complete = is_complete(&journal, head, options.seen).await?;
+        let complete = !options.was_incomplete && is_complete(&journal, head, options.seen).await?;
         let documents = documents.into_iter().map(|stored| (stored.key.clone(), stored)).collect();
         let log = ChangeLog::new(head.position.revision, HISTORY_COMMITS, HISTORY_CHANGES);
         let replica = Mutex::new(Replica::new(head, documents, complete, log));
@@ -188,17 +190,20 @@ impl<J: Journal> Shared<J> {
 
     async fn reload(&self, cause: Gap) -> Result<(), StoreError> {
         let Loaded { head, documents } = self.heard(self.journal.load().await)?;
+        let documents: Documents = documents.into_iter().map(|stored| (stored.key.clone(), stored)).collect();
         if cause == Gap::Rewound {
             let known = self.replica().contents();
+            let is_there = |stored: &Arc<Stored>| {
+                documents.get(&stored.key).is_some_and(|found| found.spec_text() == stored.spec_text())
+            };
             tracing::error!(
                 known = known.revision,
                 found = head.position.revision,
                 "the store is not the one that it was: commits that were made are not in it. Nothing is taken from \
                  proxies because it is missing there, until `kumactl store accept`"
             );
-            (self.options.on_rewound)(known.documents);
+            (self.options.on_rewound)(known.documents.into_iter().filter(|stored| !is_there(stored)).collect());
         }
-        let documents = documents.into_iter().map(|stored| (stored.key.clone(), stored)).collect();
         self.replica().replace(head, documents, cause);
         Ok(())
     }
@@ -416,6 +421,10 @@ impl<J: Journal> Store for JournaledStore<J> {
 
     fn epoch(&self) -> Arc<str> {
         self.shared.replica().epoch()
+    }
+
+    fn is_complete(&self) -> bool {
+        self.shared.replica().is_complete()
     }
 
     fn accept(&self) -> StoreFuture<'_, ()> {

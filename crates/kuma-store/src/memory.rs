@@ -151,6 +151,10 @@ impl Store for MemoryStore {
         self.lock().replica.epoch()
     }
 
+    fn is_complete(&self) -> bool {
+        self.lock().replica.is_complete()
+    }
+
     fn accept(&self) -> StoreFuture<'_, ()> {
         self.lock().replica.accept();
         Box::pin(ready(Ok(())))

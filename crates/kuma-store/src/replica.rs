@@ -135,6 +135,11 @@ impl Replica {
         self.log.restart(head.position.revision, cause);
     }
 
+    /// Whether what is not here does not exist.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.complete
+    }
+
     /// From now on, what is not here does not exist. Says whether it was otherwise.
     pub(crate) fn accept(&mut self) -> bool {
         let was_incomplete = !std::mem::replace(&mut self.complete, true);

@@ -122,6 +122,9 @@ pub trait Store: Send + Sync + 'static {
     /// revision 0 again has another one.
     fn epoch(&self) -> Arc<str>;
 
+    /// See [`Contents::complete`].
+    fn is_complete(&self) -> bool;
+
     /// From now on what the store lacks does not exist; see [`Contents::complete`].
     fn accept(&self) -> StoreFuture<'_, ()>;
 

@@ -88,12 +88,33 @@ pub(super) const DESCRIPTIONS: &[(&str, &str)] = &[
         "File with the certificate of the SDS and xDS servers, PEM; empty = the control plane issues itself one.",
     ),
     ("sdsServer.tlsKeyFile", "File with the key that goes with sdsServer.tlsCertFile, PEM."),
+    (
+        "store.file.path",
+        "File that documents are kept in, with store.type file; empty = store.db in general.workDir. It is an SQLite \
+         database on a local disk.",
+    ),
+    (
+        "store.history.keep",
+        "How long the changes of the past are kept; the latest 1,000 are kept in any case. With store.type memory they \
+         end with the process.",
+    ),
     ("store.kubernetes.systemNamespace", "Namespace of the control plane, with store.type kubernetes."),
     ("store.postgres.connectionTimeout", "Seconds to wait for a connection to PostgreSQL."),
     ("store.postgres.dbName", "Name of the PostgreSQL database."),
-    ("store.postgres.host", "Host of PostgreSQL."),
-    ("store.postgres.maxOpenConnections", "Most connections to PostgreSQL at a time; 0 = no limit."),
+    (
+        "store.postgres.host",
+        "Host of PostgreSQL, or several, separated by commas: the one that can be written to is used.",
+    ),
+    (
+        "store.postgres.maxOpenConnections",
+        "Most connections to PostgreSQL at a time; 0 = three, which is as many as are used.",
+    ),
     ("store.postgres.password", "Password of store.postgres.user; it is never shown."),
+    (
+        "store.postgres.passwordFile",
+        "File with the password of store.postgres.user, in place of store.postgres.password; it is read at every \
+         connection.",
+    ),
     ("store.postgres.port", "Port of PostgreSQL."),
     ("store.postgres.tls.caPath", "File with the CA that the certificate of PostgreSQL is checked against, PEM."),
     ("store.postgres.tls.certPath", "File with the client certificate for PostgreSQL, PEM."),
@@ -105,8 +126,8 @@ pub(super) const DESCRIPTIONS: &[(&str, &str)] = &[
     ("store.postgres.user", "User of the PostgreSQL database."),
     (
         "store.type",
-        "Where documents are kept: memory, until the process ends (postgres and kubernetes are not supported by this \
-         version).",
+        "Where documents are kept: memory, until the process ends; file, in a file on this machine; postgres, in a \
+         database that several control planes share (kubernetes is not supported by this version).",
     ),
     (
         "xdsServer.dataplaneConfigurationRefreshInterval",

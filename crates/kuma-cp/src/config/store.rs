@@ -1,5 +1,9 @@
 //! `store`: where documents are kept.
 
+use std::path::PathBuf;
+
+use go_duration::GoDuration;
+use kuma_store::Keep;
 use serde::{Deserialize, Serialize};
 
 use super::{parse, rules::Rules, secret::Secret};
@@ -8,6 +12,10 @@ use super::{parse, rules::Rules, secret::Secret};
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct StoreConfig {
+    /// Used when `type` is `file`.
+    pub file: FileStore,
+    /// The commits of the past.
+    pub history: History,
     /// Used when `type` is `kubernetes`.
     pub kubernetes: KubernetesStore,
     /// Used when `type` is `postgres`.
@@ -24,6 +32,8 @@ pub enum StoreType {
     /// Documents live as long as the process.
     #[default]
     Memory,
+    /// Documents live in a file, of one control plane.
+    File,
     /// Documents live in PostgreSQL.
     Postgres,
     /// Documents are Kubernetes resources.
@@ -36,10 +46,40 @@ impl TryFrom<String> for StoreType {
     fn try_from(text: String) -> Result<Self, Self::Error> {
         match text.as_str() {
             "memory" => Ok(Self::Memory),
+            "file" => Ok(Self::File),
             "postgres" => Ok(Self::Postgres),
             "kubernetes" => Ok(Self::Kubernetes),
-            _ => Err("Type should be either postgres, kubernetes or memory"),
+            _ => Err("Type should be either file, postgres, kubernetes or memory"),
         }
+    }
+}
+
+/// `store.file`.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct FileStore {
+    /// The file; empty: `store.db` in the state folder.
+    pub path: PathBuf,
+}
+
+/// `store.history`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct History {
+    /// How long commits are kept.
+    pub keep: GoDuration,
+}
+
+impl Default for History {
+    fn default() -> Self {
+        Self { keep: GoDuration::from_secs(720 * 3600) }
+    }
+}
+
+impl History {
+    /// What the store is to keep.
+    pub fn keep(&self) -> Keep {
+        Keep { age: self.keep.get(), ..Keep::default() }
     }
 }
 
@@ -66,13 +106,15 @@ pub struct PostgresStore {
     pub connection_timeout: u32,
     /// Name of the database.
     pub db_name: String,
-    /// Host name or address of the server.
+    /// Host name or address of the server; of several, the one that can be written to.
     pub host: String,
     /// Connections open at once; 0 = no limit.
     #[serde(deserialize_with = "parse::count")]
     pub max_open_connections: u32,
     /// Password of `user`.
     pub password: Secret,
+    /// File with the password, in place of `password`.
+    pub password_file: PathBuf,
     /// Port of the server. The documented default is 15432, not PostgreSQL's own 5432.
     #[serde(deserialize_with = "parse::port")]
     pub port: u16,
@@ -90,6 +132,7 @@ impl Default for PostgresStore {
             host: "127.0.0.1".into(),
             max_open_connections: 0,
             password: Secret::new("kuma"),
+            password_file: PathBuf::new(),
             port: 15432,
             tls: PostgresTls::default(),
             user: "kuma".into(),
@@ -142,8 +185,9 @@ impl TryFrom<String> for TlsMode {
 
 impl StoreConfig {
     pub(super) fn check(&self, rules: &mut Rules<'_>) {
+        rules.positive(self.history.keep, "store.history.keep", "Keep must be positive");
         match self.store_type {
-            StoreType::Memory => {}
+            StoreType::Memory | StoreType::File => {}
             StoreType::Kubernetes => rules.require(
                 !self.kubernetes.system_namespace.is_empty(),
                 "store.kubernetes.systemNamespace",
@@ -155,15 +199,21 @@ impl StoreConfig {
 }
 
 impl PostgresStore {
+    /// The servers of `host`, which is a list with commas.
+    pub fn hosts(&self) -> impl Iterator<Item = &str> {
+        self.host.split(',').map(str::trim).filter(|host| !host.is_empty())
+    }
+
     fn check(&self, rules: &mut Rules<'_>) {
-        let password = self.password.expose();
-        for (key, value, message) in [
-            ("store.postgres.host", self.host.as_str(), "Host should not be empty"),
-            ("store.postgres.user", &self.user, "User should not be empty"),
-            ("store.postgres.password", password, "Password should not be empty"),
-            ("store.postgres.dbName", &self.db_name, "DbName should not be empty"),
+        // The file is read at every connection.
+        let has_password = !self.password.expose().is_empty() || !self.password_file.as_os_str().is_empty();
+        for (key, is_set, message) in [
+            ("store.postgres.host", self.hosts().next().is_some(), "Host should not be empty"),
+            ("store.postgres.user", !self.user.is_empty(), "User should not be empty"),
+            ("store.postgres.password", has_password, "Password should not be empty"),
+            ("store.postgres.dbName", !self.db_name.is_empty(), "DbName should not be empty"),
         ] {
-            rules.require(!value.is_empty(), key, message);
+            rules.require(is_set, key, message);
         }
         let PostgresTls { ca_path, cert_path, key_path, mode } = &self.tls;
         rules.require(

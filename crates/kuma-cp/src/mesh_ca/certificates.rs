@@ -84,11 +84,14 @@ impl MeshCas {
         called.unwrap_or(Err(MeshCaError::GivenUp))
     }
 
-    /// Puts the provided CAs that the store has forgotten back into it.
+    /// Puts the provided CAs that the store has forgotten back into it. A store that lasts forgets none.
     ///
     /// # Errors
     /// They cannot be read, or the store does not take them.
     pub async fn restore(&self) -> Result<(), ChangeRefused> {
+        if self.store.durable() {
+            return Ok(());
+        }
         let documents = self.blocking(|authority| authority.provided()).await?;
         if !documents.is_empty() {
             self.store.commit(documents.into_iter().map(Write::Put).collect()).await?;

@@ -48,6 +48,30 @@ impl MeshAuthority for FreshRoots {
     }
 }
 
+/// For stores that last, where the memory store was used before: its files of CAs that the store does not have yet are
+/// taken over, so that proxies which trust them go on. A file goes as soon as the store has something newer.
+#[derive(Debug)]
+pub struct AdoptedRoots(pub Arc<StateFolder>);
+
+impl MeshAuthority for AdoptedRoots {
+    fn create_ca(&self, mesh: &str) -> Result<Document, MeshCaError> {
+        let kept = read_kept(&self.0, Ca::Builtin, mesh)?;
+        kept.map_or_else(|| fresh(mesh), Ok)
+    }
+
+    fn keep(&self, document: &Document) -> Result<(), MeshCaError> {
+        Ok(self.0.remove(&document.key.name)?)
+    }
+
+    fn provided(&self) -> Result<Vec<Document>, MeshCaError> {
+        KeptRoots(self.0.clone()).provided()
+    }
+
+    fn forget(&self, mesh: &str) -> Result<(), MeshCaError> {
+        KeptRoots(self.0.clone()).forget(mesh)
+    }
+}
+
 /// For the memory store: a file in the state folder lets a mesh that is created again after a restart have the CA that
 /// its proxies still trust.
 #[derive(Debug)]
@@ -55,15 +79,11 @@ pub struct KeptRoots(pub Arc<StateFolder>);
 
 impl MeshAuthority for KeptRoots {
     fn create_ca(&self, mesh: &str) -> Result<Document, MeshCaError> {
-        let key = key(Ca::Builtin, mesh);
-        let kept = match self.0.read(&key.name)? {
-            Some(kept) => kept,
-            None => self.0.write_new(&key.name, fresh(mesh)?.spec.to_string().as_bytes())?,
-        };
-        match parse(Ca::Builtin, &kept) {
-            Ok(spec) => Ok(Document { key, spec }),
-            Err(error) => Err(MeshCaError::Kept(self.0.path().join(&*key.name), Box::new(error))),
+        if let Some(kept) = read_kept(&self.0, Ca::Builtin, mesh)? {
+            return Ok(kept);
         }
+        let kept = self.0.write_new(&key(Ca::Builtin, mesh).name, fresh(mesh)?.spec.to_string().as_bytes())?;
+        parse_kept(&self.0, Ca::Builtin, mesh, &kept)
     }
 
     fn keep(&self, document: &Document) -> Result<(), MeshCaError> {
@@ -101,6 +121,20 @@ impl MeshAuthority for KeptRoots {
     }
 }
 
+/// The CA in the folder's file, if there is one.
+fn read_kept(folder: &StateFolder, ca: Ca, mesh: &str) -> Result<Option<Document>, MeshCaError> {
+    let kept = folder.read(&key(ca, mesh).name)?;
+    kept.map(|kept| parse_kept(folder, ca, mesh, &kept)).transpose()
+}
+
+fn parse_kept(folder: &StateFolder, ca: Ca, mesh: &str, kept: &[u8]) -> Result<Document, MeshCaError> {
+    let key = key(ca, mesh);
+    match parse(ca, kept) {
+        Ok(spec) => Ok(Document { key, spec }),
+        Err(error) => Err(MeshCaError::Kept(folder.path().join(&*key.name), Box::new(error))),
+    }
+}
+
 fn fresh(mesh: &str) -> Result<Document, MeshCaError> {
     Ok(document(Ca::Builtin, mesh, Some(&MeshRoots::new(Root::generate(mesh, SystemTime::now())?))))
 }
@@ -129,6 +163,13 @@ mod tests {
         authority.forget("demo").expect("forgets");
         assert_eq!(authority.provided().expect("finds"), []);
         assert_ne!(authority.create_ca("demo").expect("creates anew").spec, first.spec);
+        // A store that lasts takes them over, and lets go of them once it has newer ones.
+        let adopted = AdoptedRoots(folder.clone());
+        let kept = authority.create_ca("demo").expect("creates");
+        assert_eq!(adopted.create_ca("demo").expect("finds"), kept);
+        adopted.keep(&kept).expect("removes the file");
+        assert_ne!(adopted.create_ca("demo").expect("creates"), adopted.create_ca("demo").expect("creates"));
+        assert_eq!(folder.names("builtinca.demo").expect("lists"), [] as [&str; 0]);
         // A damaged file is the operator's to repair: making a new CA would cut every running proxy off.
         folder.replace("builtinca.demo", b"{}").expect("writes");
         assert!(authority.create_ca("demo").is_err());

@@ -81,6 +81,10 @@ impl Store for MeteredStore {
         self.inner.head()
     }
 
+    fn is_complete(&self) -> bool {
+        self.inner.is_complete()
+    }
+
     fn accept(&self) -> StoreFuture<'_, ()> {
         self.inner.accept()
     }

@@ -89,6 +89,10 @@ impl Store for Interposed {
         self.inner.head()
     }
 
+    fn is_complete(&self) -> bool {
+        self.inner.is_complete()
+    }
+
     fn accept(&self) -> StoreFuture<'_, ()> {
         self.inner.accept()
     }

@@ -99,7 +99,7 @@ fn every_variable_sets_its_value() {
                 ("https://a.example, https://b.example", serde_json::json!(["https://a.example", "https://b.example"]))
             }
             (Value::String(default), _) if default == "1s" => ("1m30s", "1m30s".into()),
-            (_, "sdsServer.dataplaneCertValidity") => ("90s", "1m30s".into()),
+            (_, "sdsServer.dataplaneCertValidity" | "store.history.keep") => ("90s", "1m30s".into()),
             (Value::String(_), _) => ("text", "text".into()),
             other => panic!("no example for {other:?}"),
         };
@@ -121,7 +121,7 @@ fn wrong_values_are_reported_with_their_variable() {
         (
             "KUMA_STORE_TYPE",
             "redis",
-            r#"not a valid value: "redis": Type should be either postgres, kubernetes or memory"#,
+            r#"not a valid value: "redis": Type should be either file, postgres, kubernetes or memory"#,
         ),
         (
             "KUMA_XDS_SERVER_DATAPLANE_STATUS_FLUSH_INTERVAL",

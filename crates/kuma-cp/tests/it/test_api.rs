@@ -153,6 +153,10 @@ impl Store for Away {
         Head { store: uuid::Uuid::nil(), position: Position::default() }
     }
 
+    fn is_complete(&self) -> bool {
+        true
+    }
+
     fn accept(&self) -> BoxFuture<'_, Result<(), StoreError>> {
         Self::error()
     }

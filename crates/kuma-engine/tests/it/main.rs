@@ -6,6 +6,7 @@ mod kinds;
 mod real_envoy;
 mod receipts;
 mod restart;
+mod rewound;
 mod rotation;
 mod support;
 mod switch;
