@@ -245,7 +245,7 @@ impl Fleet {
 
     /// The resources of each client, by its number.
     pub(crate) fn holds(&self) -> BTreeMap<u32, FxHashMap<(Type, Id), Form>> {
-        self.clients.iter().map(|client| (client.number, client.session().holds())).collect()
+        self.clients.iter().map(|client| (client.number, client.session().resources())).collect()
     }
 
     /// Ends all streams.

@@ -104,7 +104,7 @@ pub(crate) async fn verify(
         }
         verified.differing.extend(differing);
         verified.clients += fresh.len();
-        verified.resources += fresh.holds().values().map(|held| held.len()).sum::<usize>();
+        verified.resources += fresh.resources().values().map(|held| held.len()).sum::<usize>();
         verified.failed += fresh.errors().values().sum::<u64>();
         fresh.stop().await;
     }
@@ -113,9 +113,9 @@ pub(crate) async fn verify(
 
 /// For each client, the first resource that differs from that of a new client of its name.
 fn differences(fleet: &Fleet, fresh: &Fleet, own: &[Id], shared: &Shared) -> Vec<String> {
-    let held = fleet.holds();
+    let held = fleet.resources();
     let mut differing = Vec::new();
-    for (number, wanted) in fresh.holds() {
+    for (number, wanted) in fresh.resources() {
         let has = &held[&number];
         let difference = has.keys().chain(wanted.keys()).find_map(|key| {
             let how = match (has.get(key), wanted.get(key)) {

@@ -18,7 +18,7 @@ pub(super) async fn restart(lab: &mut Lab) -> anyhow::Result<Outcome> {
     let fleet = lab.fleet()?.clone();
     let everyone: BTreeSet<u32> = (0..lab.plan.shape.dataplanes).collect();
     let held = fleet.totals().bytes;
-    let before = fleet.holds();
+    let before = fleet.resources();
     let meter = lab.meter();
     let killed = Instant::now();
     lab.control_plane.kill()?;
@@ -35,7 +35,7 @@ pub(super) async fn restart(lab: &mut Lab) -> anyhow::Result<Outcome> {
     tokio::time::sleep(Duration::from_secs(8)).await;
     fleet.complete(lab.limit()).await?;
     let usage = lab.read(&meter);
-    let after = fleet.holds();
+    let after = fleet.resources();
     let changed = before.iter().filter(|(client, held)| after.get(client) != Some(held)).count();
     fleet.clear_errors();
 

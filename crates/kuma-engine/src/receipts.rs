@@ -18,7 +18,8 @@ use kuma_store::Revision;
 use kuma_xds::{Refusal, ResourceType, Unanswered};
 use rustc_hash::FxHashMap;
 
-/// How many commits are remembered, complete or not. With 15,000 proxies that have accepted none of them: 2 MB.
+/// How many commits are remembered, complete or not. With 15,000 proxies that have accepted none of them, their bits
+/// take 2.1 MB (docs/performance.md, *Receipts*).
 const REMEMBERED: usize = 1024;
 
 /// How many proxies that have not accepted a commit a receipt names.
