@@ -244,7 +244,7 @@ impl Fleet {
     }
 
     /// The resources of each client, by its number.
-    pub(crate) fn holds(&self) -> BTreeMap<u32, FxHashMap<(Type, Id), Form>> {
+    pub(crate) fn resources(&self) -> BTreeMap<u32, FxHashMap<(Type, Id), Form>> {
         self.clients.iter().map(|client| (client.number, client.session().resources())).collect()
     }
 
