@@ -57,9 +57,10 @@ fuzz: ## Fuzz what reads strangers' input, a minute per target (docs/fuzzing.md)
 	@scripts/fuzz.sh 60
 
 .PHONY: lint
-lint: ## Formatting, width of lines, clippy, documentation, licences and bans
+lint: ## Formatting, width of lines, size of files, clippy, documentation, licences and bans
 	cargo fmt --all --check
 	@scripts/check-width.py
+	@scripts/check-size.py
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --quiet
 	@scripts/deny.sh

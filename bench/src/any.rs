@@ -1,4 +1,4 @@
-//! Drives any xDS control plane: nothing of ours is built in.
+//! Measures any xDS control plane, without knowledge of Kuma.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -103,10 +103,10 @@ pub(crate) struct Connect {
     no_verify: bool,
 }
 
-/// How long to look for somebody who listens on an address.
+/// How long to look for an address that accepts connections.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Connects everyone, makes the changes, checks what all hold at the end, and prints one line of JSON.
+/// Connects all clients, makes the changes, verifies the resources of all clients, and prints one line of JSON.
 pub(crate) async fn run(arguments: Connect, threads: usize) -> anyhow::Result<()> {
     let line = measure(&arguments, threads).await?;
     println!("{line}");
@@ -145,7 +145,7 @@ async fn measure(arguments: &Connect, threads: usize) -> anyhow::Result<Value> {
     tokio::time::sleep(Duration::from_secs(arguments.settle)).await;
     line["settled_rss"] = server.rss().into();
     let (connected, errors) = (fleet.connected(), fleet.errors());
-    // Clients that have just come back tell nothing about how they were kept up to date.
+    // Clients that have just reconnected have got everything anew, so there is nothing to verify.
     let verified = if arguments.no_verify || !errors.is_empty() {
         None
     } else {
@@ -203,7 +203,7 @@ async fn settings(arguments: &Connect) -> anyhow::Result<Settings> {
     })
 }
 
-/// The first address of a host at which somebody listens.
+/// The first address of a host that accepts connections.
 async fn resolve(address: &str) -> anyhow::Result<SocketAddr> {
     let not_one = || format!("{address:?} is not HOST:PORT, or has no address");
     let mut outcome = Err(anyhow!(not_one()));
@@ -247,7 +247,7 @@ async fn changes(
         let expected = Expected { marker: &marker, gone_from: None, concerned: &concerned };
         changes.push(arrivals::measure(fleet, expected, shell(&command)).await?);
         if changes.last().is_some_and(|change| change.since_asked.is_empty()) {
-            // Each of the others would be waited for as long, and as much in vain.
+            // The other clients would not succeed either, and each would take as long.
             break;
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -259,7 +259,7 @@ async fn changes(
     Ok(Value::Object(fields))
 }
 
-/// Runs a command; how long it took.
+/// Runs a command. Returns how long it took.
 async fn shell(command: &str) -> anyhow::Result<Duration> {
     let began = Instant::now();
     let output = tokio::process::Command::new("sh").args(["-c", command]).output().await?;
@@ -307,7 +307,7 @@ mod tests {
     async fn finds_the_one_who_was_forgotten() -> anyhow::Result<()> {
         let stranger = Stranger::start(Some("web~1")).await?;
         let change = format!("printf %s '{{address}}' > {}", stranger.file.path().display());
-        // Client 2 gets what is said not to concern it, and client 1 is not waited for.
+        // Client 2 gets a change that should not concern it, and client 1 is not waited for.
         let line = connect(&stranger, &["--change", &change, "--repeats", "1", "--concerned", "1"]).await?;
         let failure = line["failure"].as_str().unwrap_or_default();
         assert!(failure.contains("1 clients hold something else"), "{line}");

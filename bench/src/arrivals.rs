@@ -1,4 +1,4 @@
-//! One change, and when it reached whom.
+//! One change, and the times at which it reached the clients.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -9,39 +9,39 @@ use crate::fleet::Fleet;
 use crate::names::Id;
 use crate::report::{distribution, rounded, rounded_or_null};
 
-/// How long a change may take to reach the last whom it concerns.
+/// How long a change may take to reach the last client that it concerns.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// How long to watch on for those who see it and should not.
+/// How long to watch for clients that get the change although it does not concern them.
 const AFTERWARDS: Duration = Duration::from_millis(20);
 
-/// A change, and by what it is noticed.
+/// A change, and the marker by which it is detected.
 pub(crate) struct Expected<'a> {
-    /// Bytes that are nowhere yet.
+    /// Bytes that no resource contains yet.
     pub(crate) marker: &'a str,
-    /// The change is that the resource of this name comes without the marker.
+    /// If set, the change is that the resource of this name arrives without the marker.
     pub(crate) gone_from: Option<Id>,
-    /// The clients that are to see it.
+    /// The clients that the change concerns.
     pub(crate) concerned: &'a BTreeSet<u32>,
 }
 
-/// When a change reached those who saw it.
+/// When a change reached the clients.
 pub(crate) struct Arrivals {
-    /// How long the answer to the write took.
+    /// Time until the response to the write.
     pub(crate) write_took: Duration,
-    /// From before the request was sent, until the ACK was.
+    /// For each client, the time from just before the request until its ACK was sent.
     pub(crate) since_asked: Vec<Duration>,
-    /// From the answer; 0 where it came after the effect.
+    /// For each client, the time from the response to the write; 0 if the ACK came first.
     pub(crate) since_answered: Vec<Duration>,
-    /// Clients that should have seen it.
+    /// Number of clients that the change concerns.
     pub(crate) concerned: usize,
-    /// Of these, those that did not.
+    /// How many of these did not get it.
     pub(crate) missing: usize,
-    /// Clients that saw it and should not.
+    /// Number of clients that got it although it does not concern them.
     pub(crate) wrong: usize,
 }
 
-/// Makes a change and waits until it has reached all whom it concerns.
+/// Makes a change and waits until it has reached all clients that it concerns.
 pub(crate) async fn measure(
     fleet: &Fleet,
     expected: Expected<'_>,
@@ -65,7 +65,7 @@ pub(crate) async fn measure(
     })
 }
 
-/// What several changes of a kind took, in the fields that every report has.
+/// The times of several changes of a kind, in the fields of a report.
 pub(crate) fn summary(changes: &[Arrivals]) -> Map<String, Value> {
     let times = |of: fn(&Arrivals) -> &Vec<Duration>| {
         let all: Vec<Duration> = changes.iter().flat_map(|change| of(change).iter().copied()).collect();
@@ -91,7 +91,7 @@ pub(crate) fn summary(changes: &[Arrivals]) -> Map<String, Value> {
     }
 }
 
-/// The 99th percentile of some changes, from before the request, in milliseconds; infinite if one was not seen by all.
+/// The 99th percentile of the times since the request, in milliseconds; infinite if a change did not reach all clients.
 pub(crate) fn p99(changes: &[Arrivals]) -> f64 {
     if changes.iter().any(|change| change.missing > 0) {
         return f64::INFINITY;
@@ -99,7 +99,7 @@ pub(crate) fn p99(changes: &[Arrivals]) -> f64 {
     summary(changes)["ms_from_request"]["p99"].as_f64().unwrap_or(f64::INFINITY)
 }
 
-/// Costs shared among changes, rounded.
+/// Costs per change, rounded.
 pub(crate) fn per_change(total: f64, changes: &[Arrivals]) -> Value {
     rounded(total / changes.len().max(1) as f64)
 }

@@ -19,28 +19,28 @@ use crate::node::{Pattern, numbered};
 use crate::session::{Form, Session, Shared, Variant};
 use crate::types::{ApiVersion, Type};
 
-/// How long a client waits before it connects again: at random up to the first, doubled at each failure up to the last.
-/// Envoy's defaults are 500 ms and 30 s.
+/// How long a client waits before it reconnects: a random time of at most the first value, which doubles at each
+/// failure up to the second. Envoy's defaults are 500 ms and 30 s.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 
-/// Names that are shown of those that a client waits for.
+/// How many of the names that a client waits for are shown.
 const SHOWN: usize = 5;
 
-/// Streams that have failed, for each client, after which nobody is waited for if none has ever got everything.
+/// If no client has ever got all its resources, waiting ends after this many failed streams per client.
 const HOPELESS: usize = 3;
 
-/// What all clients of a fleet are like.
+/// Settings of all clients of a fleet.
 #[derive(Clone)]
 pub(crate) struct Settings {
     pub(crate) target: Target,
     pub(crate) variant: Variant,
     pub(crate) api: ApiVersion,
     pub(crate) node: Pattern,
-    /// How many may be on their way to their first complete configuration at a time.
+    /// How many may be waiting for their first complete configuration at a time.
     pub(crate) at_once: usize,
 }
 
-/// What went over the streams since the start.
+/// Counts of what was sent over the streams since the start.
 #[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct Totals {
     pub(crate) messages: u64,
@@ -79,7 +79,7 @@ struct Counters {
     last_message: AtomicU64,
 }
 
-/// Clients, and what they have seen.
+/// Clients, and what they have received.
 pub(crate) struct Fleet {
     settings: Settings,
     started: Instant,
@@ -99,7 +99,7 @@ struct Client {
     session: Mutex<Session>,
     /// Since the start of the fleet, when it was first complete.
     complete_at: OnceLock<Duration>,
-    /// Whether it has (again) all that it asks for on the present stream.
+    /// Whether it has all the resources that it requests on the current stream.
     settled: AtomicBool,
     connects: AtomicU64,
     reads: watch::Sender<bool>,
@@ -181,12 +181,13 @@ impl Fleet {
         self.counters.connected.load(Relaxed)
     }
 
-    /// When each client first had all that it asked for, from the start of the fleet on; only of those that had.
+    /// For each client that was complete, when it first had all the resources that it requests, since the start of the
+    /// fleet.
     pub(crate) fn first_complete(&self) -> Vec<Duration> {
         self.clients.iter().filter_map(|client| client.complete_at.get().copied()).collect()
     }
 
-    /// Waits until every client is connected and has all that it asks for.
+    /// Waits until every client is connected and has all the resources that it requests.
     pub(crate) async fn complete(&self, limit: Duration) -> anyhow::Result<()> {
         let deadline = Instant::now() + limit;
         loop {
@@ -217,7 +218,7 @@ impl Fleet {
         }
     }
 
-    /// Waits until nothing has come for a while.
+    /// Waits until no message has arrived for a while.
     pub(crate) async fn quiet(&self, quiet: Duration) {
         loop {
             let last = self.started + Duration::from_micros(self.counters.last_message.load(Relaxed));
@@ -242,9 +243,9 @@ impl Fleet {
         }
     }
 
-    /// What each client holds, by its number.
-    pub(crate) fn holds(&self) -> BTreeMap<u32, FxHashMap<(Type, Id), Form>> {
-        self.clients.iter().map(|client| (client.number, client.session().holds())).collect()
+    /// The resources of each client, by its number.
+    pub(crate) fn resources(&self) -> BTreeMap<u32, FxHashMap<(Type, Id), Form>> {
+        self.clients.iter().map(|client| (client.number, client.session().resources())).collect()
     }
 
     /// Ends all streams.
@@ -277,7 +278,7 @@ impl Fleet {
         }
     }
 
-    /// One stream, until it ends. The turn is over once the client has everything.
+    /// One stream, until it ends. The permit is released once the client has all its resources.
     async fn stream(&self, client: &Client, turn: Option<SemaphorePermit<'_>>) -> anyhow::Result<String> {
         let opened = connection::open(&self.settings.target, client.number, client.token.as_ref()).await?;
         let Stream { mut connection, response, requests } = opened;
@@ -288,7 +289,7 @@ impl Fleet {
             tokio::select! {
                 biased;
                 Ok(()) = reads.changed() => {
-                    // Neither is polled: what the control plane sends stays in the socket.
+                    // Neither is polled, so data of the control plane stays in the socket.
                     while !*reads.borrow_and_update() {
                         reads.changed().await?;
                     }
@@ -361,7 +362,7 @@ impl Fleet {
         numbered(&self.settings.node.id, number)
     }
 
-    /// What all clients are like, and the numbers and tokens of each.
+    /// The settings of all clients, and the number and token of each.
     pub(crate) fn like(&self) -> (Settings, Vec<(u32, Option<HeaderValue>)>) {
         let clients = self.clients.iter().map(|client| (client.number, client.token.clone())).collect();
         (self.settings.clone(), clients)

@@ -1,4 +1,4 @@
-//! Clients that waste a server's connections: each begins anew as soon as it was thrown out.
+//! Clients that waste a server's connections: each reconnects as soon as it was disconnected.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -15,16 +15,16 @@ use crate::session::Variant;
 use crate::types::ApiVersion;
 use crate::wire::put_bytes;
 
-/// Where they come from: an address that no proxy has.
+/// Their source address, which no proxy has.
 const SOURCE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 66);
 
-/// Pause before one begins anew, and between two bytes of those that trickle.
+/// Pause before a client reconnects, and between two bytes of [`Habit::Trickle`].
 const PAUSE: Duration = Duration::from_millis(300);
 
-/// What one does with its connection.
+/// The behaviour of a client.
 #[derive(Clone, Copy, Debug)]
 enum Habit {
-    /// Connects and says nothing.
+    /// Connects and sends nothing.
     Silent,
     /// Sends the head of a request byte by byte.
     Trickle,
@@ -32,11 +32,11 @@ enum Habit {
     NoBody,
     /// Sends two gigabytes as the body of a write.
     HugeBody,
-    /// Asks for much, again and again, and reads nothing.
+    /// Sends requests for large responses, and reads nothing.
     Deaf,
-    /// Begins a TLS handshake and goes no further.
+    /// Begins a TLS handshake and does not continue it.
     HalfTls,
-    /// Speaks HTTP/2 as nobody should.
+    /// Sends invalid HTTP/2.
     BrokenHttp2,
     /// Opens a stream and never sends its first message.
     NoMessage,
@@ -56,7 +56,7 @@ struct Deeds {
     bytes: AtomicU64,
 }
 
-/// Hostile clients at work, on a thread of their own so that they don't slow down what measures.
+/// Running hostile clients, on a thread of their own so that they do not slow down the measurement.
 pub(crate) struct Horde {
     deeds: Arc<Deeds>,
     stop: Arc<AtomicBool>,
@@ -64,7 +64,7 @@ pub(crate) struct Horde {
 }
 
 impl Horde {
-    /// Sets this many on each port of a control plane.
+    /// Starts this many clients for each port of a control plane.
     pub(crate) fn start(ports: Ports, on_each: u32) -> anyhow::Result<Horde> {
         let deeds = Arc::new(Deeds::default());
         let stop = Arc::new(AtomicBool::new(false));
@@ -114,7 +114,7 @@ async fn live(address: SocketAddr, habit: Habit, deeds: Arc<Deeds>) {
             Ok(stream) => {
                 deeds.connections.fetch_add(1, Relaxed);
                 deeds.open.fetch_add(1, Relaxed);
-                // However it ends, it is done again.
+                // It is repeated, however it ends.
                 let _ = behave(stream, habit, &deeds).await;
                 deeds.open.fetch_sub(1, Relaxed);
             }
@@ -126,7 +126,7 @@ async fn live(address: SocketAddr, habit: Habit, deeds: Arc<Deeds>) {
 
 async fn connect(address: SocketAddr) -> anyhow::Result<TcpStream> {
     let socket = TcpSocket::new_v4()?;
-    // What is not read must not hide in a buffer of ours.
+    // A small buffer, so that unread data stays on the server's side.
     socket.set_recv_buffer_size(4096)?;
     socket.bind((SOURCE, 0).into())?;
     socket.connect(address).await.context("cannot connect")
@@ -152,7 +152,7 @@ async fn behave(mut stream: TcpStream, habit: Habit, deeds: &Deeds) -> anyhow::R
         Habit::Deaf => {
             let request = "GET /meshes/default/dataplanes?size=10000 HTTP/1.1\r\nhost: localhost\r\n\r\n".repeat(20);
             stream.write_all(request.as_bytes()).await?;
-            // Until the server gives up: what it sends is not read, so only a write tells.
+            // Until the server disconnects. Its data is not read, so only a write shows that.
             while stream.write_all(b"\r\n").await.is_ok() {
                 tokio::time::sleep(PAUSE).await;
             }
@@ -174,7 +174,7 @@ async fn behave(mut stream: TcpStream, habit: Habit, deeds: &Deeds) -> anyhow::R
             return open_stream(stream, &message, deeds).await;
         }
     }
-    // Waits to be thrown out.
+    // Waits until the server disconnects.
     let mut rest = [0; 1024];
     while stream.read(&mut rest).await? > 0 {}
     Ok(())

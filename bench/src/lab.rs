@@ -1,4 +1,4 @@
-//! A control plane, a mesh in it and a fleet connected to it: what a scenario works with.
+//! The setup of a scenario: a control plane, its mesh, and a fleet of connected clients.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -20,13 +20,13 @@ use crate::process::{ControlPlane, Launch};
 use crate::session::{Shared, Variant};
 use crate::types::ApiVersion;
 
-/// How long anything may take before the run has failed, beside [`LIMIT_PER_PROXY`].
+/// How long a step may take before the run fails, plus [`LIMIT_PER_PROXY`].
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
 /// See [`LIMIT`].
 pub(crate) const LIMIT_PER_PROXY: Duration = Duration::from_millis(10);
 
-/// How a scenario is to be run.
+/// Settings of a scenario.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) launch: Launch,
@@ -34,9 +34,9 @@ pub(crate) struct Plan {
     pub(crate) variant: Variant,
     pub(crate) tls: bool,
     pub(crate) node_extensions: usize,
-    /// How many proxies may be on their way to their first configuration at a time.
+    /// How many proxies may be waiting for their first configuration at a time.
     pub(crate) at_once: usize,
-    /// Whether to wait for memory to be given back before it is looked at for the last time.
+    /// Whether to wait until memory has been freed before it is measured for the last time.
     pub(crate) settle: bool,
     pub(crate) repeats: u32,
     /// Hostile clients on each port.
@@ -45,7 +45,7 @@ pub(crate) struct Plan {
     pub(crate) threads: usize,
 }
 
-/// See the module.
+/// See the module's description.
 pub(crate) struct Lab {
     pub(crate) plan: Plan,
     pub(crate) control_plane: ControlPlane,
@@ -53,18 +53,18 @@ pub(crate) struct Lab {
     tokens: Vec<HeaderValue>,
     fleet: Option<Arc<Fleet>>,
     pub(crate) shared: Arc<Shared>,
-    /// Markers that are nowhere yet.
+    /// Unused markers.
     pub(crate) fresh: Fresh,
-    /// Memory of the control plane before it had any document, and with all of them.
+    /// Memory of the control plane without documents, and with all of them.
     pub(crate) rss_empty: u64,
     pub(crate) rss_documents: u64,
-    /// How long writing the documents took, and how many CPU seconds of the control plane.
+    /// Time and CPU seconds of the control plane for writing the documents.
     pub(crate) documents_took: Duration,
     pub(crate) documents_cpu: f64,
 }
 
 impl Lab {
-    /// Starts a control plane and writes the mesh; nobody is connected.
+    /// Starts a control plane and writes the documents of the mesh. No client is connected yet.
     pub(crate) async fn start(plan: Plan) -> anyhow::Result<Lab> {
         let control_plane = ControlPlane::start(plan.launch.clone()).await?;
         let rss_empty = control_plane.costs.rss();
@@ -89,7 +89,7 @@ impl Lab {
         })
     }
 
-    /// Connects a proxy for each Dataplane, and waits until each has everything.
+    /// Connects a proxy for each Dataplane, and waits until each has all its resources.
     pub(crate) async fn connect(&mut self) -> anyhow::Result<Arc<Fleet>> {
         let fleet = self.connect_only(self.plan.shape.dataplanes).await?;
         self.fleet = Some(fleet.clone());
@@ -118,7 +118,7 @@ impl Lab {
         Ok(fleet)
     }
 
-    /// How long something may take that all proxies take part in.
+    /// How long a step may take in which all proxies take part.
     pub(crate) fn limit(&self) -> Duration {
         LIMIT + LIMIT_PER_PROXY * self.plan.shape.dataplanes
     }
@@ -134,12 +134,12 @@ impl Lab {
         self.fleet.as_ref().context("nobody is connected")
     }
 
-    /// The number of a name, for [`Lab::change`].
+    /// The id of a name, for [`Lab::change`].
     pub(crate) fn name(&self, name: &str) -> Id {
         self.shared.names.id(name)
     }
 
-    /// Makes a change and waits until it has reached all whom it concerns.
+    /// Makes a change and waits until it has reached all clients that it concerns.
     pub(crate) async fn change(
         &self,
         expected: Expected<'_>,
@@ -148,12 +148,12 @@ impl Lab {
         arrivals::measure(self.fleet()?, expected, write).await
     }
 
-    /// Begins to measure.
+    /// Starts a measurement.
     pub(crate) fn meter(&self) -> Meter {
         Meter::start(&self.control_plane.costs, self.fleet.as_deref())
     }
 
-    /// What has been used and moved since the meter began.
+    /// The costs and traffic since the start of the measurement.
     pub(crate) fn read(&self, meter: &Meter) -> Usage {
         meter.read(&self.control_plane.costs, self.fleet.as_deref())
     }

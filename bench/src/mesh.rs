@@ -1,4 +1,4 @@
-//! The mesh that the scenarios run in, and the HTTP API that it is made with.
+//! The mesh of the scenarios, and the HTTP API by which it is created.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -10,10 +10,10 @@ use serde_json::{Value, json};
 
 use crate::process::ControlPlane;
 
-/// The one mesh.
+/// Name of the mesh.
 pub(crate) const MESH: &str = "default";
 
-/// Requests under way at a time while the mesh is made.
+/// Number of concurrent requests while the mesh is created.
 const AT_ONCE: usize = 16;
 
 /// Sizes of a mesh.
@@ -21,17 +21,17 @@ const AT_ONCE: usize = 16;
 pub(crate) struct Shape {
     pub(crate) dataplanes: u32,
     pub(crate) services: u32,
-    /// Dataplanes that stand for each service; those that are left over stand for services that nobody dials.
+    /// Dataplanes of each service. The remaining Dataplanes belong to services that no outbound refers to.
     pub(crate) instances: u32,
-    /// Services that each Dataplane dials.
+    /// Outbounds of each Dataplane.
     pub(crate) outbounds: u32,
-    /// TrafficPermissions beside the one that lets everyone in.
+    /// TrafficPermissions in addition to the one that permits everything.
     pub(crate) policies: u32,
     pub(crate) mtls: bool,
 }
 
 impl Shape {
-    /// The service that a Dataplane stands for.
+    /// The service of a Dataplane.
     pub(crate) fn service(&self, dataplane: u32) -> String {
         if dataplane < self.services * self.instances {
             format!("svc-{}", dataplane % self.services)
@@ -40,7 +40,7 @@ impl Shape {
         }
     }
 
-    /// The services that a Dataplane dials: chosen by its number alone, spread evenly.
+    /// The services of a Dataplane's outbounds: determined by its number, and evenly distributed.
     pub(crate) fn dials(&self, dataplane: u32) -> BTreeSet<u32> {
         let mut chosen = BTreeSet::new();
         let mut state = u64::from(dataplane) + 1;
@@ -52,12 +52,12 @@ impl Shape {
         chosen
     }
 
-    /// The Dataplanes that dial a service.
+    /// The Dataplanes with an outbound to a service.
     pub(crate) fn consumers(&self, service: u32) -> BTreeSet<u32> {
         (0..self.dataplanes).filter(|&dataplane| self.dials(dataplane).contains(&service)).collect()
     }
 
-    /// The Dataplanes that stand for a service.
+    /// The Dataplanes of a service.
     pub(crate) fn providers(&self, service: u32) -> BTreeSet<u32> {
         (0..self.instances)
             .map(|instance| service + instance * self.services)
@@ -65,7 +65,7 @@ impl Shape {
             .collect()
     }
 
-    /// A Dataplane as it is at first.
+    /// The initial document of a Dataplane.
     pub(crate) fn dataplane(&self, number: u32) -> Value {
         dataplane(&name(number), &address(number), &self.service(number), &self.dials(number))
     }
@@ -113,7 +113,7 @@ pub(crate) fn permission(name: &str, source: &str, destination: &str) -> Value {
 #[derive(Clone)]
 pub(crate) struct Api {
     http: reqwest::Client,
-    /// Keeps no connection.
+    /// A client that opens a new connection for each request.
     alone: reqwest::Client,
     api: String,
     admin: String,
@@ -131,7 +131,7 @@ impl Api {
         })
     }
 
-    /// Writes a document; how long the answer took.
+    /// Writes a document. Returns the time until the response.
     pub(crate) async fn put(&self, document: &Value) -> anyhow::Result<Duration> {
         let began = Instant::now();
         let response = self.http.put(self.url(document)?).json(document).send().await?;
@@ -143,7 +143,7 @@ impl Api {
         Ok(took)
     }
 
-    /// Reads a path over a connection of its own.
+    /// Reads a path over a new connection.
     pub(crate) async fn read_alone(&self, path: &str) -> anyhow::Result<()> {
         self.alone.get(format!("{}{path}", self.api)).send().await?.error_for_status()?.bytes().await?;
         Ok(())
@@ -169,7 +169,7 @@ impl Api {
         .await?;
         self.put(&permission("everyone", "*", "*")).await?;
         for number in 0..shape.policies {
-            // Different pairs for as long as there are some.
+            // Different pairs, as long as there are unused ones.
             let (from, to) = (number % shape.services, (number * 7 + number / shape.services) % shape.services);
             self.put(&permission(&format!("policy-{number}"), &format!("svc-{from}"), &format!("svc-{to}"))).await?;
         }
@@ -181,7 +181,7 @@ impl Api {
         Ok(())
     }
 
-    /// Begins to rotate the builtin CA.
+    /// Starts a rotation of the builtin CA.
     pub(crate) async fn rotate(&self) -> anyhow::Result<Duration> {
         let began = Instant::now();
         let response = self.http.post(self.rotation()).send().await?;
@@ -193,7 +193,7 @@ impl Api {
         Ok(took)
     }
 
-    /// Whether a rotation is under way.
+    /// Whether a rotation is in progress.
     pub(crate) async fn rotates(&self) -> anyhow::Result<bool> {
         let status: Value = self.http.get(self.rotation()).send().await?.error_for_status()?.json().await?;
         Ok(status["phase"] != "none")
@@ -216,7 +216,7 @@ impl Api {
         futures_util::stream::iter(requests).buffered(AT_ONCE).try_collect().await
     }
 
-    /// The CA that the bootstrap tells proxies to trust, PEM.
+    /// The CA in the bootstrap, PEM.
     pub(crate) async fn ca(&self) -> anyhow::Result<String> {
         let request =
             self.http.post(format!("{}/bootstrap", self.bootstrap)).json(&json!({"name": name(0), "mesh": MESH}));

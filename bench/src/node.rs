@@ -7,13 +7,13 @@ use serde_json::Value;
 
 use crate::wire::{put_bytes, put_double, put_number};
 
-/// The version that nodes say they are.
+/// The version of Envoy in nodes.
 const ENVOY: [u64; 3] = [1, 40, 0];
 
 /// Extensions that Envoy 1.40 lists; with them a node has 61 KB.
 pub(crate) const EXTENSIONS: usize = 516;
 
-/// How nodes are made. In every text `{i}` stands for the number of the client.
+/// The template of nodes. In every string, `{i}` stands for the number of the client.
 #[derive(Clone)]
 pub(crate) struct Pattern {
     pub(crate) id: String,
@@ -24,7 +24,7 @@ pub(crate) struct Pattern {
     pub(crate) extensions: Arc<[u8]>,
 }
 
-/// An encoded `envoy.config.core.v3.Node`: what is its own, and what all share.
+/// An encoded `envoy.config.core.v3.Node`, with a part of its own and a part that all share.
 #[derive(Clone)]
 pub(crate) struct Node {
     own: Box<[u8]>,
@@ -36,7 +36,7 @@ impl Pattern {
     pub(crate) fn new(id: &str, extensions: usize) -> Pattern {
         let mut shared = Vec::new();
         put_bytes(&mut shared, 6, b"envoy");
-        // Some control planes serve only versions of Envoy that they know.
+        // Some control planes serve only certain versions of Envoy.
         let mut version = Vec::new();
         for (number, part) in (1..).zip(ENVOY) {
             put_number(&mut version, number, part);

@@ -1,4 +1,4 @@
-//! Draws the growth curves out of the lines that the scenario `growth` printed, and prints them as a table.
+//! Draws the growth curves from the lines that the scenario `growth` prints, and prints them as a table.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 use serde_json::Value;
 
-/// Files of JSON lines to draw from, and where to.
+/// Input files and the output folder.
 #[derive(Args)]
 pub(crate) struct Plot {
     /// Lines of JSON, as `xdsload growth` prints them.
@@ -20,7 +20,7 @@ pub(crate) struct Plot {
     folder: PathBuf,
 }
 
-/// What a drawing varies; the other two stay at what they are in the mesh of docs/performance.md.
+/// The field that a drawing varies. The other two have the values of the mesh in docs/performance.md.
 struct Axis {
     file: &'static str,
     field: &'static str,
@@ -37,7 +37,7 @@ const AXES: [Axis; 3] = [
     },
 ];
 
-/// The values at which the fields stay that a drawing does not vary.
+/// The values of the fields that a drawing does not vary.
 const BASE: [(&str, u64); 3] = [("proxies", 1000), ("outbounds", 20), ("instances", 5)];
 
 /// One panel of a drawing: curves of (name, place in the line, what to multiply by).
@@ -182,7 +182,7 @@ fn draw_panel(
         .y_label_area_size(48)
         .build_cartesian_2d(
             (smallest * 0.9..largest * 1.1).log_scale(),
-            // At least a decade, so that what hardly grows looks so.
+            // At least a decade, so that slow growth looks slow.
             ((least * 0.7).min(most / 8.0)..most * 1.5).log_scale(),
         )?;
     chart
@@ -218,7 +218,7 @@ fn draw_panel(
     Ok(())
 }
 
-/// With as many digits as say something.
+/// Formats a number with a useful number of digits.
 fn number(value: f64) -> String {
     let digits = if value >= 20.0 {
         0

@@ -1,4 +1,4 @@
-//! kuma-cp as a process, and what processes cost.
+//! kuma-cp as a process, and the costs of processes.
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use anyhow::{Context as _, bail};
 pub(crate) struct Launch {
     pub(crate) program: PathBuf,
     pub(crate) log_level: String,
-    /// Processors that it may run on, in taskset's words.
+    /// Processors that it may use, in the syntax of taskset.
     pub(crate) cpus: Option<String>,
 }
 
@@ -37,11 +37,11 @@ pub(crate) struct ControlPlane {
     child: Child,
 }
 
-/// A process whose costs are watched, or none: then they are 0.
+/// A process whose costs are measured. Without a process they are 0.
 #[derive(Default)]
 pub(crate) struct Watched {
     pid: Option<u32>,
-    /// CPU seconds of its earlier lives.
+    /// CPU seconds before its last restart.
     spent: f64,
 }
 
@@ -113,25 +113,25 @@ impl Watched {
         Watched { pid: Some(pid), spent: 0.0 }
     }
 
-    /// CPU seconds of all its threads, in all its lives. The kernel tells it in steps of 10 ms.
+    /// CPU seconds of all its threads, including those before restarts. The kernel counts in steps of 10 ms.
     pub(crate) fn cpu_seconds(&self) -> f64 {
         self.spent + self.pid.and_then(cpu_seconds).unwrap_or_default()
     }
 
-    /// Memory that it has in RAM now, in bytes.
+    /// Its resident memory, in bytes.
     pub(crate) fn rss(&self) -> u64 {
         self.pid.map(|pid| memory(pid, "VmRSS:")).unwrap_or_default()
     }
 
-    /// The most that it had since [`Watched::reset_peak`].
+    /// Its peak of resident memory since [`Watched::reset_peak`].
     pub(crate) fn peak_rss(&self) -> u64 {
         self.pid.map(|pid| memory(pid, "VmHWM:")).unwrap_or_default()
     }
 
-    /// Begins a new peak.
+    /// Resets the peak.
     pub(crate) fn reset_peak(&self) {
         if let Some(pid) = self.pid {
-            // 5 resets the peak (proc(5)); without it the peak is that of its whole life.
+            // 5 resets the peak (proc(5)). If that fails, the peak is that since the start of the process.
             let _ = std::fs::write(format!("/proc/{pid}/clear_refs"), "5");
         }
     }
@@ -146,8 +146,8 @@ impl Drop for ControlPlane {
 
 impl Ports {
     fn free() -> anyhow::Result<Ports> {
-        // Below those that the system gives to connections, of which there may be many thousand. Held until all are
-        // found, so that they differ.
+        // Below the ephemeral ports, of which there may be many thousand in use. The listeners are kept until all ports
+        // are found, so that the ports differ.
         let mut listeners: Vec<TcpListener> = Vec::new();
         while listeners.len() < 7 {
             let port = rand::random_range(10_000..30_000);
@@ -196,7 +196,7 @@ pub(crate) fn own_cpu_seconds() -> f64 {
 /// utime and stime, fields 14 and 15 of proc_pid_stat(5).
 fn cpu_seconds(pid: u32) -> Option<f64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name, which may hold anything, ends at the last parenthesis; the next field is the third.
+    // The name, which may contain any character, ends at the last parenthesis; the next field is the third.
     let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(11);
     let mut ticks = || fields.next()?.parse::<u64>().ok();
     let sum = ticks()? + ticks()?;

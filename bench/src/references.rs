@@ -1,4 +1,5 @@
-//! What a resource makes Envoy ask for next: found in its bytes once, and remembered by their hash.
+//! The names that a resource refers to, which Envoy requests next. They are found in its bytes once, and cached by the
+//! hash.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -8,7 +9,7 @@ use crate::names::{Id, Names};
 use crate::types::Type;
 use crate::wire::{Fields, Value, all_bytes_fields, bytes_field, text_field};
 
-/// Fields of a ConfigSource that lead to the stream on which it came: `ads`, and `self`.
+/// Fields of a ConfigSource that refer to the same stream: `ads` and `self`.
 const ON_THIS_STREAM: [u64; 2] = [3, 5];
 
 /// Names that a resource refers to, each with its type; sorted and distinct.
@@ -21,7 +22,7 @@ pub(crate) struct ReferenceCache {
 }
 
 impl ReferenceCache {
-    /// What a resource refers to. `value` is the content of its Any, `hash` the hash of that.
+    /// The references of a resource. `value` is the content of its Any, `hash` the hash of that.
     pub(crate) fn of(&self, resource_type: Type, value: &[u8], hash: u64, names: &Names) -> References {
         if !matches!(resource_type, Type::Cluster | Type::Listener | Type::ExtensionConfig) {
             return Arc::default();
@@ -49,9 +50,9 @@ struct Found<'a> {
     references: Vec<(Type, Id)>,
 }
 
-/// The numbers are those of the fields in Envoy's API, v3; what only v2 has is said.
+/// The numbers are those of the fields in Envoy's API v3. Fields that exist only in v2 are marked.
 impl Found<'_> {
-    /// Adds what is found where a ConfigSource says: elsewhere than on this stream is none of its business.
+    /// Adds a reference, unless its ConfigSource is another stream.
     fn add(&mut self, resource_type: Type, name: &str, source: &[u8]) {
         let here = ON_THIS_STREAM.iter().any(|&number| all_bytes_fields(source, number).next().is_some());
         if here && !name.is_empty() {
@@ -69,7 +70,7 @@ impl Found<'_> {
             self.add(Type::Endpoint, name, bytes_field(eds, 1));
         }
         self.transport_socket(bytes_field(cluster, 24));
-        // Of v2.
+        // v2 only.
         self.tls(bytes_field(cluster, 11));
         for matching in all_bytes_fields(cluster, 43) {
             self.transport_socket(bytes_field(matching, 3));
@@ -82,7 +83,7 @@ impl Found<'_> {
                 self.filter(filter);
             }
             self.transport_socket(bytes_field(chain, 6));
-            // Of v2.
+            // v2 only.
             self.tls(bytes_field(chain, 2));
         }
         for filter in all_bytes_fields(listener, 9) {
@@ -125,7 +126,7 @@ impl Found<'_> {
         self.secret(bytes_field(bytes_field(common, 8), 2));
     }
 
-    /// An SdsSecretConfig. Without a source the secret is in the bootstrap.
+    /// An SdsSecretConfig. Without a source, the secret is in the bootstrap.
     fn secret(&mut self, config: &[u8]) {
         self.add(Type::Secret, text_field(config, 1), bytes_field(config, 2));
     }

@@ -198,7 +198,7 @@ impl Session {
     }
 
     /// Everything that the client holds, and in what form.
-    pub(crate) fn holds(&self) -> FxHashMap<(Type, Id), Form> {
+    pub(crate) fn resources(&self) -> FxHashMap<(Type, Id), Form> {
         let of = |resource_type: Type| {
             let held = &self.types[resource_type as usize].held;
             held.iter().map(move |(&name, held)| ((resource_type, name), held.form))

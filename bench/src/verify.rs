@@ -1,4 +1,4 @@
-//! The correctness of speed: what every client holds at the end is what a fresh one of its name gets.
+//! Verifies the result of a run: the resources of every client equal those of a new client with its name.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,27 +10,27 @@ use crate::fleet::{Fleet, failures};
 use crate::names::Id;
 use crate::session::Shared;
 
-/// Silence after which nothing more is expected.
+/// Time without a message after which no more is expected.
 const QUIET: Duration = Duration::from_millis(300);
 
-/// How often, and at what distance, a difference is looked at before it is one.
+/// How often a difference is checked again before it counts, and the pause between.
 const ATTEMPTS: u32 = 5;
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Differences that are shown.
+/// How many differences are shown.
 const SHOWN: usize = 5;
 
-/// What was compared.
+/// The result of the comparison.
 pub(crate) struct Verified {
     clients: usize,
     resources: usize,
     differing: Vec<String>,
-    /// Streams of the fresh clients that have failed.
+    /// Number of failed streams of new clients.
     failed: u64,
 }
 
 impl Verified {
-    /// Whether everything was as it should be.
+    /// Whether there were no differences and no failures.
     pub(crate) fn is_fine(&self) -> bool {
         self.differing.is_empty() && self.failed == 0
     }
@@ -48,7 +48,7 @@ impl Verified {
     }
 }
 
-/// Why a run does not count, if it does not: all that was wrong with it.
+/// Why a run has failed: all its errors. `None` if it has not.
 pub(crate) fn failure(
     verified: Option<&Verified>,
     errors: &BTreeMap<String, u64>,
@@ -76,8 +76,8 @@ pub(crate) fn failure(
     (!reasons.is_empty()).then(|| reasons.join("; "))
 }
 
-/// Waits for silence, then compares what every client holds with what a fresh one of its name gets. Of the resources
-/// whose names are in `own` every stream gets one of its own: they only have to be there.
+/// Waits until no messages arrive, then compares the resources of every client with those of a new client of its name.
+/// The resources whose names are in `own` differ for each stream: they only have to exist.
 pub(crate) async fn verify(
     fleet: &Fleet,
     shared: &Arc<Shared>,
@@ -88,13 +88,13 @@ pub(crate) async fn verify(
     fleet.quiet(QUIET).await;
     let (settings, clients) = fleet.like();
     let mut verified = Verified { clients: 0, resources: 0, differing: Vec::new(), failed: 0 };
-    // Not all again: each needs a file on both sides, beside those of the fleet.
+    // In batches: each client needs a file descriptor on both sides, in addition to those of the fleet.
     for batch in clients.chunks((clients.len() / 20).clamp(250, 1000)) {
         let fresh = Fleet::start(settings.clone(), shared, batch.to_vec())?;
         fresh.complete(limit).await?;
         let mut differing = Vec::new();
         for _ in 0..ATTEMPTS {
-            // Both go on getting changes: on a busy machine the last ones may still be on their way to either.
+            // On a busy machine the last changes may not have arrived at one of the two yet.
             fresh.quiet(QUIET).await;
             differing = differences(fleet, &fresh, own, shared);
             if differing.is_empty() {
@@ -104,18 +104,18 @@ pub(crate) async fn verify(
         }
         verified.differing.extend(differing);
         verified.clients += fresh.len();
-        verified.resources += fresh.holds().values().map(|held| held.len()).sum::<usize>();
+        verified.resources += fresh.resources().values().map(|held| held.len()).sum::<usize>();
         verified.failed += fresh.errors().values().sum::<u64>();
         fresh.stop().await;
     }
     Ok(verified)
 }
 
-/// The first resource of each client that is not what a fresh one of its name holds.
+/// For each client, the first resource that differs from that of a new client of its name.
 fn differences(fleet: &Fleet, fresh: &Fleet, own: &[Id], shared: &Shared) -> Vec<String> {
-    let held = fleet.holds();
+    let held = fleet.resources();
     let mut differing = Vec::new();
-    for (number, wanted) in fresh.holds() {
+    for (number, wanted) in fresh.resources() {
         let has = &held[&number];
         let difference = has.keys().chain(wanted.keys()).find_map(|key| {
             let how = match (has.get(key), wanted.get(key)) {

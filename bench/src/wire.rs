@@ -1,6 +1,6 @@
-//! Just enough protobuf to follow an xDS stream without decoding what it carries.
+//! The part of protobuf that is needed to follow an xDS stream without decoding its resources.
 
-/// A field of a message as it stands in the bytes.
+/// An encoded field of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Value<'a> {
     Number(u64),
@@ -11,7 +11,7 @@ pub(crate) enum Value<'a> {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Malformed;
 
-/// Goes through the fields of a message.
+/// Iterates over the fields of a message.
 pub(crate) struct Fields<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Fields<'a> {

@@ -11,10 +11,10 @@ use crate::lab::Lab;
 use crate::mesh::{self, dataplane, permission};
 use crate::meter::Meter;
 
-/// Pause between two changes, so that each is alone.
+/// Pause between two changes, so that they do not overlap.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// What the changes cost, with nothing more to say.
+/// The costs of the changes, without further fields.
 fn outcome(lab: &Lab, meter: &Meter, changes: Vec<Arrivals>) -> Outcome {
     Outcome { changes, usage: lab.read(meter), also: json!({}) }
 }
@@ -23,7 +23,7 @@ fn everyone(lab: &Lab) -> BTreeSet<u32> {
     (0..lab.plan.shape.dataplanes).collect()
 }
 
-/// Services take turns, so that no one service is measured alone.
+/// A different service in each round, so that the result does not depend on one service.
 fn service(lab: &Lab, round: u32) -> u32 {
     (round * 7) % lab.plan.shape.services
 }
@@ -62,7 +62,7 @@ pub(super) async fn policy_service(lab: &Lab) -> anyhow::Result<Outcome> {
     .await
 }
 
-/// Dataplanes come, one after the other; they are gone again at the end.
+/// Dataplanes are added one after the other, and deleted at the end.
 pub(super) async fn join(lab: &Lab) -> anyhow::Result<Outcome> {
     let mut changes = Vec::new();
     let mut made = Vec::new();
@@ -84,7 +84,7 @@ pub(super) async fn join(lab: &Lab) -> anyhow::Result<Outcome> {
     Ok(outcome)
 }
 
-/// Dataplanes that came before go, one after the other.
+/// Dataplanes that were added before are deleted one after the other.
 pub(super) async fn leave(lab: &Lab) -> anyhow::Result<Outcome> {
     let mut made = Vec::new();
     for round in 0..lab.plan.repeats {
@@ -107,7 +107,7 @@ pub(super) async fn leave(lab: &Lab) -> anyhow::Result<Outcome> {
     Ok(outcome(lab, &meter, changes))
 }
 
-/// Dataplanes move to other addresses.
+/// Dataplanes get other addresses.
 pub(super) async fn endpoint(lab: &Lab) -> anyhow::Result<Outcome> {
     let mut changes = Vec::new();
     let meter = lab.meter();
@@ -127,7 +127,7 @@ pub(super) async fn endpoint(lab: &Lab) -> anyhow::Result<Outcome> {
     Ok(outcome(lab, &meter, changes))
 }
 
-/// Services come into being that some proxies dial already.
+/// The first Dataplanes of services to which some proxies already have outbounds are added.
 pub(super) async fn new_service(lab: &Lab) -> anyhow::Result<Outcome> {
     const CONSUMERS: u32 = 10;
     let mut changes = Vec::new();

@@ -1,4 +1,4 @@
-//! Storms of connections, and what a connected proxy costs.
+//! Many connections at once, and the costs of a connected proxy.
 
 use std::time::Duration;
 
@@ -10,8 +10,8 @@ use crate::lab::Lab;
 use crate::meter::Usage;
 use crate::report::rounded;
 
-/// All proxies connect at once, several times. Each time counts as a change that concerns everybody, from the beginning
-/// of the first connection to the last resource.
+/// All proxies connect at once, several times. Each time counts as a change that concerns all proxies, from the
+/// beginning of the first connection to the last resource.
 pub(super) async fn connect(lab: &mut Lab) -> anyhow::Result<Outcome> {
     let mut changes = Vec::new();
     let mut storms: Vec<Usage> = Vec::new();
@@ -48,7 +48,7 @@ pub(super) async fn connect(lab: &mut Lab) -> anyhow::Result<Outcome> {
         "bytes_per_proxy": of(&|usage| usage.moved.bytes as f64 / proxies),
         "resources_per_proxy": of(&|usage| usage.moved.resources as f64 / proxies),
     });
-    // The totals are those of the last fleet, since each has its own; what was spent is of all.
+    // The totals are those of the last fleet, since each has its own. The costs are those of all.
     let usage = all.read(&lab.control_plane.costs, lab.fleet().ok().map(AsRef::as_ref));
     Ok(Outcome { changes, usage, also })
 }

@@ -1,4 +1,4 @@
-//! Slow, huge and malformed clients, while the others go on.
+//! Slow, huge and malformed clients beside normal ones.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -12,18 +12,18 @@ use crate::lab::Lab;
 use crate::mesh::permission;
 use crate::report::distribution;
 
-/// How long the hostile clients are alone with the control plane before the others are measured.
+/// How long hostile clients run before the measurement.
 const SPREAD: Duration = Duration::from_secs(3);
 
-/// One proxy in so many stops reading too.
+/// One in this number of proxies stops reading too.
 const DEAF: usize = 20;
 
-/// What the others saw.
+/// The measurements of normal clients.
 struct Seen {
     changes: Vec<Arrivals>,
-    /// Reads over the HTTP API, each over a connection of its own.
+    /// Times of reads over the HTTP API, each over a new connection.
     reads: Vec<Duration>,
-    /// Reads that were refused or broke off.
+    /// Number of reads that were refused or broke off.
     failed: usize,
 }
 

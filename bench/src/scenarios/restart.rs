@@ -1,4 +1,4 @@
-//! kuma-cp dies and comes back.
+//! A restart of kuma-cp.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -12,13 +12,13 @@ use crate::lab::Lab;
 use crate::mesh::permission;
 use crate::report::rounded;
 
-/// Kills it, starts it again, writes the documents again as kuma-dp and operators do where the store forgets them, and
-/// waits until all proxies are back and a change reaches each.
+/// Kills kuma-cp, starts it again, writes the documents again, which the memory store has lost, and waits until all
+/// proxies have reconnected and a change reaches each.
 pub(super) async fn restart(lab: &mut Lab) -> anyhow::Result<Outcome> {
     let fleet = lab.fleet()?.clone();
     let everyone: BTreeSet<u32> = (0..lab.plan.shape.dataplanes).collect();
     let held = fleet.totals().bytes;
-    let before = fleet.holds();
+    let before = fleet.resources();
     let meter = lab.meter();
     let killed = Instant::now();
     lab.control_plane.kill()?;
@@ -31,11 +31,11 @@ pub(super) async fn restart(lab: &mut Lab) -> anyhow::Result<Outcome> {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
     let back = killed.elapsed();
-    // kuma-cp waits for a pause in the writing before it answers whoever came back.
+    // kuma-cp waits until no documents are written before it answers proxies that have come back.
     tokio::time::sleep(Duration::from_secs(8)).await;
     fleet.complete(lab.limit()).await?;
     let usage = lab.read(&meter);
-    let after = fleet.holds();
+    let after = fleet.resources();
     let changed = before.iter().filter(|(client, held)| after.get(client) != Some(held)).count();
     fleet.clear_errors();
 

@@ -38,6 +38,7 @@
 
 mod authority;
 mod error;
+mod imported_key;
 mod key;
 mod lint;
 mod mesh_roots;
@@ -52,6 +53,7 @@ mod token;
 mod xds_ca;
 
 pub use error::CaError;
+pub use imported_key::ImportedKey;
 pub use lint::svid_lint;
 pub use mesh_roots::{Change, ChangeError, MeshRoots, OldRoot, Other, RootState, id_of_pem};
 pub use provided::provided_root;

@@ -24,8 +24,8 @@ pub fn svid_lint(cert_pem: &str) -> Vec<String> {
 
 fn lint(cert: &X509Certificate<'_>) -> Vec<String> {
     let mut found = Vec::new();
-    let mut require = |holds: bool, rule: &str| {
-        if !holds {
+    let mut require = |is_met: bool, rule: &str| {
+        if !is_met {
             found.push(rule.to_string());
         }
     };

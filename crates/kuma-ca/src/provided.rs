@@ -57,8 +57,8 @@ pub fn provided_root(cert_pem: &str, key_pem: &Secret, now: SystemTime) -> Resul
 /// The documented rules for the one certificate.
 fn rules(cert: &X509Certificate<'_>) -> Violations {
     let mut violations = Violations::default();
-    let mut require = |holds: bool, message: &str| {
-        if !holds {
+    let mut require = |is_met: bool, message: &str| {
+        if !is_met {
             violations.add(CERT, message);
         }
     };

@@ -1,8 +1,8 @@
 //! Dataplane tokens: a JWT that says which Dataplane of which mesh its bearer is.
 //!
-//! Tokens are parsed here, in some forty lines, without a JWT library: only one algorithm is accepted, whatever the
-//! token says; `kid` must be a string; time is an argument; and no claim is read before the signature is verified. The
-//! tests compare with a JWT library.
+//! Tokens are parsed here, in some fifty lines, without a JWT library: a key is used with one algorithm only, whatever
+//! the token says; `kid` must be a string; time is an argument; and no claim is read before its signature is verified.
+//! The tests compare with a JWT library.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,13 +17,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::key::PrivateKey;
 use crate::time::{from_unix, unix_seconds};
-use crate::{CaError, Secret};
+use crate::{CaError, ImportedKey, Secret};
 
 /// The longest token that is parsed. Tokens with the longest names have some 700 bytes.
 pub const MAX_TOKEN_BYTES: usize = 4096;
 
-/// RSASSA-PKCS1-v1_5 with SHA-256 (RFC 7518, 3.3), the only algorithm of tokens.
+/// RSASSA-PKCS1-v1_5 with SHA-256 (RFC 7518, 3.3), the algorithm of the tokens that are issued here.
 const ALGORITHM: &str = "RS256";
+
+/// HMAC with SHA-256 (RFC 7518, 3.2), the algorithm of the original Kuma's tokens. See [`ImportedKey`].
+const IMPORTED_ALGORITHM: &str = "HS256";
 
 /// Signs dataplane tokens: an RSA key of 2048 bits.
 pub struct SigningKey {
@@ -42,6 +45,7 @@ pub struct VerifyingKey {
 #[derive(Clone, Debug, Default)]
 pub struct TokenVerifier {
     keys: BTreeMap<String, VerifyingKey>,
+    imported: Option<ImportedKey>,
 }
 
 /// The claims of a valid token.
@@ -188,12 +192,18 @@ impl VerifyingKey {
 impl TokenVerifier {
     /// Accepts tokens signed by any of `keys`; without keys, none.
     pub fn new(keys: impl IntoIterator<Item = VerifyingKey>) -> TokenVerifier {
-        TokenVerifier { keys: keys.into_iter().map(|key| (key.id.clone(), key)).collect() }
+        TokenVerifier { keys: keys.into_iter().map(|key| (key.id.clone(), key)).collect(), imported: None }
+    }
+
+    /// Accepts tokens of the original Kuma, too, signed with the key that was taken over from it.
+    #[must_use]
+    pub fn with_imported(self, key: Option<ImportedKey>) -> TokenVerifier {
+        TokenVerifier { imported: key, ..self }
     }
 
     /// Whether tokens of the key with this id are accepted. Open streams are checked again when a key is retired.
     pub fn has_key(&self, id: &str) -> bool {
-        self.keys.contains_key(id)
+        self.keys.contains_key(id) || self.imported.is_some() && id == ImportedKey::ID
     }
 
     /// Verifies a token from an `authorization` header, with or without `Bearer` in front.
@@ -212,15 +222,27 @@ impl TokenVerifier {
         }
 
         let HeaderIn { alg, kid, crit } = decode(header)?;
-        if alg != ALGORITHM {
-            return Err(TokenError::WrongAlgorithm);
-        }
-        let (Some(kid), None) = (kid, crit) else {
+        if crit.is_some() {
             return Err(TokenError::Malformed);
+        }
+        let signature = || URL_SAFE_NO_PAD.decode(signature).map_err(|_| TokenError::Malformed);
+        // The algorithm and the presence of a key id select the key. A key is used with its own algorithm only, so
+        // that the public key of one is never the secret of the other.
+        let key_id = match (&self.imported, kid) {
+            (Some(imported), None) if alg == IMPORTED_ALGORITHM => {
+                if !imported.verifies(signed.as_bytes(), &signature()?) {
+                    return Err(TokenError::BadSignature);
+                }
+                ImportedKey::ID
+            }
+            _ if alg != ALGORITHM => return Err(TokenError::WrongAlgorithm),
+            (_, None) => return Err(TokenError::Malformed),
+            (_, Some(kid)) => {
+                let VerifyingKey { id, key } = self.keys.get(&kid).ok_or(TokenError::UnknownKey)?;
+                key.verify_sig(signed.as_bytes(), &signature()?).map_err(|_| TokenError::BadSignature)?;
+                id
+            }
         };
-        let signature = URL_SAFE_NO_PAD.decode(signature).map_err(|_| TokenError::Malformed)?;
-        let VerifyingKey { id, key } = self.keys.get(&kid).ok_or(TokenError::UnknownKey)?;
-        key.verify_sig(signed.as_bytes(), &signature).map_err(|_| TokenError::BadSignature)?;
 
         let ClaimsIn { name, mesh, exp } = decode(payload)?;
         if name.is_empty() || mesh.is_empty() {
@@ -229,7 +251,7 @@ impl TokenVerifier {
         if exp.is_some_and(|exp| exp <= unix_seconds(now)) {
             return Err(TokenError::Expired);
         }
-        Ok(Claims { mesh, name, key_id: id.clone(), expires: exp.map(from_unix) })
+        Ok(Claims { mesh, name, key_id: key_id.to_owned(), expires: exp.map(from_unix) })
     }
 }
 

@@ -244,7 +244,7 @@ impl Fields<'_> {
         for (index, item) in items.iter().enumerate() {
             match item.as_str().and_then(host_and_port) {
                 Some(server) => servers.push(server),
-                None => self.causes.push(cause(&format!("{field}[{index}]"), "must be HOST:PORT")),
+                None => self.causes.push(cause(format!("{field}[{index}]"), "must be HOST:PORT")),
             }
         }
         servers

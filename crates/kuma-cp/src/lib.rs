@@ -15,6 +15,7 @@ pub mod documents;
 pub mod file_limit;
 pub mod http;
 pub mod identity;
+pub mod import;
 pub mod insights;
 pub mod lifecycle;
 mod listeners;

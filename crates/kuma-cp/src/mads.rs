@@ -1,13 +1,13 @@
-//! The monitoring assignment port (5676): tells Prometheus where the proxies of all meshes offer their metrics.
+//! The monitoring assignment port (5676): lists the metrics addresses of the proxies of all meshes for Prometheus.
 //!
-//! It speaks two protocols: v1alpha1 over gRPC, for `kuma-prometheus-sd`, and v1 over HTTP, which Prometheus knows by
-//! itself. Both are reading only and need no proof; nothing is told but targets and tags.
+//! It has two protocols: v1alpha1 over gRPC, for `kuma-prometheus-sd`, and v1 over HTTP, which Prometheus itself
+//! supports. Both are read-only and need no authentication; they serve targets and tags only.
 //!
 //! ```text
 //!  store --commits--> Assignments (documents -> list) --watch--> each stream and each long poll
 //! ```
 //!
-//! Nothing polls: a commit that changes the list wakes whoever waits for it.
+//! There is no polling of the store: a commit that changes the list wakes the streams and long polls that wait for it.
 
 mod documents;
 mod follower;
@@ -39,13 +39,13 @@ pub use list::{Hold, List};
 /// The paths of the port.
 pub const PATHS: &[&str] = &[v1alpha1::STREAM_PATH, v1alpha1::FETCH_PATH, v1::PATH];
 
-/// HTTP/2 streams of a connection. Clients need one.
+/// Limit on HTTP/2 streams of a connection. Clients need one.
 const STREAMS: u32 = 8;
 
-/// What the port answers from.
+/// The server's state.
 pub struct Mads {
     list: watch::Receiver<Arc<List>>,
-    /// Tells answers of this process from those of an earlier one.
+    /// A random id of this process, to recognise nonces of an earlier one.
     life: String,
     outgoing: Outgoing,
     metrics: Arc<Metrics>,
@@ -53,13 +53,13 @@ pub struct Mads {
 }
 
 impl Mads {
-    /// Answers from the latest list. Streams and long polls end when `stop` is cancelled.
+    /// A server of the latest list. Streams and long polls end when `stop` is cancelled.
     pub fn new(list: watch::Receiver<Arc<List>>, metrics: Arc<Metrics>, stop: CancellationToken) -> Arc<Mads> {
         Arc::new(Mads { list, life: uuid::Uuid::new_v4().to_string(), outgoing: Outgoing::default(), metrics, stop })
     }
 }
 
-/// Bounds of the port: those of the HTTP servers, with HTTP/2 for gRPC.
+/// Limits of the port: those of the HTTP servers, with HTTP/2 for gRPC.
 pub fn limits() -> Limits {
     Limits { streams: STREAMS, ..Limits::default() }
 }

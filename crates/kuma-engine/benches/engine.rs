@@ -107,6 +107,7 @@ fn answer(engine: &mut MeshEngine, streams: &mut [watch::Receiver<StreamState>],
             engine.settled(number as u64 + 1, Settled { revision, generation, ..Settled::default() }, now);
         }
     }
+    drop(engine.take_news());
 }
 
 /// A Dataplane moves to another address: 100 proxies dial it.
@@ -165,10 +166,12 @@ fn tracked(
     receipts.begin(revision, vec![document.clone()], now);
     names.iter().for_each(|name| receipts.given(name));
     end(receipts);
+    let mut accepted_after = Vec::with_capacity(names.len());
     for name in names {
         let answered = Answered { up_to: revision, revision, ..Answered::default() };
-        black_box(receipts.answered(name, &answered, now));
+        receipts.answered(name, &answered, now, &mut accepted_after);
     }
+    assert_eq!(black_box(accepted_after).len(), names.len());
 }
 
 /// The part of `a_permission_of_all_changes` that receipts take, once as many commits are remembered as may be.

@@ -386,7 +386,7 @@ impl MeshEngine {
 
     fn answered(&mut self, proxy: &Arc<str>, now: SystemTime) {
         let answered = self.connections.answered(proxy, self.documents.view.revision);
-        self.news.accepted_after.extend(self.receipts.answered(proxy, &answered, now));
+        self.receipts.answered(proxy, &answered, now, &mut self.news.accepted_after);
     }
 
     /// A stream has ended. `by_far_end`: because its client closed the connection.

@@ -100,7 +100,7 @@ impl SnapshotBuilder {
     pub fn insert(&mut self, resource: Arc<Resource>) -> &mut SnapshotBuilder {
         let part = &mut self.lists[resource.resource_type() as usize];
         match part {
-            Part::Shared(list) if holds(list, &resource) => {}
+            Part::Shared(list) if contains(list, &resource) => {}
             Part::Own(resources) => resources.push(resource),
             Part::Shared(_) | Part::Edited(_) => {
                 let list = part.edit();
@@ -199,7 +199,7 @@ fn interchangeable(a: &Arc<Resource>, b: &Arc<Resource>) -> bool {
 }
 
 /// Whether a list sorted by name has this very resource.
-fn holds(list: &[Arc<Resource>], resource: &Arc<Resource>) -> bool {
+fn contains(list: &[Arc<Resource>], resource: &Arc<Resource>) -> bool {
     find(list, resource.name()).is_some_and(|held| Arc::ptr_eq(held, resource))
 }
 

@@ -4,11 +4,12 @@ use std::time::{Duration, UNIX_EPOCH};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
-use kuma_ca::{CaError, Claims, MAX_TOKEN_BYTES, Secret, SigningKey, TokenError, TokenVerifier};
+use kuma_ca::{CaError, Claims, ImportedKey, MAX_TOKEN_BYTES, Secret, SigningKey, TokenError, TokenVerifier};
 use proptest::prelude::*;
 use rustls_pki_types::PrivateKeyDer;
 use rustls_pki_types::pem::PemObject;
 use serde_json::{Value, json};
+use zeroize::Zeroizing;
 
 use crate::now;
 
@@ -354,3 +355,71 @@ OmZ/Y1s0tj0w7mUVTlrCxj2Lj9Ac5Cn4nhre5A1b7nerrDRH4HuC7IcCQBQd985A
 WtdzGnWdinnLq468FHxysXBoOSIZEb+RYp5Xi/RAl5mRJdg0Na+6NtRLtx4c/Yrh
 4dsTC7pGGITC3tE=
 -----END PRIVATE KEY-----";
+
+/// A token of the original Kuma, by another library.
+fn imported_token(secret: &[u8], header: &Header, claims: &Value) -> String {
+    jsonwebtoken::encode(header, claims, &EncodingKey::from_secret(secret)).unwrap()
+}
+
+#[test]
+fn tokens_of_the_original_are_accepted_with_its_key_alone() {
+    let secret = b"bytes of a private key, thirty-two or more of them";
+    let imported = ImportedKey::new(zeroize(secret)).unwrap();
+    let again = ImportedKey::read(&imported.document().spec).unwrap();
+    let verifier = verifier().with_imported(Some(again));
+    let header = Header::new(Algorithm::HS256);
+    let claims = json!({"Name": "web-1", "Mesh": "default"});
+    let token = imported_token(secret, &header, &claims);
+    let expected =
+        Claims { mesh: "default".into(), name: "web-1".into(), key_id: ImportedKey::ID.into(), expires: None };
+    assert_eq!(verifier.verify(&token, now()), Ok(expected));
+    assert!(verifier.has_key(ImportedKey::ID) && verifier.has_key(key().id()));
+    // Ours go on being accepted.
+    assert_eq!(verifier.verify(&self::token(), now()).unwrap().key_id, key().id());
+
+    // Where the key was not taken over, nothing of that algorithm is accepted.
+    assert_eq!(verify(&token), Err(TokenError::WrongAlgorithm));
+    assert!(!self::verifier().has_key(ImportedKey::ID));
+
+    for (token, error) in [
+        (imported_token(&[b"x", secret.as_slice()].concat(), &header, &claims), TokenError::BadSignature),
+        (imported_token(b"", &header, &claims), TokenError::BadSignature),
+        // The public key of our tokens is known to everybody.
+        (imported_token(&public_key(), &header, &claims), TokenError::BadSignature),
+        (imported_token(secret, &Header::new(Algorithm::HS384), &claims), TokenError::WrongAlgorithm),
+        (imported_token(secret, &header, &json!({"Name": "web-1"})), TokenError::MissingClaim),
+        (imported_token(secret, &header, &json!({"Name": "web-1", "Mesh": "default", "exp": 1})), TokenError::Expired),
+        // With the id of one of our keys it is to be of our algorithm.
+        (
+            imported_token(secret, &Header { kid: Some(key().id().into()), ..header.clone() }, &claims),
+            TokenError::WrongAlgorithm,
+        ),
+        (
+            imported_token(secret, &Header { kid: Some(ImportedKey::ID.into()), ..header.clone() }, &claims),
+            TokenError::WrongAlgorithm,
+        ),
+    ] {
+        assert_eq!(verifier.verify(&token, now()), Err(error), "{token}");
+    }
+    let (signed, _) = token.rsplit_once('.').unwrap();
+    for altered in [signed.to_owned() + ".", signed.to_owned() + ".%%", signed.to_owned()] {
+        assert!(verifier.verify(&altered, now()).is_err(), "{altered}");
+    }
+    let alg_none =
+        format!("{}.{}.", URL_SAFE_NO_PAD.encode(r#"{"alg":"none"}"#), URL_SAFE_NO_PAD.encode(claims.to_string()));
+    assert_eq!(verifier.verify(&alg_none, now()), Err(TokenError::WrongAlgorithm));
+}
+
+#[test]
+fn short_and_damaged_keys_are_not_taken_over() {
+    assert!(ImportedKey::new(zeroize(&[7; ImportedKey::SHORTEST - 1])).is_none());
+    for spec in [json!(null), json!({}), json!("%%"), json!("aGk=")] {
+        assert!(ImportedKey::read(&spec).is_none(), "{spec}");
+    }
+    let key = ImportedKey::new(zeroize(&[7; ImportedKey::SHORTEST])).unwrap();
+    assert!(!format!("{key:?}").contains('7'));
+}
+
+fn zeroize(bytes: &[u8]) -> Zeroizing<Vec<u8>> {
+    Zeroizing::new(bytes.to_vec())
+}

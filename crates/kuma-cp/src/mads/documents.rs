@@ -1,4 +1,4 @@
-//! The documents that say what is to be scraped, and the list that they make.
+//! The documents from which the list of assignments is made.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -29,9 +29,9 @@ struct MeshDocuments {
 
 #[derive(Default)]
 struct Recovery {
-    /// Meshes that were written since the start, not just made by default.
+    /// Meshes that a user has written since the start. The default mesh that the control plane creates does not count.
     written: BTreeSet<Arc<str>>,
-    /// When there first was something to go by.
+    /// When the first assignment was known.
     begun: Option<Instant>,
     last_write: Option<Instant>,
 }
@@ -60,7 +60,7 @@ impl Documents {
         self.meshes.iter().flat_map(of_mesh).collect()
     }
 
-    /// Applies what somebody has written. Whether it bears on the list.
+    /// Applies a commit. Returns whether it concerns the list.
     pub fn commit(&mut self, changes: &[(Key, Option<Arc<Stored>>)], now: Instant) -> bool {
         let mut concerned = false;
         for (key, stored) in changes {
@@ -78,13 +78,13 @@ impl Documents {
         concerned
     }
 
-    /// Notes that a Mesh was written again without a change.
+    /// Records that a Mesh was written again without a change.
     pub fn touch_mesh(&mut self, mesh: &Arc<str>, now: Instant) {
         self.mesh_written(mesh);
         self.note_write(now);
     }
 
-    /// What they make.
+    /// The list.
     pub fn list(&self) -> List {
         let all = self.meshes.values().flat_map(|mesh| mesh.assigned.values().cloned());
         List::new(all.collect(), self.hold())
@@ -106,7 +106,7 @@ impl Documents {
         }
     }
 
-    /// A Mesh that was made by default does not say whether its proxies have metrics, unless it says that they have.
+    /// Records the time of a write. The default mesh that the control plane creates counts only if it has metrics.
     fn note_write(&mut self, now: Instant) {
         let Some(recovery) = &mut self.recovery else { return };
         recovery.last_write = Some(now);
@@ -118,7 +118,7 @@ impl Documents {
         }
     }
 
-    /// Applies one document, or its deletion. Whether it is of a kind that counts.
+    /// Applies one document, or its deletion. Returns whether its kind concerns the list.
     fn apply(&mut self, key: &Key, stored: Option<&Arc<Stored>>) -> bool {
         if key.kind != Mesh::KIND && key.kind != Dataplane::KIND {
             return false;
@@ -144,10 +144,11 @@ impl Documents {
 }
 
 impl MeshDocuments {
-    /// Makes the assignment of one Dataplane anew.
+    /// Updates the assignment of one Dataplane.
     fn assign(&mut self, mesh_name: &str, name: &Arc<str>) {
         self.assigned.remove(name);
-        // Read again for each change of the Mesh, which is seldom, rather than kept in memory twice.
+        // The Dataplane is decoded again for each change of the Mesh, which is rare, instead of keeping it in memory
+        // twice.
         let (Some(mesh), Some(stored)) = (&self.mesh, self.dataplanes.get(name)) else { return };
         let asked = mesh.metrics.as_ref().is_some_and(|metrics| metrics.prometheus.is_some());
         let Some(dataplane) = asked.then(|| decoded::<Dataplane>(stored)).flatten() else { return };
@@ -160,7 +161,7 @@ impl MeshDocuments {
     }
 }
 
-/// One that cannot be read is left out; the engine has said so.
+/// A document that cannot be decoded is left out; the engine has logged that.
 fn decoded<R: Resource>(stored: &Stored) -> Option<R> {
     stored.decode().ok()
 }

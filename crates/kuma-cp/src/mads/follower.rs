@@ -1,4 +1,4 @@
-//! Keeps the list at what the documents of the store say.
+//! Keeps the list up to date with the documents of the store.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::{Documents, List};
 
-/// The list, and the documents that it is made of.
+/// The list and its documents.
 pub struct Assignments {
     documents: Mutex<Documents>,
     list: watch::Sender<Arc<List>>,
@@ -26,7 +26,7 @@ impl Assignments {
         self.list.subscribe()
     }
 
-    /// Notes that a Mesh was written again without a change: for a store, that is no commit.
+    /// Records that a Mesh was written again without a change, which is no commit of the store.
     pub fn touch_mesh(&self, mesh: &str) {
         let mut documents = self.documents();
         documents.touch_mesh(&Arc::from(mesh), Instant::now());

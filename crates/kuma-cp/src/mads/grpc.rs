@@ -27,10 +27,10 @@ use crate::metrics::{Answer, Discovery, StreamMetrics};
 /// Largest request, in bytes: the names of some thousand proxies.
 const MAX_REQUEST: usize = 64 * 1024;
 
-/// How long a client may take to ask, or to end its question.
+/// How long a client may take to send its first request.
 const FIRST_MESSAGE: Duration = Duration::from_secs(15);
 
-/// The answer where there is no such path.
+/// The answer for an unknown path.
 pub(super) fn no_such_method(request: &Request<Body>) -> Response {
     if is_grpc(request.headers()) {
         return respond(Status::new(Code::Unimplemented, "there is no such method").into_response());
@@ -39,7 +39,7 @@ pub(super) fn no_such_method(request: &Request<Body>) -> Response {
 }
 
 impl Mads {
-    /// Answers a stream: the list, and again whenever it changes.
+    /// Serves a stream: sends the list, and again whenever it changes.
     pub(super) fn stream(self: &Arc<Self>, request: Request<Body>) -> Response {
         if let Err(refusal) = check_call(&request) {
             return *refusal;
@@ -65,7 +65,7 @@ impl Mads {
         }))
     }
 
-    /// Answers one question with the list.
+    /// Answers one request with the list.
     pub(super) fn fetch(self: &Arc<Self>, request: Request<Body>) -> Response {
         if let Err(refusal) = check_call(&request) {
             return *refusal;
@@ -92,8 +92,8 @@ fn late() -> Status {
     Status::new(Code::DeadlineExceeded, "the first request did not come in time")
 }
 
-/// One stream at work, as the body of its response. HTTP/2 asks for the next piece when it has room for it, so a client
-/// that does not read is not read from either.
+/// A running stream, as the body of its response. HTTP/2 requests the next piece when it can send it, so a client that
+/// does not read is not read from either.
 struct Stream {
     requests: Body,
     decoder: FrameDecoder,
@@ -101,7 +101,7 @@ struct Stream {
     sending: Option<Message>,
     list: watch::Receiver<Arc<List>>,
     stop: CancellationToken,
-    /// When a client that has not asked yet is given up.
+    /// The deadline for the first request of the client.
     silence: Option<Instant>,
     metrics: StreamMetrics,
     peer: String,
@@ -165,7 +165,7 @@ impl Stream {
     }
 }
 
-/// Waits for a moment; for ever if there is none.
+/// Waits until a time; forever if there is none.
 pub(super) async fn until(moment: Option<Instant>) {
     match moment {
         Some(moment) => tokio::time::sleep_until(moment).await,
@@ -202,7 +202,7 @@ fn is_grpc(headers: &HeaderMap) -> bool {
     headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(CONTENT_TYPE_GRPC.as_bytes()))
 }
 
-/// Whether this is a call at all. Who comes with plain HTTP is told what to use.
+/// Checks that this is a gRPC call. A client with plain HTTP gets a message that says what to use.
 fn check_call(request: &Request<Body>) -> Result<(), Box<Response>> {
     if request.method() != Method::POST {
         return Err(Box::new(ApiError::method_not_allowed("POST").into_response()));

@@ -17,18 +17,18 @@ use crate::http::{ApiError, body, json};
 /// Largest request, in bytes.
 const MAX_BODY: usize = 64 * 1024;
 
-/// How long a poll waits for a change if it does not say.
+/// How long a poll waits for a change by default.
 const WAIT: Duration = Duration::from_secs(30);
 
-/// The longest wait, whatever it says: a client asks again, so it misses nothing, and one that has gone without a word
-/// is found out.
+/// The longest wait of a poll. The client polls again, so it misses nothing, and a client that has vanished is
+/// detected.
 const LONGEST_WAIT: Duration = Duration::from_secs(10 * 60);
 
 const TITLE: &str = "Could not process the discovery request";
 
 impl Mads {
-    /// Answers a poll: at once if the client holds another version, else when there is one, or with 304 when its time
-    /// is over.
+    /// Answers a poll: at once if the client has another version, otherwise when the list changes, or with 304 after
+    /// the time of the poll.
     pub(super) async fn poll(&self, request: Request<Body>) -> Result<Response, ApiError> {
         let (parts, sent) = request.into_parts();
         if parts.method != Method::POST {
@@ -39,7 +39,7 @@ impl Mads {
         let asked = Asked::parse(&sent)?;
         tracing::debug!(client = asked.client, version = asked.version, "a monitoring client polls");
         let held = Some(asked.version.as_str()).filter(|version| !version.is_empty());
-        // A first poll holds nothing; a version that we gave comes back together with our nonce.
+        // The first poll has no version. A version from this process comes with its nonce.
         let mut foreign = held.is_some() && asked.nonce != self.life;
         let end = Instant::now() + wait;
         let mut latest = self.list.clone();
@@ -62,7 +62,7 @@ impl Mads {
     }
 }
 
-/// How long to wait: `fetch-timeout` in Go's syntax, such as `2m` or `1m30s`; nothing or less means not at all.
+/// How long to wait: `fetch-timeout` in Go's syntax, such as `2m` or `1m30s`. Zero or less means not to wait.
 fn fetch_timeout(query: &str) -> Result<Duration, ApiError> {
     let value = url::form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "fetch-timeout");
     let Some((_, text)) = value else { return Ok(WAIT) };
@@ -72,7 +72,7 @@ fn fetch_timeout(query: &str) -> Result<Duration, ApiError> {
     }
 }
 
-/// What a client says. Field names are those of Envoy's DiscoveryRequest, in either spelling of protobuf's JSON.
+/// The request of a client. Field names are those of Envoy's DiscoveryRequest, in either spelling of protobuf's JSON.
 #[derive(Debug, PartialEq, Eq)]
 struct Asked {
     client: String,

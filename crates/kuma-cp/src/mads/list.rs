@@ -1,4 +1,4 @@
-//! All assignments, as one value that every client shares.
+//! The list of all assignments, which all clients share.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -12,17 +12,17 @@ use prost::Message as _;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
 use tokio::time::Instant;
 
-/// Bytes of a response that are put together at a time.
+/// Size of the pieces in which a response is encoded.
 const PIECE: usize = 32 * 1024;
 
-/// One proxy, with the bytes that say so.
+/// One assignment, with its encoded form.
 #[derive(PartialEq, Debug)]
 pub struct Assigned {
     assignment: Assignment,
     name: String,
     /// An entry of `DiscoveryResponse.resources`, key and length included.
     entry: Bytes,
-    /// Of the entry.
+    /// The hash of the entry.
     hash: u64,
 }
 
@@ -41,22 +41,21 @@ impl Assigned {
 /// The assignments of all meshes, sorted by mesh and name.
 #[derive(Clone, Debug)]
 pub struct List {
-    /// Made of the content: two control planes with the same documents, or one before and after a restart, have the
-    /// same.
+    /// A hash of the content, so that it is equal in control planes with the same documents, and after a restart.
     pub version: Box<str>,
-    /// Whether clients that come back from another control plane, or from an earlier life of this one, may be told.
+    /// Whether clients with a list of another process may get this list.
     pub hold: Hold,
     all: Arc<[Arc<Assigned>]>,
 }
 
-/// When a client that holds another list, from another control plane or an earlier life, may be given this one: a
-/// control plane that has forgotten its documents at a restart does not know what is gone and what has not been written
-/// again yet.
+/// When a client that has a list of another process (another control plane, or this one before a restart) may get this
+/// list: after a restart with the memory store it is not known which missing documents are deleted, and which have not
+/// been written again yet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Hold {
     /// At once.
     No,
-    /// Not before this moment.
+    /// Not before this time.
     Until(Instant),
     /// Not before documents have been written.
     Unwritten,
@@ -70,23 +69,23 @@ impl List {
         List { version: format!("{:016x}", hash.digest()).into(), hold, all: all.into() }
     }
 
-    /// The same assignments.
+    /// The same list with another hold.
     pub fn with_hold(&self, hold: Hold) -> List {
         List { hold, ..self.clone() }
     }
 
-    /// How many there are.
+    /// The number of assignments.
     pub fn len(&self) -> usize {
         self.all.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no assignments.
     pub fn is_empty(&self) -> bool {
         self.all.is_empty()
     }
 
-    /// When a client that holds this version is to be told: `None` while there is nothing to tell it. `foreign` says
-    /// that it did not get its version from this process, which makes no difference any more once both hold the same.
+    /// When a client with this version should get the list; `None` if it has the same. `foreign`: its version is from
+    /// another process. That is reset once both have the same version.
     pub fn due(&self, held: Option<&str>, foreign: &mut bool, now: Instant) -> Option<Instant> {
         if held == Some(&self.version) {
             *foreign = false;
@@ -99,7 +98,7 @@ impl List {
         }
     }
 
-    /// The answer in the form of v1.
+    /// The response in the format of v1.
     pub fn v1(&self, nonce: &str) -> Vec<u8> {
         let resources = self.all.iter().map(|one| (&one.assignment).into()).collect();
         let answer = v1::DiscoveryResponse { version_info: &self.version, resources, type_url: v1::TYPE_URL, nonce };
@@ -107,7 +106,7 @@ impl List {
         serde_json::to_vec(&answer).unwrap_or_default()
     }
 
-    /// The gRPC message of v1alpha1, with the assignments of these names, or with all if there are none.
+    /// The gRPC message of v1alpha1, with the assignments of these names; without names, with all assignments.
     pub fn message(&self, names: &BTreeSet<String>, nonce: &str) -> Message {
         let chosen: Arc<[Arc<Assigned>]> = if names.is_empty() {
             self.all.clone()
@@ -125,10 +124,10 @@ impl List {
     }
 }
 
-/// A response on its way, put together as it is taken: a client that does not read costs a pointer.
+/// A response that is encoded in pieces as it is sent, so that a client that does not read needs little memory.
 #[derive(Debug)]
 pub struct Message {
-    /// Bytes in all, without the prefix.
+    /// Total length in bytes, without the prefix.
     pub length: usize,
     head: Bytes,
     rest: Arc<[Arc<Assigned>]>,

@@ -11,47 +11,46 @@ use tokio::time::Instant;
 use super::List;
 use super::list::Message;
 
-/// Bytes that a stream is sent in a second, where changes come faster than that. A list is sent whole each time, so in
-/// a large mesh with many changes a client gets every so many of them together; in a small one, and for the first,
-/// nobody waits.
+/// Limit on the bytes per second of a stream. Each change sends the whole list, so in a large mesh with frequent
+/// changes a client gets several changes at once. The first list, and small lists, are sent without a delay.
 const RATE: usize = 8 << 20;
 
-/// What is known of the client.
+/// The state of the client.
 #[derive(Debug, Default)]
 pub(super) struct Session {
-    /// Whether it has asked at all.
+    /// Whether it has sent a request.
     asked: bool,
-    /// The names it wants; all if empty.
+    /// The names that it requests; all if empty.
     names: BTreeSet<String>,
-    /// The version it holds: the last that it was sent, or what it said at the start.
+    /// The version that it has: the last one that it was sent, or the one that it reported at the start.
     held: Option<String>,
-    /// Whether `held` is not from this stream.
+    /// Whether `held` is from another stream.
     foreign: bool,
     /// Number of the last response; 0 before the first.
     nonce: u64,
-    /// Whether the last response is not answered yet.
+    /// Whether the last response has not been answered yet.
     in_flight: bool,
     not_before: Option<Instant>,
 }
 
-/// What a request was.
+/// The meaning of a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Heard {
-    /// A question.
+    /// A request for the list.
     Question,
     /// The last response was accepted.
     Ack,
-    /// It was refused. The client keeps what it had, and is sent the next list.
+    /// The last response was refused. The client keeps its list, and gets the next one.
     Nack,
-    /// The answer to a response that is not the last one.
+    /// The answer to an earlier response.
     Stale,
 }
 
 impl Session {
-    /// Takes a request.
+    /// Handles a request.
     ///
     /// # Errors
-    /// It asks for another type.
+    /// It requests another type.
     pub(super) fn on_request(&mut self, request: DiscoveryRequest) -> Result<Heard, Status> {
         if !matches!(request.type_url.as_str(), "" | TYPE_URL) {
             let text = format!("this port has resources of the type {TYPE_URL} alone, not {}", request.type_url);
@@ -69,7 +68,7 @@ impl Session {
             return Ok(Heard::Stale);
         }
         if names != self.names {
-            // It wants to see the list through other eyes.
+            // It requests other names.
             self.names = names;
             (self.held, self.foreign) = (None, false);
         }
@@ -79,7 +78,7 @@ impl Session {
         Ok(if request.error_detail.is_some() { Heard::Nack } else { Heard::Ack })
     }
 
-    /// When the list is to be sent; `None`: not as things are.
+    /// When the list has to be sent; `None` if the client needs nothing.
     pub(super) fn due(&mut self, list: &List, now: Instant) -> Option<Instant> {
         if !self.asked || self.in_flight {
             return None;
@@ -88,7 +87,7 @@ impl Session {
         Some(self.not_before.map_or(due, |moment| due.max(moment)))
     }
 
-    /// The response, which is sent now.
+    /// Makes the response, and records that it is sent now.
     pub(super) fn send(&mut self, list: &List, now: Instant) -> Message {
         self.nonce += 1;
         let message = list.message(&self.names, &self.nonce.to_string());

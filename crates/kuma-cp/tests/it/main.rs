@@ -16,6 +16,7 @@ mod config_reference;
 mod diagnostics;
 mod documented;
 mod grpc;
+mod import;
 mod locality;
 mod mads;
 mod mads_documents;

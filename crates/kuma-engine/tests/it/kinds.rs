@@ -121,7 +121,7 @@ fn the_proxy_of_a_departure_is_no_endpoint() {
         Arc::new(Stored::new(document, Timestamp::UNIX_EPOCH))
     };
     let base = base();
-    let without_redis: Vec<_> = base.iter().cloned().filter(|stored| &*stored.key.name != "redis-1").collect();
+    let without_redis: Vec<_> = base.iter().filter(|stored| &*stored.key.name != "redis-1").cloned().collect();
     let endpoints = |documents: &[Arc<Stored>]| endpoints(&MeshView::of_documents("default", documents, 1));
     let mut documents = base.clone();
     documents.push(departure("redis-1"));

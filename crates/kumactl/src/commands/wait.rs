@@ -105,7 +105,7 @@ async fn receipt(client: &Client, change: &Written, wait: &Wait, began: Instant)
 }
 
 fn cannot_tell(error: CallError, revision: &str) -> Failure {
-    Failure::from(error).context(format!("revision {revision} is stored, but how far it has come cannot be told"))
+    Failure::from(error).context(format!("revision {revision} is stored, but its receipt could not be read"))
 }
 
 /// The summary of a receipt, with a line for each proxy that has not accepted the change, and the exit code.

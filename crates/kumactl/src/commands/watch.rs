@@ -15,11 +15,11 @@ pub(super) async fn watch<T: Clone + PartialEq>(
     show: impl Fn(T) -> Result<String, Failure>,
 ) -> Result<String, Failure> {
     let mut shown: Option<T> = None;
-    let mut told = false;
+    let mut warned = false;
     loop {
         match read().await {
             Ok(items) => {
-                told = false;
+                warned = false;
                 if shown.as_ref() != Some(&items) {
                     let between = if shown.is_some() { "\n" } else { "" };
                     let text = format!("{between}{}", show(items.clone())?);
@@ -31,8 +31,8 @@ pub(super) async fn watch<T: Clone + PartialEq>(
                 }
             }
             Err(failure) if shown.is_none() => return Err(failure),
-            Err(failure) if !told => {
-                told = true;
+            Err(failure) if !warned => {
+                warned = true;
                 eprint!("{failure}");
             }
             Err(_) => {}
