@@ -63,7 +63,7 @@ pub enum StoreError {
     /// The store can't be reached or does not work. A later attempt may succeed.
     #[error("the store is unavailable: {reason}")]
     Unavailable {
-        /// What happened, for a person.
+        /// What happened, for whoever asked: it holds no secrets.
         reason: String,
     },
 }
