@@ -3,7 +3,9 @@
 //! What a kind's own fields may hold is not described: rules between fields and messages with the field's path come
 //! from the check of the document itself.
 
-use kuma_model::{KINDS, Kind, Scope};
+mod past;
+
+use kuma_model::{DataplaneInsight, KINDS, Kind, Resource as _, Scope};
 use serde_json::{Map, Value, json};
 
 use super::changes::MAX_DOCUMENTS;
@@ -23,7 +25,11 @@ pub(super) fn document() -> Value {
     paths.insert("/openapi.json".into(), json!({"get": get("This description", json!({"type": "object"}), &[])}));
     paths.insert("/changes".into(), json!({"get": list_changes(), "post": changes()}));
     paths.insert("/changes/{revision}".into(), json!({"get": receipt()}));
+    paths.insert("/history".into(), json!({"get": past::history()}));
+    paths.insert("/diff".into(), json!({"get": past::diff()}));
+    paths.insert("/rollback".into(), json!({"post": past::rollback()}));
     let mut schemas = Map::new();
+    schemas.extend(past::schemas());
     schemas.insert("Error".into(), error());
     schemas.insert("Changes".into(), changes_schema());
     schemas.insert("Changed".into(), changed_schema());
@@ -36,8 +42,13 @@ pub(super) fn document() -> Value {
         };
         let items = json!({"$ref": format!("#/components/schemas/{}", kind.name)});
         let what = format!("Lists resources of kind {}", kind.name);
-        paths.insert(collection.clone(), with_parameters(kind.scope, false, json!({"get": list(&what, &items, &[])})));
-        let mut operations = json!({"get": get(&format!("One {}", kind.name), items, &["304", "404"])});
+        let mut all = json!({"get": list(&what, &items, &[])});
+        let mut operations = json!({"get": get(&format!("One {}", kind.name), items, &["304", "400", "404"])});
+        if kind.name != DataplaneInsight::KIND {
+            past::add_at(&mut all["get"]);
+            past::add_at(&mut operations["get"]);
+        }
+        paths.insert(collection.clone(), with_parameters(kind.scope, false, all));
         operations["put"] = put(kind);
         operations["delete"] = delete(kind);
         paths.insert(format!("{collection}/{{name}}"), with_parameters(kind.scope, true, operations));

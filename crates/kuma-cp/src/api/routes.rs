@@ -21,6 +21,12 @@ pub enum Target {
         /// As in the path, decoded, of any characters.
         revision: String,
     },
+    /// `/history`
+    History,
+    /// `/diff`
+    Diff,
+    /// `/rollback`
+    Rollback,
     /// `/meshes`, `/meshes/{mesh}/{kind}`
     List {
         /// The kind of the documents.
@@ -61,6 +67,9 @@ impl Target {
             Self::OpenApi => "/openapi.json",
             Self::Changes => "/changes",
             Self::Receipt { .. } => "/changes/{revision}",
+            Self::History => "/history",
+            Self::Diff => "/diff",
+            Self::Rollback => "/rollback",
             Self::List { mesh: None, .. } => "/{global}",
             Self::List { mesh: Some(_), .. } => "/meshes/{mesh}/{kind}",
             Self::Item { kind, .. } => match kind.scope {
@@ -81,6 +90,9 @@ pub const TEMPLATES: &[&str] = &[
     "/openapi.json",
     "/changes",
     "/changes/{revision}",
+    "/history",
+    "/diff",
+    "/rollback",
     "/{global}",
     "/{global}/{name}",
     "/meshes/{mesh}/{kind}",
@@ -108,6 +120,9 @@ pub fn find(path: &str) -> Option<Target> {
         ["openapi.json"] => Some(Target::OpenApi),
         ["changes"] => Some(Target::Changes),
         ["changes", revision] => Some(Target::Receipt { revision: revision.to_string() }),
+        ["history"] => Some(Target::History),
+        ["diff"] => Some(Target::Diff),
+        ["rollback"] => Some(Target::Rollback),
         [top] => Some(Target::List { kind: kind(top, Scope::Global)?, mesh: None }),
         [top, name] => {
             Some(Target::Item { kind: kind(top, Scope::Global)?, mesh: name.to_string(), name: name.to_string() })
