@@ -98,7 +98,7 @@ struct ErrorBody {
     causes: Vec<ErrorCause>,
     /// The present plan of a refused rollback.
     #[serde(default)]
-    plan: Option<Value>,
+    plan: Option<Box<Value>>,
 }
 
 #[derive(Debug, Default, serde::Deserialize)]
@@ -339,7 +339,7 @@ impl Refusal {
 
     /// The present plan of a refused rollback.
     pub(crate) fn plan(&self) -> Option<&Value> {
-        self.body.as_ref().ok()?.plan.as_ref()
+        self.body.as_ref().ok()?.plan.as_deref()
     }
 
     /// Whether the request is too large.

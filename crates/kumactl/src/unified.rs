@@ -78,7 +78,13 @@ mod tests {
     fn documents_differ_by_lines() {
         let log =
             |backend: &str| json!({"type": "TrafficLog", "mesh": "demo", "name": "x", "conf": {"backend": backend}});
-        let item = |before: Value, after: Value| json!({"type": "TrafficLog", "mesh": "demo", "name": "x", "before": before, "after": after});
+        let named = json!({"type": "TrafficLog", "mesh": "demo", "name": "x"});
+        let item = |before: Value, after: Value| {
+            let mut item = named.clone();
+            item["before"] = before;
+            item["after"] = after;
+            item
+        };
         let items = [item(log("a"), log("b")), item(Value::Null, log("a")), item(log("a"), Value::Null)];
         assert_eq!(
             unified(&items[..1], "revision 2", "revision 3", false).expect("a text"),

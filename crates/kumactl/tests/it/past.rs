@@ -24,7 +24,8 @@ fn log(backend: &str) -> Value {
 }
 
 fn difference(change: &str, before: Value, after: Value) -> Value {
-    json!({"type": "TrafficLog", "mesh": "default", "name": "log-1", "change": change, "before": before, "after": after})
+    let key = ("TrafficLog", "default", "log-1");
+    json!({"type": key.0, "mesh": key.1, "name": key.2, "change": change, "before": before, "after": after})
 }
 
 #[test]
@@ -132,8 +133,8 @@ fn a_rollback_is_shown_and_carried_out() {
 #[test]
 fn what_cannot_be_undone_needs_force() {
     let control_plane = ControlPlane::start();
-    let reason = "mesh \"demo\" gets a new CA (it was deleted since, with its CA): under mTLS, proxies that trust the old \
-        one have to start again";
+    let reason = "mesh \"demo\" gets a new CA (it was deleted since, with its CA): under mTLS, proxies that trust the \
+        old one have to start again";
     let planned = plan(json!([difference("created", Value::Null, log("a"))]), json!([reason]));
     control_plane.answers("POST /rollback", answer(&planned).at(7));
     let mut transcript = Transcript::new(&control_plane);
