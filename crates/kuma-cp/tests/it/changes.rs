@@ -22,18 +22,18 @@ use crate::client::{Answer, delete, get, put, request, send};
 use crate::test_api::{Away, TestApi, config};
 
 /// A store on which somebody else writes just before a commit.
-struct Interposed {
+pub(crate) struct Interposed {
     inner: MemoryStore,
     first: Mutex<Vec<Vec<Write>>>,
 }
 
 impl Interposed {
-    fn new() -> Arc<Interposed> {
+    pub(crate) fn new() -> Arc<Interposed> {
         Arc::new(Interposed { inner: MemoryStore::new(), first: Mutex::default() })
     }
 
     /// Before each of the next commits that write something, one of these is made.
-    fn before_commits(&self, writes: Vec<Vec<Write>>) {
+    pub(crate) fn before_commits(&self, writes: Vec<Vec<Write>>) {
         *self.first.lock().expect("no panic") = writes.into_iter().rev().collect();
     }
 }
@@ -106,22 +106,22 @@ impl Store for Interposed {
     }
 }
 
-fn mesh(name: &str) -> Value {
+pub(crate) fn mesh(name: &str) -> Value {
     json!({"type": "Mesh", "name": name})
 }
 
-fn log(mesh: &str, name: &str, backend: &str) -> Value {
+pub(crate) fn log(mesh: &str, name: &str, backend: &str) -> Value {
     let any = json!([{"match": {"service": "*"}}]);
     let conf = json!({"backend": backend});
     json!({"type": "TrafficLog", "mesh": mesh, "name": name, "sources": any, "destinations": any, "conf": conf})
 }
 
-fn dataplane(mesh: &str, name: &str) -> Value {
+pub(crate) fn dataplane(mesh: &str, name: &str) -> Value {
     let gateway = json!({"gateway": {"tags": {"service": "web"}}});
     json!({"type": "Dataplane", "mesh": mesh, "name": name, "networking": gateway})
 }
 
-fn document(json: &Value) -> Document {
+pub(crate) fn document(json: &Value) -> Document {
     Document::parse(json).expect("it is valid")
 }
 
@@ -129,7 +129,7 @@ async fn post(api: &TestApi, body: &Value) -> Answer {
     post_to(api, "/changes", body.to_string()).await
 }
 
-async fn post_to(api: &TestApi, path: &str, body: impl Into<Body>) -> Answer {
+pub(crate) async fn post_to(api: &TestApi, path: &str, body: impl Into<Body>) -> Answer {
     let request = request(Method::POST, path).header("content-type", "application/json");
     send(&api.router, request.body(body.into()).expect("a request")).await
 }

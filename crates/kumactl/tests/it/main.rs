@@ -8,6 +8,7 @@ mod control_plane;
 mod errors;
 mod lists;
 mod manage;
+mod past;
 mod sets;
 mod token;
 mod transcript;
