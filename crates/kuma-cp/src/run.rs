@@ -39,7 +39,7 @@ use crate::sds::Sds;
 use crate::state_folder::{FolderLock, LockError, StateFolder};
 use crate::xds_certificate::xds_tls;
 use crate::{admin, api, bootstrap, diagnostics, identity, mads};
-use kuma_engine::{DueStep, Engine, Observer, Settings, Warning};
+use kuma_engine::{DueStep, Engine, Observer, Settings, Warning, is_of_this_machine};
 
 /// Pause between two audits.
 const AUDIT_EVERY: Duration = Duration::from_secs(15 * 60);
@@ -133,7 +133,8 @@ pub async fn start_on(store: Arc<dyn Store>, mut config: Config, home: Option<&P
     let store: Arc<dyn Store> = Arc::new(MeteredStore::new(store, metrics.clone()));
     let cancel = CancellationToken::new();
     let leaf_validity = config.sds_server.dataplane_cert_validity.get();
-    let settings = Settings { durable: store.durable(), leaf_validity, started: SystemTime::now() };
+    let durable = store.durable();
+    let settings = Settings { durable, leaf_validity, started: SystemTime::now(), is_of_this_machine };
     let insights = Arc::new(Insights::new(uuid::Uuid::new_v4().to_string()));
     let (due, steps) = mpsc::unbounded_channel();
     let observer = EngineObserver { insights: insights.clone(), metrics: metrics.clone(), due };

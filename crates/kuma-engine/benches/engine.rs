@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use divan::{AllocProfiler, Bencher};
 use jiff::Timestamp;
 use kuma_ca::{MeshRoots, Root, mesh_secret};
-use kuma_engine::{MeshEngine, OpenStream, Settings, Settled};
+use kuma_engine::{Caller, MeshEngine, OpenStream, Settings, Settled, is_of_this_machine};
 use kuma_model::{Ca, Document, Key};
 use kuma_store::Stored;
 use kuma_xds::StreamState;
@@ -44,7 +44,12 @@ fn documents(now: SystemTime) -> Vec<Arc<Stored>> {
 fn empty(now: SystemTime) -> MeshEngine {
     let mut engine = MeshEngine::new(
         "default",
-        Settings { durable: true, leaf_validity: Duration::from_secs(86_400), started: SystemTime::UNIX_EPOCH },
+        Settings {
+            durable: true,
+            leaf_validity: Duration::from_secs(86_400),
+            started: SystemTime::UNIX_EPOCH,
+            is_of_this_machine,
+        },
         1,
     );
     engine.load(&documents(now), 1, now);
@@ -56,9 +61,8 @@ fn open(engine: &mut MeshEngine, number: usize, now: SystemTime) -> watch::Recei
     let stream = OpenStream {
         id: number as u64 + 1,
         proxy: Arc::from(format!("dp-{number}")),
-        authenticated: true,
-        encrypted: true,
-        address: [127, 0, 0, 1].into(),
+        caller: Caller { authenticated: true, encrypted: true, address: [127, 0, 0, 1].into() },
+        on_standing: None,
         admin: None,
         returning: false,
         only_secrets: false,

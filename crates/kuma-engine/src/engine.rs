@@ -1,7 +1,6 @@
 //! All meshes: hands what is in the store and what streams say to the task of each mesh.
 
 use std::collections::{HashMap, VecDeque};
-use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
@@ -19,7 +18,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::task::{self, Event, Wait};
-use crate::{DueStep, MeshEngine, OpenStream, Receipt, RotationStatus, Settings, Settled, StreamId, Warning};
+use crate::{
+    Caller, DueStep, MeshEngine, OpenStream, Receipt, RotationStatus, Settings, Settled, Standing, StreamId, Warning,
+};
 
 /// How many meshes that no document mentions may have streams waiting. A proxy may come before its mesh does; this
 /// bounds what strangers can make us remember.
@@ -291,22 +292,19 @@ impl Engine {
         self.tell(mesh, Event::Departed { proxy, departed });
     }
 
-    /// Whether what is said of a proxy without a token counts; see [`MeshEngine::may_report_for`].
-    pub async fn may_report_for(&self, mesh: &str, proxy: Arc<str>, address: IpAddr) -> bool {
+    /// What a caller may do as a proxy of a mesh (see `gate.rs`). Of a mesh that nobody has heard of, nothing is known.
+    pub async fn standing(&self, mesh: &str, proxy: &Arc<str>, caller: Caller) -> Standing {
         let (reply, answer) = oneshot::channel();
-        self.tell(mesh, Event::MayReportFor { proxy, address, reply });
-        answer.await.unwrap_or(false)
+        self.tell(mesh, Event::Standing { proxy: proxy.clone(), caller, reply });
+        answer.await.unwrap_or(Standing::Unknown)
     }
 
-    /// Waits until a proxy of a mesh may have no stream that proves so little, and says why not. A mesh whose task has
-    /// ended has no objection.
-    pub async fn refuses(&self, mesh: &str, authenticated: bool, encrypted: bool) -> Status {
+    /// Waits until a caller may have no stream of a proxy, and says why not.
+    pub async fn refuses(&self, mesh: &str, proxy: &Arc<str>, caller: Caller) -> Status {
         let mut meshes_written = self.meshes_written.subscribe();
         loop {
-            let (reply, answer) = oneshot::channel();
-            self.tell(mesh, Event::Refusal { authenticated, encrypted, reply });
-            if let Ok(Some(refusal)) = answer.await {
-                return refusal;
+            if let Standing::Refused(status) = self.standing(mesh, proxy, caller).await {
+                return status;
             }
             // It depends on the Mesh alone. The sender is part of this value, so there is no error.
             let _ = meshes_written.changed().await;

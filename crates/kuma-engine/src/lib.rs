@@ -7,17 +7,19 @@
 //!   streams;
 //! - `Connections`: who is connected, what each was given, and at which revision it has settled;
 //! - `Identities` and `Rotation`: who is issued which certificate, and when the next step of a change of CAs is due;
-//! - `Receipts`: how far each commit has come, from the write to the last proxy.
+//! - `Receipts`: how far each commit has come, from the write to the last proxy;
+//! - `gate`: whether a stream may speak for a Dataplane, before anything is touched by it.
 //!
 //! [`Engine`] runs one `MeshEngine` a mesh, each in a task of its own, which wakes for a commit, a stream or a
 //! deadline. What the engine has to tell others goes to its [`Observer`].
 //!
-//! It does not decide who may open a stream for whom, speaks no protocol (`kuma-xds` does) and stores nothing.
+//! It checks no token, speaks no protocol (`kuma-xds` does) and stores nothing.
 
 mod connections;
 mod content;
 mod documents;
 mod engine;
+mod gate;
 mod identities;
 mod identity;
 mod mesh;
@@ -27,8 +29,9 @@ mod rotation;
 mod task;
 mod view;
 
-pub use connections::{OpenStream, StreamId};
+pub use connections::{OnStanding, OpenStream, StreamId};
 pub use engine::{Change, Engine, NoReceipt, Observer};
+pub use gate::{Caller, Standing, is_of_this_machine};
 pub use mesh::{MeshEngine, News, Refused, Settings, Warning};
 pub use receipts::{Counts, Exception, ExceptionState, Progress, Receipt, Settled};
 pub use recovery::{LONGEST_RECOVERY, QUIET};

@@ -1,18 +1,16 @@
 //! The task that owns one mesh: takes events in order, and sleeps until the next one or the next deadline.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use kuma_model::Ca;
 use kuma_store::{DocumentChange, Revision, Stored};
-use kuma_xds::grpc::Status;
 use kuma_xds::{ResourceType, StreamState};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Engine, MeshEngine, News, OpenStream, Receipt, RotationStatus, Settled, StreamId};
+use crate::{Caller, Engine, MeshEngine, News, OpenStream, Receipt, RotationStatus, Settled, Standing, StreamId};
 
 /// The longest sleep: certificates go by the wall clock, which may be set while we sleep.
 const LONGEST_SLEEP: Duration = Duration::from_secs(600);
@@ -59,15 +57,10 @@ pub(crate) enum Event {
         proxy: Arc<str>,
         departed: bool,
     },
-    Refusal {
-        authenticated: bool,
-        encrypted: bool,
-        reply: oneshot::Sender<Option<Status>>,
-    },
-    MayReportFor {
+    Standing {
         proxy: Arc<str>,
-        address: IpAddr,
-        reply: oneshot::Sender<bool>,
+        caller: Caller,
+        reply: oneshot::Sender<Standing>,
     },
     /// How far the commit of a revision has come: at once, or when it is final.
     Receipt {
@@ -158,8 +151,7 @@ fn handle(engine: &Engine, name: &Arc<str>, mesh: &mut MeshEngine, event: Event)
         Event::Close { id, by_far_end } => mesh.close(id, by_far_end, now),
         Event::Departed { proxy, departed } => mesh.set_departed(&proxy, departed, now),
         // Whoever asked may have gone away.
-        Event::MayReportFor { proxy, address, reply } => drop(reply.send(mesh.may_report_for(&proxy, address))),
-        Event::Refusal { authenticated, encrypted, reply } => drop(reply.send(mesh.refusal(authenticated, encrypted))),
+        Event::Standing { proxy, caller, reply } => drop(reply.send(mesh.standing(&proxy, &caller))),
         Event::Rotation { ca, reply } => drop(reply.send(mesh.rotation_status(ca))),
         Event::Receipt { revision, wait: _, reply } => drop(reply.send(mesh.receipt(revision))),
         Event::Audit { reply } => drop(reply.send(mesh.audit(AUDITED))),
