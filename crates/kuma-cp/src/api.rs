@@ -166,8 +166,9 @@ impl Api {
                 self.accept_store(&body).await
             }
             (Method::POST, Target::Rollback) => {
+                let cause = cause::of(&parts, rollback::TITLE)?;
                 let body = read_json(&parts.headers, body, rollback::TITLE).await?;
-                self.roll_back(&body).await
+                self.roll_back(&body, cause).await
             }
             (_, target) => self.read(target, &parts).await,
         }

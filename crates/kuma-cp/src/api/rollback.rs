@@ -6,7 +6,7 @@ use axum::response::{IntoResponse as _, Response};
 use http::StatusCode;
 use http::header::CONTENT_TYPE;
 use kuma_model::{SECRET_KIND, Violations};
-use kuma_store::Revision;
+use kuma_store::{Cause, Revision};
 use serde_json::{Map, Value, json};
 
 use super::moment::{self, Asked};
@@ -20,10 +20,10 @@ pub(super) const TITLE: &str = "Could not roll back";
 
 impl Api {
     /// Restores documents, or returns the plan.
-    pub(super) async fn roll_back(&self, sent: &[u8]) -> Result<Response, ApiError> {
+    pub(super) async fn roll_back(&self, sent: &[u8], by: Cause) -> Result<Response, ApiError> {
         let request = read(sent)?;
         self.check_past(request.to, "to", TITLE)?;
-        match self.documents.roll_back(&request).await {
+        match self.documents.roll_back(&request, by).await {
             Ok(plan) => self.planned(plan).await,
             Err(RollbackRefusal::Changed(plan)) => {
                 let details = format!(

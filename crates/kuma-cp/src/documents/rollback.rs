@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use kuma_model::{Dataplane, DataplaneInsight, KINDS, Key, Kind, Mesh, Resource as _};
-use kuma_store::{Contents, Moment, Revision, StoreError, Stored, Write};
+use kuma_store::{Cause, Contents, Moment, Revision, StoreError, Stored, Write};
 
 use super::check::check;
 use super::difference::{Difference, differences};
@@ -99,7 +99,7 @@ impl Documents {
     ///
     /// # Errors
     /// Nothing is stored then.
-    pub async fn roll_back(&self, request: &Rollback) -> Result<Plan, RollbackRefusal> {
+    pub async fn roll_back(&self, request: &Rollback, cause: Cause) -> Result<Plan, RollbackRefusal> {
         let mut attempts = 0;
         loop {
             let mut plan = self.plan(request).await?;
@@ -122,7 +122,11 @@ impl Documents {
             if !plan.irreversible.is_empty() && !request.force {
                 return Err(RollbackRefusal::Irreversible(Box::new(plan)));
             }
-            match self.commit(prepared).await {
+            let mut cause = cause.clone();
+            if cause.note.is_empty() {
+                cause.note = format!("rollback to revision {}", plan.to).into();
+            }
+            match self.commit(prepared, cause).await {
                 Err(Refusal::Overtaken(_)) if attempts < ATTEMPTS => {}
                 done => {
                     plan.revision = done?.revision;

@@ -15,6 +15,7 @@ mod config;
 mod config_reference;
 mod diagnostics;
 mod documented;
+mod gate;
 mod grpc;
 mod history;
 mod import;
