@@ -1,14 +1,16 @@
 //! The one place that opens the store: by its type, with what this machine remembers of it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use kuma_model::SECRET_KIND;
-use kuma_store::{Journal, JournaledStore, MemoryStore, Options, Store, Stored};
+use kuma_store::{Journal, JournaledStore, MemoryStore, Options, Store, StoreError, Stored};
+use kuma_store_postgres::{Password, PostgresConfig, PostgresJournal, PostgresTls};
 
-use crate::config::{Config, StoreType};
+use crate::config::{Config, PostgresStore, StoreType, TlsMode};
 use crate::http::error::chain;
 use crate::metrics::Metrics;
 use crate::state_folder::StateFolder;
@@ -17,12 +19,17 @@ use crate::store_seen::{Seen, Trust};
 /// How many documents the log names that are missing.
 const NAMED: usize = 50;
 
+/// Pause between two attempts to reach a database.
+const RETRY: Duration = Duration::from_secs(1);
+
 /// A store that is open.
 pub struct OpenStore {
     /// The store.
     pub store: Arc<dyn Store>,
     /// What is remembered of it.
     pub trust: Trust,
+    /// Whether other control planes may use it at the same time.
+    pub is_shared: bool,
     /// Whether nothing had ever been in it.
     pub was_empty: bool,
     /// Leaves it in order before the process ends.
@@ -33,11 +40,12 @@ impl OpenStore {
     /// A store that ends with the process, or that others take care of.
     pub fn unmanaged(store: Arc<dyn Store>) -> OpenStore {
         let was_empty = store.head().position.revision == 0;
-        OpenStore { store, trust: Trust::Whole, was_empty, close: Box::pin(async {}) }
+        OpenStore { store, trust: Trust::Whole, is_shared: false, was_empty, close: Box::pin(async {}) }
     }
 }
 
 /// What stores need beside their settings.
+#[derive(Clone)]
 pub struct Surroundings {
     /// `None` if it cannot be used.
     pub folder: Option<Arc<StateFolder>>,
@@ -47,33 +55,86 @@ pub struct Surroundings {
     pub metrics: Arc<Metrics>,
 }
 
-/// Opens the store that is configured.
+/// Opens the store that is configured. A database that cannot be reached is waited for.
 ///
 /// # Errors
 /// It cannot be used, with the setting that names it.
-pub async fn open(config: &Config, _surroundings: Surroundings) -> anyhow::Result<OpenStore> {
+pub async fn open(config: &Config, surroundings: Surroundings) -> anyhow::Result<OpenStore> {
     match config.store.store_type {
         StoreType::Memory => {
             tracing::warn!("documents end with this process; KUMA_STORE_TYPE=file keeps them");
             Ok(OpenStore::unmanaged(Arc::new(MemoryStore::new())))
         }
-        StoreType::File | StoreType::Postgres | StoreType::Kubernetes => {
-            bail!("store.type (KUMA_STORE_TYPE): this version has the store `memory` alone")
-        }
+        StoreType::File => bail!("store.type (KUMA_STORE_TYPE): this version has no store `file`"),
+        StoreType::Postgres => open_postgres(config, &surroundings).await,
+        StoreType::Kubernetes => bail!("store.type (KUMA_STORE_TYPE): this version has no store `kubernetes`"),
     }
 }
 
-/// The store over a journal.
-///
-/// # Errors
-/// The journal cannot be read, or what is remembered of it.
-pub async fn open_journal<J: Journal>(
+async fn open_postgres(config: &Config, surroundings: &Surroundings) -> anyhow::Result<OpenStore> {
+    let seen = surroundings.seen()?;
+    let mut told = String::new();
+    loop {
+        let opened = match PostgresJournal::connect(postgres(&config.store.postgres)).await {
+            Ok(journal) => open_journal(journal, config, surroundings.clone(), seen).await,
+            Err(error) => Err(error),
+        };
+        let reason = match opened {
+            Ok(store) => return Ok(store),
+            Err(error) => error.to_string(),
+        };
+        if reason != told {
+            tracing::error!(reason, "nothing can be served before the store is there: trying again until it is");
+            told = reason;
+        }
+        tokio::time::sleep(RETRY).await;
+    }
+}
+
+/// The settings as the journal takes them.
+fn postgres(settings: &PostgresStore) -> PostgresConfig {
+    let file = |path: &str| (!path.is_empty()).then(|| path.into());
+    PostgresConfig {
+        hosts: settings.hosts().map(str::to_owned).collect(),
+        port: settings.port,
+        user: settings.user.clone(),
+        password: match settings.password_file.as_os_str().is_empty() {
+            true => Password::Text(settings.password.expose().to_owned()),
+            false => Password::File(settings.password_file.clone()),
+        },
+        db_name: settings.db_name.clone(),
+        connection_timeout: Duration::from_secs(settings.connection_timeout.into()),
+        max_open_connections: settings.max_open_connections,
+        tls: PostgresTls {
+            mode: match settings.tls.mode {
+                TlsMode::Disable => kuma_store_postgres::TlsMode::Disable,
+                TlsMode::VerifyNone => kuma_store_postgres::TlsMode::VerifyNone,
+                TlsMode::VerifyCa => kuma_store_postgres::TlsMode::VerifyCa,
+                TlsMode::VerifyFull => kuma_store_postgres::TlsMode::VerifyFull,
+            },
+            ca: file(&settings.tls.ca_path),
+            cert: file(&settings.tls.cert_path),
+            key: file(&settings.tls.key_path),
+        },
+    }
+}
+
+impl Surroundings {
+    /// What this machine remembers of the store.
+    fn seen(&self) -> anyhow::Result<Option<Seen>> {
+        Ok(self.folder.as_deref().map(Seen::read).transpose()?.flatten())
+    }
+}
+
+/// The store over a journal, of which this is remembered.
+async fn open_journal<J: Journal>(
     journal: J,
     config: &Config,
     surroundings: Surroundings,
-) -> anyhow::Result<OpenStore> {
+    seen: Option<Seen>,
+) -> Result<OpenStore, StoreError> {
     let Surroundings { folder, instance, metrics } = surroundings;
-    let seen = folder.as_deref().map(Seen::read).transpose()?.flatten();
+    let is_shared = journal.is_shared();
     let (lost_folder, lost_metrics) = (folder.clone(), metrics.clone());
     let options = Options {
         instance,
@@ -85,7 +146,7 @@ pub async fn open_journal<J: Journal>(
             tell_lost(&lost, lost_folder.as_deref());
         }),
     };
-    let store = Arc::new(JournaledStore::open(journal, options).await.context("the store cannot be read")?);
+    let store = Arc::new(JournaledStore::open(journal, options).await?);
     let head = store.head();
     let was_empty = head.position.revision == 0;
     let trust = match seen {
@@ -107,7 +168,7 @@ pub async fn open_journal<J: Journal>(
         }
     };
     let closing = store.clone();
-    Ok(OpenStore { store, trust, was_empty, close: Box::pin(async move { closing.close().await }) })
+    Ok(OpenStore { store, trust, is_shared, was_empty, close: Box::pin(async move { closing.close().await }) })
 }
 
 /// Says which documents the store has lost, and leaves them in the state folder for whoever wants them back. Secrets
