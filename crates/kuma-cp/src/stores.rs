@@ -1,23 +1,28 @@
 //! The one place that opens the store: by its type, with what this machine remembers of it.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use kuma_model::SECRET_KIND;
 use kuma_store::{Journal, JournaledStore, MemoryStore, Options, Store, StoreError, Stored};
 use kuma_store_postgres::{Password, PostgresConfig, PostgresJournal, PostgresTls};
+use kuma_store_sqlite::SqliteJournal;
 
 use crate::config::{Config, PostgresStore, StoreType, TlsMode};
 use crate::http::error::chain;
 use crate::metrics::Metrics;
-use crate::state_folder::StateFolder;
+use crate::state_folder::{FolderLock, StateFolder};
 use crate::store_seen::{Seen, Trust};
 
 /// How many documents the log names that are missing.
 const NAMED: usize = 50;
+
+/// The file of `store.type=file` in the state folder.
+const FILE: &str = "store.db";
 
 /// Pause between two attempts to reach a database.
 const RETRY: Duration = Duration::from_secs(1);
@@ -65,10 +70,46 @@ pub async fn open(config: &Config, surroundings: Surroundings) -> anyhow::Result
             tracing::warn!("documents end with this process; KUMA_STORE_TYPE=file keeps them");
             Ok(OpenStore::unmanaged(Arc::new(MemoryStore::new())))
         }
-        StoreType::File => bail!("store.type (KUMA_STORE_TYPE): this version has no store `file`"),
+        StoreType::File => open_file(config, surroundings).await,
         StoreType::Postgres => open_postgres(config, &surroundings).await,
         StoreType::Kubernetes => bail!("store.type (KUMA_STORE_TYPE): this version has no store `kubernetes`"),
     }
+}
+
+/// The file of `store.type=file`.
+///
+/// # Errors
+/// It would be in the state folder, and that cannot be used.
+pub fn file_of(config: &Config, folder: Option<&StateFolder>) -> anyhow::Result<PathBuf> {
+    let path = &config.store.file.path;
+    if !path.as_os_str().is_empty() {
+        return Ok(path.clone());
+    }
+    let folder = folder.context(
+        "store.file.path (KUMA_STORE_FILE_PATH) is not set, and the state folder (KUMA_GENERAL_WORK_DIR) cannot be used",
+    )?;
+    Ok(folder.path().join(FILE))
+}
+
+async fn open_file(config: &Config, surroundings: Surroundings) -> anyhow::Result<OpenStore> {
+    let seen = surroundings.seen()?;
+    let path = file_of(config, surroundings.folder.as_deref())?;
+    let opening = path.clone();
+    let opened = tokio::task::spawn_blocking(move || -> anyhow::Result<_> {
+        let journal = SqliteJournal::open(&opening)?;
+        // Two control planes would each write over what the other one has in memory.
+        Ok((FolderLock::beside(&opening)?, journal))
+    });
+    let named = || format!("the store cannot be opened: {} (KUMA_STORE_FILE_PATH)", path.display());
+    let (lock, journal) = opened.await?.with_context(named)?;
+    let store = open_journal(journal, config, surroundings, seen).await.with_context(named)?;
+    let close = store.close;
+    let close = async move {
+        close.await;
+        drop(lock);
+    };
+    tracing::info!(file = %path.display(), "documents are kept in a file");
+    Ok(OpenStore { close: Box::pin(close), ..store })
 }
 
 async fn open_postgres(config: &Config, surroundings: &Surroundings) -> anyhow::Result<OpenStore> {
@@ -81,6 +122,8 @@ async fn open_postgres(config: &Config, surroundings: &Surroundings) -> anyhow::
         };
         let reason = match opened {
             Ok(store) => return Ok(store),
+            // It does not get better by waiting.
+            Err(error @ StoreError::Unusable { .. }) => return Err(error.into()),
             Err(error) => error.to_string(),
         };
         if reason != told {

@@ -67,7 +67,7 @@ impl ApiError {
     /// the log.
     pub fn store(title: impl Into<String>, error: &StoreError) -> Self {
         let title = title.into();
-        if let StoreError::Unavailable { reason } = error {
+        if let Some(reason) = error.away() {
             tracing::error!(%error, "{title}");
             let details = format!("The store is unavailable ({reason}). Try again later");
             return Self { retry: true, ..Self::new(StatusCode::SERVICE_UNAVAILABLE, title, details) };
