@@ -66,8 +66,8 @@ async fn migrate_over(client: &Client, config: &PostgresConfig) -> Result<(Migra
         .map_err(told)?;
     if encoding != "UTF8" {
         return Err(format!(
-            "database {database:?} has the encoding {encoding}, and documents may hold any character. Make another one: \
-             CREATE DATABASE {} ENCODING 'UTF8' TEMPLATE template0",
+            "database {database:?} has the encoding {encoding}, and documents may hold any character. Make another \
+             one, with: CREATE DATABASE {} ENCODING 'UTF8' TEMPLATE template0",
             quoted(database)
         ));
     }
@@ -149,8 +149,8 @@ async fn may_use(client: &Client, config: &PostgresConfig) -> Result<(), String>
     }
     let missing: Vec<&str> = rows.iter().map(|row| row.try_get(0).unwrap_or("?")).collect();
     Err(format!(
-        "user {:?} may not write {}. The owner of the tables gives the right with: GRANT SELECT, INSERT, UPDATE, DELETE \
-         ON {TABLES} TO {}",
+        "user {:?} may not write {}. The owner of the tables gives the right with: GRANT SELECT, INSERT, UPDATE, \
+         DELETE ON {TABLES} TO {}",
         config.user,
         missing.join(", "),
         quoted(&config.user)
