@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::changelog::{ChangeLog, HISTORY_CHANGES, HISTORY_COMMITS};
 use crate::insights::merge;
-use crate::journal::{Appended, InsightRow, Journal, Keep, Loaded, Since};
+use crate::journal::{Appended, InsightRow, Journal, Keep, Loaded, SECRETS_KEPT, Since};
 use crate::replica::{Evaluation, Replica, in_microseconds};
 use crate::transaction::{Documents, is_insight};
 use crate::{
@@ -29,8 +29,8 @@ const ATTEMPTS: usize = 20;
 /// How long a read waits to learn what other processes have written. After it the read is answered from what is known.
 const FRESH_WITHIN: Duration = Duration::from_secs(2);
 
-/// Pause between two looks for history that need not be kept, while there are commits.
-const PRUNE_EVERY: Duration = Duration::from_secs(60);
+/// Pause between a commit and the removal of history that need not be kept.
+const PRUNE_AFTER: Duration = Duration::from_secs(60);
 
 /// What a [`JournaledStore`] has to know.
 pub struct Options {
@@ -90,7 +90,9 @@ impl<J: Journal> JournaledStore<J> {
         let replica = Mutex::new(Replica::new(head, documents, complete, log));
         let shared = Arc::new(Shared { journal, replica, away: Mutex::default(), options });
         let (orders, received) = mpsc::unbounded_channel();
-        tokio::spawn(Writer { shared: shared.clone(), uncertain: false, prune_at: None }.run(received));
+        // What is old at the start goes, too.
+        let prune_at = Instant::now() + PRUNE_AFTER;
+        tokio::spawn(Writer { shared: shared.clone(), uncertain: false, prune_at }.run(received));
         Ok(JournaledStore { shared, orders })
     }
 
@@ -154,10 +156,7 @@ impl<J: Journal> Shared<J> {
 
     /// Notes whether the journal answers, and says so when that changes.
     fn heard<T>(&self, answer: Result<T, StoreError>) -> Result<T, StoreError> {
-        let now = match &answer {
-            Err(StoreError::Unavailable { reason }) => Some(Arc::from(reason.as_str())),
-            _ => None,
-        };
+        let now = answer.as_ref().err().and_then(StoreError::away).map(Arc::from);
         let mut away = self.away.lock().unwrap_or_else(PoisonError::into_inner);
         match (&*away, &now) {
             (None, Some(reason)) => {
@@ -214,23 +213,15 @@ struct Writer<J> {
     shared: Arc<Shared<J>>,
     /// An append has failed, and it is not known yet whether its commits are there.
     uncertain: bool,
-    prune_at: Option<Instant>,
+    /// When history that need not be kept is removed.
+    prune_at: Instant,
 }
 
 impl<J: Journal> Writer<J> {
     async fn run(mut self, mut received: mpsc::UnboundedReceiver<Order>) {
         let shared = self.shared.clone();
         let mut orders = Vec::with_capacity(GROUP);
-        // What is old at the start goes, too.
-        self.prune_at = Some(Instant::now() + PRUNE_EVERY);
         loop {
-            let prune_at = self.prune_at;
-            let prune = async {
-                match prune_at {
-                    Some(at) => sleep_until(at).await,
-                    None => std::future::pending().await,
-                }
-            };
             tokio::select! {
                 count = received.recv_many(&mut orders, GROUP) => {
                     let closed = self.serve(orders.drain(..)).await;
@@ -241,11 +232,16 @@ impl<J: Journal> Writer<J> {
                     }
                 }
                 () = shared.journal.changed_by_others() => { let _ = self.catch_up().await; }
-                () = prune => {
-                    self.prune_at = None;
-                    if let Err(error) = shared.journal.prune(shared.options.keep).await {
-                        tracing::warn!(%error, "old history could not be removed");
-                    }
+                () = sleep_until(self.prune_at) => {
+                    // A secret that was replaced a moment ago is kept until then, though nothing else is committed.
+                    self.prune_at = Instant::now() + SECRETS_KEPT;
+                    let shared = shared.clone();
+                    // On the side, so that nobody waits for it.
+                    tokio::spawn(async move {
+                        if let Err(error) = shared.journal.prune(shared.options.keep).await {
+                            tracing::warn!(%error, "old history could not be removed");
+                        }
+                    });
                 }
             }
         }
@@ -311,7 +307,7 @@ impl<J: Journal> Writer<J> {
             match self.shared.heard(self.shared.journal.append(base, commits.clone()).await) {
                 Ok(Appended::Done) => {
                     self.shared.apply(commits);
-                    self.prune_at.get_or_insert_with(|| Instant::now() + PRUNE_EVERY);
+                    self.prune_at = self.prune_at.min(Instant::now() + PRUNE_AFTER);
                     return Ok(answers);
                 }
                 Ok(Appended::Overtaken) => {

@@ -61,7 +61,7 @@ impl ApiError {
     /// The store did not do what it was asked: `503` while it is away, else `500`. The reason goes to the log.
     pub fn store(title: impl Into<String>, error: &StoreError) -> Self {
         let title = title.into();
-        if matches!(error, StoreError::Unavailable { .. }) {
+        if error.away().is_some() {
             tracing::error!(%error, "{title}");
             return Self::new(StatusCode::SERVICE_UNAVAILABLE, title, "The store is unavailable. Try again later");
         }
