@@ -70,8 +70,8 @@ impl PostgresJournal {
     /// Connects, and makes the tables if they are missing.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`]: the server cannot be reached, or the database is not fit for it; the message says
-    /// what to do.
+    /// [`StoreError::Unavailable`]: the server cannot be reached. [`StoreError::Unusable`]: the database is not fit for
+    /// it, or we may not use it; the message says what to do.
     pub async fn connect(config: PostgresConfig) -> Result<PostgresJournal, StoreError> {
         let (_, store) = prepare(&config).await?;
         if config.tls.mode == TlsMode::Disable {
@@ -300,10 +300,7 @@ impl Journal for PostgresJournal {
     }
 
     fn prune(&self, keep: Keep) -> StoreFuture<'_, Revision> {
-        Box::pin(async move {
-            self.end_turn().await;
-            self.prune_slices(keep).await
-        })
+        Box::pin(self.prune_slices(keep))
     }
 
     fn insights(&self, mesh: Option<Arc<str>>, name: Option<Arc<str>>) -> StoreFuture<'_, Vec<InsightRow>> {

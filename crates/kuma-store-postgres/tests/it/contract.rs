@@ -1,6 +1,6 @@
 //! What every store promises.
 
-use kuma_store::contract::checks;
+use kuma_store::contract::{checks, shared};
 use kuma_store_postgres::testing::Server;
 use tokio::sync::Semaphore;
 
@@ -31,4 +31,14 @@ pub(crate) async fn all_checks(server: &Arc<Server>, reached: fn(PostgresConfig,
 async fn it_keeps_what_every_store_promises() {
     let server = Arc::new(Server::start(&[]));
     all_checks(&server, |config, _| config, 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_handles_keep_what_they_promise_together() {
+    let server = Server::start(&[]);
+    shared::run(|| async {
+        let config = server.database();
+        [dynamic(&open(&config).await), dynamic(&open(&config).await)]
+    })
+    .await;
 }
