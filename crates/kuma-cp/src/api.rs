@@ -14,6 +14,7 @@ mod read;
 mod receipts;
 mod revision;
 pub mod routes;
+mod store;
 mod warnings;
 mod write;
 
@@ -37,7 +38,7 @@ use crate::documents::Documents;
 use crate::http::cors::{self, Grant, Origins};
 use crate::http::locality::{Refusal, WriteContext, may_write};
 use crate::http::outgoing::Outgoing;
-use crate::http::{ApiError, ClientCertificate, Connection, body, json};
+use crate::http::{ApiError, ClientCertificate, Connection, body, cause, json};
 pub use changes::MAX_DOCUMENTS;
 use conditions::Conditions;
 use kuma_wire::catalog::Catalog;
@@ -110,6 +111,7 @@ async fn handle(State(api): State<Arc<Api>>, request: Request<Body>) -> Response
         return cors::preflight(grant, origin.as_ref(), api.methods(&target));
     }
     let mut response = api.answer(parts, body, grant).await.unwrap_or_else(ApiError::into_response);
+    api.tell_away(response.headers_mut());
     cors::expose(&mut response, grant, &method, origin.as_ref());
     response.headers_mut().insert("x-content-type-options", HeaderValue::from_static("nosniff"));
     if method == Method::HEAD { without_body(response) } else { response }
@@ -123,7 +125,8 @@ impl Api {
         if !matches!(method, Method::GET | Method::HEAD) {
             tracing::info!(client = who, %method, path = parts.uri.path(), "a write over the admin port");
         }
-        let response = self.answer(parts, body, Grant::Nothing).await.unwrap_or_else(ApiError::into_response);
+        let mut response = self.answer(parts, body, Grant::Nothing).await.unwrap_or_else(ApiError::into_response);
+        self.tell_away(response.headers_mut());
         if method == Method::HEAD { without_body(response) } else { response }
     }
 
@@ -141,15 +144,22 @@ impl Api {
         }
         match (parts.method.clone(), target) {
             (Method::PUT, Target::Item { kind, mesh, name }) => {
+                let cause = cause::of(&parts, write::UNUSABLE)?;
                 let body = read_json(&parts.headers, body, write::UNUSABLE).await?;
-                self.put(kind, &mesh, &name, &body, Conditions::of(&parts.headers)).await
+                self.put(kind, &mesh, &name, &body, Conditions::of(&parts.headers), cause).await
             }
             (Method::DELETE, Target::Item { kind, mesh, name }) => {
-                self.delete(kind, &mesh, &name, Conditions::of(&parts.headers)).await
+                let cause = cause::of(&parts, write::UNUSABLE)?;
+                self.delete(kind, &mesh, &name, Conditions::of(&parts.headers), cause).await
             }
             (Method::POST, Target::Changes) => {
+                let cause = cause::of(&parts, changes::TITLE)?;
                 let body = read_json(&parts.headers, body, changes::TITLE).await?;
-                self.change(&body, parts.uri.query().unwrap_or("")).await
+                self.change(&body, parts.uri.query().unwrap_or(""), cause).await
+            }
+            (Method::POST, Target::AcceptStore) => {
+                let body = read_json(&parts.headers, body, store::TITLE).await?;
+                self.accept_store(&body).await
             }
             (_, target) => self.read(target, &parts).await,
         }
@@ -164,6 +174,9 @@ impl Api {
             Target::OpenApi => Ok(json::respond(&openapi::document())),
             Target::List { kind, mesh } => self.list(kind, mesh.as_deref(), path, query).await,
             Target::Item { kind, mesh, name } => self.item(kind, &mesh, &name, &Conditions::of(&parts.headers)).await,
+            Target::Store => Ok(self.store().await),
+            // It has no method that reads.
+            Target::AcceptStore => Err(ApiError::no_such_path()),
             Target::Changes => self.list_changes(query).await,
             Target::Receipt { revision } => self.receipt(&revision, parts).await,
             Target::Overviews { mesh } => self.overviews(&mesh, path, query).await,
@@ -174,6 +187,8 @@ impl Api {
     fn methods(&self, target: &Target) -> &'static str {
         match target {
             Target::Changes if !self.read_only => "GET, HEAD, POST",
+            Target::AcceptStore if !self.read_only => "POST",
+            Target::AcceptStore => "",
             Target::Item { .. } if !self.read_only => "GET, HEAD, PUT, DELETE",
             _ => "GET, HEAD",
         }

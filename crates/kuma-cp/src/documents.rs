@@ -16,12 +16,13 @@ use std::sync::Arc;
 pub use check::Change;
 use check::check;
 use kuma_model::{DataplaneInsight, Document, Key, Mesh, Resource as _};
-use kuma_store::{Expect, Outcome, Revision, Store, StoreError, Write};
+use kuma_store::{Cause, Expect, Outcome, Proposal, Revision, Store, StoreError, Write};
 use prepare::{NewCa, Prepared, Step};
 pub use refusal::{Attempt, Problem, Reason, Refusal};
 pub use warnings::Warning;
 
 use crate::http::error::chain;
+use crate::identity::AUTHOR;
 use crate::mesh_ca::{MeshAuthority, MeshCas};
 
 /// How often changes are tried when others write the same documents at the same time.
@@ -84,11 +85,16 @@ impl Documents {
     }
 
     /// Makes changes, all or none, in one commit: only if `expected` is the latest revision, where one is given. When
-    /// others write the same documents at the same time, it tries again.
+    /// others write the same documents at the same time, it tries again. `cause` is for the history.
     ///
     /// # Errors
     /// Nothing is stored then.
-    pub async fn change(&self, changes: Vec<Change>, expected: Option<Revision>) -> Result<Done, Refusal> {
+    pub async fn change(
+        &self,
+        changes: Vec<Change>,
+        expected: Option<Revision>,
+        cause: Cause,
+    ) -> Result<Done, Refusal> {
         let changes = check(changes).await?;
         let concerns_cas = changes.iter().any(|change| change.key.as_ref().is_some_and(|key| key.kind == Mesh::KIND));
         let mut attempts = 0;
@@ -104,7 +110,7 @@ impl Documents {
             let mut prepared = self.prepare(&changes).await?;
             prepared.expected.extend(expected.map(Expect::Head));
             attempts += 1;
-            match self.commit(prepared).await {
+            match self.commit(prepared, cause.clone()).await {
                 Err(Refusal::Overtaken(_)) if attempts < ATTEMPTS => {}
                 done => return done,
             }
@@ -136,7 +142,8 @@ impl Documents {
     /// Nothing is stored then.
     pub async fn create_mesh_if_missing(&self, document: Document) -> Result<bool, Refusal> {
         let create = Change::put(document.to_json()).only_if(|stored| stored.is_none());
-        match self.change(vec![create], None).await {
+        let cause = Cause { author: AUTHOR.into(), note: "the default mesh".into(), ..Cause::default() };
+        match self.change(vec![create], None, cause).await {
             Ok(_) => Ok(true),
             Err(Refusal::Changes(problems))
                 if problems.iter().all(|problem| matches!(problem.reason, Reason::Precondition)) =>
@@ -148,7 +155,7 @@ impl Documents {
     }
 
     /// Stores what is prepared, unless somebody else was faster.
-    async fn commit(&self, prepared: Prepared) -> Result<Done, Refusal> {
+    async fn commit(&self, prepared: Prepared, cause: Cause) -> Result<Done, Refusal> {
         let Prepared { steps, expected, further, new_cas, gone, warnings } = prepared;
         let attempt = match steps.as_slice() {
             [step] => step.attempt,
@@ -174,7 +181,8 @@ impl Documents {
             keys.push((index, key));
             writes.push(write);
         }
-        let committed = self.store.commit_if(expected, writes).await.map_err(|error| match overtaken(&error) {
+        let proposal = Proposal { expected, writes, cause };
+        let committed = self.store.propose(proposal).await.map_err(|error| match overtaken(&error) {
             Some(by) => {
                 tracing::debug!(%error, "a write was overtaken");
                 let named = keys.iter().map(|(_, key)| key).find(|key| **key == by);

@@ -2,6 +2,7 @@
 //! JSON, and who may ask for what.
 
 pub mod body;
+pub mod cause;
 pub mod client_certs;
 mod connection_slots;
 pub mod cors;

@@ -66,8 +66,9 @@ impl Insights {
     }
 
     /// Loads the insights that the store has from earlier processes. Subscriptions that are still open in them are
-    /// closed, since this process has no such stream.
+    /// closed, since this process has no such stream. They are written again as those of this process.
     pub fn load(&self, stored: impl IntoIterator<Item = (Key, DataplaneInsight)>, now: Timestamp) {
+        let Records { entries, unwritten } = &mut *self.records();
         for (key, mut insight) in stored {
             for subscription in &mut insight.subscriptions {
                 if subscription.disconnect_time.is_none() {
@@ -76,7 +77,10 @@ impl Insights {
             }
             // A proxy that left during an earlier process counts as an endpoint until it is known to have left.
             insight.departure = None;
-            self.records().entries.insert((key.mesh, key.name), Entry { insight, ..Entry::default() });
+            let proxy = (key.mesh, key.name);
+            let mut entry = Entry { insight, ..Entry::default() };
+            self.mark_changed(&mut entry, unwritten, &proxy);
+            entries.insert(proxy, entry);
         }
     }
 

@@ -81,7 +81,12 @@ fn run(args: &RunArgs) -> anyhow::Result<()> {
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut running = kuma_cp::run::start(loaded.config, home.as_deref()).await?;
+        // The store may be waited for.
+        let mut running = tokio::select! {
+            started = kuma_cp::run::start(loaded.config, home.as_deref()) => started?,
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+        };
         tokio::select! {
             ended = running.failed() => return Err(ended),
             _ = terminate.recv() => tracing::info!("asked to stop (SIGTERM)"),

@@ -178,7 +178,7 @@ async fn start_from(source: Source, mut config: Config, home: Option<&Path>) -> 
     );
 
     let surroundings = Surroundings { folder: folder.clone(), instance, metrics: metrics.clone() };
-    let OpenStore { store, trust, was_empty, close } = match source {
+    let OpenStore { store, trust, is_shared, was_empty, close } = match source {
         Source::Configured => stores::open(&config, surroundings).await?,
         Source::Given(store) => OpenStore::unmanaged(store),
     };
@@ -214,9 +214,9 @@ async fn start_from(source: Source, mut config: Config, home: Option<&Path>) -> 
     let mesh = config.defaults.mesh_document().map_err(anyhow::Error::msg)?;
     documents.create_mesh_if_missing(mesh).await.context("cannot create the default mesh")?;
 
-    let stored = store.list(DataplaneInsight::KIND, None).await?;
-    let stored = stored.iter().filter_map(|entry| Some((entry.key.clone(), entry.decode().ok()?)));
-    insights.load(stored, Timestamp::now());
+    if !is_shared {
+        take_over_insights(store.as_ref(), &insights).await?;
+    }
     let assignments = Arc::new(Assignments::new());
     let loaded = kuma_store::load(store.as_ref(), &[engine.as_ref(), assignments.as_ref()]).await?;
     let touched = (engine.clone(), assignments.clone());
@@ -356,6 +356,18 @@ impl Observer for EngineObserver {
     fn accepted(&self, took: Duration) {
         self.metrics.accepted(took);
     }
+}
+
+/// Takes over what proxies have reported to earlier processes. Where several control planes share a store, each keeps
+/// what was reported to it.
+async fn take_over_insights(store: &dyn Store, insights: &Arc<Insights>) -> anyhow::Result<()> {
+    let stored = store.list(DataplaneInsight::KIND, None).await?;
+    let keys = stored.iter().map(|entry| entry.key.clone()).collect();
+    let stored = stored.iter().filter_map(|entry| Some((entry.key.clone(), entry.decode().ok()?)));
+    insights.load(stored, Timestamp::now());
+    // They are written again as ours.
+    store.remove_insights(keys).await?;
+    Ok(())
 }
 
 /// Keeps the engine and the list of monitoring assignments at what the store holds, until cancelled.

@@ -1,21 +1,31 @@
 //! The one place that opens the store: by its type, with what this machine remembers of it.
 
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use kuma_model::SECRET_KIND;
-use kuma_store::{Journal, JournaledStore, MemoryStore, Options, Store, Stored};
+use kuma_store::{Journal, JournaledStore, MemoryStore, Options, Store, StoreError, Stored};
+use kuma_store_postgres::{Password, PostgresConfig, PostgresJournal, PostgresTls};
+use kuma_store_sqlite::SqliteJournal;
 
-use crate::config::{Config, StoreType};
+use crate::config::{Config, PostgresStore, StoreType, TlsMode};
 use crate::http::error::chain;
 use crate::metrics::Metrics;
-use crate::state_folder::StateFolder;
+use crate::state_folder::{FolderLock, StateFolder};
 use crate::store_seen::{Seen, Trust};
 
 /// How many documents the log names that are missing.
 const NAMED: usize = 50;
+
+/// The file of `store.type=file` in the state folder.
+const FILE: &str = "store.db";
+
+/// Pause between two attempts to reach a database.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// A store that is open.
 pub struct OpenStore {
@@ -23,6 +33,8 @@ pub struct OpenStore {
     pub store: Arc<dyn Store>,
     /// What is remembered of it.
     pub trust: Trust,
+    /// Whether other control planes may use it at the same time.
+    pub is_shared: bool,
     /// Whether nothing had ever been in it.
     pub was_empty: bool,
     /// Leaves it in order before the process ends.
@@ -33,11 +45,12 @@ impl OpenStore {
     /// A store that ends with the process, or that others take care of.
     pub fn unmanaged(store: Arc<dyn Store>) -> OpenStore {
         let was_empty = store.head().position.revision == 0;
-        OpenStore { store, trust: Trust::Whole, was_empty, close: Box::pin(async {}) }
+        OpenStore { store, trust: Trust::Whole, is_shared: false, was_empty, close: Box::pin(async {}) }
     }
 }
 
 /// What stores need beside their settings.
+#[derive(Clone)]
 pub struct Surroundings {
     /// `None` if it cannot be used.
     pub folder: Option<Arc<StateFolder>>,
@@ -47,33 +60,124 @@ pub struct Surroundings {
     pub metrics: Arc<Metrics>,
 }
 
-/// Opens the store that is configured.
+/// Opens the store that is configured. A database that cannot be reached is waited for.
 ///
 /// # Errors
 /// It cannot be used, with the setting that names it.
-pub async fn open(config: &Config, _surroundings: Surroundings) -> anyhow::Result<OpenStore> {
+pub async fn open(config: &Config, surroundings: Surroundings) -> anyhow::Result<OpenStore> {
     match config.store.store_type {
         StoreType::Memory => {
             tracing::warn!("documents end with this process; KUMA_STORE_TYPE=file keeps them");
             Ok(OpenStore::unmanaged(Arc::new(MemoryStore::new())))
         }
-        StoreType::File | StoreType::Postgres | StoreType::Kubernetes => {
-            bail!("store.type (KUMA_STORE_TYPE): this version has the store `memory` alone")
-        }
+        StoreType::File => open_file(config, surroundings).await,
+        StoreType::Postgres => open_postgres(config, &surroundings).await,
+        StoreType::Kubernetes => bail!("store.type (KUMA_STORE_TYPE): this version has no store `kubernetes`"),
     }
 }
 
-/// The store over a journal.
+/// The file of `store.type=file`.
 ///
 /// # Errors
-/// The journal cannot be read, or what is remembered of it.
-pub async fn open_journal<J: Journal>(
+/// It would be in the state folder, and that cannot be used.
+pub fn file_of(config: &Config, folder: Option<&StateFolder>) -> anyhow::Result<PathBuf> {
+    let path = &config.store.file.path;
+    if !path.as_os_str().is_empty() {
+        return Ok(path.clone());
+    }
+    let folder = folder.context(
+        "store.file.path (KUMA_STORE_FILE_PATH) is not set, and the state folder (KUMA_GENERAL_WORK_DIR) cannot be used",
+    )?;
+    Ok(folder.path().join(FILE))
+}
+
+async fn open_file(config: &Config, surroundings: Surroundings) -> anyhow::Result<OpenStore> {
+    let seen = surroundings.seen()?;
+    let path = file_of(config, surroundings.folder.as_deref())?;
+    let opening = path.clone();
+    let opened = tokio::task::spawn_blocking(move || -> anyhow::Result<_> {
+        let journal = SqliteJournal::open(&opening)?;
+        // Two control planes would each write over what the other one has in memory.
+        Ok((FolderLock::beside(&opening)?, journal))
+    });
+    let named = || format!("the store cannot be opened: {} (KUMA_STORE_FILE_PATH)", path.display());
+    let (lock, journal) = opened.await?.with_context(named)?;
+    let store = open_journal(journal, config, surroundings, seen).await.with_context(named)?;
+    let close = store.close;
+    let close = async move {
+        close.await;
+        drop(lock);
+    };
+    tracing::info!(file = %path.display(), "documents are kept in a file");
+    Ok(OpenStore { close: Box::pin(close), ..store })
+}
+
+async fn open_postgres(config: &Config, surroundings: &Surroundings) -> anyhow::Result<OpenStore> {
+    let seen = surroundings.seen()?;
+    let mut told = String::new();
+    loop {
+        let opened = match PostgresJournal::connect(postgres(&config.store.postgres)).await {
+            Ok(journal) => open_journal(journal, config, surroundings.clone(), seen).await,
+            Err(error) => Err(error),
+        };
+        let reason = match opened {
+            Ok(store) => return Ok(store),
+            // It does not get better by waiting.
+            Err(error @ StoreError::Unusable { .. }) => return Err(error.into()),
+            Err(error) => error.to_string(),
+        };
+        if reason != told {
+            tracing::error!(reason, "nothing can be served before the store is there: trying again until it is");
+            told = reason;
+        }
+        tokio::time::sleep(RETRY).await;
+    }
+}
+
+/// The settings as the journal takes them.
+fn postgres(settings: &PostgresStore) -> PostgresConfig {
+    let file = |path: &str| (!path.is_empty()).then(|| path.into());
+    PostgresConfig {
+        hosts: settings.hosts().map(str::to_owned).collect(),
+        port: settings.port,
+        user: settings.user.clone(),
+        password: match settings.password_file.as_os_str().is_empty() {
+            true => Password::Text(settings.password.expose().to_owned()),
+            false => Password::File(settings.password_file.clone()),
+        },
+        db_name: settings.db_name.clone(),
+        connection_timeout: Duration::from_secs(settings.connection_timeout.into()),
+        max_open_connections: settings.max_open_connections,
+        tls: PostgresTls {
+            mode: match settings.tls.mode {
+                TlsMode::Disable => kuma_store_postgres::TlsMode::Disable,
+                TlsMode::VerifyNone => kuma_store_postgres::TlsMode::VerifyNone,
+                TlsMode::VerifyCa => kuma_store_postgres::TlsMode::VerifyCa,
+                TlsMode::VerifyFull => kuma_store_postgres::TlsMode::VerifyFull,
+            },
+            ca: file(&settings.tls.ca_path),
+            cert: file(&settings.tls.cert_path),
+            key: file(&settings.tls.key_path),
+        },
+    }
+}
+
+impl Surroundings {
+    /// What this machine remembers of the store.
+    fn seen(&self) -> anyhow::Result<Option<Seen>> {
+        Ok(self.folder.as_deref().map(Seen::read).transpose()?.flatten())
+    }
+}
+
+/// The store over a journal, of which this is remembered.
+async fn open_journal<J: Journal>(
     journal: J,
     config: &Config,
     surroundings: Surroundings,
-) -> anyhow::Result<OpenStore> {
+    seen: Option<Seen>,
+) -> Result<OpenStore, StoreError> {
     let Surroundings { folder, instance, metrics } = surroundings;
-    let seen = folder.as_deref().map(Seen::read).transpose()?.flatten();
+    let is_shared = journal.is_shared();
     let (lost_folder, lost_metrics) = (folder.clone(), metrics.clone());
     let options = Options {
         instance,
@@ -85,7 +189,7 @@ pub async fn open_journal<J: Journal>(
             tell_lost(&lost, lost_folder.as_deref());
         }),
     };
-    let store = Arc::new(JournaledStore::open(journal, options).await.context("the store cannot be read")?);
+    let store = Arc::new(JournaledStore::open(journal, options).await?);
     let head = store.head();
     let was_empty = head.position.revision == 0;
     let trust = match seen {
@@ -107,7 +211,7 @@ pub async fn open_journal<J: Journal>(
         }
     };
     let closing = store.clone();
-    Ok(OpenStore { store, trust, was_empty, close: Box::pin(async move { closing.close().await }) })
+    Ok(OpenStore { store, trust, is_shared, was_empty, close: Box::pin(async move { closing.close().await }) })
 }
 
 /// Says which documents the store has lost, and leaves them in the state folder for whoever wants them back. Secrets

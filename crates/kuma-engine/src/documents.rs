@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use kuma_ca::{MeshRoots, mesh_secret};
 use kuma_mesh::{Affected, MeshSnapshot, Side};
-use kuma_model::{Ca, DEPARTURE_KIND, Dataplane, Key, Mesh, Resource as _, SECRET_KIND};
+use kuma_model::{Ca, DEPARTURE_KIND, Dataplane, Key, Mesh, Resource as _, SECRET_KIND, is_public};
 use kuma_store::{Contents, DocumentChange, Missing, Revision, Stored};
 
 use crate::MeshView;
@@ -116,6 +116,18 @@ impl Documents {
         if bundle.as_deref() != self.view.roots.as_deref() {
             self.view.roots = bundle.map(Arc::from);
         }
+    }
+
+    /// What stays although the store has lost it, but for what no API serves.
+    pub(crate) fn lost(&self) -> impl Iterator<Item = &Key> {
+        self.missing.lost().filter(|key| is_public(key.kind))
+    }
+
+    /// Whether the store has lost a Dataplane, or has never had it since the start.
+    pub(crate) fn lacks(&self, dataplane: &str) -> bool {
+        !self.was_deleted(dataplane)
+            && (self.snapshot().dataplane(dataplane).is_none()
+                || self.missing.lost().any(|key| key.kind == Dataplane::KIND && *key.name == *dataplane))
     }
 
     /// Whether a Dataplane was deleted since the start.

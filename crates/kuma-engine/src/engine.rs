@@ -20,7 +20,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::numbering::Numbering;
 use crate::task::{self, Event, Wait};
-use crate::{DueStep, MeshEngine, OpenStream, Receipt, RotationStatus, Settings, Settled, StreamId, Warning};
+use crate::{Absent, DueStep, MeshEngine, OpenStream, Receipt, RotationStatus, Settings, Settled, StreamId, Warning};
 
 /// How many meshes without documents may have streams. A proxy may connect before its mesh is created; the limit bounds
 /// the memory that unknown clients can use.
@@ -367,6 +367,24 @@ impl Engine {
             }
         }
         differing
+    }
+
+    /// What the store lacks, and is there all the same.
+    pub async fn absent(&self) -> Absent {
+        let senders: Vec<_> = self.meshes().values().map(|handle| handle.events.clone()).collect();
+        let mut all = Absent::default();
+        for events in senders {
+            let (reply, answer) = oneshot::channel();
+            if events.send(Event::Absent { reply }).is_ok()
+                && let Ok(Absent { documents, proxies }) = answer.await
+            {
+                all.documents.extend(documents);
+                all.proxies.extend(proxies);
+            }
+        }
+        all.documents.sort();
+        all.proxies.sort();
+        all
     }
 
     /// Sends an event to a mesh, if it exists.

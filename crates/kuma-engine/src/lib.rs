@@ -30,7 +30,7 @@ mod view;
 
 pub use connections::{OpenStream, StreamId};
 pub use engine::{Change, Engine, NoReceipt, Observer};
-pub use mesh::{MeshEngine, News, Refused, Settings, Warning};
+pub use mesh::{Absent, MeshEngine, News, Refused, Settings, Warning};
 pub use receipts::{Counts, Exception, ExceptionState, Progress, Receipt, Settled};
 pub use recovery::{LONGEST_RECOVERY, QUIET};
 pub use rotation::{DueStep, LINGER, RotationStatus, SETTLE};

@@ -64,6 +64,15 @@ pub struct News {
     pub accepted_after: Vec<Duration>,
 }
 
+/// What the store lacks, and what is there all the same because it may only have been forgotten.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Absent {
+    /// Documents that the store had before it was replaced.
+    pub documents: Vec<Key>,
+    /// Connected proxies that keep what they have without a Dataplane in the store: mesh and name.
+    pub proxies: Vec<(Arc<str>, Arc<str>)>,
+}
+
 /// A stream that may not be opened.
 #[derive(Debug)]
 pub struct Refused {
@@ -422,6 +431,16 @@ impl MeshEngine {
     pub fn rotation_status(&self, ca: Ca) -> RotationStatus {
         let MeshEngine { documents, connections, settings, .. } = self;
         ProxyProgress { documents, connections, settings }.status(ca)
+    }
+
+    /// What is taken away if what the store lacks does not exist.
+    pub fn absent(&self) -> Absent {
+        let mesh = &self.documents.snapshot().name;
+        let lacking = self.connections.proxies.keys().filter(|name| self.documents.lacks(name));
+        Absent {
+            documents: self.documents.lost().cloned().collect(),
+            proxies: lacking.map(|name| (mesh.clone(), name.clone())).collect(),
+        }
     }
 
     /// The next time that [`MeshEngine::on_deadline`] has something to do.

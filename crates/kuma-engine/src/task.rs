@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Engine, MeshEngine, News, OpenStream, Receipt, RotationStatus, Settled, StreamId};
+use crate::{Absent, Engine, MeshEngine, News, OpenStream, Receipt, RotationStatus, Settled, StreamId};
 
 /// The longest sleep. Certificates depend on the wall clock, which may be changed during a sleep.
 const LONGEST_SLEEP: Duration = Duration::from_secs(600);
@@ -74,6 +74,9 @@ pub(crate) enum Event {
     },
     Audit {
         reply: oneshot::Sender<Vec<String>>,
+    },
+    Absent {
+        reply: oneshot::Sender<Absent>,
     },
     Rotation {
         ca: Ca,
@@ -159,6 +162,7 @@ fn handle(engine: &Engine, name: &Arc<str>, mesh: &mut MeshEngine, event: Event)
         Event::Refusal { authenticated, encrypted, reply } => drop(reply.send(mesh.refusal(authenticated, encrypted))),
         Event::Rotation { ca, reply } => drop(reply.send(mesh.rotation_status(ca))),
         Event::Receipt { revision, wait: _, reply } => drop(reply.send(mesh.receipt(revision))),
+        Event::Absent { reply } => drop(reply.send(mesh.absent())),
         Event::Audit { reply } => drop(reply.send(mesh.audit(AUDITED))),
     }
 }

@@ -50,6 +50,11 @@ impl Missing {
         gone
     }
 
+    /// What stays although the store has lost it.
+    pub fn lost(&self) -> impl Iterator<Item = &Key> {
+        self.lost.iter()
+    }
+
     /// Somebody has written or deleted the document.
     pub fn settled(&mut self, key: &Key) {
         self.lost.remove(key);

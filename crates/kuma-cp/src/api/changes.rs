@@ -3,7 +3,7 @@
 use axum::response::{IntoResponse as _, Response};
 use http::StatusCode;
 use kuma_model::{Document, Key, Violations};
-use kuma_store::{Outcome, Revision};
+use kuma_store::{Cause, Outcome, Revision};
 use serde_json::{Map, Value, json};
 
 use super::{Api, revision, warnings};
@@ -31,12 +31,12 @@ struct Request {
 
 impl Api {
     /// Makes all changes of a request, or says what would come of them.
-    pub(super) async fn change(&self, sent: &[u8], query: &str) -> Result<Response, ApiError> {
+    pub(super) async fn change(&self, sent: &[u8], query: &str, cause: Cause) -> Result<Response, ApiError> {
         let request = Request::read(sent, query)?;
         let Request { changes, applied, expected, dry_run } = request;
         let done = match dry_run {
             true => self.documents.dry_run(changes, expected).await,
-            false => self.documents.change(changes, expected).await,
+            false => self.documents.change(changes, expected, cause).await,
         };
         match done {
             Ok(done) => Ok(answer(&done)),

@@ -10,6 +10,7 @@ use super::changes::MAX_DOCUMENTS;
 use super::page::{MAX_OFFSET, MAX_SIZE};
 use super::receipts::{EXCEPTIONS, LISTED, LONGEST_WAIT, STATES};
 use super::revision::{EPOCH, REVISION};
+use super::store::NAMED;
 
 /// Characters of names (see [`kuma_model::check_name`]).
 const NAME: &str = "^[0-9a-z_-]+$";
@@ -23,11 +24,16 @@ pub(super) fn document() -> Value {
     paths.insert("/openapi.json".into(), json!({"get": get("This description", json!({"type": "object"}), &[])}));
     paths.insert("/changes".into(), json!({"get": list_changes(), "post": changes()}));
     paths.insert("/changes/{revision}".into(), json!({"get": receipt()}));
+    let store = json!({"$ref": "#/components/schemas/Store"});
+    let about = "Which store it is, whether it has everything, and what would be taken away if it were accepted";
+    paths.insert("/store".into(), json!({"get": get(about, store.clone(), &[])}));
+    paths.insert("/store/accept".into(), json!({"post": accept_store(&store)}));
     let mut schemas = Map::new();
     schemas.insert("Error".into(), error());
     schemas.insert("Changes".into(), changes_schema());
     schemas.insert("Changed".into(), changed_schema());
     schemas.insert("Receipt".into(), receipt_schema());
+    schemas.insert("Store".into(), store_schema());
     for kind in KINDS {
         schemas.insert(kind.name.into(), schema(kind));
         let collection = match kind.scope {
@@ -142,6 +148,53 @@ fn changes() -> Value {
         }],
         "requestBody": {"required": true, "content": schema("Changes")},
         "responses": responses,
+    })
+}
+
+fn accept_store(store: &Value) -> Value {
+    let mut responses = responses(&["400", "403", "405", "408", "409", "413", "415", "503"]);
+    let description = "From now on what the store lacks does not exist; what that has taken away";
+    responses["200"] = json!({"description": description, "content": {"application/json": {"schema": store}}});
+    let schema = json!({
+        "type": "object",
+        "additionalProperties": false,
+        "properties": {"store": {"type": ["string", "null"], "description": "The store that it has to be"}},
+    });
+    json!({
+        "summary": "Says that what the store lacks does not exist",
+        "requestBody": {"required": false, "content": {"application/json": {"schema": schema}}},
+        "responses": responses,
+    })
+}
+
+fn store_schema() -> Value {
+    let count = json!({"type": "integer", "minimum": 0});
+    let document = json!({
+        "type": "object",
+        "required": ["type", "name"],
+        "properties": {"type": {"type": "string"}, "mesh": name(), "name": {"type": "string"}},
+    });
+    let proxy = json!({
+        "type": "object", "required": ["mesh", "name"],
+        "properties": {"mesh": {"type": "string"}, "name": {"type": "string"}},
+    });
+    let list = |items: Value| json!({"type": "array", "maxItems": NAMED, "items": items});
+    json!({
+        "type": "object",
+        "required": ["store", "revision", "commit", "durable", "complete", "away", "missing"],
+        "properties": {
+            "store": {"type": "string"}, "revision": count.clone(), "commit": {"type": "string"},
+            "durable": {"type": "boolean"}, "complete": {"type": "boolean"},
+            "away": {"type": ["string", "null"], "description": "Why it cannot be reached"},
+            "missing": {
+                "type": "object",
+                "required": ["documents", "documentCount", "proxies", "proxyCount"],
+                "properties": {
+                    "documents": list(document), "documentCount": count.clone(),
+                    "proxies": list(proxy), "proxyCount": count.clone(),
+                },
+            },
+        },
     })
 }
 

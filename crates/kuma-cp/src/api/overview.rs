@@ -2,7 +2,10 @@
 
 use axum::response::Response;
 use http::StatusCode;
-use kuma_model::{Dataplane, DataplaneInsight, Document, Kind, Resource as _, Selector, decode_spec};
+use kuma_model::{
+    Dataplane, DataplaneInsight, Document, Kind, Resource as _, Selector, Subscription, decode_spec,
+};
+use kuma_store::Stored;
 use serde_json::{Map, Value, json};
 
 use super::page::Page;
@@ -11,6 +14,9 @@ use crate::http::{ApiError, json as body};
 
 const ITEM: &str = "Could not retrieve a dataplane overview";
 const LIST: &str = "Could not retrieve dataplane overviews";
+
+/// How many streams of a proxy are shown.
+const SUBSCRIPTIONS: usize = 10;
 
 /// What this process knows about its proxies and the store may not know yet.
 pub trait LiveInsights: Send + Sync + 'static {
@@ -28,13 +34,9 @@ impl Api {
         let failed = |error| ApiError::store(ITEM, &error);
         let key = routes::key(dataplanes(), mesh, name).ok_or_else(not_found)?;
         let dataplane = self.store.get(&key).await.map_err(failed)?.ok_or_else(not_found)?;
-        let insight = match self.live.get(mesh, name) {
-            Some(insight) => serde_json::to_value(insight).ok(),
-            None => {
-                let key = kuma_model::Key::new(DataplaneInsight::KIND, mesh, name);
-                self.store.get(&key).await.map_err(failed)?.map(|stored| stored.spec())
-            }
-        };
+        let key = kuma_model::Key::new(DataplaneInsight::KIND, mesh, name);
+        let stored = self.store.get(&key).await.map_err(failed)?;
+        let insight = current_insight(self.live.as_ref(), mesh, name, stored.as_deref());
         Ok(body::respond(&overview(dataplane.document(), Some(insight.unwrap_or_else(|| json!({}))))))
     }
 
@@ -52,19 +54,36 @@ impl Api {
                 dataplanes.iter().map(|stored| stored.document()).filter(|document| has_tags(document, &wanted))
             {
                 let name = &dataplane.key.name;
-                let insight = match live.get(&mesh, name) {
-                    Some(insight) => serde_json::to_value(insight).ok(),
-                    // Both lists are ordered by name.
-                    None => {
-                        insights.binary_search_by(|stored| stored.key.name.cmp(name)).ok().map(|at| insights[at].spec())
-                    }
-                };
+                // Both lists are ordered by name.
+                let stored = insights.binary_search_by(|stored| stored.key.name.cmp(name)).ok().map(|at| &*insights[at]);
+                let insight = current_insight(live.as_ref(), &mesh, name, stored);
                 items.push(overview(dataplane, insight));
             }
             body::pretty(&page.body(items, &path, &query))
         };
         self.outgoing.respond(LIST, make).await
     }
+}
+
+/// What is known of a proxy: what this process knows is younger than what it has written, and other control planes on
+/// the same store have written what they know.
+pub(super) fn current_insight(
+    live: &dyn LiveInsights,
+    mesh: &str,
+    name: &str,
+    stored: Option<&Stored>,
+) -> Option<Value> {
+    let Some(mut insight) = live.get(mesh, name) else { return stored.map(Stored::spec) };
+    if let Some(Ok(written)) = stored.map(Stored::decode::<DataplaneInsight>) {
+        let own = std::mem::take(&mut insight.subscriptions);
+        let is_other = |one: &Subscription| own.iter().all(|own| own.id != one.id);
+        insight.subscriptions.extend(written.subscriptions.into_iter().filter(is_other));
+        insight.subscriptions.extend(own);
+        insight.subscriptions.sort_by_key(|one| one.connect_time);
+        let older = insight.subscriptions.len().saturating_sub(SUBSCRIPTIONS);
+        insight.subscriptions.drain(..older);
+    }
+    serde_json::to_value(insight).ok()
 }
 
 fn dataplanes() -> &'static Kind {

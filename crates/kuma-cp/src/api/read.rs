@@ -8,7 +8,7 @@ use kuma_store::Stored;
 use serde_json::Value;
 
 use super::conditions::{self, Conditions};
-use super::overview::LiveInsights;
+use super::overview::{LiveInsights, current_insight};
 use super::page::Page;
 use super::{Api, routes};
 use crate::http::{ApiError, json as body};
@@ -58,11 +58,11 @@ impl Api {
 
 /// The document as it is now: what a connected proxy reports is younger than what is stored.
 fn current(live: &dyn LiveInsights, stored: &Stored) -> Value {
-    let live = match stored.key.kind {
-        DataplaneInsight::KIND => live.get(&stored.key.mesh, &stored.key.name),
+    let spec = match stored.key.kind {
+        DataplaneInsight::KIND => current_insight(live, &stored.key.mesh, &stored.key.name, Some(stored)),
         _ => None,
     };
-    match live.and_then(|insight| serde_json::to_value(insight).ok()) {
+    match spec {
         Some(spec) => Document { key: stored.key.clone(), spec }.to_json(),
         None => stored.document().to_json(),
     }

@@ -21,6 +21,10 @@ pub enum Target {
         /// As in the path, decoded, of any characters.
         revision: String,
     },
+    /// `/store`
+    Store,
+    /// `/store/accept`
+    AcceptStore,
     /// `/meshes`, `/meshes/{mesh}/{kind}`
     List {
         /// The kind of the documents.
@@ -61,6 +65,8 @@ impl Target {
             Self::OpenApi => "/openapi.json",
             Self::Changes => "/changes",
             Self::Receipt { .. } => "/changes/{revision}",
+            Self::Store => "/store",
+            Self::AcceptStore => "/store/accept",
             Self::List { mesh: None, .. } => "/{global}",
             Self::List { mesh: Some(_), .. } => "/meshes/{mesh}/{kind}",
             Self::Item { kind, .. } => match kind.scope {
@@ -81,6 +87,8 @@ pub const TEMPLATES: &[&str] = &[
     "/openapi.json",
     "/changes",
     "/changes/{revision}",
+    "/store",
+    "/store/accept",
     "/{global}",
     "/{global}/{name}",
     "/meshes/{mesh}/{kind}",
@@ -108,6 +116,8 @@ pub fn find(path: &str) -> Option<Target> {
         ["openapi.json"] => Some(Target::OpenApi),
         ["changes"] => Some(Target::Changes),
         ["changes", revision] => Some(Target::Receipt { revision: revision.to_string() }),
+        ["store"] => Some(Target::Store),
+        ["store", "accept"] => Some(Target::AcceptStore),
         [top] => Some(Target::List { kind: kind(top, Scope::Global)?, mesh: None }),
         [top, name] => {
             Some(Target::Item { kind: kind(top, Scope::Global)?, mesh: name.to_string(), name: name.to_string() })

@@ -3,7 +3,7 @@
 use axum::response::{IntoResponse as _, Response};
 use http::StatusCode;
 use kuma_model::{Kind, Scope, Violation};
-use kuma_store::Outcome;
+use kuma_store::{Cause, Outcome};
 use serde_json::{Map, Value};
 
 use super::conditions::Conditions;
@@ -26,11 +26,13 @@ impl Api {
         name: &str,
         body: &[u8],
         conditions: Conditions,
+        cause: Cause,
     ) -> Result<Response, ApiError> {
         let fields = json::object(body).map_err(|error| ApiError::unreadable(UNUSABLE, &error))?;
         check_envelope(kind, mesh, name, &fields)?;
         let change = conditions.apply_to(Change::put(Value::Object(fields)));
-        let done = self.documents.change(vec![change], None).await.map_err(|refusal| refused(refusal, UPDATE))?;
+        let done = self.documents.change(vec![change], None, cause).await;
+        let done = done.map_err(|refusal| refused(refusal, UPDATE))?;
         let status = match done.outcomes.first() {
             Some((_, Outcome::Created)) => StatusCode::CREATED,
             _ => StatusCode::OK,
@@ -45,11 +47,13 @@ impl Api {
         mesh: &str,
         name: &str,
         conditions: Conditions,
+        cause: Cause,
     ) -> Result<Response, ApiError> {
         let key = routes::key(kind, mesh, name);
         let key = key.ok_or_else(|| ApiError::new(StatusCode::NOT_FOUND, DELETE, "Not found"))?;
         let change = conditions.apply_to(Change::delete(key));
-        let done = self.documents.change(vec![change], None).await.map_err(|refusal| refused(refusal, DELETE))?;
+        let done = self.documents.change(vec![change], None, cause).await;
+        let done = done.map_err(|refusal| refused(refusal, DELETE))?;
         Ok(answer(StatusCode::OK, &done))
     }
 }

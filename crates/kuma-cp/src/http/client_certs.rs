@@ -36,6 +36,14 @@ pub struct ClientCertificate {
     der: CertificateDer<'static>,
 }
 
+impl ClientCertificate {
+    /// The subject of the certificate, such as `CN=alice`; the name of its file if it has none.
+    pub fn subject(&self) -> String {
+        let subject = X509Certificate::from_der(&self.der).map(|(_, parsed)| parsed.subject().to_string());
+        subject.ok().filter(|subject| !subject.is_empty()).unwrap_or_else(|| self.file.to_string())
+    }
+}
+
 /// A server's own certificate, and the folder with those of its clients.
 pub struct MutualTls {
     server: Arc<dyn ResolvesServerCert>,

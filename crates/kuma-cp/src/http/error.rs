@@ -22,7 +22,12 @@ pub struct ApiError {
     pub causes: Vec<Violation>,
     /// Methods that would have been right (405).
     pub allow: Option<&'static str>,
+    /// Whether the same request may succeed later (503).
+    pub retry: bool,
 }
+
+/// After how many seconds a request that met a store which is away may be tried again.
+const RETRY_AFTER: &str = "5";
 
 #[derive(Serialize)]
 struct Body<'a> {
@@ -35,7 +40,7 @@ struct Body<'a> {
 impl ApiError {
     /// An error without causes.
     pub fn new(status: StatusCode, title: impl Into<String>, details: impl Into<String>) -> Self {
-        Self { status, title: title.into(), details: details.into(), causes: Vec::new(), allow: None }
+        Self { status, title: title.into(), details: details.into(), causes: Vec::new(), allow: None, retry: false }
     }
 
     /// `400`: the document or the request breaks rules.
@@ -58,12 +63,14 @@ impl ApiError {
         Self::new(StatusCode::BAD_REQUEST, title, details)
     }
 
-    /// The store did not do what it was asked: `503` while it is away, else `500`. The reason goes to the log.
+    /// The store did not do what it was asked: `503` with the reason while it is away, else `500`, whose reason goes to
+    /// the log.
     pub fn store(title: impl Into<String>, error: &StoreError) -> Self {
         let title = title.into();
-        if error.away().is_some() {
+        if let Some(reason) = error.away() {
             tracing::error!(%error, "{title}");
-            return Self::new(StatusCode::SERVICE_UNAVAILABLE, title, "The store is unavailable. Try again later");
+            let details = format!("The store is unavailable ({reason}). Try again later");
+            return Self { retry: true, ..Self::new(StatusCode::SERVICE_UNAVAILABLE, title, details) };
         }
         Self::internal(title, error)
     }
@@ -75,7 +82,10 @@ impl ApiError {
 
     /// `405`, with the methods that the path has.
     pub fn method_not_allowed(allow: &'static str) -> Self {
-        let details = format!("This path takes {allow}");
+        let details = match allow {
+            "" => "This path takes nothing while the API is read-only".to_owned(),
+            allow => format!("This path takes {allow}"),
+        };
         let error = Self::new(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed", details);
         Self { allow: Some(allow), ..error }
     }
@@ -110,6 +120,9 @@ impl IntoResponse for ApiError {
         let mut response = (self.status, [(CONTENT_TYPE, "application/json")], json::pretty(&body)).into_response();
         if let Some(allow) = self.allow {
             response.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
+        }
+        if self.retry {
+            response.headers_mut().insert(http::header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER));
         }
         response
     }

@@ -106,7 +106,8 @@ pub fn may_use_certificate(uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal
     not_from_another_page(headers, own)
 }
 
-fn is_same_machine(connection: &Connection) -> bool {
+/// Whether the client is on this machine, whatever it acts for.
+pub(super) fn is_same_machine(connection: &Connection) -> bool {
     let peer = connection.peer.ip().to_canonical();
     peer.is_loopback() || peer == connection.local.ip().to_canonical()
 }

@@ -5,10 +5,11 @@ use std::time::{Duration, SystemTime};
 
 use kuma_ca::{ChangeError, MeshRoots, Root, RootState, id_of_pem};
 use kuma_model::{Ca, Key, Mesh};
-use kuma_store::{Expect, Store, StoreError, Stored, Write};
+use kuma_store::{Cause, Expect, Proposal, Store, StoreError, Stored, Write};
 use tokio::sync::{Mutex, MutexGuard};
 
 use super::{MeshAuthority, MeshCaError, document, key, read};
+use crate::identity::AUTHOR;
 
 /// The CAs of all meshes. They change one at a time, and not while a Mesh does: what is allowed depends on both.
 pub struct MeshCas {
@@ -120,14 +121,15 @@ impl MeshCas {
     ///
     /// # Errors
     /// [`ChangeRefused::OnlyOne`], or it could not be kept.
-    pub async fn add(&self, mesh: &str, root: Root) -> Result<Certificate, ChangeRefused> {
+    pub async fn add(&self, mesh: &str, root: Root, cause: Cause) -> Result<Certificate, ChangeRefused> {
         let _one_at_a_time = self.lock().await;
         let kept = self.kept(Ca::Provided, mesh).await?;
         if kept.as_ref().is_some_and(|kept| kept.roots.is_some()) {
             return Err(ChangeRefused::OnlyOne);
         }
         let added = Certificate { id: root.id(), cert: root.cert_pem().to_owned(), state: RootState::Signing };
-        self.save(Ca::Provided, mesh, kept.map(|kept| kept.stored), Some(MeshRoots::new(root))).await?;
+        let before = kept.map(|kept| kept.stored);
+        self.save(Vec::new(), cause, Ca::Provided, mesh, before, Some(MeshRoots::new(root))).await?;
         Ok(added)
     }
 
@@ -141,6 +143,7 @@ impl MeshCas {
         mesh: &str,
         next: Root,
         patience: Option<Duration>,
+        cause: Cause,
     ) -> Result<Certificate, ChangeRefused> {
         let _one_at_a_time = self.lock().await;
         let Some(Kept { stored, roots: Some(roots) }) = self.kept(ca, mesh).await? else {
@@ -148,7 +151,7 @@ impl MeshCas {
         };
         let added = Certificate { id: next.id(), cert: next.cert_pem().to_owned(), state: RootState::Next };
         let roots = roots.introduce(next, SystemTime::now(), patience)?;
-        self.save(ca, mesh, Some(stored), Some(roots)).await?;
+        self.save(Vec::new(), cause, ca, mesh, Some(stored), Some(roots)).await?;
         Ok(added)
     }
 
@@ -164,7 +167,8 @@ impl MeshCas {
         }
         let roots = roots.advance(SystemTime::now());
         let (id, done) = (roots.signing().id(), roots.change().is_none());
-        self.save(ca, mesh, Some(stored), Some(roots)).await?;
+        let cause = Cause { author: AUTHOR.into(), note: "a step of a rotation".into(), ..Cause::default() };
+        self.save(Vec::new(), cause, ca, mesh, Some(stored), Some(roots)).await?;
         if done {
             tracing::info!(
                 mesh,
@@ -182,7 +186,14 @@ impl MeshCas {
     ///
     /// # Errors
     /// There is none of this id, or it is needed.
-    pub async fn delete(&self, ca: Ca, mesh: &str, id: &str, force: bool) -> Result<(), ChangeRefused> {
+    pub async fn delete(
+        &self,
+        ca: Ca,
+        mesh: &str,
+        id: &str,
+        force: bool,
+        cause: Cause,
+    ) -> Result<(), ChangeRefused> {
         let _one_at_a_time = self.lock().await;
         let Some(Kept { stored, roots: Some(roots) }) = self.kept(ca, mesh).await? else {
             return Err(ChangeRefused::NotFound);
@@ -200,7 +211,7 @@ impl MeshCas {
             (RootState::Signing, Err(_)) => None,
             (_, left) => Some(left?),
         };
-        self.save_if(vec![mesh_unchanged], ca, mesh, Some(stored), left).await
+        self.save(vec![mesh_unchanged], cause, ca, mesh, Some(stored), left).await
     }
 
     /// Whether the mesh has mTLS on, with this CA; and what has to be true for that to hold still.
@@ -219,21 +230,11 @@ impl MeshCas {
         Ok(Some(Kept { stored, roots }))
     }
 
-    /// Keeps the roots, then stores them: what proxies are told must outlive us.
+    /// Keeps the roots, then stores them, if all of `expected` is true: what proxies are told must outlive us.
     async fn save(
         &self,
-        ca: Ca,
-        mesh: &str,
-        before: Option<Arc<Stored>>,
-        roots: Option<MeshRoots>,
-    ) -> Result<(), ChangeRefused> {
-        self.save_if(Vec::new(), ca, mesh, before, roots).await
-    }
-
-    /// The same, if all of `expected` is true.
-    async fn save_if(
-        &self,
         expected: Vec<Expect>,
+        cause: Cause,
         ca: Ca,
         mesh: &str,
         before: Option<Arc<Stored>>,
@@ -246,7 +247,8 @@ impl MeshCas {
             Some(before) => Write::Update { document, version: before.version },
             None => Write::Create(document),
         };
-        let Err(error) = self.store.commit_if(expected, vec![write]).await else { return Ok(()) };
+        let proposal = Proposal { expected, writes: vec![write], cause };
+        let Err(error) = self.store.propose(proposal).await else { return Ok(()) };
         if let Some(before) = before {
             let before = before.document();
             if let Err(error) = self.blocking(move |authority| authority.keep(&before)).await {

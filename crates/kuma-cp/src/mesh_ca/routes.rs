@@ -9,12 +9,12 @@ use http::request::Parts;
 use http::{Method, Request, StatusCode};
 use kuma_ca::{ChangeError, Other, Root, RootState, Secret, provided_root};
 use kuma_model::{Ca, Violation, Violations};
-use kuma_store::StoreError;
+use kuma_store::{Cause, StoreError};
 use serde_json::{Map, Value, json};
 
 use super::{Certificate, ChangeRefused, MeshCas};
 use crate::http::error::{cause, chain};
-use crate::http::{ApiError, body, json};
+use crate::http::{ApiError, body, cause as http_cause, json};
 use kuma_engine::{Engine, RotationStatus};
 
 /// Largest request, in bytes: a chain of certificates and a key of 16,384 bits are smaller.
@@ -90,9 +90,10 @@ impl CaAdmin {
         match (what, &parts.method, ca) {
             (What::Certificates, &(Method::GET | Method::HEAD), _) => self.list(ca, &mesh).await,
             (What::Certificates, &Method::POST, Ca::Provided) => {
+                let by = http_cause::of(&parts, ADD)?;
                 let fields = fields(&parts, sent).await?;
                 let root = pair(&fields).map_err(|causes| ApiError::invalid(ADD, causes))?;
-                let added = self.cas.add(&mesh, root).await.map_err(|refused| refuse(ADD, refused))?;
+                let added = self.cas.add(&mesh, root, by).await.map_err(|refused| refuse(ADD, refused))?;
                 tracing::info!(mesh, id = added.id, client = who, "added a certificate to the provided CA");
                 Ok(json::respond(&json!({ "id": added.id, "cert": added.cert })))
             }
@@ -100,7 +101,8 @@ impl CaAdmin {
             (What::Certificates, _, Ca::Builtin) => Err(ApiError::method_not_allowed("GET, HEAD")),
             (What::Certificate(id), &Method::DELETE, _) => {
                 let force = parts.uri.query().is_some_and(|query| query.split('&').any(|pair| pair == "force=true"));
-                let deleted = self.cas.delete(ca, &mesh, &id, force).await;
+                let by = http_cause::of(&parts, DELETE)?;
+                let deleted = self.cas.delete(ca, &mesh, &id, force, by).await;
                 deleted.map_err(|refused| refuse(DELETE, refused))?;
                 tracing::info!(mesh, id, ca = ca.name(), force, client = who, "deleted a certificate of a CA");
                 Ok(StatusCode::OK.into_response())
@@ -108,8 +110,9 @@ impl CaAdmin {
             (What::Certificate(_), _, _) => Err(ApiError::method_not_allowed("DELETE")),
             (What::Rotation, &(Method::GET | Method::HEAD), _) => self.status(ca, &mesh).await,
             (What::Rotation, &Method::POST, _) => {
+                let by = http_cause::of(&parts, ROTATE)?;
                 let fields = fields(&parts, sent).await?;
-                rotated(self.rotate(ca, &mesh, &fields, who).await?)
+                rotated(self.rotate(ca, &mesh, &fields, who, by).await?)
             }
             (What::Rotation, _, _) => Err(ApiError::method_not_allowed("GET, HEAD, POST")),
         }
@@ -127,6 +130,7 @@ impl CaAdmin {
         mesh: &str,
         fields: &Map<String, Value>,
         who: &str,
+        by: Cause,
     ) -> Result<Certificate, ApiError> {
         let invalid = |causes| ApiError::invalid(ROTATE, causes);
         let next = match ca {
@@ -136,7 +140,7 @@ impl CaAdmin {
             }
         };
         let patience = patience(fields).map_err(|cause| invalid(vec![cause]))?;
-        let rotated = self.cas.rotate(ca, mesh, next, patience).await;
+        let rotated = self.cas.rotate(ca, mesh, next, patience, by).await;
         let certificate = rotated.map_err(|refused| refuse(ROTATE, refused))?;
         tracing::info!(mesh, id = certificate.id, ca = ca.name(), client = who, "began to rotate a CA");
         Ok(certificate)

@@ -86,7 +86,11 @@ impl Store for MeteredStore {
     }
 
     fn accept(&self) -> StoreFuture<'_, ()> {
-        self.inner.accept()
+        Box::pin(async {
+            self.inner.accept().await?;
+            self.metrics.store_rewound(false);
+            Ok(())
+        })
     }
 
     fn away(&self) -> Option<Arc<str>> {

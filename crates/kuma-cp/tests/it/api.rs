@@ -319,8 +319,8 @@ async fn a_store_that_is_away() {
         (get(&api.router, "/meshes/demo/dataplanes+insights/dp").await, "Could not retrieve a dataplane overview"),
         (get(&api.router, "/meshes/demo/dataplanes+insights").await, "Could not retrieve dataplane overviews"),
     ] {
-        let expected = format!("{title} | The store is unavailable. Try again later");
-        assert_eq!(answer.error(), (503, expected), "the reason stays in the log");
+        let expected = format!("{title} | The store is unavailable (connection refused). Try again later");
+        assert_eq!(answer.error(), (503, expected));
     }
     assert_eq!(get(&api.router, "/config").await.status, 200);
 }

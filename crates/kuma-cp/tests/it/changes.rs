@@ -13,7 +13,7 @@ use kuma_cp::mesh_ca::{self, ChangeRefused, FreshRoots, KeptRoots, MeshCas};
 use kuma_cp::state_folder::StateFolder;
 use kuma_model::{Ca, DataplaneInsight, Document, Key, Resource as _, SECRET_KIND};
 use kuma_store::{
-    Change, Committed, Contents, Head, HistoryPage, HistoryQuery, MemoryStore, Moment, Proposal, Revision, Store,
+    Cause, Change, Committed, Contents, Head, HistoryPage, HistoryQuery, MemoryStore, Moment, Proposal, Revision, Store,
     StoreFuture, Stored, Write,
 };
 use serde_json::{Value, json};
@@ -505,7 +505,7 @@ async fn a_ca_and_its_mesh_rest_on_each_other() {
     let documents = Documents::new(store.clone(), Arc::new(FreshRoots));
     let other = MeshCas::new(store.clone(), Arc::new(FreshRoots));
     let root = Root::generate("demo", SystemTime::now()).expect("a root");
-    let id = other.add("demo", root).await.expect("it is the first").id;
+    let id = other.add("demo", root, Cause::default()).await.expect("it is the first").id;
     let provided =
         |enabled: bool| json!({"type": "Mesh", "name": "demo", "mtls": {"enabled": enabled, "ca": {"provided": {}}}});
     let secret = mesh_ca::key(Ca::Provided, "demo");
@@ -513,28 +513,28 @@ async fn a_ca_and_its_mesh_rest_on_each_other() {
 
     // The certificate goes while a Mesh that needs it is created.
     store.before_commits(vec![without()]);
-    let refused = documents.change(vec![DocumentChange::put(provided(true))], None).await.expect_err("it has no CA");
+    let refused = documents.change(vec![DocumentChange::put(provided(true))], None, Cause::default()).await.expect_err("it has no CA");
     assert!(refused.to_string().contains("There is no signing certificate"), "{refused}");
     assert!(store.get(&Key::mesh("demo")).await.expect("a store").is_none());
 
     // mTLS is switched on while the certificate is taken away.
     let root = Root::generate("demo", SystemTime::now()).expect("a root");
-    assert_ne!(other.add("demo", root).await.expect("there is none").id, id);
+    assert_ne!(other.add("demo", root, Cause::default()).await.expect("there is none").id, id);
     let id = other.certificates(Ca::Provided, "demo").await.expect("a store").expect("a CA")[0].id.clone();
-    documents.change(vec![DocumentChange::put(provided(false))], None).await.expect("it has a CA");
+    documents.change(vec![DocumentChange::put(provided(false))], None, Cause::default()).await.expect("it has a CA");
     store.before_commits(vec![vec![Write::Put(document(&provided(true)))]]);
-    let refused = other.delete(Ca::Provided, "demo", &id, false).await.expect_err("the mesh is at work with it");
+    let refused = other.delete(Ca::Provided, "demo", &id, false, Cause::default()).await.expect_err("the mesh is at work with it");
     assert!(matches!(refused, ChangeRefused::Store(_)), "{refused}");
     let kept = store.get(&secret).await.expect("a store").expect("a CA").spec();
     assert!(mesh_ca::read(Ca::Provided, &kept).expect("readable").is_some(), "the certificate is still there");
-    let refused = other.delete(Ca::Provided, "demo", &id, false).await.expect_err("the mesh is at work with it");
+    let refused = other.delete(Ca::Provided, "demo", &id, false, Cause::default()).await.expect_err("the mesh is at work with it");
     assert!(matches!(refused, ChangeRefused::InUse), "{refused}");
 
     // A conditional deletion of a Mesh is of the one that was looked at.
     store.before_commits(vec![vec![Write::Put(document(&provided(false)))]]);
     let is_on = |stored: Option<&Stored>| stored.is_some_and(|stored| stored.spec()["mtls"]["enabled"] == true);
     let deletion = DocumentChange::delete(Key::mesh("demo")).only_if(is_on);
-    let refused = documents.change(vec![deletion], None).await.expect_err("it has changed");
+    let refused = documents.change(vec![deletion], None, Cause::default()).await.expect_err("it has changed");
     assert!(matches!(refused, Refusal::Changes(_)), "{refused}");
     assert!(store.get(&Key::mesh("demo")).await.expect("a store").is_some());
 }
@@ -599,7 +599,8 @@ async fn a_lost_ca_and_a_store_that_is_away() {
     {
         for path in ["/changes", "/changes?dryRun=true"] {
             let (status, error) = post_to(&away, path, body.to_string()).await.error();
-            assert!(status == 503 && error.ends_with(" | The store is unavailable. Try again later"), "{error}");
+            let expected = " | The store is unavailable (connection refused). Try again later";
+            assert!(status == 503 && error.ends_with(expected), "{error}");
         }
     }
 }

@@ -27,5 +27,6 @@ mod public_admin;
 mod running;
 mod sds;
 mod serve;
+mod store;
 mod templates;
 mod test_api;

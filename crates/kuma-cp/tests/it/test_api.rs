@@ -104,7 +104,7 @@ impl Away {
     where
         T: Send + 'static,
     {
-        Box::pin(async { Err(StoreError::Unavailable { reason: "password of the database: hunter2".into() }) })
+        Box::pin(async { Err(StoreError::Unavailable { reason: "connection refused".into() }) })
     }
 }
 
@@ -159,6 +159,10 @@ impl Store for Away {
 
     fn accept(&self) -> BoxFuture<'_, Result<(), StoreError>> {
         Self::error()
+    }
+
+    fn away(&self) -> Option<Arc<str>> {
+        Some("connection refused".into())
     }
 
     fn epoch(&self) -> Arc<str> {
