@@ -72,22 +72,6 @@ pub enum StoreError {
         /// What is wrong and what to do about it, for a person.
         reason: String,
     },
-    /// The store cannot be used as it is: it is damaged, or not one of this version. Somebody has to do something.
-    #[error("the store cannot be used: {reason}")]
-    Unusable {
-        /// What is wrong and what to do about it, for a person.
-        reason: String,
-    },
-}
-
-impl StoreError {
-    /// Why the store does not work, if that is the reason: what was asked of it may have been in order.
-    pub fn away(&self) -> Option<&str> {
-        match self {
-            StoreError::Unavailable { reason } | StoreError::Unusable { reason } => Some(reason),
-            _ => None,
-        }
-    }
 }
 
 impl StoreError {
