@@ -4,7 +4,9 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 ENVOY_BINARY=$(scripts/get-envoy.sh)
 PROMETHEUS_BINARY=$(scripts/get-prometheus.sh)
-export ENVOY_BINARY PROMETHEUS_BINARY
+POSTGRES_BIN=$(scripts/get-postgres.sh)
+PGBOUNCER_BINARY=$(scripts/get-pgbouncer.sh)
+export ENVOY_BINARY PROMETHEUS_BINARY POSTGRES_BIN PGBOUNCER_BINARY
 scripts/get-firewall.sh
 # Tests of one program start the others: build them all first.
 cargo build --locked --workspace --bins

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use kuma_store::Revision;
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
@@ -20,7 +20,10 @@ const WITH_NOTIFICATIONS: Duration = Duration::from_secs(5);
 const WITHOUT: Duration = Duration::from_millis(250);
 
 /// How long a notification to ourselves may take.
-const TEST_WITHIN: Duration = Duration::from_secs(2);
+const TEST_WITHIN: Duration = Duration::from_secs(1);
+
+/// When it did not come in time, we try once more after this long: the server may only have been busy.
+const TEST_AGAIN: Duration = Duration::from_secs(10);
 
 /// What announces commits.
 pub(crate) struct Feed {
@@ -97,35 +100,50 @@ impl Feed {
     /// Listens on each connection that `listener` makes, for as long as it is polled, and finds out by a notification
     /// through `speaker` whether notifications pass: a pooler in transaction mode takes `LISTEN` and delivers nothing.
     pub(crate) async fn listen(&self, listener: Arc<Link>, speaker: Arc<Link>) {
-        let mut connection = None;
-        let mut passed = true;
+        let mut has_warned = false;
+        let mut connection = listener.reconnected(None).await;
         loop {
-            connection = Some(listener.reconnected(connection.as_ref()).await);
             self.has_notifications.store(false, Ordering::Relaxed);
-            let passes = self.test(&listener, &speaker).await;
-            match passes {
-                Ok(passes) => {
-                    if !passes && passed {
+            let listening = async {
+                if !self.try_test(&listener, &speaker).await {
+                    sleep(TEST_AGAIN).await;
+                    if !self.try_test(&listener, &speaker).await && !has_warned {
+                        has_warned = true;
                         tracing::warn!(
                             "PostgreSQL's notifications do not reach us, as through a pooler in transaction mode: what \
                              other control planes write is asked for every {} ms",
                             WITHOUT.as_millis()
                         );
                     }
-                    passed = passes;
-                    self.has_notifications.store(passes, Ordering::Relaxed);
                 }
-                Err(error) => tracing::debug!(%error, "it is not known whether notifications pass"),
-            }
-            // What was announced while nobody listened is not announced again.
-            self.look_now();
+                std::future::pending::<()>().await;
+            };
+            connection = tokio::select! {
+                next = listener.reconnected(Some(&connection)) => next,
+                () = listening => continue,
+            };
         }
+    }
+
+    async fn try_test(&self, listener: &Link, speaker: &Link) -> bool {
+        let passes = self.test(listener, speaker).await.unwrap_or_else(|error| {
+            tracing::debug!(%error, "it is not known whether notifications pass");
+            false
+        });
+        self.has_notifications.store(passes, Ordering::Relaxed);
+        // What was announced while nobody listened is not announced again.
+        self.look_now();
+        passes
     }
 
     async fn test(&self, listener: &Link, speaker: &Link) -> Result<bool, Failure> {
         let token = format!("test {}", Uuid::new_v4());
         *self.test.lock().unwrap_or_else(PoisonError::into_inner) = Some(token.clone());
-        listener.call(DEADLINE, async |client| Ok(client.batch_execute("LISTEN kuma").await?)).await?;
+        // Nothing else is asked on the connection meanwhile: a pooler may pass a notification on with an answer.
+        let started = Instant::now();
+        let alone = listener.alone().await?;
+        let listen = async { Ok(alone.client.batch_execute("LISTEN kuma").await?) };
+        listener.watched(started, DEADLINE, listen).await?;
         let notify = async |client: &tokio_postgres::Client| {
             Ok(client.query_typed("SELECT pg_notify('kuma', $1)", &[(&token, Type::TEXT)]).await?)
         };

@@ -70,26 +70,27 @@ impl PostgresJournal {
     /// Connects, and makes the tables if they are missing.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`]: the server cannot be reached, or the database is not fit for it; the message says
-    /// what to do.
+    /// [`StoreError::Unavailable`]: the server cannot be reached. [`StoreError::Unusable`]: the database is not fit for
+    /// it, or we may not use it; the message says what to do.
     pub async fn connect(config: PostgresConfig) -> Result<PostgresJournal, StoreError> {
         let (_, store) = prepare(&config).await?;
         if config.tls.mode == TlsMode::Disable {
             for place in config.places().iter().filter(|place| !place.is_local()) {
-                tracing::warn!(%place, "passwords, keys and documents pass to PostgreSQL without TLS; set store.postgres.tls");
+                tracing::warn!(%place, "what passes to PostgreSQL is not encrypted, keys included; see store.postgres.tls");
             }
         }
         let config = Arc::new(config);
         let health = Arc::new(Health::new());
         let feed = Arc::new(Feed::new());
-        let listener = feed.clone();
-        let heard: OnNotification = Arc::new(move |payload| listener.heard(payload));
-        let start = || Arc::new(Link::start(config.clone(), health.clone(), heard.clone()));
-        let writer = start();
+        let announced = feed.clone();
+        let hears: OnNotification = Arc::new(move |payload| announced.heard(payload));
+        let link = |heard| Arc::new(Link::start(config.clone(), health.clone(), heard));
+        let deaf = || link(Arc::new(|_: &str| {}));
+        let writer = deaf();
         let links = match config.max_open_connections {
             1 => Links { feed: writer.clone(), reader: writer.clone(), writer },
-            2 => Links { feed: start(), reader: writer.clone(), writer },
-            _ => Links { feed: start(), reader: start(), writer },
+            2 => Links { feed: link(hears), reader: writer.clone(), writer },
+            _ => Links { feed: link(hears), reader: deaf(), writer },
         };
         // On one connection alone a pooler might deliver to us what we tell ourselves, and nothing else.
         let listening = (config.max_open_connections != 1).then(|| {
@@ -299,10 +300,7 @@ impl Journal for PostgresJournal {
     }
 
     fn prune(&self, keep: Keep) -> StoreFuture<'_, Revision> {
-        Box::pin(async move {
-            self.end_turn().await;
-            self.prune_slices(keep).await
-        })
+        Box::pin(self.prune_slices(keep))
     }
 
     fn insights(&self, mesh: Option<Arc<str>>, name: Option<Arc<str>>) -> StoreFuture<'_, Vec<InsightRow>> {

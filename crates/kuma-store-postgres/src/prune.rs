@@ -73,8 +73,10 @@ impl PostgresJournal {
         const SQL: &str = "UPDATE kuma_changes h SET spec = NULL
             WHERE h.kind = 'Secret' AND h.spec IS NOT NULL AND EXISTS (
                 SELECT FROM kuma_changes n JOIN kuma_commits c USING (revision)
-                WHERE n.kind = h.kind AND n.mesh = h.mesh AND n.name = h.name AND n.revision > h.revision AND c.at < $1)";
-        debug_assert_eq!(SECRET_KIND, "Secret");
+                WHERE n.kind = h.kind AND n.mesh = h.mesh AND n.name = h.name
+                AND n.revision > h.revision AND c.at < $1)";
+        // The index is made for a literal.
+        const { assert!(matches!(SECRET_KIND.as_bytes(), b"Secret")) };
         let before = self.before(SECRETS_KEPT);
         let begin = format!("BEGIN; {}", limits(statement_limit(DEADLINE)));
         let work = async |client: &Client| {

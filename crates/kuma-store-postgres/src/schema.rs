@@ -34,17 +34,21 @@ pub enum Migration {
 /// Makes the tables, or brings them to this program's version, if need be. Any number may do so at once.
 ///
 /// # Errors
-/// The database cannot be reached, is not fit for it, or we may not; the message says what to do.
+/// [`StoreError::Unavailable`]: the database cannot be reached. [`StoreError::Unusable`]: it is not fit for it, or we may
+/// not; the message says what to do.
 pub async fn migrate(config: &PostgresConfig) -> Result<Migration, StoreError> {
     Ok(prepare(config).await?.0)
 }
 
 /// The same; tells which store it is as well.
 pub(crate) async fn prepare(config: &PostgresConfig) -> Result<(Migration, Uuid), StoreError> {
-    let unavailable = |reason| StoreError::Unavailable { reason };
-    let (client, driver) = connect(config).await.map_err(unavailable)?;
+    let (client, driver) = connect(config).await.map_err(|reason| StoreError::Unavailable { reason })?;
     let answer = drive(driver, timeout(10 * DEADLINE, migrate_over(&client, config))).await;
-    answer.unwrap_or(Err(Failure::Late.to_string())).map_err(unavailable)
+    answer.unwrap_or(Err(Failure::Late.into()))
+}
+
+fn unusable(reason: String) -> StoreError {
+    StoreError::Unusable { reason }
 }
 
 /// Polls the connection along with the work.
@@ -56,35 +60,35 @@ async fn drive<T>(driver: Driver, work: impl Future<Output = T>) -> T {
     }
 }
 
-async fn migrate_over(client: &Client, config: &PostgresConfig) -> Result<(Migration, Uuid), String> {
-    let told = |error: Error| describe(&error);
+async fn migrate_over(client: &Client, config: &PostgresConfig) -> Result<(Migration, Uuid), StoreError> {
     let database = &config.db_name;
     let encoding: String = client
         .query_typed("SELECT current_setting('server_encoding')", &[])
         .await
         .and_then(|rows| rows[0].try_get(0))
-        .map_err(told)?;
+        .map_err(Failure::from)?;
     if encoding != "UTF8" {
-        return Err(format!(
-            "database {database:?} has the encoding {encoding}, and documents may hold any character. Make another one: \
-             CREATE DATABASE {} ENCODING 'UTF8' TEMPLATE template0",
+        return Err(unusable(format!(
+            "database {database:?} has the encoding {encoding}, and documents may hold any character. Make another \
+             one, with: CREATE DATABASE {} ENCODING 'UTF8' TEMPLATE template0",
             quoted(database)
-        ));
+        )));
     }
-    let migration = match found(client).await? {
+    let migration = match found(client, config).await? {
         Some(found) if found.version >= VERSION => Migration::UpToDate,
         _ => {
             make(client, config).await?;
             Migration::Done
         }
     };
-    let found = found(client).await?.ok_or("the tables are not there after they were made")?;
+    let found =
+        found(client, config).await?.ok_or_else(|| unusable("the tables are not there after they were made".into()))?;
     if found.oldest_program > VERSION {
-        return Err(format!(
+        return Err(unusable(format!(
             "the tables in database {database:?} were made by a newer kuma-cp (version {} of the tables, for programs \
              that know version {} or later), and this one knows version {VERSION}: run the newer one",
             found.version, found.oldest_program
-        ));
+        )));
     }
     may_use(client, config).await?;
     Ok((migration, found.store))
@@ -96,37 +100,37 @@ struct Found {
     store: Uuid,
 }
 
-async fn found(client: &Client) -> Result<Option<Found>, String> {
+async fn found(client: &Client, config: &PostgresConfig) -> Result<Option<Found>, StoreError> {
     let there = client.query_typed("SELECT to_regclass('kuma_schema') IS NOT NULL", &[]).await;
-    if !there.and_then(|rows| rows[0].try_get::<_, bool>(0)).map_err(|error| describe(&error))? {
+    if !there.and_then(|rows| rows[0].try_get::<_, bool>(0)).map_err(Failure::from)? {
         return Ok(None);
     }
     let rows = client.query_typed("SELECT version, oldest_program, store FROM kuma_schema", &[]).await;
     let rows = rows.map_err(|error| match error.code() {
-        Some(&SqlState::INSUFFICIENT_PRIVILEGE) => format!(
-            "{}. The owner of the tables gives the right with: GRANT \
-            SELECT, INSERT, UPDATE, DELETE ON {TABLES} TO <user>",
-            describe(&error)
-        ),
-        _ => describe(&error),
+        Some(&SqlState::INSUFFICIENT_PRIVILEGE) => unusable(format!(
+            "{}. The owner of the tables gives the right with: GRANT SELECT, INSERT, UPDATE, DELETE ON {TABLES} TO {}",
+            describe(&error),
+            quoted(&config.user)
+        )),
+        _ => Failure::from(error).into(),
     })?;
     let read = |row: &tokio_postgres::Row| -> Result<Found, Error> {
         Ok(Found { version: row.try_get(0)?, oldest_program: row.try_get(1)?, store: row.try_get(2)? })
     };
-    rows.first().map(read).transpose().map_err(|error| describe(&error))
+    Ok(rows.first().map(read).transpose().map_err(Failure::from)?)
 }
 
-async fn make(client: &Client, config: &PostgresConfig) -> Result<(), String> {
+async fn make(client: &Client, config: &PostgresConfig) -> Result<(), StoreError> {
     let Err(error) = client.batch_execute(SCHEMA).await else { return Ok(()) };
     // The connection is used once more, for the message.
     let _ = client.batch_execute("ROLLBACK").await;
     if error.code() != Some(&SqlState::INSUFFICIENT_PRIVILEGE) {
-        return Err(format!("the tables cannot be made: {}", describe(&error)));
+        return Err(Failure::from(error).into());
     }
     let rows = client.query_typed("SELECT coalesce(current_schema()::text, 'public')", &[]).await;
     let schema = rows.and_then(|rows| rows[0].try_get(0)).unwrap_or_else(|_| "public".to_owned());
     let (user, database) = (&config.user, &config.db_name);
-    Err(format!(
+    Err(unusable(format!(
         "user {user:?} may not make tables in database {database:?}: {}. Either the owner of the database allows it: \
          GRANT CREATE ON SCHEMA {} TO {}; or makes them: kumactl install database-schema --target=postgres | psql \
          --dbname={database}; and then: GRANT SELECT, INSERT, UPDATE, DELETE ON {TABLES} TO {}",
@@ -134,27 +138,27 @@ async fn make(client: &Client, config: &PostgresConfig) -> Result<(), String> {
         quoted(&schema),
         quoted(user),
         quoted(user)
-    ))
+    )))
 }
 
 /// Whether we have the rights that we will need.
-async fn may_use(client: &Client, config: &PostgresConfig) -> Result<(), String> {
+async fn may_use(client: &Client, config: &PostgresConfig) -> Result<(), StoreError> {
     let tables: Vec<&str> = TABLES.split(", ").collect();
     let missing = "SELECT table_name FROM unnest($1::text[]) AS table_name
         WHERE NOT (has_table_privilege(table_name, 'SELECT') AND has_table_privilege(table_name, 'INSERT')
           AND has_table_privilege(table_name, 'UPDATE') AND has_table_privilege(table_name, 'DELETE'))";
-    let rows = client.query_typed(missing, &[(&tables, Type::TEXT_ARRAY)]).await.map_err(|error| describe(&error))?;
+    let rows = client.query_typed(missing, &[(&tables, Type::TEXT_ARRAY)]).await.map_err(Failure::from)?;
     if rows.is_empty() {
         return Ok(());
     }
     let missing: Vec<&str> = rows.iter().map(|row| row.try_get(0).unwrap_or("?")).collect();
-    Err(format!(
-        "user {:?} may not write {}. The owner of the tables gives the right with: GRANT SELECT, INSERT, UPDATE, DELETE \
-         ON {TABLES} TO {}",
+    Err(unusable(format!(
+        "user {:?} may not write {}. The owner of the tables gives the right with: GRANT SELECT, INSERT, UPDATE, \
+         DELETE ON {TABLES} TO {}",
         config.user,
         missing.join(", "),
         quoted(&config.user)
-    ))
+    )))
 }
 
 /// A name as SQL takes it.

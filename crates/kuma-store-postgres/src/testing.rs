@@ -27,6 +27,9 @@ const NOBODY: u32 = 65534;
 /// The password of the user `kuma`.
 pub const PASSWORD: &str = "kuma's \"pass\\word\" %40 #ü?&=+";
 
+/// Over its socket everybody is let in; over TCP only with a password.
+const HBA: &str = "local all all trust\nlocal replication all trust\nhost all all 127.0.0.1/32 scram-sha-256\n";
+
 /// A running server. It is stopped and its data are removed when this is dropped.
 pub struct Server {
     folder: TempDir,
@@ -43,7 +46,9 @@ impl Server {
     /// It cannot be started; also below.
     pub fn start(settings: &[&str]) -> Server {
         let folder = folder();
-        copy(&template(), &folder.path().join("data"));
+        let data = folder.path().join("data");
+        copy(&template(), &data);
+        fs::write(data.join("pg_hba.conf"), HBA).expect("a list of who may connect");
         let server = Server::run(folder, settings);
         server.sql("postgres", &format!("CREATE ROLE kuma LOGIN PASSWORD '{}'", PASSWORD.replace('\'', "''")));
         server
@@ -174,21 +179,31 @@ impl Drop for Server {
 /// The programs that run as the server does.
 pub fn as_server(program: &str) -> Command {
     let mut command = Command::new(bin().join(program));
-    if getuid().is_root() {
-        command.uid(NOBODY).gid(NOBODY);
-    }
+    as_nobody(&mut command);
     // Messages in one language, whatever that of the machine is.
     command.env("LC_ALL", "C.UTF-8").current_dir("/");
     command
 }
 
+/// Has a program run without the rights of root, which servers want.
+pub fn as_nobody(command: &mut Command) {
+    if getuid().is_root() {
+        command.uid(NOBODY).gid(NOBODY);
+    }
+}
+
 /// A folder that the server may write to.
 pub fn folder() -> TempDir {
     let folder = tempfile::Builder::new().prefix("kuma-postgres-").tempdir().expect("a temporary folder");
-    if getuid().is_root() {
-        chown(folder.path(), Some(NOBODY), Some(NOBODY)).expect("a folder for the server");
-    }
+    own(folder.path());
     folder
+}
+
+/// Makes a file or folder the server's.
+pub fn own(path: &Path) {
+    if getuid().is_root() {
+        chown(path, Some(NOBODY), Some(NOBODY)).expect("what the server owns");
+    }
 }
 
 /// A port that is free now.
@@ -218,8 +233,6 @@ fn template() -> PathBuf {
         let mut command = as_server("initdb");
         command.args(["-U", "postgres", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync", "--wal-segsize=1", "-D"]);
         run(command.arg(&data));
-        fs::write(data.join("pg_hba.conf"), "local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n")
-            .expect("a list of who may connect");
         let part = template.with_extension(std::process::id().to_string());
         copy(&data, &part);
         // Of several that make it at once the first wins.
