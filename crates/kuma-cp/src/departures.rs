@@ -3,20 +3,25 @@
 //! [`Presence`] decides; this module gives it the time, and passes its decisions to the engine and the insights.
 //! Nothing runs while no proxy is absent.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+mod records;
+
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 use jiff::Timestamp;
 use kuma_model::DataplaneInsight;
+use kuma_store::Store;
 use kuma_xds::server::Peer;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::api::overview::LiveInsights;
 use crate::insights::Insights;
 use crate::metrics::Metrics;
+use crate::peers::Peers;
 use crate::presence::{ABSENCE, End, Expired, Presence, Proxy, Side, WINDOW};
 use kuma_engine::{Caller, Engine};
+use records::Record;
 
 /// Tracks which proxies run, and applies the consequences to endpoints, insights and metrics.
 pub struct Departures {
@@ -26,12 +31,29 @@ pub struct Departures {
     engine: Arc<Engine>,
     insights: Arc<Insights>,
     metrics: Arc<Metrics>,
+    /// The other control planes on the same store, and where they learn of departures.
+    shared: OnceLock<(Arc<Peers>, mpsc::UnboundedSender<Record>)>,
 }
 
 impl Departures {
     /// Starts without any proxies.
     pub fn new(engine: Arc<Engine>, insights: Arc<Insights>, metrics: Arc<Metrics>) -> Arc<Departures> {
-        Arc::new(Departures { presence: Mutex::default(), wake: Notify::new(), engine, insights, metrics })
+        let (presence, wake, shared) = (Mutex::default(), Notify::new(), OnceLock::new());
+        Arc::new(Departures { presence, wake, engine, insights, metrics, shared })
+    }
+
+    /// Tells other control planes on `store` of departures, until cancelled, and asks them before a proxy counts as
+    /// vanished. It does so from when this is called, not from when it is polled.
+    pub fn share(
+        &self,
+        store: Arc<dyn Store>,
+        peers: Arc<Peers>,
+        cancel: CancellationToken,
+    ) -> impl Future<Output = ()> + use<> {
+        let (sender, records) = mpsc::unbounded_channel();
+        let is_first = self.shared.set((peers, sender)).is_ok();
+        debug_assert!(is_first, "a control plane has one store");
+        records::keep(store, records, cancel)
     }
 
     /// Records that an Envoy opened its stream. `proved`: a token proved which Dataplane it belongs to.
@@ -122,6 +144,10 @@ impl Departures {
                 let caller = Caller { authenticated: false, encrypted: true, address };
                 trusted &= self.engine.standing(&proxy.0, &proxy.1, caller).await.speaks();
             }
+            if trusted && let Some((peers, _)) = self.shared.get() {
+                // It may have gone to another control plane.
+                trusted = !peers.have(&proxy).await;
+            }
             let mut presence = self.presence();
             if presence.confirm_vanished(&proxy, trusted, Instant::now()) {
                 tracing::warn!(mesh = %proxy.0, dataplane = %proxy.1,
@@ -138,6 +164,7 @@ impl Departures {
         tracing::info!(mesh = %proxy.0, dataplane = %proxy.1,
             "the proxy has left: it is removed from its clients' endpoints");
         self.engine.set_departed(&proxy.0, proxy.1.clone(), true);
+        self.record(proxy, Some(why.clone()));
         self.insights.departed(proxy, Some(why), Timestamp::now());
         self.metrics.gone(presence.count_gone());
     }
@@ -146,8 +173,24 @@ impl Departures {
         tracing::info!(mesh = %proxy.0, dataplane = %proxy.1,
             "the proxy is back: it is added to its clients' endpoints again");
         self.engine.set_departed(&proxy.0, proxy.1.clone(), false);
+        self.record(proxy, None);
         self.insights.departed(proxy, None, Timestamp::now());
         self.metrics.gone(presence.count_gone());
+    }
+
+    fn record(&self, proxy: &Proxy, why: Option<String>) {
+        if let Some((_, records)) = self.shared.get() {
+            // At the end of the process there is nobody to tell.
+            let _ = records.send((proxy.clone(), why));
+        }
+    }
+
+    fn forget_proxy(&self, mesh: &Arc<str>, name: &Arc<str>) {
+        let mut presence = self.presence();
+        if presence.forget(&(mesh.clone(), name.clone())) {
+            self.metrics.gone(presence.count_gone());
+        }
+        self.insights.forget(mesh, name);
     }
 
     fn presence(&self) -> MutexGuard<'_, Presence> {
@@ -161,11 +204,7 @@ impl LiveInsights for Departures {
     }
 
     fn forget(&self, mesh: &str, name: &str) {
-        let mut presence = self.presence();
-        if presence.forget(&(Arc::from(mesh), Arc::from(name))) {
-            self.metrics.gone(presence.count_gone());
-        }
-        self.insights.forget(mesh, name);
+        self.forget_proxy(&Arc::from(mesh), &Arc::from(name));
     }
 }
 

@@ -135,7 +135,8 @@ impl Insights {
         self.write(store.as_ref()).await;
     }
 
-    async fn write(&self, store: &dyn Store) {
+    /// Writes what has changed, at once.
+    pub async fn write(&self, store: &dyn Store) {
         self.confirm(store).await;
         let due: Vec<Proxy> = {
             let Records { entries, unwritten } = &mut *self.records();

@@ -253,6 +253,21 @@ impl Presence {
         is_back
     }
 
+    /// Another control plane, or this one, has stored that a proxy has left, or that it is back. Returns whether that was
+    /// not known here.
+    pub fn told(&mut self, proxy: &Proxy, has_left: bool) -> bool {
+        let entry = self.proxies.entry(proxy.clone()).or_default();
+        let had_left = matches!(entry.state, State::Left | State::Vanished { .. });
+        if has_left != had_left {
+            if let State::Absent { until } = entry.state {
+                self.absent.remove(&(until, proxy.clone()));
+            }
+            entry.state = if has_left { State::Left } else { State::Present };
+        }
+        self.remove_if_unused(proxy);
+        has_left != had_left
+    }
+
     /// The next deadline, when [`Presence::expire`] has to be called.
     pub fn next_deadline(&self) -> Option<Instant> {
         self.absent.first().map(|(until, _)| *until)

@@ -37,6 +37,7 @@ use crate::mads::{Assignments, Mads};
 use crate::mesh_ca::routes::CaAdmin;
 use crate::mesh_ca::{AdoptedRoots, FreshRoots, KeptRoots, MeshAuthority, rotator};
 use crate::metrics::{MeteredStore, Metrics};
+use crate::peers::Peers;
 use crate::sds::Sds;
 use crate::state_folder::{FolderLock, LockError, StateFolder};
 use crate::store_seen::Trust;
@@ -177,7 +178,7 @@ async fn start_from(source: Source, mut config: Config, home: Option<&Path>) -> 
         &metrics,
     );
 
-    let surroundings = Surroundings { folder: folder.clone(), instance, metrics: metrics.clone() };
+    let surroundings = Surroundings { folder: folder.clone(), instance: instance.clone(), metrics: metrics.clone() };
     let OpenStore { store, trust, is_shared, was_empty, close } = match source {
         Source::Configured => stores::open(&config, surroundings).await?,
         Source::Given(store) => OpenStore::unmanaged(store),
@@ -207,6 +208,12 @@ async fn start_from(source: Source, mut config: Config, home: Option<&Path>) -> 
         running.spawn("the memory of the store", store_seen::keep(store.clone(), folder, trust, cancel.clone()));
     }
     let departures = Departures::new(engine.clone(), insights.clone(), metrics.clone());
+    let peers = Peers::new(store.clone(), insights.clone(), instance);
+    running.spawn("the heartbeat", peers.clone().run(cancel.clone()));
+    if is_shared {
+        let records = departures.share(store.clone(), peers.clone(), cancel.clone());
+        running.spawn("the writer of departures", records);
+    }
     let vanished = departures.clone();
     let documents = Documents::new(store.clone(), authority)
         .on_dataplane_gone(move |mesh, name| LiveInsights::forget(vanished.as_ref(), mesh, name));
@@ -218,7 +225,8 @@ async fn start_from(source: Source, mut config: Config, home: Option<&Path>) -> 
         take_over_insights(store.as_ref(), &insights).await?;
     }
     let assignments = Arc::new(Assignments::new());
-    let loaded = kuma_store::load(store.as_ref(), &[engine.as_ref(), assignments.as_ref()]).await?;
+    let loaded =
+        kuma_store::load(store.as_ref(), &[engine.as_ref(), assignments.as_ref(), departures.as_ref()]).await?;
     let touched = (engine.clone(), assignments.clone());
     let documents = Arc::new(documents.on_mesh_rewritten(move |mesh| {
         touched.0.touch_mesh(mesh);
@@ -253,11 +261,13 @@ async fn start_from(source: Source, mut config: Config, home: Option<&Path>) -> 
     let bootstrap = Arc::new(BootstrapServer { store: store.clone(), context });
     let issuer = config.admin_server.apis.dataplane_token.enabled.then_some(signing_key as Arc<dyn TokenIssuer>);
 
-    running.spawn("the rotation of CAs", rotator::run(cas.clone(), steps, cancel.clone()));
+    running.spawn("the rotation of CAs", rotator::run(cas.clone(), peers, steps, cancel.clone()));
     let ca = CaAdmin { cas, engine: engine.clone() };
     let list = assignments.list();
-    running
-        .spawn("the follower of the store", follow(store.clone(), loaded, engine.clone(), assignments, cancel.clone()));
+    running.spawn(
+        "the follower of the store",
+        follow(store.clone(), loaded, engine.clone(), assignments, departures.clone(), cancel.clone()),
+    );
     let assignments = mads::router(Mads::new(list, metrics.clone(), cancel.clone()));
     let engine_to_audit = engine.clone();
     running.spawn("the writer of insights", insights.flush(store, flush_interval, cancel.clone()));
@@ -376,9 +386,10 @@ async fn follow(
     from: Followed,
     engine: Arc<Engine>,
     assignments: Arc<Assignments>,
+    departures: Arc<Departures>,
     cancel: CancellationToken,
 ) {
-    let followers: [&dyn Follower; 2] = [engine.as_ref(), assignments.as_ref()];
+    let followers: [&dyn Follower; 3] = [engine.as_ref(), assignments.as_ref(), departures.as_ref()];
     tokio::select! {
         () = kuma_store::follow(store.as_ref(), from, &followers) => {}
         () = cancel.cancelled() => {}

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use kuma_model::{
-    Ca, Dataplane, DataplaneInsight, Document, Key, Mesh, Resource as _, Violation, Violations, decode_spec,
+    Ca, DEPARTURE_KIND, Dataplane, DataplaneInsight, Document, Key, Mesh, Resource as _, Violation, Violations,
+    decode_spec,
 };
 use kuma_store::{Expect, Outcome, StoreError, Stored, Write};
 use serde_json::Value;
@@ -264,6 +265,12 @@ impl<'a> Preparation<'a> {
         }
         if matches!(key.kind, Dataplane::KIND | DataplaneInsight::KIND) {
             gone.push((key.mesh.clone(), key.name.clone()));
+        }
+        if key.kind == Dataplane::KIND {
+            let departure = Key::new(DEPARTURE_KIND, &key.mesh, &key.name);
+            if store.get(&departure).await?.is_some() {
+                self.prepared.further.push(Write::Delete { key: departure, version: None });
+            }
         }
         Ok(Some(Write::Delete { key: key.clone(), version }))
     }

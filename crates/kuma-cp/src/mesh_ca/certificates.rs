@@ -182,6 +182,15 @@ impl MeshCas {
         Ok(())
     }
 
+    /// Whether a step of a rotation is still to be taken.
+    ///
+    /// # Errors
+    /// The CA cannot be read.
+    pub async fn awaits_step(&self, ca: Ca, mesh: &str, generation: u64) -> Result<bool, ChangeRefused> {
+        let roots = self.kept(ca, mesh).await?.and_then(|kept| kept.roots);
+        Ok(roots.is_some_and(|roots| roots.generation() == generation && roots.change().is_some()))
+    }
+
     /// Takes a certificate away. With `force` even one that proxies still need.
     ///
     /// # Errors
