@@ -15,6 +15,7 @@ mod config;
 mod config_reference;
 mod diagnostics;
 mod documented;
+mod durable;
 mod grpc;
 mod import;
 mod locality;
