@@ -9,6 +9,7 @@ mod errors;
 mod lists;
 mod manage;
 mod sets;
+mod store;
 mod token;
 mod transcript;
 mod transparent_proxy;
