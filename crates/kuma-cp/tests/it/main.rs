@@ -16,6 +16,7 @@ mod config_reference;
 mod diagnostics;
 mod documented;
 mod durable;
+mod forgetting;
 mod grpc;
 mod import;
 mod locality;
