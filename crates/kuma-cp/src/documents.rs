@@ -39,7 +39,7 @@ type OnDataplane = Box<dyn Fn(&str, &str) + Send + Sync>;
 pub struct Documents {
     store: Arc<dyn Store>,
     cas: Arc<MeshCas>,
-    dataplane_gone: OnDataplane,
+    insight_deleted: OnDataplane,
     mesh_rewritten: Box<dyn Fn(&str) + Send + Sync>,
 }
 
@@ -62,16 +62,16 @@ impl Documents {
         Documents {
             cas: Arc::new(MeshCas::new(store.clone(), authority)),
             store,
-            dataplane_gone: Box::new(|_, _| {}),
+            insight_deleted: Box::new(|_, _| {}),
             mesh_rewritten: Box::new(|_| {}),
         }
     }
 
-    /// Has `notify` called with the mesh and the name of each Dataplane that is deleted: what this process knows
-    /// about it goes too.
+    /// Has `notify` called with the mesh and the name of each insight that is deleted: what this process knows about the
+    /// proxy goes too. Deletions of Dataplanes are in the feed of commits; see [`crate::forgetting`].
     #[must_use]
-    pub fn on_dataplane_gone(mut self, notify: impl Fn(&str, &str) + Send + Sync + 'static) -> Self {
-        self.dataplane_gone = Box::new(notify);
+    pub fn on_insight_deleted(mut self, notify: impl Fn(&str, &str) + Send + Sync + 'static) -> Self {
+        self.insight_deleted = Box::new(notify);
         self
     }
 
@@ -202,7 +202,7 @@ impl Documents {
         outcomes.sort_by_key(|((index, _), _)| *index);
         let outcomes: Vec<_> = outcomes.into_iter().map(|((_, key), outcome)| (key, outcome)).collect();
         for (mesh, name) in gone {
-            (self.dataplane_gone)(&mesh, &name);
+            (self.insight_deleted)(&mesh, &name);
         }
         for (key, outcome) in &outcomes {
             self.tell(key, *outcome, committed.revision).await;

@@ -13,6 +13,7 @@ pub mod departures;
 pub mod diagnostics;
 pub mod documents;
 pub mod file_limit;
+pub mod forgetting;
 pub mod http;
 pub mod identity;
 pub mod import;

@@ -253,8 +253,8 @@ impl Presence {
         is_back
     }
 
-    /// Another control plane, or this one, has stored that a proxy has left, or that it is back. Returns whether that was
-    /// not known here.
+    /// Another control plane, or this one, has stored that a proxy has left, or that it is back. Returns whether that
+    /// was not known here.
     pub fn told(&mut self, proxy: &Proxy, has_left: bool) -> bool {
         let entry = self.proxies.entry(proxy.clone()).or_default();
         let had_left = matches!(entry.state, State::Left | State::Vanished { .. });

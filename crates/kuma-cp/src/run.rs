@@ -26,6 +26,7 @@ use crate::config::{Config, Environment, PublicAdmin};
 use crate::departures::Departures;
 use crate::diagnostics::Readiness;
 use crate::documents::Documents;
+use crate::forgetting::Forgetting;
 use crate::http::client_certs::MutualTls;
 use crate::http::serve::{Limits, Security, serve_secured};
 use crate::identity::Identity;
@@ -214,9 +215,10 @@ async fn start_from(source: Source, mut config: Config, home: Option<&Path>) -> 
         let records = departures.share(store.clone(), peers.clone(), cancel.clone());
         running.spawn("the writer of departures", records);
     }
-    let vanished = departures.clone();
+    let forgotten = departures.clone();
     let documents = Documents::new(store.clone(), authority)
-        .on_dataplane_gone(move |mesh, name| LiveInsights::forget(vanished.as_ref(), mesh, name));
+        .on_insight_deleted(move |mesh, name| LiveInsights::forget(forgotten.as_ref(), mesh, name));
+    let forgetting = Arc::new(Forgetting::new(departures.clone()));
     documents.cas().restore().await.context("the provided CAs of meshes cannot be read again")?;
     let mesh = config.defaults.mesh_document().map_err(anyhow::Error::msg)?;
     documents.create_mesh_if_missing(mesh).await.context("cannot create the default mesh")?;
@@ -225,8 +227,9 @@ async fn start_from(source: Source, mut config: Config, home: Option<&Path>) -> 
         take_over_insights(store.as_ref(), &insights).await?;
     }
     let assignments = Arc::new(Assignments::new());
-    let loaded =
-        kuma_store::load(store.as_ref(), &[engine.as_ref(), assignments.as_ref(), departures.as_ref()]).await?;
+    let followers: [&dyn Follower; 4] =
+        [engine.as_ref(), assignments.as_ref(), forgetting.as_ref(), departures.as_ref()];
+    let loaded = kuma_store::load(store.as_ref(), &followers).await?;
     let touched = (engine.clone(), assignments.clone());
     let documents = Arc::new(documents.on_mesh_rewritten(move |mesh| {
         touched.0.touch_mesh(mesh);
@@ -264,10 +267,8 @@ async fn start_from(source: Source, mut config: Config, home: Option<&Path>) -> 
     running.spawn("the rotation of CAs", rotator::run(cas.clone(), peers, steps, cancel.clone()));
     let ca = CaAdmin { cas, engine: engine.clone() };
     let list = assignments.list();
-    running.spawn(
-        "the follower of the store",
-        follow(store.clone(), loaded, engine.clone(), assignments, departures.clone(), cancel.clone()),
-    );
+    let followers: Vec<Arc<dyn Follower>> = vec![engine.clone(), assignments.clone(), forgetting, departures.clone()];
+    running.spawn("the follower of the store", follow(store.clone(), loaded, followers, cancel.clone()));
     let assignments = mads::router(Mads::new(list, metrics.clone(), cancel.clone()));
     let engine_to_audit = engine.clone();
     running.spawn("the writer of insights", insights.flush(store, flush_interval, cancel.clone()));
@@ -380,16 +381,9 @@ async fn take_over_insights(store: &dyn Store, insights: &Arc<Insights>) -> anyh
     Ok(())
 }
 
-/// Keeps the engine and the list of monitoring assignments at what the store holds, until cancelled.
-async fn follow(
-    store: Arc<dyn Store>,
-    from: Followed,
-    engine: Arc<Engine>,
-    assignments: Arc<Assignments>,
-    departures: Arc<Departures>,
-    cancel: CancellationToken,
-) {
-    let followers: [&dyn Follower; 3] = [engine.as_ref(), assignments.as_ref(), departures.as_ref()];
+/// Keeps followers at what the store holds, until cancelled.
+async fn follow(store: Arc<dyn Store>, from: Followed, followers: Vec<Arc<dyn Follower>>, cancel: CancellationToken) {
+    let followers: Vec<&dyn Follower> = followers.iter().map(Arc::as_ref).collect();
     tokio::select! {
         () = kuma_store::follow(store.as_ref(), from, &followers) => {}
         () = cancel.cancelled() => {}

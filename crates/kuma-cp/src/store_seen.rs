@@ -87,10 +87,13 @@ pub async fn keep(store: Arc<dyn Store>, folder: Arc<StateFolder>, mut trust: Tr
     let mut changes = store.changes(store.head().position.revision);
     loop {
         let stopping = cancel.is_cancelled();
-        if filled_at.is_some_and(|at| at <= Instant::now()) {
+        let head = store.head();
+        if store.is_complete() || trust == Trust::New && filled_at.is_some_and(|at| at <= Instant::now()) {
             trust = Trust::Whole;
+        } else if trust == Trust::Whole && filled_at.is_none() {
+            trust = Trust::Doubtful;
         }
-        let now = (store.head(), trust == Trust::New);
+        let now = (head, trust == Trust::New);
         if trust != Trust::Doubtful && written != Some(now) {
             match Seen::write(&folder, now.0, now.1) {
                 Ok(()) => written = Some(now),
@@ -118,10 +121,8 @@ pub async fn keep(store: Arc<dyn Store>, folder: Arc<StateFolder>, mut trust: Tr
                 }
                 Some(Change::Commit(_)) => {}
                 Some(Change::Gap(gap)) => {
-                    match gap {
-                        Gap::Rewound => trust = Trust::Doubtful,
-                        Gap::Accepted => trust = Trust::Whole,
-                        Gap::Behind => {}
+                    if gap == Gap::Rewound {
+                        (trust, filled_at) = (Trust::Doubtful, None);
                     }
                     changes = store.changes(store.head().position.revision);
                 }

@@ -103,6 +103,9 @@ pub(crate) enum Command {
     /// Restore resources of an earlier revision
     #[command(after_help = past::ROLLBACK_HELP)]
     Rollback(Rollback),
+    /// Manage where the control plane keeps its resources
+    #[command(subcommand)]
+    Store(Store),
     /// Remove what `install` has set up
     #[command(subcommand)]
     Uninstall(Uninstall),
@@ -343,6 +346,26 @@ pub(crate) enum Install {
     /// Redirect the connections of this machine to the proxy, so that applications need not know it
     #[command(after_help = transparent_proxy::HELP)]
     TransparentProxy(InstallTransparentProxy),
+}
+
+/// `store`
+#[derive(Debug, Subcommand)]
+pub(crate) enum Store {
+    /// Delete what a store lacks that was replaced by another or an older one
+    #[command(after_help = ACCEPT_HELP)]
+    Accept(AcceptStore),
+}
+
+const ACCEPT_HELP: &str = "\
+A control plane whose store is not the one that it was does not take for deleted what is missing there: proxies keep \
+what they have. This command ends that. It shows first what it takes away.";
+
+/// `store accept`
+#[derive(Debug, Args)]
+pub(crate) struct AcceptStore {
+    /// Accept it without asking
+    #[arg(short, long)]
+    pub(crate) yes: bool,
 }
 
 /// `uninstall`

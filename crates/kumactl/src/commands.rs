@@ -16,6 +16,7 @@ mod meshes;
 mod past;
 mod read;
 mod rollback;
+mod store;
 mod uninstall;
 mod wait;
 mod watch;
@@ -23,7 +24,7 @@ mod watch;
 use kuma_model::{Document, Key, Kind, Scope};
 use serde_json::Value;
 
-use crate::cli::{Cli, Command, Generate, Inspect, Install, Manage, Uninstall};
+use crate::cli::{Cli, Command, Generate, Inspect, Install, Manage, Store, Uninstall};
 use crate::failure::Failure;
 use crate::output::{Format, json_list, sorted, yaml, yaml_list};
 use crate::session::Session;
@@ -73,6 +74,7 @@ pub(crate) async fn run(cli: Cli) -> Result<Outcome, Failure> {
         Command::Get(arguments) => get::run(&session, arguments).await,
         Command::Inspect(Inspect::Dataplanes(arguments)) => inspect::dataplanes(&session, arguments).await,
         Command::Manage(Manage::Ca(command)) => manage::run(&session, command).await,
+        Command::Store(Store::Accept(arguments)) => store::accept(&session, arguments).await,
         Command::Inspect(Inspect::Dataplane(arguments)) => inspect::dataplane(&session, arguments).await,
         Command::Version { .. }
         | Command::Completion { .. }

@@ -77,7 +77,11 @@ pub(super) fn current_insight(
     let Some(mut insight) = live.get(mesh, name) else { return stored.map(Stored::spec) };
     if let Some(Ok(written)) = stored.map(Stored::decode::<DataplaneInsight>) {
         let own = std::mem::take(&mut insight.subscriptions);
-        let is_other = |one: &Subscription| own.iter().all(|own| own.id != one.id);
+        // What is not in memory any more of this process's own is there no more.
+        let is_same = |a: &Subscription, b: &Subscription| {
+            a.id == b.id || a.control_plane_instance_id == b.control_plane_instance_id
+        };
+        let is_other = |one: &Subscription| own.iter().all(|own| !is_same(own, one));
         insight.subscriptions.extend(written.subscriptions.into_iter().filter(is_other));
         insight.subscriptions.extend(own);
         insight.subscriptions.sort_by_key(|one| one.connect_time);

@@ -69,11 +69,8 @@ impl Follower for Departures {
 
     fn commit(&self, commit: &Commit) {
         for (key, stored) in &commit.changes {
-            match key.kind {
-                DEPARTURE_KIND => self.heard(key, stored.is_some()),
-                // Another control plane may have been asked to.
-                Dataplane::KIND if stored.is_none() => self.forget_proxy(&key.mesh, &key.name),
-                _ => {}
+            if key.kind == DEPARTURE_KIND {
+                self.heard(key, stored.is_some());
             }
         }
     }

@@ -28,7 +28,7 @@ pub(super) struct Prepared {
     pub(super) further: Vec<Write>,
     /// Meshes that get a builtin CA in the same commit.
     pub(super) new_cas: Vec<NewCa>,
-    /// Dataplanes that are gone afterwards, by mesh and name.
+    /// Insights that are gone afterwards, by mesh and name.
     pub(super) gone: Vec<(Arc<str>, Arc<str>)>,
     /// What the writer should know of what is written.
     pub(super) warnings: Vec<Warning>,
@@ -250,21 +250,18 @@ impl<'a> Preparation<'a> {
         };
         let store = &self.documents.store;
         let version = conditional.then_some(before.version);
-        let gone = &mut self.prepared.gone;
         if key.kind == Mesh::KIND {
             let provided = mesh_ca::key(Ca::Provided, &key.name);
             if store.get(&provided).await?.is_some() {
                 self.prepared.further.push(Write::Delete { key: provided, version: None });
             }
-            let dataplanes = store.list(Dataplane::KIND, Some(&key.name)).await?;
-            gone.extend(dataplanes.iter().map(|stored| (key.name.clone(), stored.key.name.clone())));
             if version.is_some() {
                 self.prepared.expected.push(Expect::Version { key: key.clone(), version });
             }
             return Ok(Some(Write::DeleteMesh { mesh: key.name.clone() }));
         }
-        if matches!(key.kind, Dataplane::KIND | DataplaneInsight::KIND) {
-            gone.push((key.mesh.clone(), key.name.clone()));
+        if key.kind == DataplaneInsight::KIND {
+            self.prepared.gone.push((key.mesh.clone(), key.name.clone()));
         }
         if key.kind == Dataplane::KIND {
             let departure = Key::new(DEPARTURE_KIND, &key.mesh, &key.name);

@@ -15,6 +15,8 @@ mod config;
 mod config_reference;
 mod diagnostics;
 mod documented;
+mod durable;
+mod forgetting;
 mod gate;
 mod grpc;
 mod history;

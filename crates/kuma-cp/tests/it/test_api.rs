@@ -66,7 +66,7 @@ impl TestApi {
         let live = Arc::new(Live::default());
         let known = live.clone();
         let documents = Documents::new(store.clone(), authority);
-        let documents = documents.on_dataplane_gone(move |mesh, name| known.forget(mesh, name));
+        let documents = documents.on_insight_deleted(move |mesh, name| known.forget(mesh, name));
         let api =
             Api::new(store.clone(), live.clone(), Arc::new(documents), engine(), config).expect("a configuration");
         Self { router: api::router(Arc::new(api)), store, live }

@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use kuma_model::{Document, Key};
-use kuma_store::{Change, HistoryQuery, StoreError, Write};
-use kuma_store_postgres::Instance;
+use kuma_store::{Change, HistoryQuery, Journal as _, Peer, StoreError, Write};
 use kuma_store_postgres::testing::Server;
 use serde_json::json;
 
@@ -110,17 +109,17 @@ async fn who_is_alive_and_holds_a_lease_is_told_by_the_clock_of_the_database() {
     let config = server.database();
     let store = open(&config).await;
     let journal = store.journal();
-    assert_eq!(journal.lease("ca", "one").await, Ok(Some(1)));
-    assert_eq!(journal.lease("ca", "two").await, Ok(None));
-    assert_eq!(journal.lease("ca", "one").await, Ok(Some(1)));
-    assert_eq!(journal.lease("other", "two").await, Ok(Some(1)));
+    assert_eq!(journal.lease("ca", "one").await, Ok(true));
+    assert_eq!(journal.lease("ca", "two").await, Ok(false));
+    assert_eq!(journal.lease("ca", "one").await, Ok(true));
+    assert_eq!(journal.lease("other", "two").await, Ok(true));
     server.sql(&config.db_name, "UPDATE kuma_leases SET until = clock_timestamp() - interval '1 ms'");
-    assert_eq!(journal.lease("ca", "two").await, Ok(Some(2)));
-    assert_eq!(journal.lease("ca", "one").await, Ok(None));
+    assert_eq!(journal.lease("ca", "two").await, Ok(true));
+    assert_eq!(journal.lease("ca", "one").await, Ok(false));
 
     journal.heartbeat("one", "{}").await.expect("an answer");
-    let names = |instances: &[Instance]| -> Vec<(String, String, bool)> {
-        let told = |one: &Instance| (one.id.to_string(), one.about.clone(), one.is_alive);
+    let names = |instances: &[Peer]| -> Vec<(String, String, bool)> {
+        let told = |one: &Peer| (one.instance.to_string(), one.about.clone(), one.is_alive);
         instances.iter().map(told).collect()
     };
     let told = journal.heartbeat("two", "{\"a\": 1}").await.expect("an answer");
@@ -135,7 +134,8 @@ async fn who_is_alive_and_holds_a_lease_is_told_by_the_clock_of_the_database() {
 
     // What was reported by one that is long gone goes with it.
     store.commit(vec![Write::Put(mesh())]).await.expect("a commit");
-    let reports = "INSERT INTO kuma_insights VALUES ('default', 'web', 'one', now(), '{}'), ('default', 'web', 'two', now(), '{}')";
+    let reports = "INSERT INTO kuma_insights VALUES
+        ('default', 'web', 'one', now(), '{}'), ('default', 'web', 'two', now(), '{}')";
     server.sql(&config.db_name, reports);
     age("1 hour");
     let told = journal.heartbeat("two", "").await.expect("an answer");

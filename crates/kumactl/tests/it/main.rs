@@ -10,6 +10,7 @@ mod lists;
 mod manage;
 mod past;
 mod sets;
+mod store;
 mod token;
 mod transcript;
 mod transparent_proxy;
