@@ -23,7 +23,7 @@ test: ## Run the whole suite, real Envoy included
 	@scripts/test.sh
 
 .PHONY: test-fast
-test-fast: ## Run the tests that need neither Envoy nor Prometheus nor the firewall
+test-fast: ## Run the tests that need no Envoy, no Prometheus, no PostgreSQL and no firewall
 	@scripts/test-fast.sh
 
 .PHONY: soak

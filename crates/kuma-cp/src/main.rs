@@ -5,7 +5,9 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
+use kuma_cp::config::Config;
 use kuma_logging::{LevelFilter, LogFormat, LogLevel, Logging};
+use kuma_store_postgres::Migration;
 use tokio::signal::unix::{SignalKind, signal};
 
 // Gives memory back after a storm of connections; the default allocator keeps it.
@@ -31,12 +33,21 @@ enum Command {
     /// Run the control plane until it is told to stop.
     #[command(after_help = kuma_cp::config::reference::help())]
     Run(RunArgs),
+    /// Prepare the database that documents are kept in.
+    #[command(subcommand)]
+    Migrate(Migrate),
     /// Show the version.
     Version {
         /// Show the build as well.
         #[arg(short = 'a', long)]
         detailed: bool,
     },
+}
+
+#[derive(Subcommand)]
+enum Migrate {
+    /// Make the tables of store.postgres, or bring them to this version. `run` does so as well.
+    Up(RunArgs),
 }
 
 #[derive(Args)]
@@ -53,27 +64,45 @@ fn main() -> ExitCode {
             print!("{}", kuma_version::text(detailed));
             ExitCode::SUCCESS
         }
-        Command::Run(args) => {
-            let (level, format) = (cli.log_level, cli.log_format);
-            Logging { level, at_least: LevelFilter::OFF, only: None, format }.start();
-            match run(&args) {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(error) => {
-                    eprintln!("Error: {error:#}");
-                    ExitCode::FAILURE
-                }
-            }
+        Command::Run(args) => logged(cli.log_level, cli.log_format, || run(&args)),
+        Command::Migrate(Migrate::Up(args)) => logged(cli.log_level, cli.log_format, || migrate(&args)),
+    }
+}
+
+fn logged(level: LogLevel, format: LogFormat, work: impl FnOnce() -> anyhow::Result<()>) -> ExitCode {
+    Logging { level, at_least: LevelFilter::OFF, only: None, format }.start();
+    match work() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("Error: {error:#}");
+            ExitCode::FAILURE
         }
     }
 }
 
-fn run(args: &RunArgs) -> anyhow::Result<()> {
+fn load(args: &RunArgs) -> anyhow::Result<Config> {
     let environment =
         std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     let loaded = kuma_cp::config::load(args.config_file.as_deref(), environment)?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
+    Ok(loaded.config)
+}
+
+fn migrate(args: &RunArgs) -> anyhow::Result<()> {
+    let config = load(args)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let done = match runtime.context("cannot start the runtime")?.block_on(kuma_cp::stores::migrate(&config))? {
+        Migration::Done => "been",
+        Migration::UpToDate => "already been",
+    };
+    println!("DB has {done} migrated for Kuma {}", kuma_version::VERSION);
+    Ok(())
+}
+
+fn run(args: &RunArgs) -> anyhow::Result<()> {
+    let config = load(args)?;
     kuma_cp::file_limit::raise();
     let home = std::env::var_os("HOME").map(PathBuf::from);
     let runtime =
@@ -83,7 +112,7 @@ fn run(args: &RunArgs) -> anyhow::Result<()> {
         let mut interrupt = signal(SignalKind::interrupt())?;
         // The store may be waited for.
         let mut running = tokio::select! {
-            started = kuma_cp::run::start(loaded.config, home.as_deref()) => started?,
+            started = kuma_cp::run::start(config, home.as_deref()) => started?,
             _ = terminate.recv() => return Ok(()),
             _ = interrupt.recv() => return Ok(()),
         };

@@ -9,7 +9,7 @@ use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use kuma_model::SECRET_KIND;
 use kuma_store::{Journal, JournaledStore, MemoryStore, Options, Store, StoreError, Stored};
-use kuma_store_postgres::{Password, PostgresConfig, PostgresJournal, PostgresTls};
+use kuma_store_postgres::{Migration, Password, PostgresConfig, PostgresJournal, PostgresTls};
 use kuma_store_sqlite::SqliteJournal;
 
 use crate::config::{Config, PostgresStore, StoreType, TlsMode};
@@ -132,6 +132,18 @@ async fn open_postgres(config: &Config, surroundings: &Surroundings) -> anyhow::
         }
         tokio::time::sleep(RETRY).await;
     }
+}
+
+/// Makes the tables of the database that is configured, or brings them to this version. It is done at start as well;
+/// apart it shows what is wrong, and somebody with more rights can do it.
+///
+/// # Errors
+/// No database is configured, or it cannot be done.
+pub async fn migrate(config: &Config) -> anyhow::Result<Migration> {
+    if config.store.store_type != StoreType::Postgres {
+        bail!("store.type (KUMA_STORE_TYPE) is not postgres: there is no database to migrate");
+    }
+    Ok(kuma_store_postgres::migrate(&postgres(&config.store.postgres)).await?)
 }
 
 /// The settings as the journal takes them.

@@ -5,7 +5,7 @@ use std::fmt;
 
 use kuma_store::StoreError;
 use tokio_postgres::Error;
-use tokio_postgres::error::SqlState;
+use tokio_postgres::error::{DbError, Severity, SqlState};
 
 /// Why the database did not answer.
 #[derive(Debug)]
@@ -29,10 +29,11 @@ impl Failure {
 impl From<Error> for Failure {
     fn from(error: Error) -> Failure {
         let text = describe(&error);
-        match error.code() {
-            // The server ends the connection: class 57P, and 08.
-            Some(code) if code.code().starts_with("57P") || code.code().starts_with("08") => Failure::Lost(text),
-            Some(code) => Failure::Refused(code.clone(), text),
+        let is_fatal = |said: &DbError| matches!(said.parsed_severity(), Some(Severity::Fatal | Severity::Panic));
+        match error.as_db_error() {
+            // The server ends the connection.
+            Some(said) if is_fatal(said) => Failure::Lost(text),
+            Some(said) => Failure::Refused(said.code().clone(), text),
             None if error.source().is_none_or(|cause| cause.is::<std::io::Error>()) => Failure::Lost(text),
             None => Failure::Broken(text),
         }

@@ -346,6 +346,24 @@ pub(crate) enum Install {
     /// Redirect the connections of this machine to the proxy, so that applications need not know it
     #[command(after_help = transparent_proxy::HELP)]
     TransparentProxy(InstallTransparentProxy),
+    /// Print the SQL that makes the tables of kuma-cp in a database
+    #[command(after_help = "For example: kumactl install database-schema | psql --host=db --username=postgres kuma")]
+    DatabaseSchema(InstallDatabaseSchema),
+}
+
+/// `install database-schema`
+#[derive(Debug, Args)]
+pub(crate) struct InstallDatabaseSchema {
+    /// The database
+    #[arg(long, value_enum, default_value_t = Database::Postgres)]
+    pub(crate) target: Database,
+}
+
+/// A kind of database.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Database {
+    /// PostgreSQL
+    Postgres,
 }
 
 /// `store`

@@ -55,6 +55,9 @@ pub(crate) async fn run(cli: Cli) -> Result<Outcome, Failure> {
         Command::Install(Install::TransparentProxy(arguments)) => {
             return install::transparent_proxy(arguments).map(Outcome::from);
         }
+        Command::Install(Install::DatabaseSchema(arguments)) => {
+            return Ok(install::database_schema(&arguments).to_owned().into());
+        }
         Command::Uninstall(Uninstall::TransparentProxy(arguments)) => {
             return uninstall::transparent_proxy(&arguments).map(Outcome::from);
         }

@@ -26,6 +26,7 @@ mod long_lived;
 mod mads;
 mod meshes;
 mod metrics;
+mod migrate;
 mod permissions;
 mod programs;
 mod receipts;

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::cli::{InstallTransparentProxy, IpFamilyMode};
+use crate::cli::{Database, InstallDatabaseSchema, InstallTransparentProxy, IpFamilyMode};
 use crate::failure::Failure;
 use crate::firewall::{self, Inbound, PortRange, Ruleset};
 use crate::ssh;
@@ -16,6 +16,16 @@ const CONTROL_PLANE: PortRange = PortRange::new(5676, 5684);
 
 /// The default user of kuma-dp.
 const DEFAULT_USER: &str = "kuma-dp";
+
+/// What kuma-cp runs by itself, if it may. Not by a dependency: the driver of the database would come along.
+const POSTGRES_SCHEMA: &str = include_str!("../../../kuma-store-postgres/src/schema.sql");
+
+/// The SQL that makes the tables of kuma-cp.
+pub(super) fn database_schema(arguments: &InstallDatabaseSchema) -> &'static str {
+    match arguments.target {
+        Database::Postgres => POSTGRES_SCHEMA,
+    }
+}
 
 /// Redirects this machine's connections.
 pub(super) fn transparent_proxy(arguments: InstallTransparentProxy) -> Result<String, Failure> {

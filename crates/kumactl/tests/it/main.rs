@@ -5,6 +5,7 @@ mod apply;
 mod certificate;
 mod config;
 mod control_plane;
+mod database_schema;
 mod errors;
 mod lists;
 mod manage;
