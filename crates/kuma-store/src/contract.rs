@@ -24,6 +24,7 @@ mod expecting;
 mod insights;
 mod meshes;
 mod past;
+pub mod shared;
 mod writing;
 
 /// One promise of a store.
