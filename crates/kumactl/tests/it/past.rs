@@ -1,6 +1,10 @@
 //! `history`, `diff`, `rollback`, `export`, `get --at` and `--note`.
 
+use std::fs::File;
+use std::os::fd::OwnedFd;
+
 use insta::assert_snapshot;
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use serde_json::{Value, json};
 
 use crate::control_plane::{Answer, ControlPlane};
@@ -128,6 +132,33 @@ fn a_rollback_is_shown_and_carried_out() {
     transcript.run("rollback 3 -y").run("rollback 3");
     transcript.run("rollback").run("rollback yesterday").run("rollback 3 --type secret").run("rollback 3 -y --dry-run");
     assert_snapshot!(transcript.text());
+}
+
+/// A terminal on which somebody has typed a line, for stdin.
+fn terminal_with(line: &[u8]) -> (OwnedFd, File) {
+    let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
+    grantpt(&ours).and_then(|()| unlockpt(&ours)).expect("a terminal");
+    let path = ptsname(&ours, Vec::new()).expect("a name").into_string().expect("text");
+    let theirs = File::options().read(true).write(true).open(path).expect("its other side");
+    rustix::io::write(&ours, line).expect("it takes a line");
+    (ours, theirs)
+}
+
+#[test]
+fn a_rollback_is_confirmed_on_a_terminal() {
+    let control_plane = ControlPlane::start();
+    let planned = plan(json!([difference("updated", log("b"), log("a"))]), json!([]));
+    control_plane.answers("POST /rollback", answer(&planned).at(7));
+    let transcript = Transcript::new(&control_plane);
+    for (typed, code, requests) in [("y\n", 0, 2), ("yes\n", 0, 2), ("n\n", 1, 1), ("\n", 1, 1)] {
+        let (_ours, theirs) = terminal_with(typed.as_bytes());
+        let output = transcript.output_on("rollback 3", theirs);
+        let error = String::from_utf8(output.stderr).expect("text");
+        assert_eq!(output.status.code(), Some(code), "{typed:?}: {error}");
+        assert!(error.starts_with("Execute this plan? [y/N] "), "{error}");
+        assert_eq!(error.ends_with("Error: nothing was done\n"), code == 1, "{error}");
+        assert_eq!(control_plane.take_requests().len(), requests, "{typed:?}");
+    }
 }
 
 #[test]

@@ -79,22 +79,25 @@ impl<'a> Transcript<'a> {
 
     /// Runs a command line with environment variables beside HOME, of which there are none otherwise.
     pub(crate) fn output_with(&self, line: &str, input: &str, variables: &[(&str, &str)]) -> Output {
-        let address = self.control_plane.address();
-        let arguments = line.split(' ').map(|argument| argument.trim_matches('\'').replace("SERVER", &address));
-        let mut child = Command::new(env!("CARGO_BIN_EXE_kumactl"))
-            .args(arguments)
-            .current_dir(self.home.path())
-            .env_clear()
-            .env("HOME", self.home.path())
-            .envs(variables.iter().copied())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the program starts");
+        let mut command = self.command(line);
+        let mut child = command.envs(variables.iter().copied()).stdin(Stdio::piped()).spawn().expect("it starts");
         // A program that does not read its input may be gone already.
         let _ = child.stdin.take().expect("stdin is piped").write_all(input.as_bytes());
         child.wait_with_output().expect("the program ends")
+    }
+
+    /// Runs a command line with this stdin.
+    pub(crate) fn output_on(&self, line: &str, stdin: impl Into<Stdio>) -> Output {
+        self.command(line).stdin(stdin).output().expect("the program runs")
+    }
+
+    fn command(&self, line: &str) -> Command {
+        let address = self.control_plane.address();
+        let arguments = line.split(' ').map(|argument| argument.trim_matches('\'').replace("SERVER", &address));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kumactl"));
+        command.args(arguments).current_dir(self.home.path()).env_clear().env("HOME", self.home.path());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
     }
 
     /// Records the content of a file in the user's home.
