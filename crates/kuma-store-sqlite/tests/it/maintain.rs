@@ -9,7 +9,8 @@ use crate::scene::{Folder, by_hand, commit, fill, key, put};
 
 fn files(folder: &Folder) -> Vec<String> {
     let entries = std::fs::read_dir(folder.path()).expect("read");
-    let mut names: Vec<_> = entries.map(|entry| entry.expect("read").file_name().into_string().expect("text")).collect();
+    let mut names: Vec<_> =
+        entries.map(|entry| entry.expect("read").file_name().into_string().expect("text")).collect();
     names.sort();
     names
 }
