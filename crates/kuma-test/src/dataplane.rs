@@ -23,11 +23,13 @@ pub struct Start<'a> {
     pub admin: bool,
     /// Its limit of open files, if it differs from that of the test.
     pub open_files: Option<u32>,
+    /// Further control planes that serve its mesh.
+    pub others: &'a [&'a ControlPlane],
 }
 
 impl Default for Start<'_> {
     fn default() -> Self {
-        Start { drain_time: "2s", admin: true, open_files: None }
+        Start { drain_time: "2s", admin: true, open_files: None, others: &[] }
     }
 }
 
@@ -60,9 +62,10 @@ impl Dataplane {
                 shell
             }
         };
+        let addresses: Vec<String> = [cp].iter().chain(start.others).map(|cp| cp.api_url()).collect();
         command
             .arg("run")
-            .args(["--name", name, "--mesh", mesh, "--cp-address", &cp.api_url()])
+            .args(["--name", name, "--mesh", mesh, "--cp-address", &addresses.join(",")])
             .arg(format!("--admin-port={admin_port}"))
             .args(arguments)
             .env("HOME", cp.folder())

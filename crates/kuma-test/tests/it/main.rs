@@ -37,6 +37,7 @@ mod routes;
 mod scene;
 mod sds;
 mod secrets;
+mod several_control_planes;
 mod silence;
 mod switch;
 mod templates;
