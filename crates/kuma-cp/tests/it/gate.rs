@@ -252,7 +252,10 @@ async fn streams_of_nobody_do_not_keep_a_dead_proxy() {
 /// A stranger's word about Envoy's admin port would lead Prometheus, and others, to a port of his choice.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_admin_port_is_that_of_who_may_speak() {
-    let with_metrics = |port: u16| json!({"type": "Mesh", "name": "default", "metrics": {"prometheus": {"port": port, "path": "/metrics"}}});
+    let with_metrics = |port: u16| {
+        let prometheus = json!({"port": port, "path": "/metrics"});
+        json!({"type": "Mesh", "name": "default", "metrics": {"prometheus": prometheus}})
+    };
     let world = World::start(with_metrics(5670), &["web-1"]).await;
     let open = async |from: [u8; 4], port: &str| {
         let fields = HashMap::from([(
