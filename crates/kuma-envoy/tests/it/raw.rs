@@ -282,7 +282,14 @@ const ACCEPTED: &[(&str, &[&str])] = &[
 #[test]
 fn what_is_generated_reads_as_raw() {
     let options = SerializeOptions::new().use_proto_field_name(true);
-    let site = Site { inbound: 1, application: 2, outbound: 3, redirect: 4, roots: "roots of the mesh".into() };
+    let site = Site {
+        inbound: 1,
+        application: 2,
+        outbound: 3,
+        redirect: 4,
+        redirect_inbound: 5,
+        roots: "roots of the mesh".into(),
+    };
     let mut read = 0;
     for (case, keys) in cases::all(&site) {
         for encoded in keys.iter().map(encode).filter(|one| one.resource_type != ResourceType::ExtensionConfig) {
