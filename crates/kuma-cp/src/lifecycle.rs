@@ -166,7 +166,7 @@ impl Lifecycle {
     /// A kuma-dp says that its Envoy ends: its clients are not to dial it any more.
     fn ends(&self, report: &Report, what: &str, caller: Caller) {
         // For people, in one line that fits where they look.
-        let detail: String = report.detail.chars().filter(|c| !c.is_control()).take(MAX_DETAIL).collect();
+        let detail: String = report.detail.chars().filter(|c| !kuma_model::steers(*c)).take(MAX_DETAIL).collect();
         let why = if detail.is_empty() { what.to_owned() } else { format!("{what}: {detail}") };
         if !self.ads.departures.leaves(&proxy(report), &report.instance, caller.authenticated, why) {
             tracing::warn!(mesh = %report.mesh, dataplane = %report.name,
