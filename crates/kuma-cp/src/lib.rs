@@ -23,6 +23,7 @@ pub mod log_limit;
 pub mod mads;
 pub mod mesh_ca;
 pub mod metrics;
+pub mod no_dumps;
 pub mod presence;
 pub mod run;
 pub mod sds;

@@ -74,6 +74,7 @@ fn run(args: &RunArgs) -> anyhow::Result<()> {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
+    kuma_cp::no_dumps::forbid();
     kuma_cp::file_limit::raise();
     let home = std::env::var_os("HOME").map(PathBuf::from);
     let runtime =
