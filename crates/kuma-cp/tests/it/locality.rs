@@ -128,8 +128,15 @@ fn the_opt_out_lets_machines_in_and_pages_of_others_not() {
     assert_eq!(write(&remote, false, true), Ok(()));
     let page = Case { headers: &[("host", "kuma.example"), ("origin", "http://evil.example")], ..remote };
     assert_eq!(write(&page, false, true), Err(Refusal::ForeignOrigin("http://evil.example".into())));
-    let own = Case { headers: &[("host", "kuma.example"), ("origin", "http://kuma.example")], ..page };
-    assert_eq!(write(&own, false, true), Ok(()));
+    for host in ["kuma.internal", "10.0.0.2", "localhost"] {
+        let origin = format!("http://{host}");
+        let headers: &[(&str, &str)] = Box::leak(Box::new([("host", host), ("origin", origin.leak())]));
+        assert_eq!(write(&Case { headers, ..page }, false, true), Ok(()), "{host}");
+    }
+    // A name that its owner has made to point here while his page was open.
+    let rebound = Case { headers: &[("host", "evil.example"), ("origin", "http://evil.example")], ..page };
+    assert_eq!(write(&rebound, false, true), Err(Refusal::ForeignOrigin("http://evil.example".into())));
+    assert_eq!(write(&rebound, true, true), Ok(()), "unless it is listed");
 }
 
 #[test]
