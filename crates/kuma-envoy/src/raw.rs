@@ -68,8 +68,8 @@ pub fn template(spec: &ProxyTemplate) -> (Template, Violations) {
     (template, violations)
 }
 
-/// Whether a resource contains the name of the secret with the proxy's token, in any field. As the credential of an HTTP
-/// filter or of a gRPC service, the token would be sent to any host that the template names.
+/// Whether a resource contains the name of the secret with the proxy's token, in any field. As the credential of an
+/// HTTP filter or of a gRPC service, the token would be sent to any host that the template names.
 fn names_the_token(value: &[u8]) -> bool {
     let name = names::DATAPLANE_TOKEN.as_bytes();
     value.windows(name.len()).any(|part| part == name)

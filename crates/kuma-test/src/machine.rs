@@ -98,16 +98,6 @@ impl Machine {
         Process::start(name, &mut command, cp.folder())
     }
 
-    /// Adds another IPv4 address, and a route to it from this machine.
-    ///
-    /// # Panics
-    /// If that fails.
-    pub fn add_address(&self, address: &str) {
-        let whole = format!("{address}/32");
-        ip(&["-n", &self.name, "address", "add", &whole, "dev", &self.link.device('t')]);
-        ip(&["route", "replace", &whole, "dev", &self.link.device('h')]);
-    }
-
     /// A command that runs on it.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new("ip");

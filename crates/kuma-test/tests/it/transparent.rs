@@ -253,7 +253,9 @@ async fn what_is_not_of_the_mesh_passes_through_or_by() {
 async fn under_mtls_no_way_leads_past_the_inbounds() {
     let mut scene = Scene::start().await;
     let (second, ipv6) = ("10.127.255.254", "fd02::2");
-    scene.redis.add_address(second);
+    scene.redis.add_address(second.parse().expect("an address"));
+    let via = scene.redis.there.to_string();
+    run(Command::new("ip").args(["route", "replace", second, "via", &via]));
     let web_address = Ipv4Addr::from(u32::from(scene.redis_address) - 1);
     for (machine, ipv4, ipv6) in [(&scene.web, web_address, "fd02::1"), (&scene.redis, scene.redis_address, ipv6)] {
         let device = format!("$(ip -o address show to {ipv4} | cut -d ' ' -f 2)");
