@@ -276,7 +276,7 @@ async fn the_admin_port_is_that_of_who_may_speak() {
         call.send(&DeltaDiscoveryRequest {
             node: Some(Node {
                 id: "default.web-1".to_owned(),
-                metadata: Some(metadata.encode_to_vec().into()),
+                metadata: Some(metadata.encode_to_vec()),
                 ..Node::default()
             }),
             type_url: ResourceType::Cluster.type_url().to_owned(),
