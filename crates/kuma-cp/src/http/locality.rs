@@ -86,9 +86,8 @@ pub fn may_write(context: &WriteContext<'_>) -> Result<(), Refusal> {
         return Ok(());
     }
     // Any name may be made to point here while a page of it is open (DNS rebinding), but no address, nor our own name.
-    let is_fixed = |host: &str| {
-        is_loopback(host) || host_ip(host).is_some() || host.eq_ignore_ascii_case(advertised_hostname)
-    };
+    let is_fixed =
+        |host: &str| is_loopback(host) || host_ip(host).is_some() || host.eq_ignore_ascii_case(advertised_hostname);
     let own = |origin: &str| {
         let is_own = |host: &Authority| is_origin_of(origin, host) && is_fixed(host.host());
         hosts(uri, headers).is_ok_and(|hosts| hosts.iter().all(is_own))
