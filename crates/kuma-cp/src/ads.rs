@@ -129,6 +129,10 @@ impl Authority for Ads {
         self.claims(peer, headers)
     }
 
+    fn is_proof(&self, claims: &Option<Claims>) -> bool {
+        claims.is_some()
+    }
+
     fn open(
         &self,
         peer: &Peer,

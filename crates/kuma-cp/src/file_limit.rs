@@ -13,3 +13,47 @@ pub fn raise() {
         Err(error) => tracing::warn!(%error, ?current, ?maximum, "the limit of open files stays low"),
     }
 }
+
+/// How the files that the process may have open are shared, so that no port can take those of the others.
+#[derive(Clone, Copy, Debug)]
+pub struct Shares {
+    /// Connections of proxies: most of them.
+    pub proxies: usize,
+    /// Connections of each other server.
+    pub each_server: usize,
+}
+
+impl Shares {
+    /// Those of this process.
+    pub fn of_this_process() -> Shares {
+        // Without a limit the memory is one.
+        let files = getrlimit(Resource::Nofile).current.and_then(|files| usize::try_from(files).ok());
+        Shares::of(files.unwrap_or(usize::MAX))
+    }
+
+    fn of(files: usize) -> Shares {
+        // A quarter for the other servers, of which there are seven, and for what the process opens itself.
+        let others = (files / 4).min(8 * MOST_OF_A_SERVER);
+        Shares { proxies: (files - others).min(MOST_PROXIES), each_server: (others / 8).max(4) }
+    }
+}
+
+/// More connections than these would not be served well.
+const MOST_PROXIES: usize = 1 << 17;
+const MOST_OF_A_SERVER: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_share_takes_the_files_of_the_others() {
+        for files in [256, 1024, 4096, 65_536, 1 << 20] {
+            let Shares { proxies, each_server } = Shares::of(files);
+            assert!(proxies + 7 * each_server < files, "{files}");
+            assert!(proxies >= files / 2 || proxies == MOST_PROXIES, "{files}");
+        }
+        let many = Shares::of(usize::MAX);
+        assert_eq!((many.proxies, many.each_server), (MOST_PROXIES, MOST_OF_A_SERVER));
+    }
+}

@@ -24,6 +24,7 @@ pub mod log_limit;
 pub mod mads;
 pub mod mesh_ca;
 pub mod metrics;
+pub mod no_dumps;
 pub mod peers;
 pub mod presence;
 pub mod run;

@@ -29,6 +29,9 @@ const MAX_REPORT: usize = 16 * 1024;
 /// Longest name of a kuma-dp's run, in bytes.
 const MAX_INSTANCE: usize = 128;
 
+/// How long a stream may stay without a report.
+const FIRST_REPORT_WITHIN: Duration = Duration::from_secs(15);
+
 /// After how long it is looked again whether a report counts that did not.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
 
@@ -54,6 +57,9 @@ impl Lifecycle {
                 Ok(claims) => claims,
                 Err(status) => return status.into_response(),
             };
+            if claims.is_some() {
+                peer.has_proved_itself();
+            }
             let end = futures_util::stream::once(async move {
                 let outcome = self.listen(&peer, claims.as_ref(), body).await;
                 Ok(Frame::trailers(outcome.err().unwrap_or_else(Status::ok).trailers()))
@@ -72,6 +78,7 @@ impl Lifecycle {
         let mut first: Option<Report> = None;
         // That a proxy runs, which does not count yet: its Dataplane may come, or get another address.
         let mut unheard: Option<Report> = None;
+        let deadline = tokio::time::Instant::now() + FIRST_REPORT_WITHIN;
         loop {
             let refused = async {
                 match &first {
@@ -90,6 +97,9 @@ impl Lifecycle {
                     Some(frame) => frame,
                     None => break,
                 },
+                () = tokio::time::sleep_until(deadline), if first.is_none() => {
+                    return Err(Status::new(Code::DeadlineExceeded, "the first report did not come in time"));
+                }
                 () = tokio::time::sleep(ASK_AGAIN), if unheard.is_some() => {
                     if let Some(report) = unheard.take() {
                         let heard = self.hear(&report, peer, caller, &mut guard).await?;
@@ -156,7 +166,7 @@ impl Lifecycle {
     /// A kuma-dp says that its Envoy ends: its clients are not to dial it any more.
     fn ends(&self, report: &Report, what: &str, caller: Caller) {
         // For people, in one line that fits where they look.
-        let detail: String = report.detail.chars().filter(|c| !c.is_control()).take(MAX_DETAIL).collect();
+        let detail: String = report.detail.chars().filter(|c| !kuma_model::steers(*c)).take(MAX_DETAIL).collect();
         let why = if detail.is_empty() { what.to_owned() } else { format!("{what}: {detail}") };
         if !self.ads.departures.leaves(&proxy(report), &report.instance, caller.authenticated, why) {
             tracing::warn!(mesh = %report.mesh, dataplane = %report.name,

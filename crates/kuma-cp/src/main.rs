@@ -102,6 +102,7 @@ fn migrate(args: &RunArgs) -> anyhow::Result<()> {
 }
 
 fn run(args: &RunArgs) -> anyhow::Result<()> {
+    kuma_cp::no_dumps::forbid();
     let config = load(args)?;
     kuma_cp::file_limit::raise();
     let home = std::env::var_os("HOME").map(PathBuf::from);

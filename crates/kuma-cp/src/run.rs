@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use kuma_ca::TokenVerifier;
 use kuma_model::{DataplaneInsight, Resource as _};
 use kuma_store::{Followed, Follower, Store};
-use kuma_xds::server::{Routes, Server, Service};
+use kuma_xds::server::{Bounds, Routes, Server, Service};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -26,6 +26,7 @@ use crate::config::{Config, Environment, PublicAdmin};
 use crate::departures::Departures;
 use crate::diagnostics::Readiness;
 use crate::documents::Documents;
+use crate::file_limit::Shares;
 use crate::forgetting::Forgetting;
 use crate::http::client_certs::MutualTls;
 use crate::http::serve::{Limits, Security, serve_secured};
@@ -98,6 +99,8 @@ impl Running {
     fn serve(&mut self, server: HttpServer, metrics: &Arc<Metrics>) {
         let HttpServer { task, name, listener, router, limits, security } = server;
         let router = metrics.measured(name, router);
+        let most = Shares::of_this_process().each_server;
+        let limits = Limits { connections: limits.connections.min(most), ..limits };
         self.spawn(task, serve_secured(name, listener, router, limits, security, self.cancel.clone()));
     }
 
@@ -276,9 +279,10 @@ async fn start_from(source: Source, mut config: Config, home: Option<&Path>) -> 
     running.spawn("the audit", audit(engine_to_audit, metrics.clone(), cancel.clone()));
     running.spawn("the renewal of the xDS certificate", renewal.run(cancel.clone()));
     let routes = xds_routes(&ads);
-    let sds = Server::new(Arc::new(Sds(ads.clone()))).service(Service::SECRETS).tls(tls.clone());
+    let bounds = Bounds::new(Shares::of_this_process().proxies);
+    let sds = Server::new(Arc::new(Sds(ads.clone()))).service(Service::SECRETS).bounds(bounds.clone()).tls(tls.clone());
     running.spawn("the SDS server", sds.serve(listeners.sds, cancel.clone()));
-    let xds = Server::new(ads).routes(routes).tls(tls);
+    let xds = Server::new(ads).routes(routes).bounds(bounds).tls(tls);
     running.spawn("the xDS server", xds.serve(listeners.xds, cancel.clone()));
     let api = Arc::new(api);
     let admin = admin::router(Arc::new(Admin { tokens: issuer, ca: Some(ca), api: Some(api.clone()) }));

@@ -39,6 +39,10 @@ impl Authority for Sds {
         self.claims(peer, headers)
     }
 
+    fn is_proof(&self, _: &Claims) -> bool {
+        true
+    }
+
     fn open(
         &self,
         peer: &Peer,

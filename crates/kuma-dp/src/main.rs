@@ -21,6 +21,7 @@ mod file_limit;
 mod files;
 mod http_client;
 mod lifecycle;
+mod no_dumps;
 mod run;
 mod runtime_dir;
 mod signals;

@@ -21,6 +21,7 @@ use crate::envoy::lookup::Places;
 use crate::envoy::{self, Envoy};
 use crate::file_limit;
 use crate::lifecycle::{Identity, Lifecycle, State};
+use crate::no_dumps;
 use crate::runtime_dir::RuntimeDir;
 use crate::signals::{Request, Signals};
 use crate::single_instance::SingleInstance;
@@ -42,6 +43,7 @@ const LAST_LOGS_LIMIT: Duration = Duration::from_secs(2);
 /// Envoy could not be started at all.
 pub(crate) async fn run(config: Config) -> anyhow::Result<u8> {
     let mut signals = Signals::install().context("could not listen for signals")?;
+    no_dumps::forbid();
     // Everything that can be checked locally is checked before waiting for the control plane.
     let binary = Places::here().find(&config.binary_path)?;
     let dir = RuntimeDir::create(config.config_dir.as_deref())?;

@@ -84,7 +84,9 @@ pub fn encode(key: &ResourceKey) -> Encoded {
             let routes = routes::to_service(service, clusters);
             resource(ResourceType::Route, routes.name.as_str().into(), &routes)
         }
-        ResourceKey::CatchAllListener { address, port } => listener(transparent::catch_all(*address, *port), false),
+        ResourceKey::CatchAllListener { address, port, inbound, passes } => {
+            listener(transparent::catch_all(*address, *port, *inbound, passes), false)
+        }
         ResourceKey::Split { outbound, service, clusters, log } => {
             extension(names::split(outbound), Any::pack(&outbound::split(service, clusters, log.as_ref())))
         }

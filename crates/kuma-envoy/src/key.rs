@@ -158,12 +158,16 @@ pub enum ResourceKey {
         clusters: Arc<[WeightedCluster]>,
     },
     /// The listener that the firewall redirects the connections of a transparent proxy to: `catch_all`,
-    /// `catch_all_ipv6`.
+    /// `catch_all_inbound`, and the same for IPv6.
     CatchAllListener {
         /// The unspecified address of IPv4 or of IPv6.
         address: IpAddr,
         /// Port on which the proxy listens.
         port: u16,
+        /// Whether it is for those from other machines.
+        inbound: bool,
+        /// Which of them pass through.
+        passes: PassThrough,
     },
     /// The roots by which clients verify servers: the secret `mesh_ca`.
     MeshCa {
@@ -177,6 +181,15 @@ pub enum ResourceKey {
         /// Its name and its bytes.
         resource: Arc<RawResource>,
     },
+}
+
+/// Which redirected connections pass through that have no listener of their own.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum PassThrough {
+    /// None.
+    Nothing,
+    /// Those to all addresses but these, sorted and distinct.
+    AllBut(Arc<[IpAddr]>),
 }
 
 /// One permission, as it applies to an inbound.

@@ -25,10 +25,14 @@ pub const DATAPLANE_TOKEN: &str = "dataplane_token";
 pub const METRICS: &str = "kuma:metrics:prometheus";
 /// The cluster of Envoy's own admin server.
 pub const ADMIN_CLUSTER: &str = "kuma:envoy:admin";
-/// The listener that takes all redirected connections of a transparent proxy.
+/// The listener that takes the redirected connections of a transparent proxy that its machine dials.
 pub const CATCH_ALL: &str = "catch_all";
 /// The same for connections over IPv6.
 pub const CATCH_ALL_IPV6: &str = "catch_all_ipv6";
+/// The listener that accepts redirected connections from other machines.
+pub const CATCH_ALL_INBOUND: &str = "catch_all_inbound";
+/// The same for connections over IPv6.
+pub const CATCH_ALL_INBOUND_IPV6: &str = "catch_all_inbound_ipv6";
 /// The cluster that connects to a redirected connection's original destination.
 pub const PASS_THROUGH: &str = "pass_through";
 /// The name of a cluster that does not exist: a connection to it is reset.

@@ -30,7 +30,8 @@ pub fn plan(snapshot: &MeshSnapshot, dataplane: &MeshDataplane, roots: Option<&A
 fn default_proxy(snapshot: &MeshSnapshot, dataplane: &MeshDataplane, roots: Option<&Arc<str>>) -> Vec<ResourceKey> {
     let mut plan = Plan { tracing: tracing::plan(snapshot, dataplane), ..Plan::new(snapshot, dataplane, roots) };
     if let Some(port) = dataplane.spec.redirect_port() {
-        plan.keys.extend(transparent::keys(dataplane, port));
+        let inbound_port = dataplane.spec.redirect_port_inbound();
+        plan.keys.extend(transparent::keys(dataplane, port, inbound_port, snapshot.has_any_mtls()));
     }
     for inbound in &dataplane.inbounds {
         plan.inbound(dataplane, inbound);

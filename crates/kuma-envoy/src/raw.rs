@@ -46,6 +46,13 @@ pub fn template(spec: &ProxyTemplate) -> (Template, Violations) {
             wrong(&format!("name: {resource_type:?} {name:?} cannot be given: {why}"));
             continue;
         }
+        if names_the_token(&value) {
+            wrong(&format!(
+                "it refers to {:?}: by that a proxy proves itself to its control plane, and it is given to nobody else",
+                names::DATAPLANE_TOKEN
+            ));
+            continue;
+        }
         let name: Arc<str> = name.into();
         if let Some(first) = given.insert((resource_type.type_url(), name.clone()), index) {
             wrong(&format!("name: {resource_type:?} {name:?} is given by conf.resources[{first}] already"));
@@ -59,6 +66,13 @@ pub fn template(spec: &ProxyTemplate) -> (Template, Violations) {
         }));
     }
     (template, violations)
+}
+
+/// Whether a resource contains the name of the secret with the proxy's token, in any field. As the credential of an
+/// HTTP filter or of a gRPC service, the token would be sent to any host that the template names.
+fn names_the_token(value: &[u8]) -> bool {
+    let name = names::DATAPLANE_TOKEN.as_bytes();
+    value.windows(name.len()).any(|part| part == name)
 }
 
 /// The keys of a template's resources. They follow the generated ones, so that they replace those of the same type and

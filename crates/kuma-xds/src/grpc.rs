@@ -209,6 +209,11 @@ impl FrameDecoder {
         Ok(Some(message))
     }
 
+    /// How many bytes are held of messages that have begun and not ended.
+    pub fn held(&self) -> usize {
+        self.buffered().len()
+    }
+
     /// Whether a message has begun and not ended.
     pub fn is_partial(&self) -> bool {
         !self.buffered().is_empty()

@@ -73,8 +73,28 @@ pub(crate) async fn client(active: Active<'_>, log: bool) -> Result<Client, Fail
     client_of(&catalog(active, log).await??.admin, active, log)
 }
 
+/// The same for the key of a CA, which is not given to a server that may be anybody's.
+pub(crate) async fn client_for_keys(active: Active<'_>, log: bool) -> Result<Client, Failure> {
+    let is_checked = active.admin_api.is_some_and(|credentials| !credentials.server_cert.is_empty());
+    if !is_checked && active.admin_api.is_some() && !is_this_machine(active.address)? {
+        return Err(Failure::new("the key of a CA is not sent to a server whose identity is not checked").hint(
+            "give kumactl the certificate of the control plane's admin server, or that of its CA: `kumactl config \
+             control-planes add --overwrite … --admin-server-cert=FILE`",
+        ));
+    }
+    client(active, log).await
+}
+
 fn client_of(admin: &AdminServer, active: Active<'_>, log: bool) -> Result<Client, Failure> {
     if is_this_machine(active.address)? {
+        // Who answers there may send us on: what is meant for this machine does not leave it.
+        if !is_this_machine(&admin.local_url)? {
+            let url = &admin.local_url;
+            return Err(Failure::new(format!(
+                "the catalog of the Control Plane names {url:?} for its local admin server, which is not on this \
+                 machine's loopback address"
+            )));
+        }
         return Client::new(&admin.local_url, ADMIN_TIMEOUT, log);
     }
     match active.admin_api {

@@ -314,7 +314,7 @@ fn warning_text(value: &HeaderValue) -> Option<String> {
     while let Some(letter) = letters.next() {
         text.extend(if letter == '\\' { letters.next() } else { Some(letter) });
     }
-    Some(text.chars().filter(|letter| !letter.is_control()).collect())
+    Some(text.chars().filter(|letter| !kuma_model::steers(*letter)).collect())
 }
 
 /// The innermost cause, which is the most specific.

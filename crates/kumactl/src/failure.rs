@@ -81,7 +81,7 @@ impl fmt::Display for Failure {
 /// Escapes control characters: text from documents and servers must not control the terminal.
 fn printable(text: &str) -> String {
     text.chars()
-        .flat_map(|c| if c.is_control() && c != '\n' { c.escape_default().collect() } else { vec![c] })
+        .flat_map(|c| if kuma_model::steers(c) && c != '\n' { c.escape_default().collect() } else { vec![c] })
         .collect()
 }
 

@@ -28,9 +28,10 @@ pub(crate) fn table<T: AsRef<str>>(header: &[T], rows: &[Vec<String>]) -> String
     table
 }
 
-/// Escapes line breaks and control characters: a cell is one line and must not control the terminal.
+/// Replaces line breaks, control characters and format characters: a cell is one line and must control neither the
+/// terminal nor the direction of the text.
 pub(crate) fn one_line(cell: &str) -> String {
-    cell.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    cell.chars().map(|c| if kuma_model::steers(c) { '\u{fffd}' } else { c }).collect()
 }
 
 #[cfg(test)]

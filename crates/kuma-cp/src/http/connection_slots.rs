@@ -2,6 +2,7 @@
 //!
 //! When all slots are taken, a new connection gets the slot of the connection whose latest progress is the oldest, and
 //! that connection is closed. So clients that open connections without completing requests cannot exhaust the server.
+//! One that is being answered, such as by a stream that stays open, goes only if all are.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,13 +21,15 @@ pub(super) struct ConnectionSlots {
 struct Taken {
     last_number: u64,
     by_progress: BTreeMap<u64, CancellationToken>,
+    /// Those that are being answered.
+    answered: BTreeMap<u64, CancellationToken>,
 }
 
 /// The slot of one connection. Dropping it frees the slot.
 pub(super) struct ConnectionSlot {
     slots: Arc<ConnectionSlots>,
-    /// The slot's key in [`Taken::by_progress`].
-    progress: Mutex<u64>,
+    /// The slot's key in [`Taken::by_progress`] or [`Taken::answered`], and how many answers are under way.
+    progress: Mutex<(u64, usize)>,
     /// Cancelled when another connection gets the slot: this one has to be closed.
     pub(super) evicted: CancellationToken,
 }
@@ -40,15 +43,16 @@ impl ConnectionSlots {
     /// Takes a slot. If all are taken, evicts the connection with the oldest progress.
     pub(super) fn acquire(self: &Arc<Self>) -> ConnectionSlot {
         let mut taken = self.taken();
-        if taken.by_progress.len() >= self.limit
-            && let Some((_, oldest)) = taken.by_progress.pop_first()
-        {
-            oldest.cancel();
+        if taken.by_progress.len() + taken.answered.len() >= self.limit {
+            let oldest = taken.by_progress.pop_first().or_else(|| taken.answered.pop_first());
+            if let Some((_, oldest)) = oldest {
+                oldest.cancel();
+            }
         }
         let evicted = CancellationToken::new();
         let progress = taken.insert(evicted.clone());
         drop(taken);
-        ConnectionSlot { slots: self.clone(), progress: Mutex::new(progress), evicted }
+        ConnectionSlot { slots: self.clone(), progress: Mutex::new((progress, 0)), evicted }
     }
 
     fn taken(&self) -> MutexGuard<'_, Taken> {
@@ -64,22 +68,40 @@ impl Taken {
     }
 }
 
+/// An answer that is under way. Its end is progress of its connection.
+pub(super) struct Answering(Arc<ConnectionSlot>);
+
 impl ConnectionSlot {
-    /// Records that a request on this connection was answered.
-    pub(super) fn record_progress(&self) {
+    /// Records that an answer begins.
+    pub(super) fn answering(self: &Arc<Self>) -> Answering {
         let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
         let mut taken = self.slots.taken();
+        progress.1 += 1;
+        if let Some(evicted) = taken.by_progress.remove(&progress.0) {
+            taken.answered.insert(progress.0, evicted);
+        }
+        Answering(self.clone())
+    }
+}
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        let mut progress = self.0.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = self.0.slots.taken();
+        progress.1 -= 1;
         // A connection that was evicted stays evicted.
-        if taken.by_progress.remove(&progress).is_some() {
-            *progress = taken.insert(self.evicted.clone());
+        if progress.1 == 0 && taken.answered.remove(&progress.0).is_some() {
+            progress.0 = taken.insert(self.0.evicted.clone());
         }
     }
 }
 
 impl Drop for ConnectionSlot {
     fn drop(&mut self) {
-        let progress = *self.progress.lock().unwrap_or_else(PoisonError::into_inner);
-        self.slots.taken().by_progress.remove(&progress);
+        let (number, _) = *self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = self.slots.taken();
+        taken.by_progress.remove(&number);
+        taken.answered.remove(&number);
     }
 }
 
@@ -87,21 +109,38 @@ impl Drop for ConnectionSlot {
 mod tests {
     use super::*;
 
+    fn acquire(slots: &Arc<ConnectionSlots>) -> Arc<ConnectionSlot> {
+        Arc::new(slots.acquire())
+    }
+
     #[test]
     fn the_connection_with_the_oldest_progress_is_evicted() {
         let slots = ConnectionSlots::new(2);
-        let (first, second) = (slots.acquire(), slots.acquire());
-        first.record_progress();
-        let third = slots.acquire();
+        let (first, second) = (acquire(&slots), acquire(&slots));
+        drop(first.answering());
+        let third = acquire(&slots);
         assert!(second.evicted.is_cancelled(), "it was accepted after the first, but answered no request");
         assert!(!first.evicted.is_cancelled() && !third.evicted.is_cancelled());
 
-        second.record_progress();
-        let fourth = slots.acquire();
+        drop(second.answering());
+        let fourth = acquire(&slots);
         assert!(first.evicted.is_cancelled() && !third.evicted.is_cancelled());
 
         drop((first, second, third));
-        let _fifth = slots.acquire();
+        let _fifth = acquire(&slots);
         assert!(!fourth.evicted.is_cancelled(), "a slot is free again");
+    }
+
+    #[test]
+    fn an_open_stream_outlasts_connections_that_are_idle() {
+        let slots = ConnectionSlots::new(3);
+        let stream = acquire(&slots);
+        let answer = stream.answering();
+        let idle: Vec<_> = (0..100).map(|_| acquire(&slots)).collect();
+        assert!(!stream.evicted.is_cancelled());
+        assert_eq!(idle.iter().filter(|slot| !slot.evicted.is_cancelled()).count(), 2);
+        drop(answer);
+        let _others = [acquire(&slots), acquire(&slots), acquire(&slots)];
+        assert!(stream.evicted.is_cancelled(), "it has ended, and is idle like the others");
     }
 }

@@ -39,7 +39,7 @@ pub struct WriteContext<'a> {
 /// Why a request is not let in.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Refusal {
-    /// The peer is another machine, or unknown.
+    /// The peer is another machine, a proxy on this one, or unknown.
     OtherMachine,
     /// A proxy passed the request on: its header.
     Forwarded(String),
@@ -54,7 +54,7 @@ pub enum Refusal {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::OtherMachine => f.write_str("The request comes from another machine"),
+            Self::OtherMachine => f.write_str("The request does not come from this machine's loopback address"),
             Self::Forwarded(header) => {
                 write!(f, "The request was forwarded by a proxy (header {header})")
             }
@@ -85,14 +85,19 @@ pub fn may_write(context: &WriteContext<'_>) -> Result<(), Refusal> {
     if origin_listed {
         return Ok(());
     }
-    let own = |origin: &str| hosts(uri, headers).is_ok_and(|hosts| hosts.iter().all(|host| is_origin_of(origin, host)));
+    // Any name may be made to point here while a page of it is open (DNS rebinding), but no address, nor our own name.
+    let is_fixed =
+        |host: &str| is_loopback(host) || host_ip(host).is_some() || host.eq_ignore_ascii_case(advertised_hostname);
+    let own = |origin: &str| {
+        let is_own = |host: &Authority| is_origin_of(origin, host) && is_fixed(host.host());
+        hosts(uri, headers).is_ok_and(|hosts| hosts.iter().all(is_own))
+    };
     not_from_another_page(headers, own)
 }
 
 /// Whether the administrative port answers: stricter than [`may_write`], since there is nothing to opt out of.
 pub fn may_administer(connection: Option<Connection>, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
-    let loopback = |connection: &Connection| connection.peer.ip().to_canonical().is_loopback();
-    connection.filter(loopback).ok_or(Refusal::OtherMachine)?;
+    connection.filter(is_same_machine).ok_or(Refusal::OtherMachine)?;
     not_forwarded(headers)?;
     hosts_are(uri, headers, is_loopback)?;
     not_from_another_page(headers, |origin| origin_authority(origin).is_some_and(|at| is_loopback(at.host())))
@@ -106,10 +111,10 @@ pub fn may_use_certificate(uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal
     not_from_another_page(headers, own)
 }
 
-/// Whether the client is on this machine, whatever it acts for.
+/// Whether the client is on this machine, whatever it acts for. Only loopback counts: a connection from another address
+/// of this machine may be one that a proxy on it passes through for another machine.
 pub(super) fn is_same_machine(connection: &Connection) -> bool {
-    let peer = connection.peer.ip().to_canonical();
-    peer.is_loopback() || peer == connection.local.ip().to_canonical()
+    connection.peer.ip().to_canonical().is_loopback()
 }
 
 fn not_forwarded(headers: &HeaderMap) -> Result<(), Refusal> {

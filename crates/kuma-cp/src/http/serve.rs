@@ -13,6 +13,7 @@ use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
 use futures_util::FutureExt as _;
 use http::{Request, StatusCode};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
@@ -237,9 +238,14 @@ impl Service {
             }
             request.extensions_mut().insert(client);
         }
-        let answered = answer(self.name, self.router, request).await;
-        self.slot.record_progress();
-        answered
+        let answering = self.slot.answering();
+        let answered = answer(self.name, self.router, request).await?;
+        // Until its body has been sent: a stream stays open for days.
+        let held = move |frame| {
+            let _ = &answering;
+            frame
+        };
+        Ok(answered.map(|body| Body::new(body.map_frame(held))))
     }
 }
 

@@ -98,7 +98,9 @@ async fn answers_this_machine_alone() {
     let (status, error) = send(&admin(), unknown).await.error();
     assert_eq!(status, 403);
     assert!(
-        error.starts_with("Administration is not allowed from here | The request comes from another machine."),
+        error.starts_with(
+            "Administration is not allowed from here | The request does not come from this machine's loopback address."
+        ),
         "{error}"
     );
     for (name, value) in [

@@ -289,7 +289,9 @@ async fn writes_need_this_machine() {
     let (status, error) = answer.error();
     assert_eq!(status, 403);
     assert!(
-        error.starts_with("Writing is not allowed from here | The request comes from another machine. "),
+        error.starts_with(
+            "Writing is not allowed from here | The request does not come from this machine's loopback address. "
+        ),
         "{error}"
     );
     for way in ["client certificate", "KUMA_API_SERVER_ALLOW_REMOTE_WRITES=true"] {

@@ -64,12 +64,15 @@ impl World {
         self.http.post(url).json(&request).send().await.expect("an answer").text().await.expect("a token")
     }
 
-    async fn call(&self, from: [u8; 4], path: &str, token: Option<&str>) -> Call {
+    async fn connect(&self, from: [u8; 4], token: Option<&str>) -> Grpc {
         let state = self.cp.folder.path().join("state");
         // Tokens travel over TLS; strangers spare themselves the trouble.
         let folder = token.map(|_| state.as_path());
-        let mut grpc = Grpc::connect_from(from, self.cp.running.addresses.xds.port(), folder).await;
-        grpc.call(path, token).await
+        Grpc::connect_from(from, self.cp.running.addresses.xds.port(), folder).await
+    }
+
+    async fn call(&self, from: [u8; 4], path: &str, token: Option<&str>) -> Call {
+        self.connect(from, token).await.call(path, token).await
     }
 
     async fn ads(&self, from: [u8; 4], name: &str, token: Option<&str>) -> Call {
@@ -216,10 +219,16 @@ async fn streams_of_nobody_do_not_keep_a_dead_proxy() {
     let world = World::start(mesh(false), &["redis-1", "web-1"]).await;
     let (redis, web) = (world.token("redis-1").await, world.token("web-1").await);
     let mut stay = Vec::new();
+    let mut connections = Vec::new();
     for (name, token) in [("web-1", &web), ("redis-1", &redis)] {
-        let mut stream = world.ads(HOME, name, Some(token)).await;
+        let mut grpc = world.connect(HOME, Some(token)).await;
+        let mut stream = grpc.call(Service::ADS.delta, Some(token)).await;
+        stream.ask(&format!("default.{name}"), ResourceType::Cluster, &["*"]).await;
         stream.receive().await.expect("clusters");
-        stay.push((stream, world.reports(HOME, name, Some(token), &[State::Running]).await));
+        let reports = grpc.call(METHOD, Some(token)).await;
+        report(&reports, name, State::Running, "one").await;
+        connections.push(grpc);
+        stay.push((stream, reports));
     }
     let strangers = async {
         loop {
@@ -237,7 +246,7 @@ async fn streams_of_nobody_do_not_keep_a_dead_proxy() {
     };
     let killed = async {
         tokio::time::sleep(Duration::from_secs(2)).await;
-        stay.pop();
+        connections[1].kill();
         tokio::time::sleep(ABSENCE).await;
         world.leaves("redis-1").await;
     };
@@ -252,7 +261,10 @@ async fn streams_of_nobody_do_not_keep_a_dead_proxy() {
 /// A stranger's word about Envoy's admin port would lead Prometheus, and others, to a port of his choice.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_admin_port_is_that_of_who_may_speak() {
-    let with_metrics = |port: u16| json!({"type": "Mesh", "name": "default", "metrics": {"prometheus": {"port": port, "path": "/metrics"}}});
+    let with_metrics = |port: u16| {
+        let prometheus = json!({"port": port, "path": "/metrics"});
+        json!({"type": "Mesh", "name": "default", "metrics": {"prometheus": prometheus}})
+    };
     let world = World::start(with_metrics(5670), &["web-1"]).await;
     let open = async |from: [u8; 4], port: &str| {
         let fields = HashMap::from([(
@@ -264,7 +276,7 @@ async fn the_admin_port_is_that_of_who_may_speak() {
         call.send(&DeltaDiscoveryRequest {
             node: Some(Node {
                 id: "default.web-1".to_owned(),
-                metadata: Some(metadata.encode_to_vec().into()),
+                metadata: Some(metadata.encode_to_vec()),
                 ..Node::default()
             }),
             type_url: ResourceType::Cluster.type_url().to_owned(),

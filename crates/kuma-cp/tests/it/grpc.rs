@@ -22,6 +22,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::net::TcpSocket;
 use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
 use tokio_stream::wrappers::ReceiverStream;
 
 /// Enough for a loaded machine; nothing that works takes it.
@@ -32,7 +33,7 @@ pub(crate) async fn patiently<T>(future: impl Future<Output = T>) -> T {
 }
 
 #[derive(Clone)]
-pub(crate) struct Grpc(SendRequest<BoxBody<Bytes, Infallible>>);
+pub(crate) struct Grpc(SendRequest<BoxBody<Bytes, Infallible>>, AbortHandle);
 
 impl Grpc {
     /// Over TLS with the CA in the state folder, or in plain text.
@@ -45,7 +46,7 @@ impl Grpc {
         let socket = TcpSocket::new_v4().expect("a socket");
         socket.bind(SocketAddr::from((address, 0))).expect("an address of loopback");
         let socket = socket.connect(SocketAddr::from(([127, 0, 0, 1], port))).await.expect("connects");
-        let sender = match state_folder {
+        let (sender, connection) = match state_folder {
             Some(folder) => {
                 let ca = CertificateDer::from_pem_file(folder.join("xds-ca.pem")).expect("a certificate");
                 let mut roots = rustls::RootCertStore::empty();
@@ -63,7 +64,12 @@ impl Grpc {
             }
             None => handshake(socket).await,
         };
-        Grpc(sender)
+        Grpc(sender, connection)
+    }
+
+    /// Closes the connection with all that is on it, as the system does for a process that is killed.
+    pub(crate) fn kill(&self) {
+        self.1.abort();
     }
 
     pub(crate) async fn call(&mut self, path: &str, token: Option<&str>) -> Call {
@@ -84,10 +90,9 @@ impl Grpc {
 
 async fn handshake(
     io: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
-) -> SendRequest<BoxBody<Bytes, Infallible>> {
+) -> (SendRequest<BoxBody<Bytes, Infallible>>, AbortHandle) {
     let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(io)).await.expect("HTTP/2");
-    tokio::spawn(connection);
-    sender
+    (sender, tokio::spawn(connection).abort_handle())
 }
 
 pub(crate) struct Call {

@@ -13,6 +13,8 @@ pub(crate) struct Places {
     pub(crate) beside: Option<PathBuf>,
     /// The current directory.
     pub(crate) current: Option<PathBuf>,
+    /// Whether an Envoy in it is taken that nobody has named. Not for root: others may have put it there.
+    pub(crate) takes_current: bool,
 }
 
 impl Places {
@@ -22,11 +24,12 @@ impl Places {
             path: std::env::var_os("PATH"),
             beside: std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.to_owned())),
             current: std::env::current_dir().ok(),
+            takes_current: !rustix::process::geteuid().is_root(),
         }
     }
 
     /// Looks for what is configured (a path, or a name to find in PATH), then for `envoy` next to kuma-dp, then for
-    /// `envoy` in the current directory.
+    /// `envoy` in the current directory, unless root runs it.
     ///
     /// # Errors
     /// It is in none of these places. The message names all of them.
@@ -39,8 +42,8 @@ impl Places {
         } else {
             vec![self.current.as_deref().unwrap_or(Path::new("")).join(configured)]
         };
-        let others: Vec<PathBuf> =
-            [&self.beside, &self.current].into_iter().flatten().map(|dir| dir.join("envoy")).collect();
+        let current = if self.takes_current { &self.current } else { &None };
+        let others: Vec<PathBuf> = [&self.beside, current].into_iter().flatten().map(|dir| dir.join("envoy")).collect();
         if let Some(found) = asked_for.iter().find(|path| is_executable(path)) {
             return Ok(found.clone());
         }
@@ -74,6 +77,10 @@ mod tests {
 
     /// Creates the files and looks for `configured` among them.
     fn find(executables: &[&str], configured: &str) -> Result<String, String> {
+        find_as(executables, configured, true)
+    }
+
+    fn find_as(executables: &[&str], configured: &str, takes_current: bool) -> Result<String, String> {
         let root = tempfile::tempdir().unwrap();
         for dir in ["bin1", "bin2", "beside", "cwd/sub"] {
             fs::create_dir_all(root.path().join(dir)).unwrap();
@@ -88,6 +95,7 @@ mod tests {
             path: Some(std::env::join_paths([root.path().join("bin1"), root.path().join("bin2"), "".into()]).unwrap()),
             beside: Some(root.path().join("beside")),
             current: Some(root.path().join("cwd")),
+            takes_current,
         };
         let configured = configured.replace("ROOT", root.path().to_str().unwrap());
         let shown = |text: String| text.replace(root.path().to_str().unwrap(), "ROOT");
@@ -112,6 +120,13 @@ mod tests {
         ] {
             assert_eq!(find(executables, configured).as_deref(), Ok(found), "{configured} among {executables:?}");
         }
+    }
+
+    #[test]
+    fn root_takes_no_envoy_of_the_current_directory_that_nobody_has_named() {
+        assert!(find_as(&["cwd/envoy"], "envoy", false).is_err());
+        assert_eq!(find_as(&["beside/envoy", "cwd/envoy"], "envoy", false).as_deref(), Ok("ROOT/beside/envoy"));
+        assert_eq!(find_as(&["cwd/envoy"], "./envoy", false).as_deref(), Ok("ROOT/cwd/./envoy"));
     }
 
     #[test]

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kuma_envoy::key::{
-    AccessLog, ActiveCheck, Flow, Health, HttpCheck, LogFormat, PassiveCheck, Peer, Policy, ResourceKey, Spans,
-    Tracing, WeightedCluster,
+    AccessLog, ActiveCheck, Flow, Health, HttpCheck, LogFormat, PassThrough, PassiveCheck, Peer, Policy, ResourceKey,
+    Spans, Tracing, WeightedCluster,
 };
 use kuma_envoy::names;
 use kuma_mesh::{Endpoint, Endpoints};
@@ -24,6 +24,8 @@ pub(crate) struct Site {
     pub(crate) outbound: u16,
     /// Port to which the connections of a transparent proxy are redirected.
     pub(crate) redirect: u16,
+    /// The same for those of other machines.
+    pub(crate) redirect_inbound: u16,
     /// Roots of the mesh's CA, PEM.
     pub(crate) roots: Arc<str>,
 }
@@ -137,7 +139,12 @@ fn transparent(site: &Site) -> Vec<ResourceKey> {
         }
     }
     for address in [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)] {
-        keys.push(ResourceKey::CatchAllListener { address, port: site.redirect });
+        let own: IpAddr = if address.is_ipv4() { [192, 0, 2, 1].into() } else { Ipv6Addr::LOCALHOST.into() };
+        let passes = PassThrough::AllBut(Arc::from([own]));
+        let port = site.redirect;
+        keys.push(ResourceKey::CatchAllListener { address, port, inbound: false, passes });
+        let (port, passes) = (site.redirect_inbound, PassThrough::Nothing);
+        keys.push(ResourceKey::CatchAllListener { address, port, inbound: true, passes });
     }
     keys.push(ResourceKey::PassThroughCluster);
     keys

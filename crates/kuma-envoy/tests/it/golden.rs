@@ -8,7 +8,14 @@ use serde_json::Value;
 use crate::cases::{self, Site};
 
 fn site() -> Site {
-    Site { inbound: 9000, application: 6379, outbound: 10000, redirect: 15001, roots: "roots of the mesh".into() }
+    Site {
+        inbound: 9000,
+        application: 6379,
+        outbound: 10000,
+        redirect: 15001,
+        redirect_inbound: 15006,
+        roots: "roots of the mesh".into(),
+    }
 }
 
 #[test]

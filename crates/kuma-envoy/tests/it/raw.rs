@@ -107,6 +107,25 @@ fn what_is_wrong_is_told_by_its_place_and_left_out() {
     );
 }
 
+/// A template could send it to anybody.
+#[test]
+fn the_token_of_a_proxy_is_for_no_template() {
+    let listener = "{'@type': type.googleapis.com/envoy.config.listener.v3.Listener, name: l,
+        address: {socket_address: {address: 127.0.0.1, port_value: 1}}, filter_chains: [{filters: [
+        {name: hcm, typed_config: {
+        '@type': type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager,
+        stat_prefix: s, route_config: {}, http_filters: [{name: injector, typed_config: {
+        '@type': type.googleapis.com/envoy.extensions.filters.http.credential_injector.v3.CredentialInjector,
+        credential: {name: generic, typed_config: {
+        '@type': type.googleapis.com/envoy.extensions.http.injected_credentials.generic.v3.Generic,
+        credential: {name: NAME}}}}}]}}]}]}";
+    let (mine, violations) = raw::template(&template("", &[&listener.replace("NAME", "my_token")]));
+    assert_eq!((mine.resources.len(), violations.to_string()), (1, String::new()));
+    let (none, violations) = raw::template(&template("", &[&listener.replace("NAME", "dataplane_token")]));
+    assert_eq!(none.resources.len(), 0);
+    assert!(violations.to_string().contains("it refers to \"dataplane_token\""), "{violations}");
+}
+
 /// Raw resources of every supported type, of v2 and of v3, which use many fields. `$PORT` stands for a free port,
 /// `$ROOTS` for certificates.
 const ACCEPTED: &[(&str, &[&str])] = &[
@@ -282,7 +301,14 @@ const ACCEPTED: &[(&str, &[&str])] = &[
 #[test]
 fn what_is_generated_reads_as_raw() {
     let options = SerializeOptions::new().use_proto_field_name(true);
-    let site = Site { inbound: 1, application: 2, outbound: 3, redirect: 4, roots: "roots of the mesh".into() };
+    let site = Site {
+        inbound: 1,
+        application: 2,
+        outbound: 3,
+        redirect: 4,
+        redirect_inbound: 5,
+        roots: "roots of the mesh".into(),
+    };
     let mut read = 0;
     for (case, keys) in cases::all(&site) {
         for encoded in keys.iter().map(encode).filter(|one| one.resource_type != ResourceType::ExtensionConfig) {

@@ -43,6 +43,7 @@ impl Fixture {
                 application: application.port,
                 outbound: free_port(),
                 redirect: free_port(),
+                redirect_inbound: free_port(),
                 roots: root.cert_pem().into(),
             },
             identity: identity_secret(names::IDENTITY_CERT, &leaf.chain_pem, leaf.key_pem.expose()),

@@ -101,6 +101,9 @@ pub struct TransparentProxying {
     /// Port to which they are redirected.
     #[serde(skip_serializing_if = "omit::is_zero")]
     pub redirect_port: u32,
+    /// Port to which those from other machines are; without it, 5 above the other one.
+    #[serde(skip_serializing_if = "omit::is_zero")]
+    pub redirect_port_inbound: u32,
 }
 
 /// What an [`Inbound`] means.
@@ -151,6 +154,11 @@ impl Dataplane {
         self.networking.as_ref()?.redirect_port()
     }
 
+    /// The port to which the operating system redirects connections from other machines, if it does.
+    pub fn redirect_port_inbound(&self) -> Option<u16> {
+        self.networking.as_ref()?.redirect_port_inbound()
+    }
+
     /// The tags of each inbound, or those of the gateway. Selectors match each set by itself.
     pub fn tag_sets(&self) -> Vec<&Tags> {
         let Some(networking) = &self.networking else {
@@ -187,6 +195,15 @@ impl Dataplane {
 impl Networking {
     fn redirect_port(&self) -> Option<u16> {
         real_port(self.transparent_proxying.as_ref()?.redirect_port)
+    }
+
+    fn redirect_port_inbound(&self) -> Option<u16> {
+        let other = self.redirect_port()?;
+        match self.transparent_proxying.as_ref()?.redirect_port_inbound {
+            // 15006, beside 15001.
+            0 => other.checked_add(5),
+            port => real_port(port),
+        }
     }
 }
 
@@ -261,6 +278,7 @@ impl Decode for Networking {
             gateway: fields.object("gateway", |gateway| Gateway { tags: gateway.get("tags") }),
             transparent_proxying: fields.object("transparentProxying", |proxying| TransparentProxying {
                 redirect_port: proxying.get("redirectPort"),
+                redirect_port_inbound: proxying.get("redirectPortInbound"),
             }),
         })
     }

@@ -16,6 +16,7 @@ const NAMES: &[&str] = &[
     "service",
     "transparentProxying",
     "redirect_port",
+    "redirectPortInbound",
     "mtls",
     "ca",
     "builtin",

@@ -11,6 +11,7 @@ mod dead_instances;
 mod documents;
 mod drain;
 mod fleet;
+mod floors;
 mod health_checks;
 mod history;
 mod hitless;

@@ -116,6 +116,10 @@ async fn another_machine_writes_and_gets_tokens_with_a_certificate() {
     assert!(warning.contains("is not checked") && warning.contains("--admin-server-cert"), "{warning}");
     user.succeeds("apply", MESH);
     assert_eq!(cp.get("/meshes/demo").await["name"], "demo");
+    // The key of a CA is not for a server that may be anybody's.
+    let refused =
+        user.fails("manage ca provided certificates add --mesh demo --key-file client.key --cert-file client.pem", "");
+    assert!(refused.contains("whose identity is not checked") && refused.contains("--admin-server-cert"), "{refused}");
     user.succeeds("delete mesh demo", "");
 
     // With the server's own certificate too, and then with that of another server.

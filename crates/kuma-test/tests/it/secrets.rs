@@ -377,3 +377,20 @@ async fn what_holds_secrets_is_for_its_owner_alone() {
     let config = home.path().join(".kumactl/config");
     assert_eq!((mode(&config), mode(&home.path().join(".kumactl"))), (0o600, 0o700));
 }
+
+/// Their memory holds keys and tokens. The hard limit counts as well: the soft one could be raised.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_program_leaves_a_core_file() {
+    let mut cp = ControlPlane::start().await;
+    let app = Greeter::start().await;
+    cp.apply(&dataplane("default", "redis-1", "redis", (free_port(), app.port), &[])).await;
+    let mut proxy = Dataplane::start(&cp, "default", "redis-1");
+    proxy.live().await;
+    let envoy = proxy.envoy().await;
+    for (program, id) in [("kuma-cp", cp.process().id()), ("kuma-dp", proxy.process().id()), ("Envoy", envoy)] {
+        let limits = fs::read_to_string(format!("/proc/{id}/limits")).expect("its limits");
+        let cores = limits.lines().find(|line| line.starts_with("Max core file size")).expect("a limit");
+        let values: Vec<&str> = cores.split_whitespace().skip(4).take(2).collect();
+        assert_eq!(values, ["0", "0"], "{program}: {cores}");
+    }
+}

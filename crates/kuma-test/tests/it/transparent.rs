@@ -1,6 +1,7 @@
 //! Transparent proxying: applications on two machines that do not know about proxies, with a real Envoy on each.
 
 use std::net::Ipv4Addr;
+use std::path::Path;
 use std::process::Command;
 
 use kuma_test::documents::{mesh, permission};
@@ -40,9 +41,7 @@ impl Scene {
         let (web_address, redis_address) = web.join(&redis);
         web.add_ipv6("fd00::1");
         let cp = ControlPlane::start_with(&[("KUMA_GENERAL_ADVERTISED_HOSTNAME", web.here.to_string().as_str())]).await;
-        let mut mesh = mesh("default", true);
-        mesh["metrics"] = json!({"prometheus": {}});
-        cp.apply(&mesh).await;
+        cp.apply(&with_metrics(true)).await;
         cp.apply(&permission("default", "web-to-redis", "web", "redis")).await;
         cp.apply(&dataplane("redis-1", &[("redis", format!("{redis_address}:{REDIS_PORT}:{REDIS_PORT}"))], &[])).await;
         let inbounds = [
@@ -62,17 +61,7 @@ impl Scene {
         let mut processes = Vec::new();
         for (machine, name) in [(&web, "web-1"), (&redis, "redis-1")] {
             let token = cp.token_file("default", name);
-            let mut command = machine.command_as(PROXY, program("kuma-dp"));
-            command
-                .args(["run", "--name", name, "--mesh", "default"])
-                .args(["--cp-address", &cp.api_url().replace("127.0.0.1", &web.here.to_string())])
-                .args(["--admin-port", &ADMIN.to_string()])
-                .arg("--dataplane-token-file")
-                .arg(token)
-                .env("HOME", cp.folder())
-                .env("KUMA_DATAPLANE_RUNTIME_BINARY_PATH", envoy_binary())
-                .env("KUMA_DATAPLANE_DRAIN_TIME", "2s");
-            processes.push(Process::start(name, &mut command, cp.folder()));
+            processes.push(kuma_dp(&cp, machine, web.here, name, Some(&token)));
         }
         for (machine, port) in [(&redis, REDIS_PORT), (&redis, OTHER_PORT), (&web, 9090)] {
             let mut command = machine.command_as(USER, program("kuma-tcp-echo"));
@@ -89,6 +78,10 @@ impl Scene {
             .await;
         }
         scene
+    }
+
+    async fn mtls(&self, enabled: bool) {
+        self.cp.apply(&with_metrics(enabled)).await;
     }
 
     /// The response of an HTTP server to a user of a machine.
@@ -130,6 +123,28 @@ impl Scene {
     fn install(&self, flags: &str) {
         self.kumactl(&format!("install transparent-proxy --kuma-dp-uid {PROXY} {flags}"));
     }
+}
+
+fn with_metrics(mtls: bool) -> Value {
+    let mut mesh = mesh("default", mtls);
+    mesh["metrics"] = json!({"prometheus": {}});
+    mesh
+}
+
+/// Starts the proxy of a Dataplane, on a machine that knows the control plane by this address.
+fn kuma_dp(cp: &ControlPlane, machine: &Machine, here: Ipv4Addr, name: &str, token: Option<&Path>) -> Process {
+    let mut command = machine.command_as(PROXY, program("kuma-dp"));
+    command
+        .args(["run", "--name", name, "--mesh", "default"])
+        .args(["--cp-address", &cp.api_url().replace("127.0.0.1", &here.to_string())])
+        .args(["--admin-port", &ADMIN.to_string()])
+        .env("HOME", cp.folder())
+        .env("KUMA_DATAPLANE_RUNTIME_BINARY_PATH", envoy_binary())
+        .env("KUMA_DATAPLANE_DRAIN_TIME", "2s");
+    if let Some(token) = token {
+        command.arg("--dataplane-token-file").arg(token);
+    }
+    Process::start(name, &mut command, cp.folder())
 }
 
 fn dataplane(name: &str, inbounds: &[(&str, String)], outbounds: &[(String, &str)]) -> Value {
@@ -202,9 +217,14 @@ async fn what_is_not_of_the_mesh_passes_through_or_by() {
     }
     assert_eq!(scene.passed_through(&scene.web) - passed, 3);
     let enters = |port: u16| answer(Command::new("curl"), &format!("http://{}:{port}/", scene.redis.there));
+    assert!(enters(OTHER_PORT).is_none(), "under mTLS an application that is no inbound is not open to strangers");
+    scene.mtls(false).await;
     let passed = scene.passed_through(&scene.redis);
-    enters(OTHER_PORT).expect("it is reached through the proxy");
+    eventually("it is reached through the proxy", async || enters(OTHER_PORT)).await;
     assert_eq!(scene.passed_through(&scene.redis) - passed, 1);
+    scene.mtls(true).await;
+    eventually("it is closed again", async || enters(OTHER_PORT).is_none().then_some(())).await;
+    scene.dials().await;
 
     // Prometheus can scrape redis from this machine and from redis's own.
     assert!(answer(Command::new("curl"), &format!("http://{}:5670/metrics", scene.redis.there)).is_some());
@@ -226,6 +246,56 @@ async fn what_is_not_of_the_mesh_passes_through_or_by() {
     let address = scene.redis.there;
     assert!(scene.get(&scene.redis, USER, &format!("http://{address}:15001/")).is_none());
     assert_eq!(scene.stat(&scene.redis, accepted) - before, 3);
+}
+
+/// Whatever address a stranger finds, whichever family, and whether the proxy has its certificate or not.
+#[tokio::test(flavor = "multi_thread")]
+async fn under_mtls_no_way_leads_past_the_inbounds() {
+    let mut scene = Scene::start().await;
+    let (second, ipv6) = ("10.127.255.254", "fd02::2");
+    scene.redis.add_address(second.parse().expect("an address"));
+    let via = scene.redis.there.to_string();
+    run(Command::new("ip").args(["route", "replace", second, "via", &via]));
+    let web_address = Ipv4Addr::from(u32::from(scene.redis_address) - 1);
+    for (machine, ipv4, ipv6) in [(&scene.web, web_address, "fd02::1"), (&scene.redis, scene.redis_address, ipv6)] {
+        let device = format!("$(ip -o address show to {ipv4} | cut -d ' ' -f 2)");
+        run(machine.command("sh").args(["-c", &format!("ip -6 address add {ipv6}/64 nodad dev {device}")]));
+    }
+    let urls = [
+        format!("http://{}:{REDIS_PORT}/", scene.redis_address),
+        format!("http://{}:{REDIS_PORT}/", scene.redis.there),
+        format!("http://{second}:{REDIS_PORT}/"),
+        format!("http://{}:{OTHER_PORT}/", scene.redis.there),
+        format!("http://[{ipv6}]:{REDIS_PORT}/"),
+    ];
+    let enters =
+        |scene: &Scene, url: &String| match url.contains(&scene.redis.there.to_string()) || url.contains(second) {
+            true => answer(Command::new("curl"), url),
+            // It is not on the way from here. The proxy's user is not redirected.
+            false => scene.get(&scene.web, PROXY, url),
+        };
+    for url in &urls {
+        assert!(enters(&scene, url).is_some(), "without rules the application is open at {url}");
+    }
+    scene.install("");
+    scene.dials().await;
+    for url in &urls {
+        assert!(enters(&scene, url).is_none(), "plain text reaches the application at {url}");
+    }
+
+    // A proxy that cannot prove itself has no inbounds: nothing takes their place.
+    scene.mtls(false).await;
+    scene.processes[1].kill();
+    scene.processes[1] = kuma_dp(&scene.cp, &scene.redis, scene.web.here, "redis-1", None);
+    eventually("Envoy is live", async || {
+        scene.get(&scene.redis, PROXY, &format!("http://127.0.0.1:{ADMIN}/ready")).filter(|text| text == "LIVE\n")
+    })
+    .await;
+    eventually("it is reached without mTLS", async || enters(&scene, &urls[0])).await;
+    scene.mtls(true).await;
+    for url in &urls {
+        eventually("its inbounds are closed", async || enters(&scene, url).is_none().then_some(())).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

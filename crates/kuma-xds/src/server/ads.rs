@@ -10,6 +10,7 @@ use futures_util::Stream;
 use tokio::time::{Instant, Sleep};
 use tokio_stream::wrappers::WatchStream;
 
+use super::bounds::Held;
 use super::{Authority, Peer, StreamHandler};
 use crate::grpc::{Code, FrameDecoder, Status};
 use crate::response::Message;
@@ -19,6 +20,12 @@ use crate::wire::Request;
 /// Bytes of one request. After a reconnect Envoy sends the name and version of everything it holds in one message; 16
 /// MiB is that of 100,000 resources with long names.
 const MAX_REQUEST: usize = 16 << 20;
+
+/// The same of a client that shows no token. 2 MiB is that of 10,000 resources with long names.
+const MAX_UNPROVED_REQUEST: usize = 2 << 20;
+
+/// Bytes of the metadata of a node. Envoy's own have some hundred, kuma-dp adds less.
+const MAX_METADATA: usize = 64 << 10;
 
 /// How long a stream may stay without a first message. Envoy sends it together with the headers.
 const FIRST_MESSAGE_TIMEOUT: Duration = Duration::from_secs(15);
@@ -31,6 +38,8 @@ const LONGEST_RETRY: Duration = Duration::from_secs(60);
 pub(super) struct AdsStream<A: Authority> {
     variant: Variant,
     decoder: FrameDecoder,
+    /// What is held of a message of a client that has proved nothing; `None` if it has.
+    held: Option<Held>,
     phase: Phase<A>,
     /// How the stream ends, once that is known. What belongs to it is dropped with it, and not before.
     outcome: Option<Box<Status>>,
@@ -96,8 +105,11 @@ impl<A: Authority> Opening<A> {
 
 impl<A: Authority> AdsStream<A> {
     pub(super) fn new(variant: Variant, session: Session, opening: Opening<A>) -> AdsStream<A> {
+        let place = &opening.peer.place;
+        let held = (!place.is_proved()).then(|| Held::new(place.clone()));
+        let decoder = FrameDecoder::new(if held.is_some() { MAX_UNPROVED_REQUEST } else { MAX_REQUEST });
         let phase = Phase::Opening(Box::new(Waiting { opening, session }));
-        AdsStream { variant, decoder: FrameDecoder::new(MAX_REQUEST), phase, outcome: None }
+        AdsStream { variant, decoder, held, phase, outcome: None }
     }
 
     /// Takes a piece of the request body. All that has come is taken before anything is sent, so that after a
@@ -141,7 +153,10 @@ impl<A: Authority> AdsStream<A> {
             let request = Request::decode(self.variant, &message)?;
             self.on_request(request)?;
         }
-        Ok(())
+        match &mut self.held {
+            Some(held) => held.set(self.decoder.held()),
+            None => Ok(()),
+        }
     }
 
     fn on_request(&mut self, request: Request) -> Result<(), Status> {
@@ -165,6 +180,10 @@ impl<A: Authority> Waiting<A> {
             .node()
             .filter(|node| !node.id.is_empty())
             .ok_or_else(|| Status::new(Code::InvalidArgument, "the first request must name its node"))?;
+        if node.metadata.as_ref().is_some_and(|metadata| metadata.len() > MAX_METADATA) {
+            let message = format!("node.metadata may have at most {MAX_METADATA} bytes");
+            return Err(Status::new(Code::InvalidArgument, message));
+        }
         let (handler, states) = authority.open(&peer, proof, node, variant)?;
         Ok(Open { session, states: WatchStream::new(states), handler, retry: None })
     }

@@ -19,6 +19,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use super::ads::{AdsStream, Opening};
+use super::bounds::Place;
 use super::route::{Call, Part, shutting_down};
 use super::transport::{GATHERED, Transport};
 use super::{Authority, Context, FarEnd, Peer};
@@ -55,9 +56,14 @@ thread_local! {
     static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-pub(super) async fn run<A: Authority>(context: Arc<Context<A>>, socket: TcpStream, address: SocketAddr) {
+pub(super) async fn run<A: Authority>(
+    context: Arc<Context<A>>,
+    socket: TcpStream,
+    address: SocketAddr,
+    place: Arc<Place>,
+) {
     let served = tokio::select! {
-        served = serve(&context, socket, address) => served,
+        served = serve(&context, socket, address, place) => served,
         () = context.abort.cancelled() => Err("cut off by the shutdown".into()),
     };
     if let Err(error) = served {
@@ -87,6 +93,7 @@ async fn serve<A: Authority>(
     context: &Arc<Context<A>>,
     socket: TcpStream,
     address: SocketAddr,
+    place: Arc<Place>,
 ) -> Result<(), BoxError> {
     socket.set_nodelay(true)?;
     let far_end = FarEnd::default();
@@ -96,7 +103,7 @@ async fn serve<A: Authority>(
         () = context.shutdown.cancelled() => return Ok(()),
     };
     // Boxed: its state is larger than all that is needed before, and lives for as long as the connection.
-    Box::pin(Connection::new(context, transport, Peer { address, tls, far_end }).run()).await
+    Box::pin(Connection::new(context, transport, Peer { address, tls, far_end, place }).run()).await
 }
 
 /// Detects the protocol of the peer by its first byte, and completes the handshake if it is TLS. Returns whether it is.
@@ -128,6 +135,8 @@ struct Connection<'a, A: Authority> {
     /// Whether the client has sent a request on this connection.
     has_request: bool,
     last_received: Instant,
+    /// Since when there has been no open stream, as far as that was noticed.
+    unused_since: Option<Instant>,
     /// When a PING was sent that is not answered yet.
     asked: Option<Instant>,
     /// Whether the server is shutting down.
@@ -173,6 +182,7 @@ impl<'a, A: Authority> Connection<'a, A> {
             gone: Vec::new(),
             has_request: false,
             last_received: Instant::now(),
+            unused_since: None,
             asked: None,
             leaving: false,
         }
@@ -315,11 +325,19 @@ impl<'a, A: Authority> Connection<'a, A> {
         if !self.has_request {
             return Err("the first request did not come in time".into());
         }
+        let now = Instant::now();
+        match self.unused_since {
+            _ if !self.streams.is_empty() => self.unused_since = None,
+            None => self.unused_since = Some(now),
+            Some(since) if now - since >= self.context.timeouts.no_stream => {
+                return Err("the peer has no stream".into());
+            }
+            Some(_) => {}
+        }
         if self.asked.take().is_some_and(|asked| self.last_received <= asked) {
             return Err("the peer does not answer".into());
         }
         self.http2.reset_counters();
-        let now = Instant::now();
         let due = self.last_received + self.context.timeouts.idle;
         if due > now {
             timer.as_mut().reset(due);
@@ -372,6 +390,9 @@ fn start<A: Authority>(context: &Arc<Context<A>>, peer: &Peer, request: Request<
     };
     check_call(request.method(), request.headers())?;
     let proof = context.authority.admit(peer, request.headers())?;
+    if context.authority.is_proof(&proof) {
+        peer.has_proved_itself();
+    }
     let opening = Opening::new(context.authority.clone(), peer.clone(), proof);
     Ok(Work::Ads(Box::new(AdsStream::new(variant, context.service.session(variant), opening))))
 }

@@ -6,6 +6,7 @@
 //! not run and holds no buffer, and it has no task of its own beside its connection's.
 
 mod ads;
+mod bounds;
 mod connection;
 mod far_end;
 mod route;
@@ -24,10 +25,12 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::bounds::Place;
 use crate::grpc::{BoxBody, Status};
 use crate::session::{Event, Session, StreamState, Variant};
 use crate::wire::Node;
 
+pub use bounds::Bounds;
 pub use far_end::FarEnd;
 pub use route::RequestBody;
 
@@ -89,6 +92,8 @@ pub struct Timeouts {
     pub handshake: Duration,
     /// For its first request after the connection is established.
     pub first_request: Duration,
+    /// Without an open stream, whatever else the client sends.
+    pub no_stream: Duration,
     /// Without any input. Then the server sends a PING.
     pub idle: Duration,
     /// For the answer to the PING. Together with `idle` this is how long the stream of an unreachable peer stays open.
@@ -98,7 +103,13 @@ pub struct Timeouts {
 impl Default for Timeouts {
     fn default() -> Timeouts {
         let seconds = Duration::from_secs;
-        Timeouts { handshake: seconds(10), first_request: seconds(15), idle: seconds(30), ping_answer: seconds(20) }
+        Timeouts {
+            handshake: seconds(10),
+            first_request: seconds(15),
+            no_stream: seconds(60),
+            idle: seconds(30),
+            ping_answer: seconds(20),
+        }
     }
 }
 
@@ -111,6 +122,14 @@ pub struct Peer {
     pub tls: bool,
     /// The other end of it.
     pub far_end: FarEnd,
+    place: Arc<Place>,
+}
+
+impl Peer {
+    /// Notes that a token has shown who it is: it is not among those who are sent away for want of room.
+    pub fn has_proved_itself(&self) {
+        self.place.prove();
+    }
 }
 
 /// Decides who may open a stream, and what that stream is sent. The application's side of the server.
@@ -123,6 +142,9 @@ pub trait Authority: Send + Sync + 'static {
 
     /// Looks at a stream before its first message, and turns away at once who shows a bad token.
     fn admit(&self, peer: &Peer, headers: &HeaderMap) -> Result<Self::Proof, Status>;
+
+    /// Whether that shows who the client is.
+    fn is_proof(&self, proof: &Self::Proof) -> bool;
 
     /// Opens a stream, at its first message. An error ends it with this status. The latest state of the receiver
     /// counts, and dropping its sender ends the stream with UNAVAILABLE.
@@ -198,13 +220,25 @@ pub struct Server<A> {
     routes: Routes,
     tls: Option<watch::Receiver<Arc<rustls::ServerConfig>>>,
     timeouts: Timeouts,
+    bounds: Arc<Bounds>,
 }
+
+/// Connections of a server that is given no bounds.
+const CONNECTIONS: usize = 65_536;
 
 impl<A: Authority> Server<A> {
     /// A server of plain HTTP/2, for ADS only.
     pub fn new(authority: Arc<A>) -> Server<A> {
         let timeouts = Timeouts::default();
-        Server { authority, service: Service::ADS, routes: Routes::new(), tls: None, timeouts }
+        let bounds = Bounds::new(CONNECTIONS);
+        Server { authority, service: Service::ADS, routes: Routes::new(), tls: None, timeouts, bounds }
+    }
+
+    /// Replaces the default bounds.
+    #[must_use]
+    pub fn bounds(mut self, bounds: Arc<Bounds>) -> Server<A> {
+        self.bounds = bounds;
+        self
     }
 
     /// Serves this service instead of ADS.
@@ -245,6 +279,7 @@ impl<A: Authority> Server<A> {
             routes: self.routes,
             tls: self.tls,
             timeouts: self.timeouts,
+            bounds: self.bounds,
             tasks: TaskTracker::new(),
             shutdown,
             abort: CancellationToken::new(),
@@ -268,8 +303,12 @@ async fn accept<A: Authority>(context: &Arc<Context<A>>, listener: TcpListener) 
             () = context.shutdown.cancelled() => return,
             accepted = listener.accept() => match accepted {
                 Ok((socket, address)) => {
-                    let task = connection::run(context.clone(), socket, address);
-                    context.tasks.spawn(task);
+                    let Some(place) = context.bounds.admit(address.ip()) else {
+                        tracing::debug!(peer = %address, "no room for another xDS connection");
+                        continue;
+                    };
+                    let task = context.tasks.spawn(connection::run(context.clone(), socket, address, place.clone()));
+                    place.runs(task.abort_handle());
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept an xDS connection");
@@ -287,6 +326,7 @@ struct Context<A> {
     routes: Routes,
     tls: Option<watch::Receiver<Arc<rustls::ServerConfig>>>,
     timeouts: Timeouts,
+    bounds: Arc<Bounds>,
     /// One for each connection.
     tasks: TaskTracker,
     shutdown: CancellationToken,

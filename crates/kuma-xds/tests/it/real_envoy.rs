@@ -49,6 +49,10 @@ impl Authority for Door {
         Ok(())
     }
 
+    fn is_proof(&self, (): &()) -> bool {
+        false
+    }
+
     fn open(&self, _: &Peer, (): (), _: &Node, _: Variant) -> Result<(Visitor, watch::Receiver<StreamState>), Status> {
         Ok((Visitor(self.events.clone()), self.states.clone()))
     }

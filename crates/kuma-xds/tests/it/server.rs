@@ -1,5 +1,6 @@
 //! The server over loopback, asked by a raw HTTP/2 client.
 
+mod bounds;
 mod frames;
 mod timeouts;
 
@@ -19,7 +20,7 @@ use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use kuma_xds::grpc::{self, Code, FrameDecoder, Status, frame};
 use kuma_xds::server::{
-    Authority, DELTA_PATH, FarEnd, Peer, RequestBody, Routes, STREAM_PATH, Server, StreamHandler, Timeouts,
+    Authority, Bounds, DELTA_PATH, FarEnd, Peer, RequestBody, Routes, STREAM_PATH, Server, StreamHandler, Timeouts,
 };
 use kuma_xds::{DeltaDiscoveryRequest, DiscoveryRequest, Event, Node, ResourceType, Snapshot, StreamState, Variant};
 use prost::Message;
@@ -101,6 +102,10 @@ impl Authority for Door {
             Some(b"good") => Ok(true),
             Some(_) => Err(Status::new(Code::Unauthenticated, "a bad token")),
         }
+    }
+
+    fn is_proof(&self, token: &bool) -> bool {
+        *token
     }
 
     fn open(
@@ -294,7 +299,7 @@ async fn a_large_update_and_a_large_request() {
     let world = World::start().await;
     world.states.send_replace(StreamState::Hold);
     let mut connection = world.connect().await;
-    let mut call = connection.call(DELTA_PATH, None).await;
+    let mut call = connection.call(DELTA_PATH, Some("good")).await;
     // 5 MB in pieces, as after a reconnect of a client that holds much.
     let names = (0..40_000).map(|number| (format!("{number:0>100}"), "0123456789abcdef".to_owned()));
     let request = DeltaDiscoveryRequest { initial_resource_versions: names.collect(), ..first_request("big") };

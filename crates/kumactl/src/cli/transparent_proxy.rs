@@ -28,6 +28,10 @@ pub(crate) struct InstallTransparentProxy {
     #[arg(long, alias = "redirect-outbound-port", value_name = "PORT", default_value_t = 15001,
         value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) redirect_port: u16,
+    /// Port to redirect inbound connections to: networking.transparentProxying.redirectPortInbound [default:
+    /// redirect-port + 5]
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) redirect_inbound_port: Option<u16>,
     /// Whether to redirect connections from other machines as well
     #[arg(long, value_name = "BOOL", default_value_t = true, action = ArgAction::Set)]
     pub(crate) redirect_inbound: bool,
@@ -43,7 +47,8 @@ pub(crate) struct InstallTransparentProxy {
     /// No outbound connections to these addresses or networks: 169.254.169.254,10.0.0.0/8
     #[arg(long, value_name = "NETWORKS", value_delimiter = ',')]
     pub(crate) exclude_outbound_ips: Vec<Network>,
-    /// Which connections to redirect; `dualstack` needs a Dataplane with an IPv6 interface
+    /// Which outbound connections to redirect; `dualstack` needs a Dataplane with an IPv6 interface. Inbound ones are
+    /// redirected in both families; over IPv6 they are refused where the Dataplane has no such interface
     #[arg(long, value_name = "MODE", value_enum, default_value = "ipv4")]
     pub(crate) ip_family_mode: IpFamilyMode,
     /// Take the rules back after this time, such as 60s or 5m, unless they are confirmed
@@ -71,7 +76,7 @@ pub(crate) struct UninstallTransparentProxy {
 /// Value of `--ip-family-mode`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum IpFamilyMode {
-    /// IPv4 alone.
+    /// Outbound over IPv4 alone.
     Ipv4,
     /// IPv4 and IPv6.
     Dualstack,

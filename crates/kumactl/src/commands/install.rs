@@ -75,6 +75,7 @@ fn ruleset(arguments: InstallTransparentProxy) -> Result<Ruleset, Failure> {
         kuma_dp_user,
         kuma_dp_uid,
         redirect_port: port,
+        redirect_inbound_port,
         redirect_inbound,
         include_inbound_ports,
         exclude_inbound_ports,
@@ -90,8 +91,17 @@ fn ruleset(arguments: InstallTransparentProxy) -> Result<Ruleset, Failure> {
         Some(number) => number,
         None => user_id(kuma_dp_user.as_deref().unwrap_or(DEFAULT_USER))?,
     };
-    if include_inbound_ports.iter().any(|ports| ports.contains(port)) {
-        return Err(Failure::new(format!("--include-inbound-ports holds {port}, the port to redirect to")));
+    let inbound_port = redirect_inbound_port.or_else(|| port.checked_add(5)).ok_or_else(|| {
+        Failure::new(format!("there is no port {port} + 5 for inbound connections"))
+            .hint("name one: --redirect-inbound-port")
+    })?;
+    if inbound_port == port {
+        return Err(Failure::new(format!("--redirect-port and --redirect-inbound-port are both {port}")));
+    }
+    for port in [port, inbound_port] {
+        if include_inbound_ports.iter().any(|ports| ports.contains(port)) {
+            return Err(Failure::new(format!("--include-inbound-ports holds {port}, the port to redirect to")));
+        }
     }
     let inbound = match (redirect_inbound, include_inbound_ports.is_empty()) {
         (false, true) => Inbound::None,
@@ -103,8 +113,17 @@ fn ruleset(arguments: InstallTransparentProxy) -> Result<Ruleset, Failure> {
         }
     };
     exclude_outbound_ports.push(SSH.into());
-    let ipv6 = ip_family_mode == IpFamilyMode::Dualstack;
-    Ok(Ruleset { port, user, inbound, exclude_outbound_ports, exclude_outbound_networks, ipv6, revert_after })
+    let outbound_ipv6 = ip_family_mode == IpFamilyMode::Dualstack;
+    Ok(Ruleset {
+        port,
+        inbound_port,
+        user,
+        inbound,
+        exclude_outbound_ports,
+        exclude_outbound_networks,
+        outbound_ipv6,
+        revert_after,
+    })
 }
 
 /// The number of a user, as `id` knows it.

@@ -51,7 +51,7 @@ pub(super) async fn run(session: &Session, command: ManageCa) -> Result<String, 
 async fn add(session: &Session, arguments: AddCertificate) -> Result<String, Failure> {
     let AddCertificate { pair } = arguments;
     let body = read(&pair)?;
-    let answer = client(session).await?.post(&path(session, Ca::Provided, &["certificates"])?, &body).await;
+    let answer = client_for_keys(session).await?.post(&path(session, Ca::Provided, &["certificates"])?, &body).await;
     let answer = answer.map_err(|error| match error {
         CallError::Refused(refusal) if refusal.is_conflict() => Failure::from(refusal)
             .hint("`kumactl manage ca provided certificates rotate` replaces the one that there is"),
@@ -69,7 +69,8 @@ async fn rotate(session: &Session, ca: Ca, pair: Option<KeyPairFiles>, arguments
     if let Some(wait) = arguments.wait {
         body["wait"] = wait.into();
     }
-    let answer = client(session).await?.post(&path(session, ca, &["rotation"])?, &body).await;
+    let client = if pair.is_some() { client_for_keys(session).await? } else { client(session).await? };
+    let answer = client.post(&path(session, ca, &["rotation"])?, &body).await;
     let answer = answer.map_err(|error| match error {
         CallError::Refused(refusal) if refusal.is_not_found() && ca == Ca::Provided => Failure::from(refusal)
             .hint("there is no certificate yet: `kumactl manage ca provided certificates add` adds one"),
@@ -174,6 +175,10 @@ fn moment(seconds: i64) -> String {
 
 async fn client(session: &Session) -> Result<Client, Failure> {
     admin::client(session.configuration()?.active()?, session.log).await
+}
+
+async fn client_for_keys(session: &Session) -> Result<Client, Failure> {
+    admin::client_for_keys(session.configuration()?.active()?, session.log).await
 }
 
 /// A path below a CA of the mesh in use.

@@ -8,8 +8,10 @@ use super::{Network, PortRange, TABLE, removal};
 /// Which connections are redirected, and to where.
 #[derive(Debug, Clone)]
 pub(crate) struct Ruleset {
-    /// Port of the proxy to which they are redirected.
+    /// Port of the proxy to which this machine's own connections are redirected.
     pub(crate) port: u16,
+    /// Port of the proxy to which connections from other machines are redirected.
+    pub(crate) inbound_port: u16,
     /// The proxy's user. Its connections are not redirected, since the proxy would connect to itself without end.
     pub(crate) user: u32,
     /// Which connections from other machines.
@@ -18,8 +20,9 @@ pub(crate) struct Ruleset {
     pub(crate) exclude_outbound_ports: Vec<PortRange>,
     /// Outbound connections to these networks are not redirected.
     pub(crate) exclude_outbound_networks: Vec<Network>,
-    /// Whether connections over IPv6 are redirected too.
-    pub(crate) ipv6: bool,
+    /// Whether outbound connections over IPv6 are redirected too. Inbound ones always are, because they would reach
+    /// applications without passing the proxy; a proxy that does not listen on IPv6 refuses them.
+    pub(crate) outbound_ipv6: bool,
     /// Time after which the kernel turns all rules off.
     pub(crate) revert_after: Option<Duration>,
 }
@@ -53,7 +56,10 @@ impl Ruleset {
     }
 
     fn output(&self) -> String {
-        let mut rules = self.common();
+        let mut rules = common();
+        if !self.outbound_ipv6 {
+            rules.push("meta nfproto != ipv4 return".into());
+        }
         rules.push("# This machine's own addresses, loopback included.".into());
         rules.push("fib daddr type local return".into());
         rules.extend(sorted(&self.exclude_outbound_ports).map(|ports| format!("tcp dport {ports} return")));
@@ -66,36 +72,33 @@ impl Ruleset {
     }
 
     fn prerouting(&self) -> String {
-        let mut rules = self.common();
+        let mut rules = common();
         rules.push("# Forwarded connections, such as those of containers, are not redirected.".into());
         rules.push("fib daddr type != local return".into());
         match &self.inbound {
             Inbound::None => return String::new(),
             Inbound::Only(ports) => {
-                rules.extend(sorted(ports).map(|ports| format!("tcp dport {ports} redirect to :{}", self.port)))
+                rules.extend(sorted(ports).map(|ports| format!("tcp dport {ports} redirect to :{}", self.inbound_port)))
             }
             Inbound::AllBut(ports) => {
-                // Connections to the proxy's own port are never redirected.
-                let ports = sorted(ports).chain([self.port.into()]);
+                // Connections to the proxy's own ports are never redirected.
+                let ports = sorted(ports).chain([self.port.into(), self.inbound_port.into()]);
                 rules.extend(ports.map(|ports| format!("tcp dport {ports} return")));
-                rules.push(format!("meta l4proto tcp redirect to :{}", self.port));
+                rules.push(format!("meta l4proto tcp redirect to :{}", self.inbound_port));
             }
         }
         // After the NAT rules of others: connections that they forward to a container are not redirected.
         chain("Connections from other machines", "prerouting", -99, &rules)
     }
+}
 
-    fn common(&self) -> Vec<String> {
-        let mut rules = vec![
-            "meta l4proto != @active return".to_owned(),
-            "# Only new connections: open ones are not affected.".to_owned(),
-            "tcp flags & (fin | syn | rst | ack) != syn return".to_owned(),
-        ];
-        if !self.ipv6 {
-            rules.push("meta nfproto != ipv4 return".into());
-        }
-        rules
-    }
+/// The rules that both chains begin with.
+fn common() -> Vec<String> {
+    vec![
+        "meta l4proto != @active return".to_owned(),
+        "# Only new connections: open ones are not affected.".to_owned(),
+        "tcp flags & (fin | syn | rst | ack) != syn return".to_owned(),
+    ]
 }
 
 fn chain(title: &str, hook: &str, priority: i32, rules: &[String]) -> String {

@@ -36,10 +36,12 @@ pub(super) fn check_networking(networking: &Networking, metrics: Option<&Metrics
     for (index, outbound) in networking.outbound.iter().enumerate() {
         check_outbound(&element("networking.outbound", index), outbound, violations);
     }
-    if let Some(proxying) = &networking.transparent_proxying
-        && proxying.redirect_port > u32::from(u16::MAX)
-    {
-        violations.add("networking.transparentProxying.redirectPort", "redirectPort has to be in range of [0, 65535]");
+    if let Some(proxying) = &networking.transparent_proxying {
+        let ports = [("redirectPort", proxying.redirect_port), ("redirectPortInbound", proxying.redirect_port_inbound)];
+        for (field, _) in ports.into_iter().filter(|(_, port)| *port > u32::from(u16::MAX)) {
+            let path = format!("networking.transparentProxying.{field}");
+            violations.add(path, format!("{field} has to be in range of [0, 65535]"));
+        }
     }
     check_sockets(networking, metrics, violations);
 }
@@ -263,10 +265,12 @@ fn check_sockets(networking: &Networking, metrics: Option<&Metrics>, violations:
             add(&element("networking.outbound", index), field, address, port, bound);
         }
     }
-    if let Some(port) = redirect_port {
-        let is_free = add("networking.transparentProxying", "redirectPort", Ipv4Addr::UNSPECIFIED.into(), port, true);
+    let redirected = [("redirectPort", redirect_port), ("redirectPortInbound", networking.redirect_port_inbound())];
+    for (field, port) in redirected {
+        let Some(port) = port else { continue };
+        let is_free = add("networking.transparentProxying", field, Ipv4Addr::UNSPECIFIED.into(), port, true);
         if has_ipv6 && is_free {
-            add("networking.transparentProxying", "redirectPort", Ipv6Addr::UNSPECIFIED.into(), port, true);
+            add("networking.transparentProxying", field, Ipv6Addr::UNSPECIFIED.into(), port, true);
         }
     }
     let own = metrics.and_then(|metrics| metrics.prometheus.as_ref()).and_then(|own| u16::try_from(own.port).ok());

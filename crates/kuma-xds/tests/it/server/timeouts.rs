@@ -6,6 +6,7 @@ use super::*;
 const SHORT: Timeouts = Timeouts {
     handshake: Duration::from_millis(300),
     first_request: Duration::from_millis(300),
+    no_stream: Duration::from_millis(300),
     idle: Duration::from_millis(300),
     ping_answer: Duration::from_millis(300),
 };
