@@ -57,9 +57,9 @@ pub fn plan_endpoints(
     }
     let mut keys = Vec::new();
     for outbound in &dataplane.outbounds {
-        for destination in snapshot.destinations(dataplane, &outbound.service) {
+        for destination in snapshot.destinations(dataplane, &outbound.service).iter() {
             if services.contains(&destination.service) {
-                keys.push(endpoints(snapshot, &destination, cluster_name(&destination)));
+                keys.push(endpoints(snapshot, destination, cluster_name(destination)));
             }
         }
     }
@@ -96,6 +96,7 @@ pub fn plan_flows(
         return None;
     }
     let mut plan = Plan::new(snapshot, dataplane, None);
+    plan.keys.reserve_exact(dataplane.outbounds.len());
     for outbound in &dataplane.outbounds {
         let service = &outbound.service;
         let destinations = snapshot.destinations(dataplane, service);
@@ -217,19 +218,19 @@ impl<'a> Plan<'a> {
         let snapshot = self.snapshot;
         self.outbound_listener(outbound, http, || snapshot.flow(dataplane, service, &destinations));
         let mut clusters: Vec<WeightedCluster> = Vec::new();
-        for destination in destinations {
-            let name = cluster_name(&destination);
+        for destination in destinations.iter() {
+            let name = cluster_name(destination);
             // Envoy refuses a cluster that is listed twice, so entries with the same tags are merged and their weights
             // added.
             match clusters.iter_mut().find(|cluster| cluster.name == name) {
                 Some(cluster) => cluster.weight = cluster.weight.saturating_add(destination.weight),
                 None => clusters.push(WeightedCluster { name: name.clone(), weight: destination.weight }),
             }
-            self.service_cluster(dataplane, &destination, name);
+            self.service_cluster(dataplane, destination, name);
         }
         let outbound = Arc::from(names::outbound_listener(address, port));
         let (service, clusters) = (service.clone(), clusters.into());
-        let log = log_line::access_log(self.snapshot, dataplane, &service, http);
+        let log = log_line::access_log(self.snapshot, dataplane, &service, http).map(Box::new);
         if http {
             let tracing = self.traced();
             self.keys.push(ResourceKey::HttpOutbound { outbound, service: service.clone(), log, tracing });
@@ -248,7 +249,7 @@ impl<'a> Plan<'a> {
         let http = self.snapshot.is_http(&destination.service);
         let check = self.snapshot.health_check(dataplane, &destination.service);
         let conf = check.and_then(|check| check.conf.as_ref());
-        let health = conf.and_then(|conf| health(conf, http.then_some(&destination.service)));
+        let health = conf.and_then(|conf| health(conf, http.then_some(&destination.service))).map(Box::new);
         self.keys.push(ResourceKey::ServiceCluster { name: name.clone(), tls, health, http });
         self.keys.push(endpoints(self.snapshot, destination, name));
     }
