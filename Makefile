@@ -37,6 +37,9 @@ bench: ## Measure kuma-cp with 1,000 simulated proxies (docs/performance.md)
 	  churn10 churn100 slow hostile restart rotation memory --repeats 10 --seconds 30 > target/bench.jsonl
 	target/release/xdsload run idle --seconds 60 >> target/bench.jsonl
 	target/release/xdsload run documents -n 10000 -s 2000 >> target/bench.jsonl
+	target/release/xdsload run commits -n 10000 -s 2000 --repeats 1000 --seconds 5 >> target/bench.jsonl
+	target/release/xdsload run commits -n 10000 -s 2000 --repeats 1000 --seconds 5 --env KUMA_STORE_TYPE=file \
+	  >> target/bench.jsonl
 	@echo "One line of JSON per scenario: target/bench.jsonl"
 
 .PHONY: bench-growth

@@ -75,6 +75,9 @@ struct Run {
     /// Processors that kuma-cp may run on, in taskset's words.
     #[arg(long)]
     cpus: Option<String>,
+    /// Further variables of its environment, as NAME=VALUE; may be given more than once.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = variable)]
+    env: Vec<(String, String)>,
     /// Proxies, each with a Dataplane.
     #[arg(short = 'n', long, default_value_t = 1000)]
     proxies: u32,
@@ -158,10 +161,22 @@ fn main() -> anyhow::Result<()> {
     })
 }
 
+fn variable(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("it is not NAME=VALUE".to_owned()),
+    }
+}
+
 async fn run(arguments: Run, threads: usize) -> anyhow::Result<()> {
     let services = arguments.services.unwrap_or((arguments.proxies / arguments.instances.max(1)).max(1));
     let plan = Plan {
-        launch: Launch { program: arguments.kuma_cp, log_level: arguments.log_level, cpus: arguments.cpus },
+        launch: Launch {
+            program: arguments.kuma_cp,
+            log_level: arguments.log_level,
+            cpus: arguments.cpus,
+            variables: arguments.env,
+        },
         shape: Shape {
             dataplanes: arguments.proxies,
             services,
@@ -186,7 +201,12 @@ async fn run(arguments: Run, threads: usize) -> anyhow::Result<()> {
 
 async fn growth(arguments: Growth, threads: usize) -> anyhow::Result<()> {
     let plan = |[proxies, outbounds, instances]: [u32; 3]| Plan {
-        launch: Launch { program: arguments.kuma_cp.clone(), log_level: "info".to_owned(), cpus: None },
+        launch: Launch {
+            program: arguments.kuma_cp.clone(),
+            log_level: "info".to_owned(),
+            cpus: None,
+            variables: Vec::new(),
+        },
         shape: Shape {
             dataplanes: proxies,
             services: (proxies / instances).max(1),

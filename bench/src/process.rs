@@ -14,6 +14,8 @@ pub(crate) struct Launch {
     pub(crate) log_level: String,
     /// Processors that it may use, in the syntax of taskset.
     pub(crate) cpus: Option<String>,
+    /// Further variables of its environment, such as those of another store.
+    pub(crate) variables: Vec<(String, String)>,
 }
 
 /// Where its servers listen.
@@ -83,6 +85,12 @@ impl ControlPlane {
 
     pub(crate) fn bootstrap_url(&self) -> String {
         format!("http://127.0.0.1:{}", self.ports.bootstrap)
+    }
+
+    /// The type of its store.
+    pub(crate) fn store(&self) -> &str {
+        let mut variables = self.launch.variables.iter();
+        variables.find(|(name, _)| name == "KUMA_STORE_TYPE").map_or("memory", |(_, value)| value)
     }
 
     /// Lines of its log that are warnings or errors.
@@ -181,6 +189,7 @@ fn spawn(launch: &Launch, ports: Ports, folder: &Path) -> anyhow::Result<Child> 
         .env("KUMA_ADMIN_SERVER_LOCAL_PORT", ports.admin.to_string())
         .env("KUMA_API_SERVER_PORT", ports.api.to_string())
         .env("KUMA_BOOTSTRAP_SERVER_PORT", ports.bootstrap.to_string())
+        .envs(launch.variables.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
         .stderr(log)

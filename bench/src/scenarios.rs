@@ -1,6 +1,7 @@
 //! What is measured: each scenario has a control plane and a fleet of its own.
 
 mod changes;
+mod commits;
 mod connect;
 mod documents;
 mod growth;
@@ -55,6 +56,8 @@ pub(crate) enum Scenario {
     Memory,
     /// Documents are written, and everything follows from them; nobody is connected before.
     Documents,
+    /// Commits one at a time and many at a time, and a start on what the store has kept.
+    Commits,
     /// What grows with the mesh, in one go: connecting, memory, one change of an endpoint, one of a policy.
     Growth,
     /// The largest mesh in which a policy of all reaches the 99th percentile within a second; `-n` is where it begins.
@@ -92,7 +95,8 @@ impl Scenario {
         }
         let mut lab = Lab::start(plan).await?;
         let connects_itself =
-            [Scenario::Connect, Scenario::Memory, Scenario::Documents, Scenario::Growth].contains(&self);
+            [Scenario::Connect, Scenario::Memory, Scenario::Documents, Scenario::Commits, Scenario::Growth]
+                .contains(&self);
         if !connects_itself {
             lab.connect().await?.quiet(Duration::from_millis(500)).await;
         }
@@ -112,6 +116,7 @@ impl Scenario {
             Scenario::Hostile => hostile::hostile(&lab).await?,
             Scenario::Restart => restart::restart(&mut lab).await?,
             Scenario::Rotation => rotation::rotation(&lab).await?,
+            Scenario::Commits => commits::commits(&mut lab).await?,
             Scenario::Documents => documents::documents(&mut lab).await?,
             Scenario::Growth => growth::growth(&mut lab).await?,
             Scenario::Largest => unreachable!("made above"),

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
-use jiff::Timestamp;
 use kuma_ca::{Claims, TokenVerifier};
 use kuma_envoy::names::IDENTITY_CERT;
 use kuma_xds::grpc::{Code, Status};
@@ -14,10 +13,12 @@ use kuma_xds::server::{Authority, Peer, StreamHandler};
 use kuma_xds::{Event, Node, ResourceType, StreamState, Variant};
 use tokio::sync::watch;
 
-use crate::departures::{Departures, StreamGuard};
-use crate::insights::{Insights, SubscriptionHandle};
-use crate::metrics::{Discovery, Metrics, StreamMetrics};
-use kuma_engine::{Engine, OpenStream, Settled, StreamId};
+use crate::departures::Departures;
+use crate::insights::Insights;
+use crate::log_limit::LogLimit;
+use crate::metrics::Metrics;
+use crate::voice::Voice;
+use kuma_engine::{Caller, Engine, OpenStream, Settled, StreamId};
 
 /// Decides who may open a stream, and connects streams with the engine.
 pub struct Ads {
@@ -54,19 +55,32 @@ impl Ads {
         match self.tokens.verify(token, std::time::SystemTime::now()) {
             Ok(claims) => Ok(Some(claims)),
             Err(error) => {
-                tracing::warn!(peer = %peer.address, %error, "refused a dataplane token");
+                static LIMIT: LogLimit = LogLimit::new();
+                if LIMIT.allows() {
+                    tracing::warn!(peer = %peer.address, %error, "refused a dataplane token");
+                }
                 Err(Status::new(Code::Unauthenticated, format!("the dataplane token is not valid: {error}")))
             }
         }
     }
 }
 
+/// Who is at the other end of a connection, with what its token proves.
+pub(crate) fn caller(peer: &Peer, claims: Option<&Claims>) -> Caller {
+    Caller { authenticated: claims.is_some(), encrypted: peer.tls, address: peer.address.ip() }
+}
+
 /// The mesh and the name in a node's id, `<mesh>.<name>`. Names may contain dots, meshes may not.
 pub fn parse_node_id(id: &str) -> Option<(&str, &str)> {
     let (mesh, name) = id.split_once('.')?;
+    are_names(mesh, name).then_some((mesh, name))
+}
+
+/// Whether a mesh and a Dataplane may be called so. What is not a name reaches no log.
+pub(crate) fn are_names(mesh: &str, name: &str) -> bool {
     // Dataplanes of Kubernetes are called `<pod>.<namespace>`.
     let name_ok = !name.is_empty() && name.split('.').all(|part| kuma_model::check_name(part).is_none());
-    (kuma_model::check_name(mesh).is_none() && name_ok).then_some((mesh, name))
+    kuma_model::check_name(mesh).is_none() && name_ok
 }
 
 /// Where a server on this address is reached from its own machine.
@@ -96,8 +110,11 @@ fn admin_port(node: &Node) -> Option<u16> {
 pub fn check_claims(claims: Option<&Claims>, mesh: &str, name: &str) -> Result<(), Status> {
     match claims {
         Some(claims) if claims.mesh != mesh || claims.name != name => {
-            tracing::warn!(%mesh, dataplane = %name, token_mesh = %claims.mesh, token_name = %claims.name,
-                "refused a proxy whose token is of another one");
+            static LIMIT: LogLimit = LogLimit::new();
+            if LIMIT.allows() {
+                tracing::warn!(%mesh, dataplane = %name, token_mesh = %claims.mesh, token_name = %claims.name,
+                    "refused a proxy whose token is of another one");
+            }
             Err(Status::new(Code::PermissionDenied, "the dataplane token is of another dataplane"))
         }
         _ => Ok(()),
@@ -126,21 +143,18 @@ impl Authority for Ads {
         let (mesh, proxy): (Arc<str>, Arc<str>) = (Arc::from(mesh), Arc::from(name));
         let (state, receiver) = watch::channel(StreamState::Hold);
         let id = self.engine.next_stream();
-        let subscription = self.insights.connected(&mesh, &proxy, id, Timestamp::now());
+        let (voice, dataplane) = (Arc::<Voice>::default(), (mesh.clone(), proxy.clone()));
         let stream = OpenStream {
             id,
             proxy: proxy.clone(),
-            authenticated: claims.is_some(),
-            encrypted: peer.tls,
-            address: peer.address.ip(),
+            caller: caller(peer, claims.as_ref()),
+            on_standing: Some(voice.on_standing(self, &dataplane, id, peer, claims.is_some())),
             admin: admin_port(node).map(|port| SocketAddr::new(reachable(self.admin_address), port)),
             returning: false,
             only_secrets: false,
             state,
         };
         let engine = self.engine.clone();
-        let metrics = self.metrics.stream(Discovery::Xds);
-        let guard = self.departures.envoy(&(mesh.clone(), proxy.clone()), peer, claims.is_some());
         let stream = AdsStream {
             id,
             mesh,
@@ -149,9 +163,8 @@ impl Authority for Ads {
             engine,
             start: Start::Configuring,
             state: receiver.clone(),
-            subscription,
-            metrics,
-            guard,
+            voice,
+            peer: peer.clone(),
         };
         Ok((stream, receiver))
     }
@@ -188,9 +201,8 @@ pub struct AdsStream {
     engine: Arc<Engine>,
     start: Start,
     state: watch::Receiver<StreamState>,
-    subscription: SubscriptionHandle,
-    metrics: StreamMetrics,
-    guard: StreamGuard,
+    voice: Arc<Voice>,
+    peer: Peer,
 }
 
 /// How far a proxy is from taking connections. One that has left is dialled again when it does, and not before.
@@ -230,10 +242,8 @@ impl StreamHandler for AdsStream {
             stream.returning = matches!(event, Event::Reported { .. });
             self.engine.open(&self.mesh, *stream);
         }
-        self.metrics.on_event(&event);
-        if let Some(fresh) = self.start.ends_with(&event) {
-            self.guard.configured(fresh);
-        }
+        let shown = |revision| self.engine.store_revision(revision);
+        let speaks = self.voice.on_event(&event, self.start.ends_with(&event), shown);
         match event {
             Event::Reported { resource_type, versions } => {
                 self.engine.reported(&self.mesh, self.id, resource_type, versions);
@@ -248,29 +258,33 @@ impl StreamHandler for AdsStream {
                     "the proxy asks for what it has no right to, or what does not exist yet");
             }
             Event::Settled { revision, generation, refused, unanswered } => {
-                let shown = |revision| self.engine.store_revision(revision);
-                self.subscription.settled(revision, &refused, &unanswered, shown, Timestamp::now());
                 self.engine.settled(&self.mesh, self.id, Settled { revision, generation, refused, unanswered });
             }
-            Event::Subscribed { .. } | Event::Unsubscribed { .. } => {}
-            Event::Sent { resource_type } => self.subscription.sent(resource_type, Timestamp::now()),
-            Event::Acked { resource_type } => self.subscription.acked(resource_type, Timestamp::now()),
-            Event::Nacked { resource_type, names, message } => {
+            Event::Nacked { resource_type, names, message } if speaks => {
                 tracing::warn!(mesh = %self.mesh, dataplane = %self.proxy, r#type = resource_type.type_url(), ?names,
                     %message,
                     "the proxy refused a response and keeps what it had");
-                self.subscription.nacked(resource_type, message.to_string(), Timestamp::now());
             }
+            Event::Subscribed { .. }
+            | Event::Unsubscribed { .. }
+            | Event::Sent { .. }
+            | Event::Acked { .. }
+            | Event::Nacked { .. } => {}
         }
     }
 }
 
 impl Drop for AdsStream {
     fn drop(&mut self) {
-        // One that was refused has not been connected; why is told already.
-        if !matches!(*self.state.borrow(), StreamState::Close(_)) {
+        if self.voice.end() {
             tracing::info!(mesh = %self.mesh, dataplane = %self.proxy, "proxy disconnected");
+        } else if let StreamState::Close(status) = &*self.state.borrow() {
+            static LIMIT: LogLimit = LogLimit::new();
+            if LIMIT.allows() {
+                let (mesh, dataplane, peer) = (&self.mesh, &self.proxy, self.peer.address);
+                tracing::warn!(%mesh, %dataplane, %peer, reason = %status.message, "refused a proxy");
+            }
         }
-        self.engine.close(&self.mesh, self.id, self.guard.closed_by_far_end());
+        self.engine.close(&self.mesh, self.id, self.peer.far_end.has_closed());
     }
 }

@@ -6,6 +6,9 @@
 pub mod catalog;
 mod changes;
 mod conditions;
+mod diff;
+mod history;
+mod moment;
 mod openapi;
 pub mod overview;
 mod page;
@@ -13,6 +16,7 @@ mod query;
 mod read;
 mod receipts;
 mod revision;
+mod rollback;
 pub mod routes;
 mod store;
 mod warnings;
@@ -161,6 +165,11 @@ impl Api {
                 let body = read_json(&parts.headers, body, store::TITLE).await?;
                 self.accept_store(&body).await
             }
+            (Method::POST, Target::Rollback) => {
+                let cause = cause::of(&parts, rollback::TITLE)?;
+                let body = read_json(&parts.headers, body, rollback::TITLE).await?;
+                self.roll_back(&body, cause).await
+            }
             (_, target) => self.read(target, &parts).await,
         }
     }
@@ -173,14 +182,18 @@ impl Api {
             Target::Config => Ok(([(CONTENT_TYPE, "application/json")], self.config.clone()).into_response()),
             Target::OpenApi => Ok(json::respond(&openapi::document())),
             Target::List { kind, mesh } => self.list(kind, mesh.as_deref(), path, query).await,
-            Target::Item { kind, mesh, name } => self.item(kind, &mesh, &name, &Conditions::of(&parts.headers)).await,
             Target::Store => Ok(self.store().await),
             // It has no method that reads.
             Target::AcceptStore => Err(ApiError::no_such_path()),
+            Target::Item { kind, mesh, name } => self.item(kind, &mesh, &name, parts).await,
+            Target::History => self.history(path, query).await,
+            Target::Diff => self.diff(path, query).await,
+            // It has no method that reads.
+            Target::Rollback => Err(ApiError::no_such_path()),
             Target::Changes => self.list_changes(query).await,
             Target::Receipt { revision } => self.receipt(&revision, parts).await,
             Target::Overviews { mesh } => self.overviews(&mesh, path, query).await,
-            Target::Overview { mesh, name } => self.overview(&mesh, &name).await,
+            Target::Overview { mesh, name } => self.overview(&mesh, &name, query).await,
         }
     }
 
@@ -189,6 +202,8 @@ impl Api {
             Target::Changes if !self.read_only => "GET, HEAD, POST",
             Target::AcceptStore if !self.read_only => "POST",
             Target::AcceptStore => "",
+            Target::Rollback if !self.read_only => "POST",
+            Target::Rollback => "",
             Target::Item { .. } if !self.read_only => "GET, HEAD, PUT, DELETE",
             _ => "GET, HEAD",
         }

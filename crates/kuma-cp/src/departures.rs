@@ -16,7 +16,7 @@ use crate::api::overview::LiveInsights;
 use crate::insights::Insights;
 use crate::metrics::Metrics;
 use crate::presence::{ABSENCE, End, Expired, Presence, Proxy, Side, WINDOW};
-use kuma_engine::Engine;
+use kuma_engine::{Caller, Engine};
 
 /// Tracks which proxies run, and applies the consequences to endpoints, insights and metrics.
 pub struct Departures {
@@ -58,9 +58,10 @@ impl Departures {
         proved: bool,
     ) -> StreamGuard {
         let departures = self.clone();
-        let guard = StreamGuard { departures, proxy: proxy.clone(), kuma_dp, peer: peer.clone(), proved };
+        let guard =
+            StreamGuard { departures, proxy: proxy.clone(), kuma_dp, peer: peer.clone(), proved, serves: false };
         let mut presence = self.presence();
-        if presence.opened(proxy, guard.side()) {
+        if presence.opened(proxy, guard.side(), proved) {
             self.returned(&presence, proxy);
         }
         guard
@@ -69,9 +70,9 @@ impl Departures {
     /// Records the announcement of a kuma-dp that its Envoy stops, with the reason. The caller has checked that the
     /// report is trusted. Returns whether the proxy has left: it has not if another kuma-dp runs for the same
     /// Dataplane.
-    pub fn leaves(&self, proxy: &Proxy, instance: &str, why: String) -> bool {
+    pub fn leaves(&self, proxy: &Proxy, instance: &str, proved: bool, why: String) -> bool {
         let mut presence = self.presence();
-        let has_left = presence.leaves(proxy, instance);
+        let has_left = presence.leaves(proxy, instance, proved);
         if has_left {
             self.metrics.left(false);
             self.departed(&presence, proxy, why);
@@ -118,7 +119,8 @@ impl Departures {
         for (proxy, unproved) in due {
             let mut trusted = true;
             for address in unproved {
-                trusted &= self.engine.may_report_for(&proxy.0, proxy.1.clone(), address).await;
+                let caller = Caller { authenticated: false, encrypted: true, address };
+                trusted &= self.engine.standing(&proxy.0, &proxy.1, caller).await.speaks();
             }
             let mut presence = self.presence();
             if presence.confirm_vanished(&proxy, trusted, Instant::now()) {
@@ -175,20 +177,18 @@ pub struct StreamGuard {
     kuma_dp: Option<Box<str>>,
     peer: Peer,
     proved: bool,
+    /// Whether it is of an Envoy that accepts connections.
+    serves: bool,
 }
 
 impl StreamGuard {
     /// Records that the Envoy accepts connections; see [`Presence::configured`].
-    pub fn configured(&self, fresh: bool) {
+    pub fn configured(&mut self, fresh: bool) {
         let mut presence = self.departures.presence();
-        if presence.configured(&self.proxy, fresh) {
+        let already_serves = std::mem::replace(&mut self.serves, true);
+        if presence.configured(&self.proxy, fresh, already_serves) {
             self.departures.returned(&presence, &self.proxy);
         }
-    }
-
-    /// Whether the remote side has closed the connection.
-    pub fn closed_by_far_end(&self) -> bool {
-        self.peer.far_end.has_closed()
     }
 
     fn side(&self) -> Side<'_> {
@@ -200,7 +200,11 @@ impl Drop for StreamGuard {
     fn drop(&mut self) {
         let unproved = (!self.proved).then(|| self.peer.address.ip());
         let end = End { by_far_end: self.peer.far_end.has_closed(), unproved };
-        self.departures.presence().closed(&self.proxy, self.side(), end, Instant::now());
+        let mut presence = self.departures.presence();
+        if presence.closed(&self.proxy, self.side(), end, self.serves, Instant::now()) {
+            self.departures.returned(&presence, &self.proxy);
+        }
+        drop(presence);
         self.departures.wake.notify_one();
     }
 }

@@ -6,19 +6,23 @@
 //! it.
 
 mod check;
+mod difference;
 pub mod mesh_rules;
 mod prepare;
 mod refusal;
+mod rollback;
 mod warnings;
 
 use std::sync::Arc;
 
 pub use check::Change;
 use check::check;
+pub use difference::{Difference, differences};
 use kuma_model::{DataplaneInsight, Document, Key, Mesh, Resource as _};
 use kuma_store::{Cause, Expect, Outcome, Proposal, Revision, Store, StoreError, Write};
 use prepare::{NewCa, Prepared, Step};
 pub use refusal::{Attempt, Problem, Reason, Refusal};
+pub use rollback::{MAX_DOCUMENTS, Plan, Rollback, RollbackRefusal};
 pub use warnings::Warning;
 
 use crate::http::error::chain;

@@ -4,6 +4,7 @@
 //! to `presence.rs`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use http::header::CONTENT_TYPE;
@@ -11,17 +12,25 @@ use http::{Request, Response};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 use kuma_ca::Claims;
+use kuma_engine::{Caller, Standing};
 use kuma_wire::lifecycle::{Report, State};
 use kuma_xds::grpc::{BoxBody, CONTENT_TYPE_GRPC, Code, FrameDecoder, Status};
 use kuma_xds::server::{Peer, RequestBody};
 use prost::Message as _;
 
-use crate::ads::{Ads, check_claims};
+use crate::ads::{Ads, are_names, caller, check_claims};
 use crate::departures::StreamGuard;
+use crate::log_limit::LogLimit;
 use crate::presence::Proxy;
 
 /// Largest report, in bytes.
 const MAX_REPORT: usize = 16 * 1024;
+
+/// Longest name of a kuma-dp's run, in bytes.
+const MAX_INSTANCE: usize = 128;
+
+/// After how long it is looked again whether a report counts that did not.
+const ASK_AGAIN: Duration = Duration::from_secs(2);
 
 /// Characters of the detail of a report that are kept.
 const MAX_DETAIL: usize = 200;
@@ -57,15 +66,18 @@ impl Lifecycle {
 
     async fn listen(&self, peer: &Peer, claims: Option<&Claims>, mut body: RequestBody) -> Result<(), Status> {
         let mut decoder = FrameDecoder::new(MAX_REPORT);
+        let caller = caller(peer, claims);
         let mut guard: Option<StreamGuard> = None;
-        // Of which mesh it is, once it has said so.
-        let mut mesh: Option<String> = None;
+        // The first report, which says whose stream it is.
+        let mut first: Option<Report> = None;
+        // That a proxy runs, which does not count yet: its Dataplane may come, or get another address.
+        let mut unheard: Option<Report> = None;
         loop {
             let refused = async {
-                match &mesh {
+                match &first {
                     // Who has proved all there is to prove is never refused.
-                    Some(mesh) if claims.is_none() || !peer.tls => {
-                        self.ads.engine.refuses(mesh, claims.is_some(), peer.tls).await
+                    Some(report) if !caller.authenticated || !caller.encrypted => {
+                        self.ads.engine.refuses(&report.mesh, &proxy(report).1, caller).await
                     }
                     _ => std::future::pending().await,
                 }
@@ -78,6 +90,13 @@ impl Lifecycle {
                     Some(frame) => frame,
                     None => break,
                 },
+                () = tokio::time::sleep(ASK_AGAIN), if unheard.is_some() => {
+                    if let Some(report) = unheard.take() {
+                        let heard = self.hear(&report, peer, caller, &mut guard).await?;
+                        unheard = (!heard).then_some(report);
+                    }
+                    continue;
+                }
             };
             if let Ok(Ok(data)) = frame.map(Frame::into_data) {
                 decoder.push(data);
@@ -85,43 +104,81 @@ impl Lifecycle {
             while let Some(message) = decoder.next_message()? {
                 let report = Report::decode(message)
                     .map_err(|_| Status::new(Code::InvalidArgument, "not a report of a dataplane"))?;
+                check_report(&report, first.as_ref())?;
                 check_claims(claims, &report.mesh, &report.name)?;
-                mesh.get_or_insert_with(|| report.mesh.clone());
-                tracing::info!(mesh = %report.mesh, dataplane = %report.name, state = ?report.state(),
-                    "kuma-dp reports");
-                match report.state() {
-                    State::Unknown => {}
-                    // That kuma-dp runs does not say that its Envoy listens yet; Envoy's own stream does.
-                    State::Running => {
-                        guard.get_or_insert_with(|| {
-                            let departures = &self.ads.departures;
-                            departures.kuma_dp(&proxy(&report), &report.instance, peer, claims.is_some())
-                        });
-                    }
-                    State::Draining => self.ends(&report, "it drains", peer, claims).await,
-                    State::EnvoyExited => self.ends(&report, "its Envoy has ended", peer, claims).await,
-                }
+                let heard = self.hear(&report, peer, caller, &mut guard).await?;
+                first.get_or_insert_with(|| report.clone());
+                unheard = (!heard && report.state() == State::Running).then_some(report);
             }
         }
         Ok(())
     }
 
-    /// A kuma-dp says that its Envoy ends: its clients are not to dial it any more.
-    async fn ends(&self, report: &Report, what: &str, peer: &Peer, claims: Option<&Claims>) {
+    /// Notes what a kuma-dp reports, if that counts; returns whether it does.
+    async fn hear(
+        &self,
+        report: &Report,
+        peer: &Peer,
+        caller: Caller,
+        guard: &mut Option<StreamGuard>,
+    ) -> Result<bool, Status> {
         let dataplane = proxy(report);
-        let trusted = claims.is_some()
-            || self.ads.engine.may_report_for(&report.mesh, dataplane.1.clone(), peer.address.ip()).await;
+        match self.ads.engine.standing(&report.mesh, &dataplane.1, caller).await {
+            Standing::Refused(status) => return Err(status),
+            Standing::Speaks => {}
+            standing @ (Standing::Unknown | Standing::Stranger) => {
+                static LIMIT: LogLimit = LogLimit::new();
+                if matches!(standing, Standing::Stranger) && guard.is_none() && LIMIT.allows() {
+                    tracing::warn!(mesh = %report.mesh, dataplane = %report.name, peer = %peer.address,
+                        state = ?report.state(),
+                        "a kuma-dp reports without a token and not from where its Dataplane is, or beside one that \
+                         has proved itself: passed over");
+                }
+                return Ok(false);
+            }
+        }
+        tracing::info!(mesh = %report.mesh, dataplane = %report.name, state = ?report.state(), "kuma-dp reports");
+        match report.state() {
+            State::Unknown => {}
+            // That kuma-dp runs does not say that its Envoy listens yet; Envoy's own stream does.
+            State::Running => {
+                let departures = &self.ads.departures;
+                guard.get_or_insert_with(|| {
+                    departures.kuma_dp(&dataplane, &report.instance, peer, caller.authenticated)
+                });
+            }
+            State::Draining => self.ends(report, "it drains", caller),
+            State::EnvoyExited => self.ends(report, "its Envoy has ended", caller),
+        }
+        Ok(true)
+    }
+
+    /// A kuma-dp says that its Envoy ends: its clients are not to dial it any more.
+    fn ends(&self, report: &Report, what: &str, caller: Caller) {
         // For people, in one line that fits where they look.
         let detail: String = report.detail.chars().filter(|c| !c.is_control()).take(MAX_DETAIL).collect();
         let why = if detail.is_empty() { what.to_owned() } else { format!("{what}: {detail}") };
-        if !trusted {
-            // Without a token it may be anybody; a proxy that is not connected has nothing to take away.
-            tracing::warn!(mesh = %report.mesh, dataplane = %report.name, peer = %peer.address,
-                "an end was reported without a token and not from where the proxy is: passed over");
-        } else if !self.ads.departures.leaves(&dataplane, &report.instance, why) {
+        if !self.ads.departures.leaves(&proxy(report), &report.instance, caller.authenticated, why) {
             tracing::warn!(mesh = %report.mesh, dataplane = %report.name,
                 "a kuma-dp of the dataplane ends while another one runs: the endpoints stay");
         }
+    }
+}
+
+/// One stream is of one kuma-dp, and what it says is what a kuma-dp says.
+fn check_report(report: &Report, first: Option<&Report>) -> Result<(), Status> {
+    let refused = |why: &str| Err(Status::new(Code::InvalidArgument, why));
+    if !are_names(&report.mesh, &report.name) {
+        return refused("mesh and name have to be those of a Dataplane");
+    }
+    if report.instance.len() > MAX_INSTANCE {
+        return refused("the instance is too long");
+    }
+    let is_other =
+        |first: &Report| (&first.mesh, &first.name, &first.instance) != (&report.mesh, &report.name, &report.instance);
+    match first.is_some_and(is_other) {
+        true => refused("a stream of reports is of one Dataplane and one kuma-dp"),
+        false => Ok(()),
     }
 }
 

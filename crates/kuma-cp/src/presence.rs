@@ -89,7 +89,21 @@ struct Entry {
     instances: BTreeMap<String, Instance>,
     /// The instance id of the kuma-dp whose stream ended last.
     last: String,
+    /// How many Envoys have said that they accept connections and are still connected.
+    serving: usize,
     state: State,
+}
+
+impl Entry {
+    /// Whether a proxy that is said to have left runs: an Envoy serves, a kuma-dp runs, and none is draining whose
+    /// Envoy that might be.
+    fn ends_departure(&self) -> bool {
+        let instances = || self.instances.values();
+        self.state == State::Left
+            && self.serving > 0
+            && instances().any(|one| !one.leaving)
+            && !instances().any(|one| one.leaving)
+    }
 }
 
 /// The streams of one side of a proxy.
@@ -102,6 +116,8 @@ struct Streams {
 
 #[derive(Debug, Default)]
 struct Instance {
+    /// Whether a token proved that it is of the Dataplane.
+    proved: bool,
     /// Open streams of this kuma-dp. For a moment there may be two: it reconnects before the old stream is seen to end.
     streams: usize,
     leaving: bool,
@@ -126,9 +142,10 @@ impl Streams {
 }
 
 impl Presence {
-    /// Records that a stream was opened. Returns whether this shows that a vanished proxy is running: the stream is
-    /// from the same kuma-dp as before, whose Envoy does not outlive it.
-    pub fn opened(&mut self, proxy: &Proxy, side: Side<'_>) -> bool {
+    /// Records that a stream was opened; `proved`: a token proved which Dataplane it belongs to. Returns whether this
+    /// shows that a proxy runs that had vanished or left: the stream is from the same kuma-dp as before, whose Envoy
+    /// does not outlive it, or from one that runs beside an Envoy that serves.
+    pub fn opened(&mut self, proxy: &Proxy, side: Side<'_>, proved: bool) -> bool {
         let entry = self.proxies.entry(proxy.clone()).or_default();
         let mut is_back = false;
         match side {
@@ -139,7 +156,10 @@ impl Presence {
             Side::KumaDp(instance) => {
                 is_back = matches!(entry.state, State::Vanished { .. }) && entry.last == instance;
                 entry.kuma_dp.open += 1;
-                entry.instances.entry(instance.to_owned()).or_default().streams += 1;
+                let known = entry.instances.entry(instance.to_owned()).or_default();
+                known.streams += 1;
+                known.proved |= proved;
+                is_back |= entry.ends_departure();
             }
         }
         match entry.state {
@@ -147,7 +167,7 @@ impl Presence {
                 self.absent.remove(&(until, proxy.clone()));
                 entry.state = State::Present;
             }
-            State::Vanished { .. } if is_back => entry.state = State::Present,
+            _ if is_back => entry.state = State::Present,
             _ => {}
         }
         is_back
@@ -158,9 +178,11 @@ impl Presence {
         self.proxies.get(proxy).map_or(0, |entry| entry.instances.len())
     }
 
-    /// Records that a stream ended.
-    pub fn closed(&mut self, proxy: &Proxy, side: Side<'_>, end: End, now: Instant) {
-        let Some(entry) = self.proxies.get_mut(proxy) else { return };
+    /// Records that a stream ended; `served`: it was of an Envoy that accepts connections. Returns whether this shows
+    /// that a proxy runs that had left: the kuma-dp that said so is gone, and another one runs.
+    pub fn closed(&mut self, proxy: &Proxy, side: Side<'_>, end: End, served: bool, now: Instant) -> bool {
+        let Some(entry) = self.proxies.get_mut(proxy) else { return false };
+        entry.serving -= usize::from(served);
         let streams = match side {
             Side::Envoy => {
                 self.connected -= usize::from(entry.envoy.open == 1);
@@ -179,6 +201,10 @@ impl Presence {
         };
         streams.open = streams.open.saturating_sub(1);
         streams.end = Some(end);
+        let is_back = entry.ends_departure();
+        if is_back {
+            entry.state = State::Present;
+        }
         if entry.state == State::Present && entry.envoy.is_closed() && entry.kuma_dp.is_closed() {
             let until = now + ABSENCE;
             entry.state = State::Absent { until };
@@ -187,16 +213,18 @@ impl Presence {
             self.recently_absent.push_back((now, proxy.clone()));
         }
         self.remove_if_unused(proxy);
+        is_back
     }
 
     /// Records the announcement of a kuma-dp that its Envoy stops. Returns whether the proxy has left: it has not if
-    /// another kuma-dp runs for the same Dataplane.
-    pub fn leaves(&mut self, proxy: &Proxy, instance: &str) -> bool {
+    /// another kuma-dp runs for the same Dataplane. One that is not proved does not speak against one that is.
+    pub fn leaves(&mut self, proxy: &Proxy, instance: &str, proved: bool) -> bool {
         let entry = self.proxies.entry(proxy.clone()).or_default();
         if let Some(known) = entry.instances.get_mut(instance) {
             known.leaving = true;
         }
-        let others = entry.instances.iter().any(|(name, one)| name != instance && !one.leaving);
+        let counts = |one: &Instance| !one.leaving && (one.proved || !proved);
+        let others = entry.instances.iter().any(|(name, one)| name != instance && counts(one));
         if !others {
             if let State::Absent { until } = entry.state {
                 self.absent.remove(&(until, proxy.clone()));
@@ -208,12 +236,14 @@ impl Presence {
     }
 
     /// Records that an Envoy accepts connections. `fresh`: it has just received its whole configuration; otherwise it
-    /// has reconnected with the configuration that it had. Returns whether a proxy that had left or vanished is back. A
-    /// proxy that has left is back only with a fresh configuration: one that is draining may still reconnect.
-    pub fn configured(&mut self, proxy: &Proxy, fresh: bool) -> bool {
+    /// has reconnected with the configuration that it had. `again`: its stream has said so before. Returns whether a
+    /// proxy that had left or vanished is back. A proxy that has left is back with a fresh configuration, or if its
+    /// kuma-dp runs: one that is draining may still reconnect.
+    pub fn configured(&mut self, proxy: &Proxy, fresh: bool, again: bool) -> bool {
         let Some(entry) = self.proxies.get_mut(proxy) else { return false };
+        entry.serving += usize::from(!again);
         let is_back = match entry.state {
-            State::Left => fresh,
+            State::Left => fresh || entry.ends_departure(),
             State::Vanished { .. } => true,
             State::Present | State::Absent { .. } => false,
         };

@@ -43,7 +43,7 @@ use crate::store_seen::Trust;
 use crate::stores::{self, OpenStore, Surroundings};
 use crate::xds_certificate::xds_tls;
 use crate::{admin, api, bootstrap, diagnostics, mads, store_seen};
-use kuma_engine::{DueStep, Engine, Observer, Settings, Warning};
+use kuma_engine::{DueStep, Engine, Observer, Settings, Warning, is_of_this_machine};
 
 /// Pause between two audits.
 const AUDIT_EVERY: Duration = Duration::from_secs(15 * 60);
@@ -151,7 +151,7 @@ async fn start_from(source: Source, mut config: Config, home: Option<&Path>) -> 
     let cancel = CancellationToken::new();
     let instance: Arc<str> = uuid::Uuid::new_v4().to_string().into();
     let leaf_validity = config.sds_server.dataplane_cert_validity.get();
-    let settings = Settings { complete: false, leaf_validity, started: SystemTime::now() };
+    let settings = Settings { complete: false, leaf_validity, started: SystemTime::now(), is_of_this_machine };
     let insights = Arc::new(Insights::new(instance.to_string()));
     let (due, steps) = mpsc::unbounded_channel();
     let observer = EngineObserver { insights: insights.clone(), metrics: metrics.clone(), due };

@@ -15,7 +15,7 @@ use kuma_xds::server::{Authority, Peer, StreamHandler};
 use kuma_xds::{Event, Node, StreamState, Variant};
 use tokio::sync::watch;
 
-use crate::ads::{Ads, check_claims, parse_node_id, warn_of_distrust};
+use crate::ads::{Ads, caller, check_claims, parse_node_id, warn_of_distrust};
 use crate::metrics::{Discovery, StreamMetrics};
 use kuma_engine::{Engine, OpenStream, Settled, StreamId};
 
@@ -57,10 +57,9 @@ impl Authority for Sds {
         let stream = OpenStream {
             id,
             proxy: proxy.clone(),
-            authenticated: true,
-            encrypted: peer.tls,
-            address: peer.address.ip(),
+            caller: caller(peer, Some(&claims)),
             admin: None,
+            on_standing: None,
             returning: false,
             only_secrets: true,
             state,

@@ -68,7 +68,7 @@ pub(crate) enum Reason {
     NoAnswer(#[from] NoAnswer),
     #[error("unexpected status code: {}{said}", .status.as_u16())]
     Status { status: StatusCode, said: String },
-    #[error("the answer is not what a control plane says: {0}")]
+    #[error("the answer is not one of a control plane: {0}")]
     Malformed(String),
 }
 

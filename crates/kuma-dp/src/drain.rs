@@ -31,15 +31,13 @@ pub(crate) async fn drain(lifecycle: Option<&Lifecycle>, admin: Option<&Admin>, 
     let idle = async {
         match admin {
             None => {
-                tracing::info!("Envoy has no admin interface to ask for its connections: they get the whole drain time")
+                tracing::info!("Envoy has no admin interface to count connections: they get the whole drain time")
             }
             Some(admin) => match until_idle(admin, earliest).await {
                 Ok(()) => return,
                 Err(error) => {
                     let error = anyhow::Error::from(error);
-                    tracing::warn!(
-                        "cannot tell whether connections are open, they get the whole drain time: {error:#}"
-                    );
+                    tracing::warn!("cannot count the open connections, so they get the whole drain time: {error:#}");
                 }
             },
         }

@@ -37,7 +37,7 @@ pub(crate) enum NoAnswer {
     TimedOut(Duration),
     #[error("the connection broke before the answer was complete")]
     Broken(#[source] Box<dyn std::error::Error + Send + Sync>),
-    #[error("{0} is not a URL that can be asked")]
+    #[error("{0} is not a URL that can be requested")]
     BadUrl(Url),
 }
 

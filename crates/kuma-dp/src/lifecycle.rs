@@ -127,7 +127,7 @@ async fn keep(identity: Identity, mut status: watch::Receiver<Status>, connectio
             Ok(()) => tracing::debug!("the control plane ended the stream of reports; next attempt in {pause:.1?}"),
             Err(error) if error.is_unimplemented() => {
                 // The control plane may be upgraded, so attempts continue, with long pauses.
-                tracing::debug!("this control plane takes no reports of kuma-dp");
+                tracing::debug!("this control plane does not support reports of kuma-dp");
                 backoff.slow_down();
             }
             Err(error) => {

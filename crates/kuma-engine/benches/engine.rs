@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime};
 use divan::{AllocProfiler, Bencher, black_box};
 use jiff::Timestamp;
 use kuma_ca::{MeshRoots, Root, mesh_secret};
-use kuma_engine::{MeshEngine, OpenStream, Settings, Settled};
+use kuma_engine::{Caller, MeshEngine, OpenStream, Settings, Settled, is_of_this_machine};
 use kuma_mesh::Affected;
 use kuma_model::{Ca, Document, Key};
 use kuma_store::{Contents, Stored};
@@ -52,7 +52,12 @@ fn documents(now: SystemTime) -> Vec<Arc<Stored>> {
 fn empty(now: SystemTime) -> MeshEngine {
     let mut engine = MeshEngine::new(
         "default",
-        Settings { complete: true, leaf_validity: Duration::from_secs(86_400), started: SystemTime::UNIX_EPOCH },
+        Settings {
+            complete: true,
+            leaf_validity: Duration::from_secs(86_400),
+            started: SystemTime::UNIX_EPOCH,
+            is_of_this_machine,
+        },
         1,
     );
     let documents = documents(now);
@@ -65,9 +70,8 @@ fn open(engine: &mut MeshEngine, number: usize, now: SystemTime) -> watch::Recei
     let stream = OpenStream {
         id: number as u64 + 1,
         proxy: Arc::from(format!("dp-{number}")),
-        authenticated: true,
-        encrypted: true,
-        address: [127, 0, 0, 1].into(),
+        caller: Caller { authenticated: true, encrypted: true, address: [127, 0, 0, 1].into() },
+        on_standing: None,
         admin: None,
         returning: false,
         only_secrets: false,
@@ -232,8 +236,12 @@ fn load(bencher: Bencher<'_, '_>) {
     let now = SystemTime::now();
     let contents = Contents { revision: 1, documents: documents(now), complete: true, generation: 0 };
     bencher.bench_local(|| {
-        let settings =
-            Settings { complete: true, leaf_validity: Duration::from_secs(86_400), started: SystemTime::UNIX_EPOCH };
+        let settings = Settings {
+            complete: true,
+            leaf_validity: Duration::from_secs(86_400),
+            started: SystemTime::UNIX_EPOCH,
+            is_of_this_machine,
+        };
         let mut engine = MeshEngine::new("default", settings, 1);
         engine.load(&contents, now);
         engine

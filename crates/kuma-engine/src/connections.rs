@@ -1,7 +1,7 @@
 //! The connected proxies and their streams, and what each of them was given.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -10,6 +10,7 @@ use kuma_xds::{ResourceType, Snapshot, SnapshotBuilder, StreamState};
 use tokio::sync::watch;
 
 use crate::content::same_lists;
+use crate::gate::{Caller, Standing};
 use crate::identities::StreamIdentity;
 use crate::receipts::{Answered, Settled};
 use crate::recovery::Recovery;
@@ -17,20 +18,22 @@ use crate::recovery::Recovery;
 /// Identifies a stream for the life of the process.
 pub type StreamId = u64;
 
+/// Is told what a stream may do, first before it is served and again when that has changed. `alone`: nobody speaks for
+/// its Dataplane on another stream.
+pub type OnStanding = Box<dyn FnMut(&Standing, bool) + Send>;
+
 /// A stream that was opened.
 pub struct OpenStream {
     /// Its id.
     pub id: StreamId,
     /// Name of the Dataplane that the client claims to be.
     pub proxy: Arc<str>,
-    /// Whether a token has proved the name.
-    pub authenticated: bool,
-    /// Whether the connection is encrypted. Secrets are sent only if it is.
-    pub encrypted: bool,
-    /// The client's address.
-    pub address: IpAddr,
+    /// Who claims it.
+    pub caller: Caller,
     /// Envoy's admin server on its own machine, if it has one.
     pub admin: Option<SocketAddr>,
+    /// Is told what the stream may do, if anybody is.
+    pub on_standing: Option<OnStanding>,
     /// Whether its first request reported configuration that it got before this process started.
     pub returning: bool,
     /// Whether it is a stream for secrets only (SDS).
@@ -42,10 +45,13 @@ pub struct OpenStream {
 /// A stream that is open.
 pub(crate) struct Stream {
     pub(crate) proxy: Arc<str>,
-    pub(crate) authenticated: bool,
-    pub(crate) encrypted: bool,
+    pub(crate) caller: Caller,
     pub(crate) only_secrets: bool,
-    address: IpAddr,
+    /// Whether it has been found to speak for its Dataplane.
+    pub(crate) speaks: bool,
+    admin: Option<SocketAddr>,
+    /// `None` once there is nothing more to tell.
+    on_standing: Option<OnStanding>,
     state: watch::Sender<StreamState>,
     /// The configuration that the client has from before the start of this process, until it is replaced.
     pub(crate) recovery: Option<Recovery>,
@@ -66,11 +72,6 @@ pub(crate) enum Given {
 }
 
 impl Stream {
-    /// Whether it comes from this address.
-    pub(crate) fn comes_from(&self, address: IpAddr) -> bool {
-        self.address.to_canonical() == address.to_canonical()
-    }
-
     /// Sets the state of the stream, if it differs. A changed snapshot gets at least the revision `revision`, since the
     /// documents at that revision are the reason for the change.
     pub(crate) fn give(&mut self, state: StreamState, revision: Revision) -> Given {
@@ -106,7 +107,7 @@ impl Stream {
 #[derive(Default)]
 pub(crate) struct Proxy {
     pub(crate) streams: BTreeSet<StreamId>,
-    /// Envoy's admin server, as the latest stream says.
+    /// Envoy's admin server, as the latest stream says that speaks for the Dataplane.
     pub(crate) admin: Option<SocketAddr>,
     /// Why it cannot offer the metrics that its mesh asks for, as last reported.
     pub(crate) metrics_problem: Option<String>,
@@ -164,19 +165,20 @@ impl Connections {
         self.streams.len()
     }
 
-    /// Adds a stream. Returns whether its proxy has to be planned, because the proxy or its admin server is new.
+    /// Adds a stream. Returns whether its proxy is new and has to be planned.
     pub(crate) fn open(&mut self, stream: OpenStream, recovery: Option<Recovery>) -> bool {
-        let OpenStream { id, proxy, authenticated, encrypted, address, admin, returning, only_secrets, state } = stream;
+        let OpenStream { id, proxy, caller, admin, on_standing, returning, only_secrets, state } = stream;
         let identity = StreamIdentity::new(returning);
-        let entry = self.proxies.entry(proxy.clone()).or_default();
-        entry.streams.insert(id);
+        let name = proxy.clone();
+        self.proxies.entry(proxy.clone()).or_default().streams.insert(id);
         let (given, settled) = (0, Settled::default());
         let stream = Stream {
             proxy,
-            authenticated,
-            encrypted,
+            caller,
             only_secrets,
-            address,
+            speaks: false,
+            admin,
+            on_standing,
             state,
             recovery,
             identity,
@@ -184,12 +186,47 @@ impl Connections {
             settled,
         };
         self.streams.insert(id, Box::new(stream));
-        // A stream for secrets only has no address of an admin server.
-        let is_new = admin.is_some() && entry.admin != admin;
-        if is_new {
-            entry.admin = admin;
+        self.proxies.get(&*name).is_none_or(|entry| entry.config.is_none())
+    }
+
+    /// Notes what a stream may do. Returns whether its proxy is to be planned: it speaks for a Dataplane whose admin
+    /// server is another one than before.
+    pub(crate) fn note_standing(&mut self, id: StreamId, standing: &Standing) -> bool {
+        let Some(proxy) = self.stream(id).map(|stream| stream.proxy.clone()) else { return false };
+        let alone = !self.streams_of(&proxy).any(|stream| stream.speaks);
+        let Some(stream) = self.streams.get_mut(&id) else { return false };
+        if let Some(tell) = &mut stream.on_standing {
+            tell(standing, alone);
         }
-        entry.config.is_none() || is_new
+        if !standing.speaks() {
+            return false;
+        }
+        (stream.speaks, stream.on_standing) = (true, None);
+        // A stream for secrets alone does not say.
+        let admin = stream.admin;
+        let Some(entry) = self.proxies.get_mut(&proxy).filter(|entry| admin.is_some() && entry.admin != admin) else {
+            return false;
+        };
+        entry.admin = admin;
+        true
+    }
+
+    /// The streams of a proxy that have not been found to speak for it.
+    pub(crate) fn unheard(&self, proxy: &str) -> Vec<(StreamId, Caller)> {
+        let ids = self.proxies.get(proxy).into_iter().flat_map(|proxy| &proxy.streams);
+        let unheard = ids.filter_map(|id| Some((*id, self.stream(*id).filter(|stream| !stream.speaks)?.caller)));
+        unheard.collect()
+    }
+
+    /// Whether a token proves one of a proxy's streams.
+    pub(crate) fn is_proved(&self, proxy: &str) -> bool {
+        self.streams_of(proxy).any(|stream| stream.caller.authenticated)
+    }
+
+    /// The streams of a proxy that speak for it; all of them if none does.
+    pub(crate) fn voices_of(&self, proxy: &str) -> impl Iterator<Item = &Stream> {
+        let some_speak = self.streams_of(proxy).any(|stream| stream.speaks);
+        self.streams_of(proxy).filter(move |stream| stream.speaks || !some_speak)
     }
 
     /// Removes a stream. If it was the last one of its proxy, the proxy is removed and returned too.
@@ -225,7 +262,7 @@ impl Connections {
     /// The combined answers of a proxy's streams. `head` is the revision up to which everything was given.
     pub(crate) fn answered(&self, proxy: &str, head: Revision) -> Answered<'_> {
         let mut answered = Answered { up_to: head, revision: head, ..Answered::default() };
-        for Stream { given, settled, .. } in self.streams_of(proxy) {
+        for Stream { given, settled, .. } in self.voices_of(proxy) {
             if settled.revision < *given {
                 answered.up_to = answered.up_to.min(settled.revision);
             }
@@ -239,10 +276,5 @@ impl Connections {
     /// The admin server of a connected proxy, if it has one.
     pub(crate) fn admin(&self, proxy: &str) -> Option<SocketAddr> {
         self.proxies.get(proxy)?.admin
-    }
-
-    /// Whether one of a proxy's streams comes from this address.
-    pub(crate) fn comes_from(&self, proxy: &str, address: IpAddr) -> bool {
-        self.streams_of(proxy).any(|stream| stream.comes_from(address))
     }
 }

@@ -1,7 +1,6 @@
 //! All meshes: passes commits of the store and events of streams to the task of each mesh.
 
 use std::collections::{HashMap, VecDeque};
-use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
@@ -20,7 +19,10 @@ use tokio_util::task::TaskTracker;
 
 use crate::numbering::Numbering;
 use crate::task::{self, Event, Wait};
-use crate::{Absent, DueStep, MeshEngine, OpenStream, Receipt, RotationStatus, Settings, Settled, StreamId, Warning};
+use crate::{
+    Absent, Caller, DueStep, MeshEngine, OpenStream, Receipt, RotationStatus, Settings, Settled, Standing, StreamId,
+    Warning,
+};
 
 /// How many meshes without documents may have streams. A proxy may connect before its mesh is created; the limit bounds
 /// the memory that unknown clients can use.
@@ -333,22 +335,20 @@ impl Engine {
         self.tell(mesh, Event::Departed { proxy, departed });
     }
 
-    /// Whether a report about a proxy is accepted without a token; see [`MeshEngine::may_report_for`].
-    pub async fn may_report_for(&self, mesh: &str, proxy: Arc<str>, address: IpAddr) -> bool {
+    /// What a caller may do as a proxy of a mesh; see `gate.rs`. Of a mesh without documents, nothing is known.
+    pub async fn standing(&self, mesh: &str, proxy: &Arc<str>, caller: Caller) -> Standing {
         let (reply, answer) = oneshot::channel();
-        self.tell(mesh, Event::MayReportFor { proxy, address, reply });
-        answer.await.unwrap_or(false)
+        self.tell(mesh, Event::Standing { proxy: proxy.clone(), caller, reply });
+        answer.await.unwrap_or(Standing::Unknown)
     }
 
-    /// Waits until a mesh does not allow a stream with this authentication any more, and returns the reason. If the
-    /// task of the mesh has ended, the stream is allowed.
-    pub async fn refuses(&self, mesh: &str, authenticated: bool, encrypted: bool) -> Status {
+    /// Waits until a caller may not have a stream of a proxy any more, and returns the reason. If the task of the mesh
+    /// has ended, the stream is allowed.
+    pub async fn refuses(&self, mesh: &str, proxy: &Arc<str>, caller: Caller) -> Status {
         let mut meshes_written = self.meshes_written.subscribe();
         loop {
-            let (reply, answer) = oneshot::channel();
-            self.tell(mesh, Event::Refusal { authenticated, encrypted, reply });
-            if let Ok(Some(refusal)) = answer.await {
-                return refusal;
+            if let Standing::Refused(status) = self.standing(mesh, proxy, caller).await {
+                return status;
             }
             // The result depends on the Mesh only. The sender is part of this value, so there is no error.
             let _ = meshes_written.changed().await;

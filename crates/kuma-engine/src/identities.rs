@@ -73,7 +73,7 @@ impl Stream {
         }
         let identity = &self.identity;
         let may_hold_one = identity.issued.is_some() || identity.reported.is_some() || identity.may_hold_unknown;
-        if !(self.authenticated && self.encrypted) {
+        if !(self.caller.authenticated && self.caller.encrypted) {
             Some(NO_IDENTITY)
         } else if documents.ca().is_none() && !may_hold_one {
             Some(NO_CA)

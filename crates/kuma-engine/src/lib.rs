@@ -7,7 +7,8 @@
 //!   copy; does not depend on connections;
 //! - `Connections`: the connected proxies, what each was given, and the revision that it has accepted;
 //! - `Identities` and `Rotation`: the certificates of proxies, and when the next step of a CA rotation is due;
-//! - `Receipts`: for each commit, which proxies have accepted it.
+//! - `Receipts`: for each commit, which proxies have accepted it;
+//! - `gate`: whether a stream may speak for a Dataplane, before it affects anything.
 //!
 //! [`Engine`] runs one `MeshEngine` per mesh, each in a task that wakes for a commit, an event of a stream or a
 //! deadline. It reports events to an [`Observer`].
@@ -18,6 +19,7 @@ mod connections;
 mod content;
 mod documents;
 mod engine;
+mod gate;
 mod identities;
 mod identity;
 mod mesh;
@@ -28,8 +30,9 @@ mod rotation;
 mod task;
 mod view;
 
-pub use connections::{OpenStream, StreamId};
+pub use connections::{OnStanding, OpenStream, StreamId};
 pub use engine::{Change, Engine, NoReceipt, Observer};
+pub use gate::{Caller, Standing, is_of_this_machine};
 pub use mesh::{Absent, MeshEngine, News, Refused, Settings, Warning};
 pub use receipts::{Counts, Exception, ExceptionState, Progress, Receipt, Settled};
 pub use recovery::{LONGEST_RECOVERY, QUIET};

@@ -11,13 +11,14 @@ use kuma_envoy::names::{self, IDENTITY_CERT};
 use kuma_mesh::{Affected, KnownCallers};
 use kuma_model::{Ca, Dataplane, Key, Resource as _};
 use kuma_store::{Contents, DocumentChange, Revision};
-use kuma_xds::grpc::{Code, Status};
+use kuma_xds::grpc::Status;
 use kuma_xds::{Refusal, ResourceType, Snapshot, StreamState};
 use tokio::sync::watch;
 
 use crate::connections::{Connections, Given, OpenStream, Stream, StreamId};
 use crate::content::{Content, same_versions};
 use crate::documents::Documents;
+use crate::gate::{self, Caller, Standing};
 use crate::identities::Identities;
 use crate::receipts::{Progress, Receipt, Receipts, Settled};
 use crate::recovery::Recovery;
@@ -41,6 +42,8 @@ pub struct Settings {
     pub leaf_validity: Duration,
     /// When the process started.
     pub started: SystemTime,
+    /// Whether an address is one of this machine's: [`crate::is_of_this_machine`], or what a test says.
+    pub is_of_this_machine: fn(IpAddr) -> bool,
 }
 
 /// The reasons why the proxy of a stream does not work as the documents say. They replace the previous ones; empty if
@@ -226,44 +229,42 @@ impl MeshEngine {
     /// # Errors
     /// The stream may not be opened. Nothing is kept of it.
     pub fn open(&mut self, stream: OpenStream, now: SystemTime) -> Result<(), Refused> {
-        let OpenStream { id, ref proxy, authenticated, encrypted, address, returning, only_secrets, .. } = stream;
+        let OpenStream { id, ref proxy, caller, returning, only_secrets, .. } = stream;
         let mesh = &self.documents.snapshot().name;
         let proxy = proxy.clone();
-        if let Some(status) = self.refusal(authenticated, encrypted) {
-            tracing::warn!(%mesh, dataplane = %proxy, reason = %status.message, "refused a proxy");
-            self.news.warnings.push(Warning { proxy, stream: id, messages: vec![status.message.clone()] });
+        let standing = self.standing(&proxy, &caller);
+        if let Standing::Refused(status) = standing {
             return Err(Refused { state: stream.state, status });
         }
-        if !only_secrets {
-            tracing::info!(%mesh, dataplane = %proxy, peer = %address, "proxy connected");
+        if !only_secrets && standing.speaks() {
+            tracing::info!(%mesh, dataplane = %proxy, peer = %caller.address, "proxy connected");
         }
         let recovery = (returning && !self.settings.complete).then(|| Recovery::new(now));
         if !self.connections.proxies.contains_key(&proxy) {
             self.receipts.connected(&proxy);
         }
-        if self.connections.open(stream, recovery) {
+        let is_new = self.connections.open(stream, recovery);
+        if self.connections.note_standing(id, &standing) || is_new {
             self.plan(&proxy);
         }
         self.publish_stream(id, now);
         Ok(())
     }
 
-    /// Why a stream may not be opened, if it may not.
-    pub fn refusal(&self, authenticated: bool, encrypted: bool) -> Option<Status> {
-        let mesh = &self.documents.snapshot().name;
-        if !self.documents.snapshot().mtls_enabled() {
-            None
-        } else if !authenticated {
-            let text = format!(
-                "mesh {mesh:?} has mTLS: a dataplane token is required (kumactl generate dataplane-token, kuma-dp run \
-                 --dataplane-token-file)"
-            );
-            Some(Status::new(Code::Unauthenticated, text))
-        } else if !encrypted {
-            let text = format!("mesh {mesh:?} has mTLS: the connection to the control plane must be TLS");
-            Some(Status::new(Code::PermissionDenied, text))
-        } else {
-            None
+    /// What a caller may do as a proxy: the one answer to that (see `gate.rs`).
+    pub fn standing(&self, proxy: &str, caller: &Caller) -> Standing {
+        let proved_beside = self.connections.is_proved(proxy);
+        gate::standing(self.documents.snapshot(), proxy, caller, proved_beside, self.settings.is_of_this_machine)
+    }
+
+    /// Asks again for the streams of a proxy that have not been found to speak for it: its Dataplane may have come, or
+    /// have another address.
+    fn hear(&mut self, proxy: &str) {
+        for (id, caller) in self.connections.unheard(proxy) {
+            let standing = self.standing(proxy, &caller);
+            if matches!(standing, Standing::Speaks | Standing::Stranger) {
+                self.connections.note_standing(id, &standing);
+            }
         }
     }
 
@@ -353,9 +354,8 @@ impl MeshEngine {
         }
     }
 
-    /// An inbound that its proxy cannot open, because the port is in use for example, is no endpoint. Without a token,
-    /// only a stream from the Dataplane's own address can report that. If a Dataplane has two Envoys, the inbound
-    /// counts as open if one of them has opened it.
+    /// An inbound that its proxy cannot open, because the port is in use for example, is no endpoint. If a Dataplane
+    /// has two Envoys, the inbound counts as open if one of them has opened it.
     fn note_unopened(&mut self, id: StreamId, proxy: &Arc<str>, now: SystemTime) {
         let (snapshot, Some(stream)) = (self.documents.snapshot(), self.connections.stream(id)) else { return };
         let is_unopened = |one: &Refusal| {
@@ -369,11 +369,11 @@ impl MeshEngine {
             return;
         }
         let Some(dataplane) = snapshot.dataplane(proxy) else { return };
-        let is_its_own = |inbound: &kuma_mesh::Inbound| stream.comes_from(inbound.advertised);
-        if !stream.authenticated && !dataplane.inbounds.iter().any(is_its_own) {
+        // Also where a token has become needed since, or is shown beside it.
+        if !stream.caller.authenticated && !self.standing(proxy, &stream.caller).speaks() {
             return;
         }
-        let envoys = || self.connections.streams_of(proxy).filter(|stream| !stream.only_secrets);
+        let envoys = || self.connections.voices_of(proxy).filter(|stream| !stream.only_secrets);
         let is_refused = |inbound: &&kuma_mesh::Inbound| {
             let name = names::inbound_listener(inbound.address, inbound.port);
             envoys().all(|envoy| is_refused_by(envoy, &name))
@@ -408,17 +408,6 @@ impl MeshEngine {
     pub fn set_departed(&mut self, proxy: &Arc<str>, departed: bool, now: SystemTime) {
         let affected = self.documents.set_departed(proxy, departed);
         self.publish(&affected, now);
-    }
-
-    /// Whether a report about a proxy is accepted without a token: only in a mesh without mTLS, and only from the
-    /// address of the proxy's own stream or of an inbound of its Dataplane, since an Envoy that has ended has no
-    /// stream.
-    pub fn may_report_for(&self, proxy: &str, address: IpAddr) -> bool {
-        let snapshot = self.documents.snapshot();
-        let listens_on = |inbound: &kuma_mesh::Inbound| inbound.advertised == address.to_canonical();
-        !snapshot.mtls_enabled()
-            && (self.connections.comes_from(proxy, address)
-                || snapshot.dataplane(proxy).is_some_and(|dataplane| dataplane.inbounds.iter().any(listens_on)))
     }
 
     /// The step of a rotation that is due now; each step is returned once. Cheap while no CA is rotated.
@@ -570,6 +559,7 @@ impl MeshEngine {
 
     /// The same, with this revision for the result.
     fn plan_at(&mut self, name: &Arc<str>, revision: Revision) -> bool {
+        self.hear(name);
         let log_attempt = self.connections.log_attempt(name);
         let planned = self.documents.view.plan(name, self.connections.admin(name), log_attempt);
         let Some(proxy) = self.connections.proxies.get_mut(name) else { return false };
@@ -664,7 +654,7 @@ impl MeshEngine {
             }
             // Secrets of a ProxyTemplate, which may hold keys.
             let secrets = !config.list(ResourceType::Secret).is_empty();
-            let trusted = stream.authenticated && stream.encrypted;
+            let trusted = stream.caller.authenticated && stream.caller.encrypted;
             return StreamState::Serve(if secrets && !trusted { without_secrets(&config) } else { config });
         }
         if problem.is_some() {

@@ -1,18 +1,18 @@
 //! The task of one mesh: handles events in order, and sleeps until the next event or deadline.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use kuma_model::Ca;
 use kuma_store::{Contents, DocumentChange, Revision};
-use kuma_xds::grpc::Status;
 use kuma_xds::{ResourceType, StreamState};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Absent, Engine, MeshEngine, News, OpenStream, Receipt, RotationStatus, Settled, StreamId};
+use crate::{
+    Absent, Caller, Engine, MeshEngine, News, OpenStream, Receipt, RotationStatus, Settled, Standing, StreamId,
+};
 
 /// The longest sleep. Certificates depend on the wall clock, which may be changed during a sleep.
 const LONGEST_SLEEP: Duration = Duration::from_secs(600);
@@ -56,15 +56,10 @@ pub(crate) enum Event {
         proxy: Arc<str>,
         departed: bool,
     },
-    Refusal {
-        authenticated: bool,
-        encrypted: bool,
-        reply: oneshot::Sender<Option<Status>>,
-    },
-    MayReportFor {
+    Standing {
         proxy: Arc<str>,
-        address: IpAddr,
-        reply: oneshot::Sender<bool>,
+        caller: Caller,
+        reply: oneshot::Sender<Standing>,
     },
     /// A request for the receipt of a revision, at once or when it is final.
     Receipt {
@@ -158,8 +153,7 @@ fn handle(engine: &Engine, name: &Arc<str>, mesh: &mut MeshEngine, event: Event)
         Event::Close { id, by_far_end } => mesh.close(id, by_far_end, now),
         Event::Departed { proxy, departed } => mesh.set_departed(&proxy, departed, now),
         // An error means that the requester has gone away.
-        Event::MayReportFor { proxy, address, reply } => drop(reply.send(mesh.may_report_for(&proxy, address))),
-        Event::Refusal { authenticated, encrypted, reply } => drop(reply.send(mesh.refusal(authenticated, encrypted))),
+        Event::Standing { proxy, caller, reply } => drop(reply.send(mesh.standing(&proxy, &caller))),
         Event::Rotation { ca, reply } => drop(reply.send(mesh.rotation_status(ca))),
         Event::Receipt { revision, wait: _, reply } => drop(reply.send(mesh.receipt(revision))),
         Event::Absent { reply } => drop(reply.send(mesh.absent())),

@@ -26,7 +26,7 @@ enum Reason {
     NoAnswer(#[source] reqwest::Error),
     #[error("unexpected status code: {}", .0.as_u16())]
     Status(StatusCode),
-    #[error("the answer is not what a control plane says: {0}")]
+    #[error("the answer is not one of a control plane: {0}")]
     Nonsense(String),
     #[error("unsupported scheme {0:?} of the monitoring assignment server. Use one of [grpc grpcs]")]
     Scheme(String),

@@ -8,8 +8,8 @@ use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use kuma_model::Key;
 use kuma_store::{
-    Appended, Commit, HistoryPage, HistoryQuery, InsightRow, Journal, Keep, Loaded, Moment, Position, Revision, Since,
-    StoreError, StoreFuture, Stored,
+    Appended, Commit, HistoryPage, HistoryQuery, InsightRow, Journal, Keep, Loaded, Moment, Peer, Position, Revision,
+    Since, StoreError, StoreFuture, Stored,
 };
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -313,6 +313,14 @@ impl Journal for PostgresJournal {
 
     fn remove_insights(&self, keys: Vec<Key>) -> StoreFuture<'_, ()> {
         Box::pin(self.delete_insights(keys))
+    }
+
+    fn heartbeat<'a>(&'a self, instance: &'a str, about: &'a str) -> StoreFuture<'a, Vec<Peer>> {
+        Box::pin(self.say_alive(instance, about))
+    }
+
+    fn lease<'a>(&'a self, what: &'a str, instance: &'a str) -> StoreFuture<'a, bool> {
+        Box::pin(async move { Ok(self.take_lease(what, instance).await?.is_some()) })
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {

@@ -27,5 +27,5 @@ mod tls;
 
 pub use config::{Password, PostgresConfig, PostgresTls, TlsMode};
 pub use journal::PostgresJournal;
-pub use presence::{Instance, LEASED_FOR};
+pub use presence::LEASED_FOR;
 pub use schema::{Migration, SCHEMA, migrate};

@@ -1,11 +1,9 @@
 //! The control planes that use the database, and who of them does what only one should do.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::try_join3;
-use jiff::Timestamp;
-use kuma_store::StoreError;
+use kuma_store::{Peer, StoreError};
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Error, Row};
 
@@ -18,26 +16,10 @@ use crate::link::{DEADLINE, statement_limit, transaction};
 /// database's.
 pub const LEASED_FOR: Duration = Duration::from_secs(15);
 
-/// A control plane that uses the database, or did so in the last hour.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Instance {
-    /// Identifies the process.
-    pub id: Arc<str>,
-    /// What it says about itself.
-    pub about: String,
-    /// When it was last heard of, by the database's clock.
-    pub seen: Timestamp,
-    /// Whether that is recent.
-    pub is_alive: bool,
-}
-
 impl PostgresJournal {
     /// Says that `instance` is alive, with what it has to say about itself, and returns all control planes, ordered by
     /// id. What one has reported that was not heard of for an hour is removed.
-    ///
-    /// # Errors
-    /// [`StoreError::Unavailable`].
-    pub async fn heartbeat(&self, instance: &str, about: &str) -> Result<Vec<Instance>, StoreError> {
+    pub(crate) async fn say_alive(&self, instance: &str, about: &str) -> Result<Vec<Peer>, StoreError> {
         const ALIVE: &str = "INSERT INTO kuma_instances AS i (id, seen, about) VALUES ($1, clock_timestamp(), $2)
             ON CONFLICT (id) DO UPDATE SET seen = excluded.seen, about = excluded.about";
         const FORGET: &str = "WITH gone AS (
@@ -45,7 +27,7 @@ impl PostgresJournal {
             DELETE FROM kuma_insights WHERE (mesh, name, instance) IN (
                 SELECT i.mesh, i.name, i.instance FROM kuma_insights i WHERE i.instance IN (SELECT id FROM gone)
                 ORDER BY i.mesh, i.name, i.instance FOR UPDATE OF i)";
-        const ALL: &str = "SELECT id, about, seen, seen > clock_timestamp() - $1 * interval '1 second'
+        const ALL: &str = "SELECT id, about, seen > clock_timestamp() - $1 * interval '1 second'
             FROM kuma_instances ORDER BY id";
         let begin = format!("BEGIN; SET LOCAL synchronous_commit = off; {}", limits(statement_limit(DEADLINE)));
         let seconds = LEASED_FOR.as_secs_f64();
@@ -58,17 +40,14 @@ impl PostgresJournal {
             transaction(client, &begin, try_join3(alive, forget, all)).await
         };
         let (_, _, rows) = self.links.reader.call(DEADLINE, work).await?;
-        let instances: Result<_, Error> = rows.iter().map(read).collect();
-        Ok(instances.map_err(Failure::from)?)
+        let peers: Result<_, Error> = rows.iter().map(|row| read(row, instance)).collect();
+        Ok(peers.map_err(Failure::from)?)
     }
 
     /// Takes or renews a lease, for [`LEASED_FOR`]. Returns its epoch, which grows with each new holder, or `None`
     /// while another one holds it. It saves double work and is no lock: a holder that was stopped may learn late that
     /// it is none any more.
-    ///
-    /// # Errors
-    /// [`StoreError::Unavailable`].
-    pub async fn lease(&self, name: &str, holder: &str) -> Result<Option<u64>, StoreError> {
+    pub(crate) async fn take_lease(&self, name: &str, holder: &str) -> Result<Option<u64>, StoreError> {
         const SQL: &str = "INSERT INTO kuma_leases AS l (name, holder, epoch, until)
             VALUES ($1, $2, 1, clock_timestamp() + $3 * interval '1 second')
             ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.until,
@@ -87,11 +66,7 @@ impl PostgresJournal {
     }
 }
 
-fn read(row: &Row) -> Result<Instance, Error> {
-    Ok(Instance {
-        id: row.try_get::<_, &str>(0)?.into(),
-        about: row.try_get(1)?,
-        seen: row.try_get(2)?,
-        is_alive: row.try_get(3)?,
-    })
+fn read(row: &Row, own: &str) -> Result<Peer, Error> {
+    let instance: &str = row.try_get(0)?;
+    Ok(Peer { instance: instance.into(), about: row.try_get(1)?, is_alive: row.try_get(2)?, is_self: instance == own })
 }

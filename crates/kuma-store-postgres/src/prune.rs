@@ -26,7 +26,7 @@ const LEASE: &str = "prune";
 
 impl PostgresJournal {
     pub(crate) async fn prune_slices(&self, keep: Keep) -> Result<Revision, StoreError> {
-        let holds = self.lease(LEASE, &self.id).await?.is_some();
+        let holds = self.take_lease(LEASE, &self.id).await?.is_some();
         let bounds = self.links.reader.call(DEADLINE, async |client| Ok(self.bounds(client, keep).await?)).await?;
         let (mut floor, target) = bounds;
         if !holds {

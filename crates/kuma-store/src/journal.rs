@@ -7,7 +7,7 @@ use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use kuma_model::Key;
 
-use crate::{Commit, Head, HistoryPage, HistoryQuery, Moment, Position, Revision, StoreFuture, Stored};
+use crate::{Commit, Head, HistoryPage, HistoryQuery, Moment, Peer, Position, Revision, StoreFuture, Stored};
 
 /// A durable list of commits, and the documents that result from it.
 ///
@@ -59,6 +59,20 @@ pub trait Journal: Send + Sync + 'static {
 
     /// Removes what all processes have reported of these proxies.
     fn remove_insights(&self, keys: Vec<Key>) -> StoreFuture<'_, ()>;
+
+    /// Says that the process `instance` is alive, with what it tells the others, and returns all that use the journal.
+    /// A journal that is not shared knows nobody.
+    fn heartbeat<'a>(&'a self, instance: &'a str, about: &'a str) -> StoreFuture<'a, Vec<Peer>> {
+        let _ = (instance, about);
+        Box::pin(std::future::ready(Ok(Vec::new())))
+    }
+
+    /// Whether `instance` is the one that does `what` for the next 15 seconds. It saves double work and is no lock: a
+    /// process that was stopped may learn late that it is not the one any more.
+    fn lease<'a>(&'a self, what: &'a str, instance: &'a str) -> StoreFuture<'a, bool> {
+        let _ = (what, instance);
+        Box::pin(std::future::ready(Ok(true)))
+    }
 
     /// Leaves everything in order before the process ends.
     fn close(&self) -> BoxFuture<'_, ()>;

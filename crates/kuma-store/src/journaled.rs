@@ -1,5 +1,6 @@
 //! The store over a journal: computes commits in memory, and tells of them when the journal has them.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -15,8 +16,8 @@ use crate::journal::{Appended, InsightRow, Journal, Keep, Loaded, SECRETS_KEPT, 
 use crate::replica::{Evaluation, Replica, in_microseconds};
 use crate::transaction::{Documents, is_insight};
 use crate::{
-    Change, Commit, Committed, Contents, Gap, Head, HistoryPage, HistoryQuery, Moment, PAGE_LIMIT, Proposal, Revision,
-    Store, StoreError, StoreFuture, Stored,
+    Change, Commit, Committed, Contents, Gap, Head, HistoryPage, HistoryQuery, Moment, PAGE_LIMIT, Peer, Proposal,
+    Revision, Store, StoreError, StoreFuture, Stored,
 };
 
 /// Most proposals that are written at once.
@@ -67,6 +68,8 @@ struct Shared<J> {
     journal: J,
     replica: Mutex<Replica>,
     away: Mutex<Option<Arc<str>>>,
+    /// The processes that were alive at the last heartbeat; unknown before the first.
+    alive: Mutex<Option<BTreeSet<Arc<str>>>>,
     options: Options,
 }
 
@@ -88,7 +91,7 @@ impl<J: Journal> JournaledStore<J> {
         let documents = documents.into_iter().map(|stored| (stored.key.clone(), stored)).collect();
         let log = ChangeLog::new(head.position.revision, HISTORY_COMMITS, HISTORY_CHANGES);
         let replica = Mutex::new(Replica::new(head, documents, complete, log));
-        let shared = Arc::new(Shared { journal, replica, away: Mutex::default(), options });
+        let shared = Arc::new(Shared { journal, replica, away: Mutex::default(), alive: Mutex::default(), options });
         let (orders, received) = mpsc::unbounded_channel();
         // What is old at the start goes, too.
         let prune_at = Instant::now() + PRUNE_AFTER;
@@ -129,7 +132,7 @@ impl<J: Journal> JournaledStore<J> {
 
     async fn insights(&self, mesh: Option<&str>, name: Option<&str>) -> Vec<Arc<Stored>> {
         match self.shared.journal.insights(mesh.map(Arc::from), name.map(Arc::from)).await {
-            Ok(rows) => merge(rows),
+            Ok(rows) => merge(rows, |instance| self.shared.is_alive(instance)),
             Err(error) => {
                 tracing::warn!(%error, "what proxies have reported to earlier or other control planes is not shown");
                 Vec::new()
@@ -152,6 +155,15 @@ impl<J: Journal> Shared<J> {
     fn replica(&self) -> MutexGuard<'_, Replica> {
         // Commits are evaluated on the side; a panic in one leaves the state as it was.
         self.replica.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the streams that are open in what a process has reported may still be open.
+    fn is_alive(&self, instance: &str) -> bool {
+        if !self.journal.is_shared() {
+            return *instance == *self.options.instance;
+        }
+        let alive = self.alive.lock().unwrap_or_else(PoisonError::into_inner);
+        alive.as_ref().is_none_or(|alive| alive.contains(instance))
     }
 
     /// Notes whether the journal answers, and says so when that changes.
@@ -428,6 +440,23 @@ impl<J: Journal> Store for JournaledStore<J> {
             self.shared.replica().accept();
             Ok(())
         })
+    }
+
+    fn is_shared(&self) -> bool {
+        self.shared.journal.is_shared()
+    }
+
+    fn heartbeat(&self, about: String) -> StoreFuture<'_, Vec<Peer>> {
+        Box::pin(async move {
+            let peers = self.shared.journal.heartbeat(&self.shared.options.instance, &about).await?;
+            let alive = peers.iter().filter(|peer| peer.is_alive).map(|peer| peer.instance.clone()).collect();
+            *self.shared.alive.lock().unwrap_or_else(PoisonError::into_inner) = Some(alive);
+            Ok(peers)
+        })
+    }
+
+    fn lease(&self, what: &'static str) -> StoreFuture<'_, bool> {
+        self.shared.journal.lease(what, &self.shared.options.instance)
     }
 
     fn away(&self) -> Option<Arc<str>> {

@@ -26,6 +26,7 @@ mod insights;
 mod journal;
 mod journaled;
 mod memory;
+mod peers;
 mod replica;
 mod store;
 mod stored;
@@ -40,6 +41,7 @@ pub use journal::{Appended, InsightRow, Journal, Keep, Loaded, SECRETS_KEPT, Sin
 pub use journaled::{JournaledStore, Options};
 pub use kuma_model::NO_MESH;
 pub use memory::MemoryStore;
+pub use peers::Peer;
 pub use store::{Change, Contents, Gap, Head, Store, StoreFuture};
 pub use stored::Stored;
 pub use transaction::{Documents, InsightsOf, whose_insights_go};

@@ -7,8 +7,10 @@ use futures_util::stream::BoxStream;
 use kuma_model::{Document, Key};
 use uuid::Uuid;
 
-use crate::{Commit, Committed, Expect, HistoryPage, HistoryQuery, Moment, Position, Proposal, Revision, StoreError};
-use crate::{Stored, Write};
+use crate::{
+    Commit, Committed, Expect, HistoryPage, HistoryQuery, Moment, Peer, Position, Proposal, Revision, StoreError,
+    Stored, Write,
+};
 
 /// The answer of a store.
 pub type StoreFuture<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
@@ -127,6 +129,24 @@ pub trait Store: Send + Sync + 'static {
 
     /// From now on what the store lacks does not exist; see [`Contents::complete`].
     fn accept(&self) -> StoreFuture<'_, ()>;
+
+    /// Whether other processes may write, too.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
+    /// Says to all who share the store that this process is alive, with what it tells them, and returns them. It has to
+    /// be called every few seconds. Where nobody shares the store, nobody is returned.
+    fn heartbeat(&self, about: String) -> StoreFuture<'_, Vec<Peer>> {
+        let _ = about;
+        Box::pin(std::future::ready(Ok(Vec::new())))
+    }
+
+    /// Whether this process is the one that does `what` for all; see [`Journal::lease`](crate::Journal::lease).
+    fn lease(&self, what: &'static str) -> StoreFuture<'_, bool> {
+        let _ = what;
+        Box::pin(std::future::ready(Ok(true)))
+    }
 
     /// Why the store cannot be reached, while it can't. Reads are answered from what is known then, and writes fail.
     fn away(&self) -> Option<Arc<str>> {

@@ -1,6 +1,7 @@
 //! The syntax of the command line. [`crate::session`] and the commands give the arguments their meaning.
 
 mod manage;
+mod past;
 mod transparent_proxy;
 
 use std::path::PathBuf;
@@ -14,6 +15,7 @@ pub(crate) use self::manage::{
     AddCertificate, BuiltinCa, BuiltinCertificates, DeleteCertificate, KeyPairFiles, ListCertificates, Manage,
     ManageCa, ProvidedCa, ProvidedCertificates, Rotate, RotateProvided,
 };
+pub(crate) use self::past::{AtFlag, Diff, Export, Form, History, Rollback};
 pub(crate) use self::transparent_proxy::{InstallTransparentProxy, IpFamilyMode, UninstallTransparentProxy};
 use crate::output::Format;
 
@@ -34,9 +36,9 @@ pub(crate) struct Global {
     /// Path to the configuration file to use [default: ~/.kumactl/config]
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) config_file: Option<PathBuf>,
-    /// Mesh to use
-    #[arg(long, global = true, value_name = "NAME", default_value = "default")]
-    pub(crate) mesh: String,
+    /// Mesh to use [default: default]
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) mesh: Option<String>,
     /// Whether to report requests on stderr
     #[arg(long, global = true, value_name = "LEVEL", value_enum, default_value = "off", hide_possible_values = true)]
     pub(crate) log_level: LogLevel,
@@ -69,11 +71,20 @@ pub(crate) enum Command {
     Config(Config),
     /// Delete resources: one by its name, or those that a file holds
     Delete(Delete),
+    /// Show the differences between two revisions
+    #[command(after_help = past::DIFF_HELP)]
+    Diff(Diff),
+    /// Print all resources in a form that can be applied again
+    #[command(after_help = past::EXPORT_HELP)]
+    Export(Export),
     /// Generate dataplane tokens, and certificates for access to the admin server
     #[command(subcommand)]
     Generate(Generate),
     /// List resources of a kind, or show one
     Get(Get),
+    /// List the changes of resources, with time, author and note
+    #[command(after_help = past::HISTORY_HELP)]
+    History(History),
     /// Show resources together with what is known about them
     #[command(subcommand)]
     Inspect(Inspect),
@@ -89,6 +100,9 @@ pub(crate) enum Command {
         #[arg(long, value_name = "FOLDER")]
         dir: Option<PathBuf>,
     },
+    /// Restore resources of an earlier revision
+    #[command(after_help = past::ROLLBACK_HELP)]
+    Rollback(Rollback),
     /// Remove what `install` has set up
     #[command(subcommand)]
     Uninstall(Uninstall),
@@ -118,7 +132,30 @@ pub(crate) struct Apply {
     #[arg(long, conflicts_with = "wait")]
     pub(crate) dry_run: bool,
     #[command(flatten)]
+    pub(crate) note: NoteFlag,
+    #[command(flatten)]
     pub(crate) wait: WaitFlag,
+}
+
+/// Flag of commands that change documents.
+#[derive(Debug, Args)]
+pub(crate) struct NoteFlag {
+    /// Reason for the change, which the history shows; at most 1024 bytes
+    #[arg(long, value_name = "TEXT", value_parser = note)]
+    pub(crate) note: Option<String>,
+}
+
+/// A note is sent as an HTTP header.
+fn note(text: &str) -> Result<String, String> {
+    /// The limit of the control plane.
+    const LONGEST: usize = 1024;
+    if text.chars().any(char::is_control) {
+        return Err("must be one line, without control characters".to_owned());
+    }
+    if text.len() > LONGEST {
+        return Err(format!("must not be longer than {LONGEST} bytes"));
+    }
+    Ok(text.to_owned())
 }
 
 /// Flag of commands that change documents.
@@ -234,6 +271,8 @@ pub(crate) struct Delete {
     #[command(flatten)]
     pub(crate) input: Input,
     #[command(flatten)]
+    pub(crate) note: NoteFlag,
+    #[command(flatten)]
     pub(crate) wait: WaitFlag,
 }
 
@@ -290,8 +329,10 @@ pub(crate) struct Get {
     /// Name of the one to show
     pub(crate) name: Option<String>,
     /// Go on, and show it again whenever it has changed
-    #[arg(short, long)]
+    #[arg(short, long, conflicts_with = "at")]
     pub(crate) watch: bool,
+    #[command(flatten)]
+    pub(crate) at: AtFlag,
     #[command(flatten)]
     pub(crate) output: Output,
 }

@@ -18,6 +18,9 @@ pub(crate) const API_TIMEOUT: Duration = Duration::from_secs(60);
 /// Time for a call of the catalog or of the admin server.
 pub(crate) const ADMIN_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The header with the reason for a write.
+const NOTE: &str = "kuma-note";
+
 /// A client of one server.
 #[derive(Debug)]
 pub(crate) struct Client {
@@ -28,6 +31,8 @@ pub(crate) struct Client {
     log: bool,
     /// Path of the client certificate, if there is one.
     certificate: Option<String>,
+    /// The reason for writes, which the history shows.
+    note: Option<String>,
 }
 
 /// Why a call failed.
@@ -91,6 +96,9 @@ struct ErrorBody {
     details: String,
     #[serde(default)]
     causes: Vec<ErrorCause>,
+    /// The present plan of a refused rollback.
+    #[serde(default)]
+    plan: Option<Box<Value>>,
 }
 
 #[derive(Debug, Default, serde::Deserialize)]
@@ -130,22 +138,41 @@ impl Client {
             .map_err(|reason| Failure::new(format!("the address of the Control Plane is not valid: {reason}")))?;
         let http = begin(&base).timeout(timeout).redirect(reqwest::redirect::Policy::none()).build();
         let http = http.map_err(|error| Failure::new(format!("could not set up HTTP: {}", root_cause(&error))))?;
-        Ok(Client { http, base, address: address.to_owned(), timeout, log, certificate: None })
+        Ok(Client { http, base, address: address.to_owned(), timeout, log, certificate: None, note: None })
+    }
+
+    /// The same client, with a reason for its writes.
+    pub(crate) fn with_note(self, note: Option<String>) -> Client {
+        Client { note, ..self }
     }
 
     /// Reads JSON. `path` is given in segments, which are escaped.
     pub(crate) async fn get(&self, path: &[&str], query: &[(&str, String)]) -> Result<Value, CallError> {
+        self.get_with_revision(path, query).await.map(|(value, _)| value)
+    }
+
+    /// The same, with the revision of the answer, if it has one.
+    pub(crate) async fn get_with_revision(
+        &self,
+        path: &[&str],
+        query: &[(&str, String)],
+    ) -> Result<(Value, Option<u64>), CallError> {
         let mut url = self.url(path);
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
         }
         let answer = self.call(Method::GET, url, |request| request).await?;
-        self.json(&answer.body)
+        Ok((self.json(&answer.body)?, answer.written.map(|written| written.revision)))
     }
 
     /// Reads the items of a list.
     pub(crate) async fn list(&self, path: &[&str], query: &[(&str, String)]) -> Result<Vec<Value>, CallError> {
-        match self.get(path, query).await? {
+        self.items(self.get(path, query).await?)
+    }
+
+    /// The items of an answer that is a list.
+    pub(crate) fn items(&self, answer: Value) -> Result<Vec<Value>, CallError> {
+        match answer {
             Value::Object(mut list) => match list.remove("items") {
                 Some(Value::Array(items)) => Ok(items),
                 _ => Err(self.garbled("the answer has no list of items")),
@@ -209,8 +236,14 @@ impl Client {
     ) -> Result<Answer, CallError> {
         let start = Instant::now();
         let description = format!("{method} {url}");
+        let note = self.note.as_ref().filter(|_| method != Method::GET);
+        let note = note.and_then(|note| HeaderValue::from_bytes(note.as_bytes()).ok());
         let answer = async {
-            let response = fill(self.http.request(method, url)).send().await?;
+            let mut request = fill(self.http.request(method, url));
+            if let Some(note) = note {
+                request = request.header(NOTE, note);
+            }
+            let response = request.send().await?;
             let status = response.status();
             let warnings = response.headers().get_all(WARNING).iter().filter_map(warning_text).collect::<Vec<String>>();
             let written = Written::read(response.headers());
@@ -304,6 +337,11 @@ impl Refusal {
         self.status == StatusCode::CONFLICT && self.body.is_ok()
     }
 
+    /// The present plan of a refused rollback.
+    pub(crate) fn plan(&self) -> Option<&Value> {
+        self.body.as_ref().ok()?.plan.as_deref()
+    }
+
     /// Whether the request is too large.
     pub(crate) fn is_too_large(&self) -> bool {
         self.status == StatusCode::PAYLOAD_TOO_LARGE
@@ -347,7 +385,7 @@ impl From<CallError> for Failure {
 impl From<Refusal> for Failure {
     fn from(Refusal { status, body }: Refusal) -> Failure {
         let failure = match body {
-            Ok(ErrorBody { title, details, causes }) => {
+            Ok(ErrorBody { title, details, causes, .. }) => {
                 let message = if details.is_empty() { title } else { format!("{title} ({details})") };
                 causes
                     .into_iter()

@@ -3,14 +3,19 @@
 mod apply;
 mod config;
 mod delete;
+mod diff;
+mod export;
 mod generate;
 mod get;
+mod history;
 mod inspect;
 mod install;
 mod manage;
 mod manual;
 mod meshes;
+mod past;
 mod read;
+mod rollback;
 mod uninstall;
 mod wait;
 mod watch;
@@ -61,6 +66,10 @@ pub(crate) async fn run(cli: Cli) -> Result<Outcome, Failure> {
     let said = match command {
         Command::Apply(arguments) => return apply::run(&session, arguments).await,
         Command::Delete(arguments) => return delete::run(&session, arguments).await,
+        Command::Diff(arguments) => return diff::run(&session, arguments).await,
+        Command::Rollback(arguments) => return rollback::run(&session, arguments).await,
+        Command::Export(arguments) => export::run(&session, arguments).await,
+        Command::History(arguments) => history::run(&session, arguments).await,
         Command::Config(command) => config::run(&session, command).await,
         Command::Generate(Generate::DataplaneToken(arguments)) => generate::dataplane_token(&session, arguments).await,
         Command::Generate(Generate::TlsCertificate(arguments)) => generate::tls_certificate(arguments),

@@ -25,7 +25,7 @@ pub(crate) async fn fetch(address: &str) -> Result<Vec<u8>, Failure> {
     let url = Url::parse(address).map_err(|error| Failure::new(error.to_string()))?;
     may_fetch(&url)?;
     if url.scheme() == "http" {
-        eprintln!("Warning: {address} is read over plain HTTP: who is on the way can change it");
+        eprintln!("Warning: {address} is read over plain HTTP: anybody on the network path can change it");
     }
     let download = async { body(follow(url).await?).await };
     let late = |_| Failure::new(format!("not complete within {} s", TIMEOUT.as_secs()));
@@ -79,7 +79,7 @@ fn may_fetch(url: &Url) -> Result<(), Failure> {
         return Err(Failure::new(format!("only http and https are read, not {}", url.scheme())));
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err(Failure::new("the address holds a user name or password, and none is sent"));
+        return Err(Failure::new("the address has a user name or password, and these are not sent"));
     }
     Ok(())
 }

@@ -62,7 +62,7 @@ fn needs_root(output: &Output) -> bool {
 
 fn failure(output: &Output) -> Failure {
     if needs_root(output) {
-        return Failure::new("the firewall may be changed by root alone").hint("run it with sudo");
+        return Failure::new("only root may change the firewall").hint("run it with sudo");
     }
     let said = String::from_utf8_lossy(&output.stderr);
     Failure::new("the kernel has refused the rules, and nothing was changed")

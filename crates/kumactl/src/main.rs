@@ -4,7 +4,7 @@
 //! a table shows, comes from `kuma_model::KINDS`.
 //!
 //! Results go to stdout, everything else to stderr. Exit codes: 0, 1 for a failure, 2 for a command line that makes no
-//! sense; with `--wait` 3 if time ran out, and 4 if a proxy refused a change.
+//! sense; with `--wait` 3 if time ran out, and 4 if a proxy refused a change; of `diff` 3 if there is a difference.
 
 mod admin;
 mod admin_tls;
@@ -24,6 +24,7 @@ mod session;
 mod ssh;
 mod table;
 mod template;
+mod unified;
 
 use std::io::{ErrorKind, Write};
 use std::process::ExitCode;

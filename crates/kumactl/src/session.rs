@@ -12,8 +12,10 @@ use crate::failure::Failure;
 pub(crate) struct Session {
     /// Where the configuration is.
     pub(crate) config_file: ConfigFile,
-    /// Value of `--mesh`.
+    /// Value of `--mesh`, or `default`.
     pub(crate) mesh: String,
+    /// Value of `--mesh`, for commands that concern all meshes without it.
+    pub(crate) only_mesh: Option<String>,
     /// Whether requests are reported on stderr.
     pub(crate) log: bool,
 }
@@ -22,7 +24,12 @@ impl Session {
     /// Resolves the global flags.
     pub(crate) fn new(global: Global) -> Result<Session, Failure> {
         let Global { config_file, mesh, log_level } = global;
-        Ok(Session { config_file: ConfigFile::locate(config_file)?, mesh, log: log_level != LogLevel::Off })
+        Ok(Session {
+            config_file: ConfigFile::locate(config_file)?,
+            mesh: mesh.clone().unwrap_or_else(|| "default".to_owned()),
+            only_mesh: mesh,
+            log: log_level != LogLevel::Off,
+        })
     }
 
     /// Reads the user's configuration.

@@ -45,7 +45,13 @@ impl Api {
                 revision::add(&mut response, head, &self.store.epoch());
                 Ok(response)
             }
-            Err(refusal) => Err(refused(refusal, applied)),
+            Err(refusal) => {
+                let place = |change: usize, _: &str| match change.checked_sub(applied) {
+                    None => format!("apply[{change}]"),
+                    Some(index) => format!("delete[{index}]"),
+                };
+                Err(refused(refusal, TITLE, place))
+            }
         }
     }
 }
@@ -170,15 +176,11 @@ fn head_moved(expected: Revision, head: Revision) -> ApiError {
     ApiError { causes: vec![cause("expected", format!("the latest revision is {head}"))], ..error }
 }
 
-/// All that is wrong, each with the place of its document in the request.
-fn refused(refusal: Refusal, applied: usize) -> ApiError {
-    let place = |change: usize| match change.checked_sub(applied) {
-        None => format!("apply[{change}]"),
-        Some(index) => format!("delete[{index}]"),
-    };
+/// The error for a refusal. `place` says where a document is in the request, by the index of its change and its key.
+pub(super) fn refused(refusal: Refusal, title: &str, place: impl Fn(usize, &str) -> String) -> ApiError {
     let problems = match refusal {
         Refusal::Changes(problems) => problems,
-        other => return super::write::refused(other, TITLE),
+        other => return super::write::refused(other, title),
     };
     let status = if problems.iter().all(|problem| matches!(problem.reason, Reason::NotFound)) {
         StatusCode::NOT_FOUND
@@ -190,18 +192,18 @@ fn refused(refusal: Refusal, applied: usize) -> ApiError {
     let mut violations = Violations::default();
     for Problem { change, key, reason, .. } in problems {
         let named = key.as_ref().map(Key::to_string).unwrap_or_default();
-        let at = place(change);
+        let at = place(change, &named);
         match reason {
             Reason::Invalid(wrong) => violations.extend_under(&at, wrong),
             Reason::Twice { first } => {
-                violations.add(at, format!("is the same document as {}: {named}", place(first)));
+                violations.add(at, format!("is the same document as {}: {named}", place(first, &named)));
             }
             Reason::MeshMissing(_) | Reason::MeshDeleted(_) => {
                 violations.add(format!("{at}.mesh"), reason.to_string());
             }
             Reason::NotFound => violations.add(at, format!("{named} does not exist")),
             Reason::Precondition | Reason::CaLost(_) => violations.add(at, reason.to_string()),
-            Reason::Internal(reason) => return ApiError::internal(TITLE, &reason),
+            Reason::Internal(reason) => return ApiError::internal(title, &reason),
         }
     }
     let details = match status {
@@ -209,5 +211,5 @@ fn refused(refusal: Refusal, applied: usize) -> ApiError {
         StatusCode::BAD_REQUEST => "Resource is not valid",
         _ => "The CA of a mesh is missing",
     };
-    ApiError { causes: violations.into_vec(), ..ApiError::new(status, TITLE, details) }
+    ApiError { causes: violations.into_vec(), ..ApiError::new(status, title, details) }
 }

@@ -3,7 +3,9 @@
 //! What a kind's own fields may hold is not described: rules between fields and messages with the field's path come
 //! from the check of the document itself.
 
-use kuma_model::{KINDS, Kind, Scope};
+mod past;
+
+use kuma_model::{DataplaneInsight, KINDS, Kind, Resource as _, Scope};
 use serde_json::{Map, Value, json};
 
 use super::changes::MAX_DOCUMENTS;
@@ -28,7 +30,11 @@ pub(super) fn document() -> Value {
     let about = "Which store it is, whether it has everything, and what would be taken away if it were accepted";
     paths.insert("/store".into(), json!({"get": get(about, store.clone(), &[])}));
     paths.insert("/store/accept".into(), json!({"post": accept_store(&store)}));
+    paths.insert("/history".into(), json!({"get": past::history()}));
+    paths.insert("/diff".into(), json!({"get": past::diff()}));
+    paths.insert("/rollback".into(), json!({"post": past::rollback()}));
     let mut schemas = Map::new();
+    schemas.extend(past::schemas());
     schemas.insert("Error".into(), error());
     schemas.insert("Changes".into(), changes_schema());
     schemas.insert("Changed".into(), changed_schema());
@@ -42,8 +48,13 @@ pub(super) fn document() -> Value {
         };
         let items = json!({"$ref": format!("#/components/schemas/{}", kind.name)});
         let what = format!("Lists resources of kind {}", kind.name);
-        paths.insert(collection.clone(), with_parameters(kind.scope, false, json!({"get": list(&what, &items, &[])})));
-        let mut operations = json!({"get": get(&format!("One {}", kind.name), items, &["304", "404"])});
+        let mut all = json!({"get": list(&what, &items, &[])});
+        let mut operations = json!({"get": get(&format!("One {}", kind.name), items, &["304", "400", "404"])});
+        if kind.name != DataplaneInsight::KIND {
+            past::add_at(&mut all["get"]);
+            past::add_at(&mut operations["get"]);
+        }
+        paths.insert(collection.clone(), with_parameters(kind.scope, false, all));
         operations["put"] = put(kind);
         operations["delete"] = delete(kind);
         paths.insert(format!("{collection}/{{name}}"), with_parameters(kind.scope, true, operations));

@@ -9,7 +9,7 @@ use kuma_store::Stored;
 use serde_json::{Map, Value, json};
 
 use super::page::Page;
-use super::{Api, query, routes};
+use super::{Api, moment, query, routes};
 use crate::http::{ApiError, json as body};
 
 const ITEM: &str = "Could not retrieve a dataplane overview";
@@ -29,7 +29,8 @@ pub trait LiveInsights: Send + Sync + 'static {
 
 impl Api {
     /// The overview of one Dataplane. Without an insight it has an empty one.
-    pub(super) async fn overview(&self, mesh: &str, name: &str) -> Result<Response, ApiError> {
+    pub(super) async fn overview(&self, mesh: &str, name: &str, query: &str) -> Result<Response, ApiError> {
+        moment::refuse(query, ITEM)?;
         let not_found = || ApiError::new(StatusCode::NOT_FOUND, ITEM, "Not found");
         let failed = |error| ApiError::store(ITEM, &error);
         let key = routes::key(dataplanes(), mesh, name).ok_or_else(not_found)?;
@@ -43,6 +44,7 @@ impl Api {
     /// The overviews of a mesh, of those Dataplanes that have one inbound, or a gateway, with all tags of the query.
     pub(super) async fn overviews(&self, mesh: &str, path: &str, query: &str) -> Result<Response, ApiError> {
         let failed = |error| ApiError::store(LIST, &error);
+        moment::refuse(query, LIST)?;
         let page = Page::of(query, LIST)?;
         let wanted = query::tags(query, LIST)?;
         let dataplanes = self.store.list(Dataplane::KIND, Some(mesh)).await.map_err(failed)?;

@@ -25,6 +25,12 @@ pub enum Target {
     Store,
     /// `/store/accept`
     AcceptStore,
+    /// `/history`
+    History,
+    /// `/diff`
+    Diff,
+    /// `/rollback`
+    Rollback,
     /// `/meshes`, `/meshes/{mesh}/{kind}`
     List {
         /// The kind of the documents.
@@ -67,6 +73,9 @@ impl Target {
             Self::Receipt { .. } => "/changes/{revision}",
             Self::Store => "/store",
             Self::AcceptStore => "/store/accept",
+            Self::History => "/history",
+            Self::Diff => "/diff",
+            Self::Rollback => "/rollback",
             Self::List { mesh: None, .. } => "/{global}",
             Self::List { mesh: Some(_), .. } => "/meshes/{mesh}/{kind}",
             Self::Item { kind, .. } => match kind.scope {
@@ -89,6 +98,9 @@ pub const TEMPLATES: &[&str] = &[
     "/changes/{revision}",
     "/store",
     "/store/accept",
+    "/history",
+    "/diff",
+    "/rollback",
     "/{global}",
     "/{global}/{name}",
     "/meshes/{mesh}/{kind}",
@@ -118,6 +130,9 @@ pub fn find(path: &str) -> Option<Target> {
         ["changes", revision] => Some(Target::Receipt { revision: revision.to_string() }),
         ["store"] => Some(Target::Store),
         ["store", "accept"] => Some(Target::AcceptStore),
+        ["history"] => Some(Target::History),
+        ["diff"] => Some(Target::Diff),
+        ["rollback"] => Some(Target::Rollback),
         [top] => Some(Target::List { kind: kind(top, Scope::Global)?, mesh: None }),
         [top, name] => {
             Some(Target::Item { kind: kind(top, Scope::Global)?, mesh: name.to_string(), name: name.to_string() })

@@ -83,7 +83,7 @@ impl ApiError {
     /// `405`, with the methods that the path has.
     pub fn method_not_allowed(allow: &'static str) -> Self {
         let details = match allow {
-            "" => "This path takes nothing while the API is read-only".to_owned(),
+            "" => "This path has no methods while the API is read-only".to_owned(),
             allow => format!("This path takes {allow}"),
         };
         let error = Self::new(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed", details);

@@ -6,7 +6,7 @@ use std::time::Instant;
 use futures_util::stream::BoxStream;
 use kuma_model::{Document, Key};
 use kuma_store::{
-    Change, Committed, Contents, Head, HistoryPage, HistoryQuery, Moment, Proposal, Revision, Store, StoreError,
+    Change, Committed, Contents, Head, HistoryPage, HistoryQuery, Moment, Peer, Proposal, Revision, Store, StoreError,
     StoreFuture, Stored,
 };
 
@@ -91,6 +91,18 @@ impl Store for MeteredStore {
             self.metrics.store_rewound(false);
             Ok(())
         })
+    }
+
+    fn is_shared(&self) -> bool {
+        self.inner.is_shared()
+    }
+
+    fn heartbeat(&self, about: String) -> StoreFuture<'_, Vec<Peer>> {
+        self.inner.heartbeat(about)
+    }
+
+    fn lease(&self, what: &'static str) -> StoreFuture<'_, bool> {
+        self.inner.lease(what)
     }
 
     fn away(&self) -> Option<Arc<str>> {

@@ -13,7 +13,7 @@ use kuma_cp::departures::Departures;
 use kuma_cp::insights::Insights;
 use kuma_cp::metrics::Metrics;
 use kuma_cp::{admin, api, bootstrap, diagnostics, mads, run};
-use kuma_engine::{Engine, Settings};
+use kuma_engine::{Engine, Settings, is_of_this_machine};
 use kuma_model::{KINDS, Scope};
 use kuma_xds::grpc::Code;
 use kuma_xds::server::Service;
@@ -239,7 +239,7 @@ async fn every_route_asks_for_its_proof() {
 fn every_route_is_in_the_table_and_nothing_else_is() {
     let cancel = CancellationToken::new();
     let started = std::time::SystemTime::UNIX_EPOCH;
-    let settings = Settings { complete: false, leaf_validity: Duration::from_secs(3600), started };
+    let settings = Settings { complete: false, leaf_validity: Duration::from_secs(3600), started, is_of_this_machine };
     let (engine, metrics) = (Engine::new(settings, Arc::new(()), cancel), Arc::<Metrics>::default());
     let insights = Arc::new(Insights::new("test".to_owned()));
     let departures = Departures::new(engine.clone(), insights.clone(), metrics.clone());

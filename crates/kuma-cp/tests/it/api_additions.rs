@@ -118,7 +118,9 @@ async fn the_description_has_every_kind_and_no_dead_reference() {
             assert_eq!(found, methods, "{path}");
         }
     }
-    assert!(document["paths"]["/changes"]["post"].is_object());
+    for (path, method) in [("/changes", "post"), ("/history", "get"), ("/diff", "get"), ("/rollback", "post")] {
+        assert!(document["paths"][path][method].is_object(), "{method} {path}");
+    }
     for (at, _) in answer.text().match_indices("\"$ref\": \"#") {
         let pointer = answer.text()[at..].split('"').nth(3).expect("a pointer").trim_start_matches('#');
         assert!(document.pointer(pointer).is_some(), "{pointer}");

@@ -11,7 +11,7 @@ use kuma_cp::documents::Documents;
 use kuma_cp::mesh_ca::KeptRoots;
 use kuma_cp::mesh_ca::routes::CaAdmin;
 use kuma_cp::state_folder::StateFolder;
-use kuma_engine::{Engine, Settings};
+use kuma_engine::{Engine, Settings, is_of_this_machine};
 use kuma_store::{MemoryStore, Store};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -49,8 +49,12 @@ impl World {
         );
         let api = Arc::new(api.expect("an API"));
         documents.cas().restore().await.expect("what is kept can be read");
-        let settings =
-            Settings { complete: false, leaf_validity: Duration::from_secs(3600), started: SystemTime::now() };
+        let settings = Settings {
+            complete: false,
+            leaf_validity: Duration::from_secs(3600),
+            started: SystemTime::now(),
+            is_of_this_machine,
+        };
         let ca =
             CaAdmin { cas: documents.cas(), engine: Engine::new(settings, Arc::new(()), CancellationToken::new()) };
         let admin = admin::router(Arc::new(Admin { tokens: None, ca: Some(ca), api: None }));

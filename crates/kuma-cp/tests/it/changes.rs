@@ -13,8 +13,8 @@ use kuma_cp::mesh_ca::{self, ChangeRefused, FreshRoots, KeptRoots, MeshCas};
 use kuma_cp::state_folder::StateFolder;
 use kuma_model::{Ca, DataplaneInsight, Document, Key, Resource as _, SECRET_KIND};
 use kuma_store::{
-    Cause, Change, Committed, Contents, Head, HistoryPage, HistoryQuery, MemoryStore, Moment, Proposal, Revision, Store,
-    StoreFuture, Stored, Write,
+    Cause, Change, Committed, Contents, Head, HistoryPage, HistoryQuery, MemoryStore, Moment, Proposal, Revision,
+    Store, StoreFuture, Stored, Write,
 };
 use serde_json::{Value, json};
 
@@ -22,18 +22,18 @@ use crate::client::{Answer, delete, get, put, request, send};
 use crate::test_api::{Away, TestApi, config};
 
 /// A store on which somebody else writes just before a commit.
-struct Interposed {
+pub(crate) struct Interposed {
     inner: MemoryStore,
     first: Mutex<Vec<Vec<Write>>>,
 }
 
 impl Interposed {
-    fn new() -> Arc<Interposed> {
+    pub(crate) fn new() -> Arc<Interposed> {
         Arc::new(Interposed { inner: MemoryStore::new(), first: Mutex::default() })
     }
 
     /// Before each of the next commits that write something, one of these is made.
-    fn before_commits(&self, writes: Vec<Vec<Write>>) {
+    pub(crate) fn before_commits(&self, writes: Vec<Vec<Write>>) {
         *self.first.lock().expect("no panic") = writes.into_iter().rev().collect();
     }
 }
@@ -106,22 +106,22 @@ impl Store for Interposed {
     }
 }
 
-fn mesh(name: &str) -> Value {
+pub(crate) fn mesh(name: &str) -> Value {
     json!({"type": "Mesh", "name": name})
 }
 
-fn log(mesh: &str, name: &str, backend: &str) -> Value {
+pub(crate) fn log(mesh: &str, name: &str, backend: &str) -> Value {
     let any = json!([{"match": {"service": "*"}}]);
     let conf = json!({"backend": backend});
     json!({"type": "TrafficLog", "mesh": mesh, "name": name, "sources": any, "destinations": any, "conf": conf})
 }
 
-fn dataplane(mesh: &str, name: &str) -> Value {
+pub(crate) fn dataplane(mesh: &str, name: &str) -> Value {
     let gateway = json!({"gateway": {"tags": {"service": "web"}}});
     json!({"type": "Dataplane", "mesh": mesh, "name": name, "networking": gateway})
 }
 
-fn document(json: &Value) -> Document {
+pub(crate) fn document(json: &Value) -> Document {
     Document::parse(json).expect("it is valid")
 }
 
@@ -129,7 +129,7 @@ async fn post(api: &TestApi, body: &Value) -> Answer {
     post_to(api, "/changes", body.to_string()).await
 }
 
-async fn post_to(api: &TestApi, path: &str, body: impl Into<Body>) -> Answer {
+pub(crate) async fn post_to(api: &TestApi, path: &str, body: impl Into<Body>) -> Answer {
     let request = request(Method::POST, path).header("content-type", "application/json");
     send(&api.router, request.body(body.into()).expect("a request")).await
 }
@@ -513,7 +513,10 @@ async fn a_ca_and_its_mesh_rest_on_each_other() {
 
     // The certificate goes while a Mesh that needs it is created.
     store.before_commits(vec![without()]);
-    let refused = documents.change(vec![DocumentChange::put(provided(true))], None, Cause::default()).await.expect_err("it has no CA");
+    let refused = documents
+        .change(vec![DocumentChange::put(provided(true))], None, Cause::default())
+        .await
+        .expect_err("it has no CA");
     assert!(refused.to_string().contains("There is no signing certificate"), "{refused}");
     assert!(store.get(&Key::mesh("demo")).await.expect("a store").is_none());
 
@@ -523,11 +526,17 @@ async fn a_ca_and_its_mesh_rest_on_each_other() {
     let id = other.certificates(Ca::Provided, "demo").await.expect("a store").expect("a CA")[0].id.clone();
     documents.change(vec![DocumentChange::put(provided(false))], None, Cause::default()).await.expect("it has a CA");
     store.before_commits(vec![vec![Write::Put(document(&provided(true)))]]);
-    let refused = other.delete(Ca::Provided, "demo", &id, false, Cause::default()).await.expect_err("the mesh is at work with it");
+    let refused = other
+        .delete(Ca::Provided, "demo", &id, false, Cause::default())
+        .await
+        .expect_err("the mesh is at work with it");
     assert!(matches!(refused, ChangeRefused::Store(_)), "{refused}");
     let kept = store.get(&secret).await.expect("a store").expect("a CA").spec();
     assert!(mesh_ca::read(Ca::Provided, &kept).expect("readable").is_some(), "the certificate is still there");
-    let refused = other.delete(Ca::Provided, "demo", &id, false, Cause::default()).await.expect_err("the mesh is at work with it");
+    let refused = other
+        .delete(Ca::Provided, "demo", &id, false, Cause::default())
+        .await
+        .expect_err("the mesh is at work with it");
     assert!(matches!(refused, ChangeRefused::InUse), "{refused}");
 
     // A conditional deletion of a Mesh is of the one that was looked at.

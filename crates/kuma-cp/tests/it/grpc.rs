@@ -20,7 +20,7 @@ use kuma_xds::grpc::{FrameDecoder, Status, frame};
 use kuma_xds::{DeltaDiscoveryRequest, DiscoveryRequest, ErrorDetail, Node, ResourceType};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
-use tokio::net::TcpStream;
+use tokio::net::TcpSocket;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -37,7 +37,14 @@ pub(crate) struct Grpc(SendRequest<BoxBody<Bytes, Infallible>>);
 impl Grpc {
     /// Over TLS with the CA in the state folder, or in plain text.
     pub(crate) async fn connect(port: u16, state_folder: Option<&Path>) -> Grpc {
-        let socket = TcpStream::connect(SocketAddr::from(([127, 0, 0, 1], port))).await.expect("connects");
+        Grpc::connect_from([127, 0, 0, 1], port, state_folder).await
+    }
+
+    /// The same, from this address.
+    pub(crate) async fn connect_from(address: [u8; 4], port: u16, state_folder: Option<&Path>) -> Grpc {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.bind(SocketAddr::from((address, 0))).expect("an address of loopback");
+        let socket = socket.connect(SocketAddr::from(([127, 0, 0, 1], port))).await.expect("connects");
         let sender = match state_folder {
             Some(folder) => {
                 let ca = CertificateDer::from_pem_file(folder.join("xds-ca.pem")).expect("a certificate");

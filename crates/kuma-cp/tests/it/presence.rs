@@ -20,6 +20,8 @@ struct World {
     kept: Vec<String>,
     /// Whether streams without a token are trusted.
     trusted: bool,
+    /// Proxies with a stream of an Envoy that has said that it accepts connections.
+    serves: BTreeSet<String>,
 }
 
 fn proxy(name: &str) -> Proxy {
@@ -38,6 +40,7 @@ impl World {
             gone: BTreeSet::new(),
             kept: Vec::new(),
             trusted: true,
+            serves: BTreeSet::new(),
         }
     }
 
@@ -56,13 +59,16 @@ impl World {
     }
 
     fn open(&mut self, name: &str, side: Side<'_>) {
-        if self.presence.opened(&proxy(name), side) {
+        if self.presence.opened(&proxy(name), side, true) {
             self.gone.remove(name);
         }
     }
 
     fn close(&mut self, name: &str, side: Side<'_>, end: End) {
-        self.presence.closed(&proxy(name), side, end, self.now);
+        let served = side == Side::Envoy && self.serves.remove(name);
+        if self.presence.closed(&proxy(name), side, end, served, self.now) {
+            self.gone.remove(name);
+        }
     }
 
     /// Both its streams end.
@@ -72,7 +78,7 @@ impl World {
     }
 
     fn leaves(&mut self, name: &str) -> bool {
-        let has_left = self.presence.leaves(&proxy(name), &instance(name));
+        let has_left = self.presence.leaves(&proxy(name), &instance(name), true);
         if has_left {
             self.gone.insert(name.to_owned());
         }
@@ -80,7 +86,7 @@ impl World {
     }
 
     fn configured(&mut self, name: &str, fresh: bool) {
-        if self.presence.configured(&proxy(name), fresh) {
+        if self.presence.configured(&proxy(name), fresh, !self.serves.insert(name.to_owned())) {
             self.gone.remove(name);
         }
     }
@@ -256,6 +262,51 @@ fn a_draining_proxy_that_reconnects_is_not_back() {
     assert_eq!(world.gone(), Vec::<&str>::new());
 }
 
+/// Whoever said that it had left was wrong, or another one runs in its place.
+#[test]
+fn a_kuma_dp_that_runs_beside_an_envoy_that_serves_ends_a_departure() {
+    let left = || {
+        let mut world = World::of(2);
+        world.configured("p0", true);
+        world.close("p0", Side::KumaDp(&instance("p0")), OTHERWISE);
+        assert!(world.presence.leaves(&proxy("p0"), "somebody", true));
+        world.gone.insert("p0".into());
+        world
+    };
+    let mut world = left();
+    world.open("p0", Side::KumaDp(&instance("p0")));
+    assert_eq!(world.gone(), Vec::<&str>::new(), "it runs again, and its Envoy has served all the time");
+    let mut world = left();
+    world.close("p0", Side::Envoy, OTHERWISE);
+    world.open("p0", Side::KumaDp(&instance("p0")));
+    assert_eq!(world.gone(), ["p0"], "it is not known whether its Envoy serves");
+    world.open("p0", Side::Envoy);
+    world.configured("p0", false);
+    assert_eq!(world.gone(), Vec::<&str>::new());
+
+    // What serves may be the Envoy of the one that drains.
+    let mut world = World::of(2);
+    world.configured("p0", true);
+    assert!(world.leaves("p0"));
+    world.open("p0", Side::KumaDp("next"));
+    assert_eq!(world.gone(), ["p0"]);
+    world.open("p0", Side::Envoy);
+    world.configured("p0", false);
+    assert_eq!(world.gone(), ["p0"]);
+    // Until that is gone.
+    world.close("p0", Side::KumaDp(&instance("p0")), CLOSED);
+    assert_eq!(world.gone(), Vec::<&str>::new());
+}
+
+#[test]
+fn who_is_not_proved_does_not_speak_against_who_is() {
+    let mut world = World::of(2);
+    world.presence.opened(&proxy("p0"), Side::KumaDp("stranger"), false);
+    assert!(!world.presence.leaves(&proxy("p0"), "stranger", false), "the proved one runs");
+    world.presence.opened(&proxy("p0"), Side::KumaDp("another stranger"), false);
+    assert!(world.leaves("p0"), "no stranger keeps it");
+}
+
 #[test]
 fn a_proxy_leaves_when_the_last_of_its_kuma_dps_does() {
     let mut world = World::of(3);
@@ -263,7 +314,7 @@ fn a_proxy_leaves_when_the_last_of_its_kuma_dps_does() {
     world.open("p0", Side::KumaDp("second"));
     assert_eq!(world.presence.kuma_dps(&proxy("p0")), 2);
     assert!(!world.leaves("p0"), "the second one still runs");
-    assert!(world.presence.leaves(&proxy("p0"), "second"), "both leave");
+    assert!(world.presence.leaves(&proxy("p0"), "second", true), "both leave");
 
     let mut world = World::of(3);
     world.open("p0", Side::Envoy);

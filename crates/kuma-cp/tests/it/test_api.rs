@@ -12,7 +12,7 @@ use kuma_cp::api::{self, Api};
 use kuma_cp::config::{self, Config};
 use kuma_cp::documents::Documents;
 use kuma_cp::mesh_ca::{FreshRoots, MeshAuthority};
-use kuma_engine::{Engine, Settings};
+use kuma_engine::{Engine, Settings, is_of_this_machine};
 use kuma_model::{DataplaneInsight, Document, Key};
 use kuma_store::{
     Change, Committed, Contents, Head, HistoryPage, HistoryQuery, MemoryStore, Moment, Position, Proposal, Revision,
@@ -85,7 +85,7 @@ impl TestApi {
 /// An engine that nobody tells of commits.
 pub(crate) fn engine() -> Arc<Engine> {
     let leaf_validity = Duration::from_secs(24 * 3600);
-    let settings = Settings { complete: false, leaf_validity, started: SystemTime::UNIX_EPOCH };
+    let settings = Settings { complete: false, leaf_validity, started: SystemTime::UNIX_EPOCH, is_of_this_machine };
     Engine::new(settings, Arc::new(()), CancellationToken::new())
 }
 

@@ -62,7 +62,7 @@ async fn deliver(address: &str, buffer: &Buffer) {
         };
         if !away {
             away = true;
-            tracing::warn!("access logs: the collector {address} is away: {error}. Records wait for it");
+            tracing::warn!("access logs: the collector {address} is away: {error}. Records are buffered");
         }
         if buffer.is_closed() && closed_since.get_or_insert_with(Instant::now).elapsed() > LINGER {
             return;

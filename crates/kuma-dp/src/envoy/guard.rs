@@ -33,7 +33,7 @@ pub(crate) fn become_envoy(parent: i32, command: &[OsString]) -> anyhow::Error {
 
 fn prepare(parent: i32) -> anyhow::Result<()> {
     // SIGKILL also ends an Envoy that hangs or is stopped.
-    set_parent_process_death_signal(Some(Signal::KILL)).context("could not tie Envoy to kuma-dp")?;
+    set_parent_process_death_signal(Some(Signal::KILL)).context("could not make Envoy end together with kuma-dp")?;
     // If kuma-dp ended before the line above, the signal will not come.
     if getppid().map(|pid| pid.as_raw_nonzero().get()) != Some(parent) {
         anyhow::bail!("kuma-dp has ended already");

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
-use kuma_engine::{Engine, NoReceipt, OpenStream, Progress, Settings, Settled};
+use kuma_engine::{Caller, Engine, NoReceipt, OpenStream, Progress, Settings, Settled};
 use kuma_model::Key;
 use kuma_store::{Cause, Commit, Contents, DocumentChange, Follower as _, Stored};
 use kuma_xds::{ResourceType, Snapshot, StreamState};
@@ -25,8 +25,12 @@ struct Life {
 
 impl Life {
     fn new() -> Life {
-        let settings =
-            Settings { complete: false, leaf_validity: Duration::from_secs(3600), started: SystemTime::now() };
+        let settings = Settings {
+            complete: false,
+            leaf_validity: Duration::from_secs(3600),
+            started: SystemTime::now(),
+            is_of_this_machine: |_| false,
+        };
         Life { engine: Engine::new(settings, Arc::new(()), CancellationToken::new()), mesh: "default".into() }
     }
 
@@ -56,9 +60,8 @@ impl Life {
         let stream = OpenStream {
             id,
             proxy: name.into(),
-            authenticated: true,
-            encrypted: true,
-            address: Ipv4Addr::LOCALHOST.into(),
+            caller: Caller { authenticated: true, encrypted: true, address: Ipv4Addr::LOCALHOST.into() },
+            on_standing: None,
             admin: None,
             returning,
             only_secrets: false,
@@ -133,7 +136,8 @@ async fn what_a_replaced_store_lacks_is_taken_from_nobody_until_it_is_accepted()
     web_proxy.served(reaches_redis).await;
     redis_proxy.served(|snapshot| !snapshot.list(ResourceType::Listener).is_empty()).await;
     life.told().await;
-    (web_proxy.has_changed(), redis_proxy.has_changed());
+    web_proxy.has_changed();
+    redis_proxy.has_changed();
     // An older backup without redis, then an empty database.
     life.load(1, false, 3, &[mesh(false), web()]);
     life.load(2, false, 0, &[]);

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 use kuma_ca::{MeshRoots, Root, mesh_secret};
-use kuma_engine::{DueStep, MeshEngine, OpenStream, Settings, Settled};
+use kuma_engine::{Caller, DueStep, MeshEngine, OpenStream, Settings, Settled};
 use kuma_model::{Ca, Document, Key, text};
 use kuma_store::{Contents, DocumentChange, Stored};
 use kuma_xds::{Snapshot, StreamState};
@@ -86,7 +86,12 @@ impl Mesh {
     pub(crate) fn new(complete: bool) -> Mesh {
         // The CAs of the tests are valid from the real time on.
         let now = SystemTime::now();
-        let settings = Settings { complete, leaf_validity: Duration::from_secs(24 * 3600), started: now };
+        let settings = Settings {
+            complete,
+            leaf_validity: Duration::from_secs(24 * 3600),
+            started: now,
+            is_of_this_machine: |_| false,
+        };
         Mesh {
             engine: MeshEngine::new("default", settings, 1),
             now,
@@ -168,9 +173,8 @@ impl Mesh {
         let stream = OpenStream {
             id,
             proxy: Arc::from(proxy),
-            authenticated,
-            encrypted: true,
-            address: [127, 0, 0, 1].into(),
+            caller: Caller { authenticated, encrypted: true, address: [127, 0, 0, 1].into() },
+            on_standing: None,
             admin: Some((std::net::Ipv4Addr::LOCALHOST, 30001).into()),
             returning,
             only_secrets,

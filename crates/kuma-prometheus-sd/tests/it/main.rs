@@ -103,7 +103,7 @@ fn a_flag_beats_its_variable() {
 fn who_is_no_control_plane_is_said() {
     for (status, body, expected) in [
         ("404 Not Found", String::new(), "unexpected status code: 404"),
-        ("200 OK", "<html>".to_owned(), "the answer is not what a control plane says"),
+        ("200 OK", "<html>".to_owned(), "the answer is not one of a control plane"),
         ("200 OK", catalog("http://localhost:5676"), "unsupported scheme \"http\""),
         ("200 OK", catalog("nothing"), "\"nothing\" as the URL of the monitoring assignment server"),
     ] {

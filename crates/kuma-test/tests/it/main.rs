@@ -12,6 +12,7 @@ mod documents;
 mod drain;
 mod fleet;
 mod health_checks;
+mod history;
 mod hitless;
 mod hostile;
 mod http;

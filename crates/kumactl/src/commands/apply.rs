@@ -13,23 +13,24 @@ use serde_json::{Value, json};
 use super::read::{Checked, read};
 use super::wait::wait;
 use super::{Outcome, collection, segment};
-use crate::cli::{Apply, Wait, WaitFlag};
+use crate::cli::{Apply, NoteFlag, Wait, WaitFlag};
 use crate::client::{CallError, Client, Refusal, Written};
 use crate::failure::Failure;
 use crate::session::Session;
 
 /// Runs `apply`. Prints nothing for one document that was applied, and a line for each of several.
 pub(super) async fn run(session: &Session, arguments: Apply) -> Result<Outcome, Failure> {
-    let Apply { input, dry_run, wait: WaitFlag { wait: limit } } = arguments;
+    let Apply { input, dry_run, note: NoteFlag { note }, wait: WaitFlag { wait: limit } } = arguments;
     let mut documents = read(input).await?;
     // Meshes come first, since documents in a mesh need it. The sort is stable.
     documents.sort_by_key(|checked| checked.kind.scope != Scope::Global);
     if documents.len() == 1 && !dry_run {
-        let client = session.writer().await?;
+        let client = session.writer().await?.with_note(note);
         let written = send(&client, &documents).await?;
         return finish(&client, String::new(), written, limit).await;
     }
     let (client, takes_changes) = session.writer_of_changes().await?;
+    let client = client.with_note(note);
     if takes_changes {
         match change(&client, &documents, dry_run).await {
             Err(CallError::Refused(refusal)) if refusal.is_too_large() => {

@@ -4,8 +4,8 @@ use kuma_model::{Kind, Scope};
 use serde_json::Value;
 
 use super::watch::watch;
-use super::{collection, document, meshes, segment, show, show_one};
-use crate::cli::{Get, Output};
+use super::{collection, document, meshes, past, segment, show, show_one};
+use crate::cli::{AtFlag, Get, Output};
 use crate::client::{CallError, Client};
 use crate::failure::Failure;
 use crate::output::Format;
@@ -14,38 +14,57 @@ use crate::table::table;
 
 /// Lists the resources of a kind, or shows one.
 pub(super) async fn run(session: &Session, arguments: Get) -> Result<String, Failure> {
-    let Get { kind, name, watch: go_on, output: Output { format } } = arguments;
+    let Get { kind, name, watch: go_on, at: AtFlag { at }, output: Output { format } } = arguments;
     let mut path = collection(kind, &session.mesh)?;
     if let Some(name) = &name {
         path.push(segment(name)?);
     }
     let client = session.api()?;
     let read = async || match &name {
-        Some(name) => one(&client, kind, &session.mesh, &path, name).await.map(|item| vec![item]),
-        None => {
-            let items = client.list(&path, &[]).await;
-            items.map_err(|error| Failure::from(error).context(format!("failed to list {}", plural(kind.name))))
-        }
+        Some(name) => one(&client, kind, &session.mesh, &path, name, at.as_deref()).await.map(|item| vec![item]),
+        None => list(&client, kind, &path, at.as_deref()).await,
     };
     let show = |items: Vec<Value>| print(kind, items, format, name.is_some());
     if go_on {
         return watch(read, show).await;
     }
     let items = read().await?;
-    if items.is_empty() && kind.scope == Scope::Mesh {
+    if items.is_empty() && kind.scope == Scope::Mesh && at.is_none() {
         meshes::warn_of_missing(&client, &session.mesh).await;
     }
     show(items)
 }
 
-async fn one(client: &Client, kind: &Kind, mesh: &str, path: &[&str], name: &str) -> Result<Value, Failure> {
-    match client.get(path, &[]).await {
-        Ok(item) => Ok(item),
-        Err(CallError::Refused(refusal)) if refusal.is_not_found() => {
+async fn list(client: &Client, kind: &Kind, path: &[&str], at: Option<&str>) -> Result<Vec<Value>, Failure> {
+    let items = async { client.items(read(client, path, at).await?) };
+    items.await.map_err(|error| Failure::from(error).context(format!("failed to list {}", plural(kind.name))))
+}
+
+async fn one(
+    client: &Client,
+    kind: &Kind,
+    mesh: &str,
+    path: &[&str],
+    name: &str,
+    at: Option<&str>,
+) -> Result<Value, Failure> {
+    match (read(client, path, at).await, at) {
+        (Ok(item), _) => Ok(item),
+        (Err(CallError::Refused(refusal)), None) if refusal.is_not_found() => {
             let failure = Failure::new(format!("there is no {} with name \"{name}\"", kind.name));
             Err(meshes::explained(failure, client, kind, mesh).await)
         }
-        Err(error) => Err(Failure::from(error).context(format!("failed to get {} \"{name}\"", kind.name))),
+        (Err(CallError::Refused(refusal)), Some(at)) if refusal.is_not_found() => {
+            Err(Failure::new(format!("there was no {} with name \"{name}\" at {at}", kind.name)))
+        }
+        (Err(error), _) => Err(Failure::from(error).context(format!("failed to get {} \"{name}\"", kind.name))),
+    }
+}
+
+async fn read(client: &Client, path: &[&str], at: Option<&str>) -> Result<Value, CallError> {
+    match at {
+        Some(at) => past::read(client, path, at).await.map(|(answer, _)| answer),
+        None => client.get(path, &[]).await,
     }
 }
 

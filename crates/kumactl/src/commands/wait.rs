@@ -121,9 +121,7 @@ fn summary(receipt: &Receipt, waited: Duration, now: jiff::Timestamp) -> (String
     };
     let proxies = |number: u64| if number == 1 { "proxy".to_owned() } else { "proxies".to_owned() };
     let (mut line, code) = match receipt.state.as_str() {
-        "live" | "superseded" | "reached" if concerned == 0 => {
-            ("live: no connected proxy gets anything else".to_owned(), 0)
-        }
+        "live" | "superseded" | "reached" if concerned == 0 => ("live: it concerns no connected proxy".to_owned(), 0),
         "live" => (format!("live on {done} of {concerned} {}{after}", proxies(concerned)), 0),
         "superseded" => {
             let by = format!("; on {superseded} of them a later change of the same documents");
@@ -209,7 +207,7 @@ mod tests {
         );
         check(
             json!({"revision": 1, "state": "live", "proxies": {"concerned": 0}, "seconds": {"last": null}}),
-            "revision 1: live: no connected proxy gets anything else\n",
+            "revision 1: live: it concerns no connected proxy\n",
             0,
         );
         check(

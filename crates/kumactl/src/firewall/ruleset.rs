@@ -59,15 +59,15 @@ impl Ruleset {
         rules.extend(sorted(&self.exclude_outbound_ports).map(|ports| format!("tcp dport {ports} return")));
         let networks = sorted(&self.exclude_outbound_networks);
         rules.extend(networks.map(|network| format!("{} daddr {network} return", network.family())));
-        rules.push("# Not those of the proxy, nor those of the kernel, which have no user.".into());
+        rules.push("# Neither those of the proxy, nor those of the kernel, which have no user.".into());
         rules.push(format!("meta skuid != {} meta l4proto tcp redirect to :{}", self.user, self.port));
         // Before the NAT rules of others, which may translate the address of a service: the proxy needs the original.
-        chain("What this machine dials", "output", -101, &rules)
+        chain("Connections of this machine", "output", -101, &rules)
     }
 
     fn prerouting(&self) -> String {
         let mut rules = self.common();
-        rules.push("# What this machine forwards, as for containers, is not its own.".into());
+        rules.push("# Forwarded connections, such as those of containers, are not redirected.".into());
         rules.push("fib daddr type != local return".into());
         match &self.inbound {
             Inbound::None => return String::new(),
@@ -82,13 +82,13 @@ impl Ruleset {
             }
         }
         // After the NAT rules of others: connections that they forward to a container are not redirected.
-        chain("What other machines dial here", "prerouting", -99, &rules)
+        chain("Connections from other machines", "prerouting", -99, &rules)
     }
 
     fn common(&self) -> Vec<String> {
         let mut rules = vec![
             "meta l4proto != @active return".to_owned(),
-            "# Only connections that begin: the open ones stay as they are.".to_owned(),
+            "# Only new connections: open ones are not affected.".to_owned(),
             "tcp flags & (fin | syn | rst | ack) != syn return".to_owned(),
         ];
         if !self.ipv6 {

@@ -21,8 +21,8 @@ pub(crate) struct ControlPlane {
 struct Known {
     /// By path.
     resources: BTreeMap<String, Value>,
-    /// By method and path.
-    answers: BTreeMap<String, Answer>,
+    /// By method and path, in turn; the last one stays.
+    answers: BTreeMap<String, Vec<Answer>>,
     requests: Vec<String>,
     port: u16,
     /// Whether it accepts several documents in one request.
@@ -34,12 +34,23 @@ struct Known {
 pub(crate) struct Answer {
     status: StatusCode,
     location: Option<String>,
+    revision: Option<u64>,
     body: Vec<u8>,
 }
 
 impl Answer {
     pub(crate) fn new(status: u16, body: impl Into<Vec<u8>>) -> Answer {
-        Answer { status: StatusCode::from_u16(status).expect("a status"), location: None, body: body.into() }
+        Answer {
+            status: StatusCode::from_u16(status).expect("a status"),
+            location: None,
+            revision: None,
+            body: body.into(),
+        }
+    }
+
+    /// As it is at this revision.
+    pub(crate) fn at(self, revision: u64) -> Answer {
+        Answer { revision: Some(revision), ..self }
     }
 
     pub(crate) fn redirect(location: &str) -> Answer {
@@ -69,7 +80,13 @@ impl ControlPlane {
 
     /// Sets the answer to a request such as `GET /meshes`.
     pub(crate) fn answers(&self, request: &str, answer: Answer) -> &Self {
-        self.state.lock().expect("no panic").answers.insert(request.to_owned(), answer);
+        self.state.lock().expect("no panic").answers.insert(request.to_owned(), vec![answer]);
+        self
+    }
+
+    /// Prescribes the answers to the next requests of the same kind.
+    pub(crate) fn answers_in_turn(&self, request: &str, answers: Vec<Answer>) -> &Self {
+        self.state.lock().expect("no panic").answers.insert(request.to_owned(), answers);
         self
     }
 
@@ -102,11 +119,20 @@ async fn handle(
             request = format!("{request} (with {name})");
         }
     }
+    if let Some(note) = headers.get("kuma-note") {
+        request = format!("{request} (Kuma-Note: {})", String::from_utf8_lossy(note.as_bytes()));
+    }
     known.requests.push(request);
-    if let Some(Answer { status, location, body }) = known.answers.get(&format!("{method} {}", uri.path())).cloned() {
-        return match location {
-            Some(location) => (status, [(header::LOCATION, location)]).into_response(),
-            None => (status, body).into_response(),
+    if let Some(answers) = known.answers.get_mut(&format!("{method} {}", uri.path())) {
+        let first = if answers.len() > 1 { answers.remove(0) } else { answers[0].clone() };
+        let Answer { status, location, revision, body } = first;
+        return match (location, revision) {
+            (Some(location), _) => (status, [(header::LOCATION, location)]).into_response(),
+            (None, Some(revision)) => {
+                let headers = [("kuma-revision", revision.to_string()), ("kuma-epoch", "7f3a".to_owned())];
+                (status, headers, body).into_response()
+            }
+            (None, None) => (status, body).into_response(),
         };
     }
     let path = uri.path();

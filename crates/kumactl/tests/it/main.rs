@@ -9,6 +9,7 @@ mod database_schema;
 mod errors;
 mod lists;
 mod manage;
+mod past;
 mod sets;
 mod token;
 mod transcript;

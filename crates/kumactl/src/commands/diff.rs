@@ -1,0 +1,26 @@
+//! `kumactl diff`: shows the differences between two revisions.
+
+use super::Outcome;
+use super::past::failure;
+use crate::cli::Diff;
+use crate::failure::Failure;
+use crate::session::Session;
+use crate::unified::{is_coloured, unified};
+
+/// Exit code if there is a difference.
+const DIFFERENT: u8 = 3;
+
+/// Runs `diff`.
+pub(super) async fn run(session: &Session, arguments: Diff) -> Result<Outcome, Failure> {
+    let Diff { from, to } = arguments;
+    let client = session.api()?;
+    let mut query = vec![("from", from)];
+    query.extend(to.map(|to| ("to", to)));
+    query.extend(session.only_mesh.clone().map(|mesh| ("mesh", mesh)));
+    let answer = client.get(&["diff"], &query).await.map_err(|error| failure(error, "failed to compare"))?;
+    let state = |field: &str| format!("revision {}", answer.get(field).and_then(|at| at.as_u64()).unwrap_or_default());
+    let (from, to) = (state("from"), state("to"));
+    let items = client.items(answer)?;
+    let code = if items.is_empty() { 0 } else { DIFFERENT };
+    Ok(Outcome { text: unified(&items, &from, &to, is_coloured())?, code })
+}
