@@ -135,7 +135,8 @@ async fn who_is_alive_and_holds_a_lease_is_told_by_the_clock_of_the_database() {
 
     // What was reported by one that is long gone goes with it.
     store.commit(vec![Write::Put(mesh())]).await.expect("a commit");
-    let reports = "INSERT INTO kuma_insights VALUES ('default', 'web', 'one', now(), '{}'), ('default', 'web', 'two', now(), '{}')";
+    let reports = "INSERT INTO kuma_insights SELECT 'default', 'web', i, now(), '{}'
+        FROM unnest(ARRAY['one', 'two']) i";
     server.sql(&config.db_name, reports);
     age("1 hour");
     let told = journal.heartbeat("two", "").await.expect("an answer");
