@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use kuma_model::{Document, Key};
-use kuma_store::{Change, HistoryQuery, StoreError, Write};
-use kuma_store_postgres::Instance;
+use kuma_store::{Change, HistoryQuery, Journal as _, Peer, StoreError, Write};
 use kuma_store_postgres::testing::Server;
 use serde_json::json;
 
@@ -110,18 +109,20 @@ async fn who_is_alive_and_holds_a_lease_is_told_by_the_clock_of_the_database() {
     let config = server.database();
     let store = open(&config).await;
     let journal = store.journal();
-    assert_eq!(journal.lease("ca", "one").await, Ok(Some(1)));
-    assert_eq!(journal.lease("ca", "two").await, Ok(None));
-    assert_eq!(journal.lease("ca", "one").await, Ok(Some(1)));
-    assert_eq!(journal.lease("other", "two").await, Ok(Some(1)));
+    assert_eq!(journal.lease("ca", "one").await, Ok(true));
+    assert_eq!(journal.lease("ca", "two").await, Ok(false));
+    assert_eq!(journal.lease("ca", "one").await, Ok(true));
+    assert_eq!(journal.lease("other", "two").await, Ok(true));
     server.sql(&config.db_name, "UPDATE kuma_leases SET until = clock_timestamp() - interval '1 ms'");
-    assert_eq!(journal.lease("ca", "two").await, Ok(Some(2)));
-    assert_eq!(journal.lease("ca", "one").await, Ok(None));
+    assert_eq!(journal.lease("ca", "two").await, Ok(true));
+    assert_eq!(journal.lease("ca", "one").await, Ok(false));
+    // A new holder is a new epoch.
+    assert_eq!(server.sql(&config.db_name, "SELECT epoch FROM kuma_leases WHERE name = 'ca'"), "2");
 
     journal.heartbeat("one", "{}").await.expect("an answer");
-    let names = |instances: &[Instance]| -> Vec<(String, String, bool)> {
-        let told = |one: &Instance| (one.id.to_string(), one.about.clone(), one.is_alive);
-        instances.iter().map(told).collect()
+    let names = |peers: &[Peer]| -> Vec<(String, String, bool)> {
+        let told = |one: &Peer| (one.instance.to_string(), one.about.to_string(), one.is_alive);
+        peers.iter().map(told).collect()
     };
     let told = journal.heartbeat("two", "{\"a\": 1}").await.expect("an answer");
     assert_eq!(names(&told), [("one".into(), "{}".into(), true), ("two".into(), "{\"a\": 1}".into(), true)]);
