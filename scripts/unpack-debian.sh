@@ -15,7 +15,8 @@ needed() { apt-get --simulate install --no-install-recommends "$@" | awk '$1 == 
 fetch() {
   local packages
   # What only sets a system up is not needed to run a program.
-  packages=$(needed "$@" | grep -vxE 'postgresql(-client)?-common|ssl-cert|debconf|locales.*|lsb-.*|sysvinit-utils|perl.*')
+  local unused='postgresql(-client)?-common|ssl-cert|debconf|locales.*|lsb-.*|sysvinit-utils|perl.*'
+  packages=$(needed "$@" | grep -vxE "$unused")
   # shellcheck disable=SC2086 # one word each
   apt-get download $packages
 }

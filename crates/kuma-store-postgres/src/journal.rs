@@ -76,7 +76,7 @@ impl PostgresJournal {
         let (_, store) = prepare(&config).await?;
         if config.tls.mode == TlsMode::Disable {
             for place in config.places().iter().filter(|place| !place.is_local()) {
-                tracing::warn!(%place, "what passes to PostgreSQL is not encrypted, keys included; see store.postgres.tls");
+                tracing::warn!(%place, "the link to PostgreSQL is not encrypted: set store.postgres.tls");
             }
         }
         let config = Arc::new(config);

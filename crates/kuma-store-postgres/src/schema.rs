@@ -34,8 +34,8 @@ pub enum Migration {
 /// Makes the tables, or brings them to this program's version, if need be. Any number may do so at once.
 ///
 /// # Errors
-/// [`StoreError::Unavailable`]: the database cannot be reached. [`StoreError::Unusable`]: it is not fit for it, or we may
-/// not; the message says what to do.
+/// [`StoreError::Unavailable`]: the database cannot be reached. [`StoreError::Unusable`]: it is not fit for it, or we
+/// may not; the message says what to do.
 pub async fn migrate(config: &PostgresConfig) -> Result<Migration, StoreError> {
     Ok(prepare(config).await?.0)
 }

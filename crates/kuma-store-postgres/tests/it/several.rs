@@ -116,11 +116,13 @@ async fn who_is_alive_and_holds_a_lease_is_told_by_the_clock_of_the_database() {
     server.sql(&config.db_name, "UPDATE kuma_leases SET until = clock_timestamp() - interval '1 ms'");
     assert_eq!(journal.lease("ca", "two").await, Ok(true));
     assert_eq!(journal.lease("ca", "one").await, Ok(false));
+    // A new holder is a new epoch.
+    assert_eq!(server.sql(&config.db_name, "SELECT epoch FROM kuma_leases WHERE name = 'ca'"), "2");
 
     journal.heartbeat("one", "{}").await.expect("an answer");
-    let names = |instances: &[Peer]| -> Vec<(String, String, bool)> {
-        let told = |one: &Peer| (one.instance.to_string(), one.about.clone(), one.is_alive);
-        instances.iter().map(told).collect()
+    let names = |peers: &[Peer]| -> Vec<(String, String, bool)> {
+        let told = |one: &Peer| (one.instance.to_string(), one.about.to_string(), one.is_alive);
+        peers.iter().map(told).collect()
     };
     let told = journal.heartbeat("two", "{\"a\": 1}").await.expect("an answer");
     assert_eq!(names(&told), [("one".into(), "{}".into(), true), ("two".into(), "{\"a\": 1}".into(), true)]);
@@ -134,8 +136,8 @@ async fn who_is_alive_and_holds_a_lease_is_told_by_the_clock_of_the_database() {
 
     // What was reported by one that is long gone goes with it.
     store.commit(vec![Write::Put(mesh())]).await.expect("a commit");
-    let reports = "INSERT INTO kuma_insights VALUES
-        ('default', 'web', 'one', now(), '{}'), ('default', 'web', 'two', now(), '{}')";
+    let reports = "INSERT INTO kuma_insights SELECT 'default', 'web', i, now(), '{}'
+        FROM unnest(ARRAY['one', 'two']) i";
     server.sql(&config.db_name, reports);
     age("1 hour");
     let told = journal.heartbeat("two", "").await.expect("an answer");
