@@ -220,7 +220,8 @@ async fn start_from(source: Source, mut config: Config, home: Option<&Path>) -> 
         take_over_insights(store.as_ref(), &insights).await?;
     }
     let assignments = Arc::new(Assignments::new());
-    let loaded = kuma_store::load(store.as_ref(), &[engine.as_ref(), assignments.as_ref(), forgetting.as_ref()]).await?;
+    let loaded =
+        kuma_store::load(store.as_ref(), &[engine.as_ref(), assignments.as_ref(), forgetting.as_ref()]).await?;
     let touched = (engine.clone(), assignments.clone());
     let documents = Arc::new(documents.on_mesh_rewritten(move |mesh| {
         touched.0.touch_mesh(mesh);
@@ -373,12 +374,7 @@ async fn take_over_insights(store: &dyn Store, insights: &Arc<Insights>) -> anyh
 }
 
 /// Keeps followers at what the store holds, until cancelled.
-async fn follow(
-    store: Arc<dyn Store>,
-    from: Followed,
-    followers: Vec<Arc<dyn Follower>>,
-    cancel: CancellationToken,
-) {
+async fn follow(store: Arc<dyn Store>, from: Followed, followers: Vec<Arc<dyn Follower>>, cancel: CancellationToken) {
     let followers: Vec<&dyn Follower> = followers.iter().map(Arc::as_ref).collect();
     tokio::select! {
         () = kuma_store::follow(store.as_ref(), from, &followers) => {}

@@ -97,8 +97,10 @@ pub async fn keep(store: Arc<dyn Store>, folder: Arc<StateFolder>, mut trust: Tr
         if trust != Trust::Doubtful && written != Some(now) {
             match Seen::write(&folder, now.0, now.1) {
                 Ok(()) => written = Some(now),
-                Err(error) => tracing::warn!(error = crate::http::error::chain(&error),
-                    "it cannot be remembered how far the store has come"),
+                Err(error) => tracing::warn!(
+                    error = crate::http::error::chain(&error),
+                    "it cannot be remembered how far the store has come"
+                ),
             }
         }
         if stopping {

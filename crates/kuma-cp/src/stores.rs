@@ -86,7 +86,8 @@ pub fn file_of(config: &Config, folder: Option<&StateFolder>) -> anyhow::Result<
         return Ok(path.clone());
     }
     let folder = folder.context(
-        "store.file.path (KUMA_STORE_FILE_PATH) is not set, and the state folder (KUMA_GENERAL_WORK_DIR) cannot be used",
+        "store.file.path (KUMA_STORE_FILE_PATH) is not set, and the state folder (KUMA_GENERAL_WORK_DIR) cannot be \
+         used",
     )?;
     Ok(folder.path().join(FILE))
 }
@@ -227,9 +228,9 @@ fn tell_lost(lost: &[Arc<Stored>], folder: Option<&StateFolder>) {
     let text: Result<Vec<String>, _> =
         documents.iter().map(|stored| serde_saphyr::to_string(&stored.document().to_json())).collect();
     let name = format!("lost-{}.yaml", Timestamp::now().strftime("%Y%m%dT%H%M%SZ"));
-    let written = text.map_err(|error| error.to_string()).and_then(|text| {
-        folder.write_new(&name, text.join("---\n").as_bytes()).map_err(|error| chain(&error))
-    });
+    let written = text
+        .map_err(|error| error.to_string())
+        .and_then(|text| folder.write_new(&name, text.join("---\n").as_bytes()).map_err(|error| chain(&error)));
     let file = folder.path().join(&name).display().to_string();
     match written {
         Ok(_) => tracing::error!(file, "`kumactl apply -f` of this file brings them back"),

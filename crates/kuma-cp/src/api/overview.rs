@@ -2,9 +2,7 @@
 
 use axum::response::Response;
 use http::StatusCode;
-use kuma_model::{
-    Dataplane, DataplaneInsight, Document, Kind, Resource as _, Selector, Subscription, decode_spec,
-};
+use kuma_model::{Dataplane, DataplaneInsight, Document, Kind, Resource as _, Selector, Subscription, decode_spec};
 use kuma_store::Stored;
 use serde_json::{Map, Value, json};
 
@@ -55,7 +53,8 @@ impl Api {
             {
                 let name = &dataplane.key.name;
                 // Both lists are ordered by name.
-                let stored = insights.binary_search_by(|stored| stored.key.name.cmp(name)).ok().map(|at| &*insights[at]);
+                let stored =
+                    insights.binary_search_by(|stored| stored.key.name.cmp(name)).ok().map(|at| &*insights[at]);
                 let insight = current_insight(live.as_ref(), &mesh, name, stored);
                 items.push(overview(dataplane, insight));
             }

@@ -3,9 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use kuma_model::{
-    Ca, DataplaneInsight, Document, Key, Mesh, Resource as _, Violation, Violations, decode_spec,
-};
+use kuma_model::{Ca, DataplaneInsight, Document, Key, Mesh, Resource as _, Violation, Violations, decode_spec};
 use kuma_store::{Expect, Outcome, StoreError, Stored, Write};
 use serde_json::Value;
 

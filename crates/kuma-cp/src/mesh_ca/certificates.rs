@@ -186,14 +186,7 @@ impl MeshCas {
     ///
     /// # Errors
     /// There is none of this id, or it is needed.
-    pub async fn delete(
-        &self,
-        ca: Ca,
-        mesh: &str,
-        id: &str,
-        force: bool,
-        cause: Cause,
-    ) -> Result<(), ChangeRefused> {
+    pub async fn delete(&self, ca: Ca, mesh: &str, id: &str, force: bool, cause: Cause) -> Result<(), ChangeRefused> {
         let _one_at_a_time = self.lock().await;
         let Some(Kept { stored, roots: Some(roots) }) = self.kept(ca, mesh).await? else {
             return Err(ChangeRefused::NotFound);

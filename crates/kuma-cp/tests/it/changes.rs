@@ -13,8 +13,8 @@ use kuma_cp::mesh_ca::{self, ChangeRefused, FreshRoots, KeptRoots, MeshCas};
 use kuma_cp::state_folder::StateFolder;
 use kuma_model::{Ca, DataplaneInsight, Document, Key, Resource as _, SECRET_KIND};
 use kuma_store::{
-    Cause, Change, Committed, Contents, Head, HistoryPage, HistoryQuery, MemoryStore, Moment, Proposal, Revision, Store,
-    StoreFuture, Stored, Write,
+    Cause, Change, Committed, Contents, Head, HistoryPage, HistoryQuery, MemoryStore, Moment, Proposal, Revision,
+    Store, StoreFuture, Stored, Write,
 };
 use serde_json::{Value, json};
 
@@ -510,7 +510,10 @@ async fn a_ca_and_its_mesh_rest_on_each_other() {
 
     // The certificate goes while a Mesh that needs it is created.
     store.before_commits(vec![without()]);
-    let refused = documents.change(vec![DocumentChange::put(provided(true))], None, Cause::default()).await.expect_err("it has no CA");
+    let refused = documents
+        .change(vec![DocumentChange::put(provided(true))], None, Cause::default())
+        .await
+        .expect_err("it has no CA");
     assert!(refused.to_string().contains("There is no signing certificate"), "{refused}");
     assert!(store.get(&Key::mesh("demo")).await.expect("a store").is_none());
 
@@ -520,11 +523,17 @@ async fn a_ca_and_its_mesh_rest_on_each_other() {
     let id = other.certificates(Ca::Provided, "demo").await.expect("a store").expect("a CA")[0].id.clone();
     documents.change(vec![DocumentChange::put(provided(false))], None, Cause::default()).await.expect("it has a CA");
     store.before_commits(vec![vec![Write::Put(document(&provided(true)))]]);
-    let refused = other.delete(Ca::Provided, "demo", &id, false, Cause::default()).await.expect_err("the mesh is at work with it");
+    let refused = other
+        .delete(Ca::Provided, "demo", &id, false, Cause::default())
+        .await
+        .expect_err("the mesh is at work with it");
     assert!(matches!(refused, ChangeRefused::Store(_)), "{refused}");
     let kept = store.get(&secret).await.expect("a store").expect("a CA").spec();
     assert!(mesh_ca::read(Ca::Provided, &kept).expect("readable").is_some(), "the certificate is still there");
-    let refused = other.delete(Ca::Provided, "demo", &id, false, Cause::default()).await.expect_err("the mesh is at work with it");
+    let refused = other
+        .delete(Ca::Provided, "demo", &id, false, Cause::default())
+        .await
+        .expect_err("the mesh is at work with it");
     assert!(matches!(refused, ChangeRefused::InUse), "{refused}");
 
     // A conditional deletion of a Mesh is of the one that was looked at.

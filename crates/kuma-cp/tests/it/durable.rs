@@ -148,10 +148,8 @@ async fn a_store_that_was_replaced_is_incomplete_until_it_is_accepted() {
     first.put("/meshes/demo", &json!({"type": "Mesh", "name": "demo"})).await;
     first.accept().await;
     first.running.stop().await;
-    let backup: Vec<_> = database(folder.path())
-        .into_iter()
-        .map(|path| (std::fs::read(&path).expect("a file"), path))
-        .collect();
+    let backup: Vec<_> =
+        database(folder.path()).into_iter().map(|path| (std::fs::read(&path).expect("a file"), path)).collect();
     let kept = keys(folder.path());
     let second = Life::start(folder.path(), &[FILE]).await;
     assert_eq!(second.get("/store").await["complete"], true);

@@ -92,10 +92,9 @@ async fn a_note_that_cannot_be_kept_is_refused() {
     let api = TestApi::new();
     let longest = [b'x'; 1024];
     let title = "Could not process a resource | A header of the request cannot be used";
-    for (note, message) in [
-        (&[b'x'; 1025][..], "must not be longer than 1024 bytes, and has 1025"),
-        (b"\xff\xfe", "must be UTF-8"),
-    ] {
+    for (note, message) in
+        [(&[b'x'; 1025][..], "must not be longer than 1024 bytes, and has 1025"), (b"\xff\xfe", "must be UTF-8")]
+    {
         let refused = put_with(&api, &[("kuma-note", note)]).await;
         assert_eq!(refused.error(), (400, format!("{title} | kuma-note: {message}")));
     }
