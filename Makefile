@@ -11,8 +11,8 @@ build: ## Build all programs (release) into target/release
 	cargo build --release --locked --workspace --bins
 
 .PHONY: demo
-demo: ## Two services under mTLS on this machine; Ctrl-C ends it and leaves nothing behind
-	@python3 scripts/demo.py
+demo: ## Two services under mTLS on this machine, with STORE=file on a file; Ctrl-C ends it and leaves nothing
+	@python3 scripts/demo.py $(if $(STORE),--store $(STORE))
 
 .PHONY: envoy
 envoy: ## Fetch Envoy into .envoy/

@@ -5,6 +5,7 @@ Shows a request go through without mTLS, refused once mTLS is on, and through ag
 starts, files and processes, is gone when it ends.
 """
 
+import argparse
 import os
 import pathlib
 import shutil
@@ -189,7 +190,7 @@ def build():
 
 def run(demo, envoy):
     demo.env["KUMA_DATAPLANE_RUNTIME_BINARY_PATH"] = envoy
-    step("Starting the control plane on the memory store")
+    step(f"Starting the control plane with the store `{demo.env['KUMA_STORE_TYPE']}`")
     demo.start("kuma-cp", BIN / "kuma-cp", "run")
     demo.wait("readiness of kuma-cp", reachable)
 
@@ -240,9 +241,13 @@ def main():
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for ending in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(ending, lambda *_: sys.exit(0))
+    arguments = argparse.ArgumentParser(description="Two services under mTLS on this machine")
+    arguments.add_argument("--store", choices=["memory", "file"], default="memory", help="where documents are kept")
+    store = arguments.parse_args().store
     check_ports()
     envoy = build()
     demo = Demo()
+    demo.env["KUMA_STORE_TYPE"] = store
     try:
         run(demo, envoy)
     except KeyboardInterrupt:

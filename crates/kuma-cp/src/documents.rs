@@ -67,8 +67,8 @@ impl Documents {
         }
     }
 
-    /// Has `notify` called with the mesh and the name of each insight that is deleted: what this process knows about the
-    /// proxy goes too. Deletions of Dataplanes are in the feed of commits; see [`crate::forgetting`].
+    /// Has `notify` called with the mesh and the name of each insight that is deleted: what this process knows about
+    /// the proxy goes too. Deletions of Dataplanes are in the feed of commits; see [`crate::forgetting`].
     #[must_use]
     pub fn on_insight_deleted(mut self, notify: impl Fn(&str, &str) + Send + Sync + 'static) -> Self {
         self.insight_deleted = Box::new(notify);

@@ -86,7 +86,8 @@ pub fn file_of(config: &Config, folder: Option<&StateFolder>) -> anyhow::Result<
         return Ok(path.clone());
     }
     let folder = folder.context(
-        "store.file.path (KUMA_STORE_FILE_PATH) is not set, and the state folder (KUMA_GENERAL_WORK_DIR) cannot be used",
+        "store.file.path (KUMA_STORE_FILE_PATH) is not set, and the state folder (KUMA_GENERAL_WORK_DIR) cannot be \
+         used",
     )?;
     Ok(folder.path().join(FILE))
 }

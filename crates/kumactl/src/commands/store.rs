@@ -73,9 +73,8 @@ impl Store {
             lines.push("  ... and more".to_owned());
         }
         if *document_count == 0 && *proxy_count == 0 {
-            lines.push(
-                "nothing is taken away; a proxy that comes back without a Dataplane will have nothing".to_owned(),
-            );
+            let text = "nothing is taken away; a proxy that comes back without a Dataplane will have nothing";
+            lines.push(text.to_owned());
         }
         lines.iter().map(|line| format!("{line}\n")).collect()
     }
