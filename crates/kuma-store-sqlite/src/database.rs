@@ -96,11 +96,16 @@ impl Database {
         })
     }
 
-    /// Whether another program may have written since [`note_version`](Self::note_version), or it is time to see
-    /// whether writes succeed again.
+    /// Whether another program may have written since [`note_version`](Self::note_version).
+    pub(crate) fn others_wrote(&mut self) -> std::result::Result<bool, StoreError> {
+        let now = self.with(data_version)?;
+        Ok(self.open.as_ref().and_then(|open| open.data_version) != Some(now))
+    }
+
+    /// Whether there may be something to learn from the file: what others have written, or that it can be written
+    /// again.
     pub(crate) fn looks_changed(&mut self) -> std::result::Result<bool, StoreError> {
-        let known = self.open.as_ref().and_then(|open| open.data_version);
-        Ok(self.write_failed || known != Some(self.with(data_version)?))
+        Ok(self.write_failed || self.others_wrote()?)
     }
 
     /// Takes note that all that other programs have written until now is known. Says whether they have written since

@@ -132,9 +132,14 @@ impl Journal for SqliteJournal {
     }
 
     fn append(&self, base: Position, commits: Vec<Arc<Commit>>) -> StoreFuture<'_, Appended> {
-        Box::pin(
-            self.writer.run(move |database| database.write(|connection| append::append(connection, base, &commits))),
-        )
+        let is_shared = self.is_shared;
+        Box::pin(self.writer.run(move |database| {
+            // Whoever has the file alone first looks at what another program has done to it.
+            if !is_shared && database.others_wrote()? {
+                return Ok(Appended::Overtaken);
+            }
+            database.write(|connection| append::append(connection, base, &commits))
+        }))
     }
 
     fn changed_by_others(&self) -> BoxFuture<'_, ()> {

@@ -87,3 +87,29 @@ pub(crate) fn count(path: &Path, sql: &str) -> i64 {
     let connection = rusqlite::Connection::open(path).expect("opens");
     connection.query_row(sql, [], |row| row.get(0)).expect("a number")
 }
+
+/// A number from the environment.
+pub(crate) fn setting(name: &str, default: u64) -> u64 {
+    std::env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))
+}
+
+/// Numbers without a pattern, the same in every run (Marsaglia's xorshift).
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % limit
+    }
+}
+
+/// Waits for what must come.
+pub(crate) async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(60);
+    while !is_so().await {
+        assert!(tokio::time::Instant::now() < deadline, "{what}: not within a minute");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+}
