@@ -27,8 +27,10 @@ test-fast: ## Run the tests that need no Envoy, no Prometheus, no PostgreSQL and
 	@scripts/test-fast.sh
 
 .PHONY: soak
-soak: ## Repeat the long proofs: 200 rounds of receipts over 20 Envoys (some minutes)
+soak: ## Repeat the long proofs: 200 rounds of receipts over 20 Envoys, 1,000 killed stores (some minutes)
 	KUMA_TEST_ROUNDS=200 KUMA_TEST_PROXIES=20 scripts/test.sh --test it receipts::
+	KUMA_TEST_ROUNDS=1000 cargo test --locked -p kuma-store-sqlite --test it crash::
+	KUMA_TEST_FLIPS=600 cargo test --locked -p kuma-store-sqlite --test it damage::
 
 .PHONY: bench
 bench: ## Measure kuma-cp with 1,000 simulated proxies (docs/performance.md)

@@ -15,7 +15,7 @@ use crate::error::Fault;
 use crate::file::{beside, identity, prepare, sync_folder};
 use crate::load::{Everything, load};
 use crate::past::replay;
-use crate::rows::DocumentRow;
+use crate::rows::{DocumentRow, signed};
 
 /// Most findings of SQLite itself that are told.
 const FINDINGS: usize = 20;
@@ -215,6 +215,14 @@ fn compare(connection: &mut Connection, everything: &Everything) -> crate::error
         }
         Ok(())
     })?;
+    // Nobody would read them, and the next commit could not be written.
+    for table in ["commits", "changes"] {
+        let sql = format!("SELECT count(*) FROM {table} WHERE revision > ?1");
+        let beyond: i64 = transaction.query_row(&sql, [signed(store.head.position.revision)?], |row| row.get(0))?;
+        if beyond > 0 {
+            return Err(Fault::Damaged(format!("table `{table}` has {beyond} rows after the latest commit")));
+        }
+    }
     for stored in &everything.loaded.documents {
         let version = latest.remove(&stored.key);
         if version != i64::try_from(stored.version).ok() {

@@ -105,7 +105,7 @@ async fn damage_is_named_with_what_to_do() {
     let damages = [
         (
             "UPDATE documents SET spec = '{}' WHERE name = 'web-1'",
-            r#"Dataplane "web-1" of mesh "default" at revision 3"#,
+            r#""web-1" of mesh "default" at revision 3"#,
         ),
         ("UPDATE documents SET version = 9 WHERE name = 'web-1'", r#"Dataplane "web-1" of mesh "default""#),
         ("DELETE FROM documents WHERE name = 'web-1'", "table `documents` has 4 rows, of 5"),
@@ -129,7 +129,7 @@ async fn damage_is_named_with_what_to_do() {
         ("DELETE FROM changes WHERE revision = 3 AND name = 'latest'", "has 1 rows of commit 3, which has 2"),
         ("DELETE FROM commits WHERE revision = 3", "commit 3 is missing"),
         ("UPDATE commits SET author = 'x' WHERE revision = 3", "commit 3 in table `commits`"),
-        ("INSERT INTO changes VALUES (9, 'a', 'b', 'c', 1, 1, '', 1)", "in table `changes`"),
+        ("INSERT INTO changes VALUES (9, 'a', 'b', 'c', 1, 1, '', 1)", "has 1 rows after the latest commit"),
     ] {
         std::fs::write(&path, &whole).expect("written");
         by_hand(&path, sql);

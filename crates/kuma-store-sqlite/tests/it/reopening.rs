@@ -69,7 +69,7 @@ async fn only_this_user_can_read_the_file() {
     let mode = |path: &std::path::Path| std::fs::metadata(path).expect("it is there").permissions().mode() & 0o777;
     assert_eq!(mode(path.parent().expect("a folder")), 0o700);
     for ending in ["", "-wal", "-shm"] {
-        assert_eq!(mode(&format!("{}{ending}", path.display()).as_ref()), 0o600, "{ending}");
+        assert_eq!(mode(format!("{}{ending}", path.display()).as_ref()), 0o600, "{ending}");
     }
     store.close().await;
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).expect("set");
