@@ -1,10 +1,12 @@
 //! `kuma-cp`, the control plane.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
+use kuma_cp::config::Loaded;
+use kuma_cp::store_command::{self, StoreArgs};
 use kuma_logging::{LevelFilter, LogFormat, LogLevel, Logging};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -31,6 +33,8 @@ enum Command {
     /// Run the control plane until it is told to stop.
     #[command(after_help = kuma_cp::config::reference::help())]
     Run(RunArgs),
+    /// Check, copy and restore the file that documents are kept in (store.type file).
+    Store(StoreArgs),
     /// Show the version.
     Version {
         /// Show the build as well.
@@ -53,6 +57,16 @@ fn main() -> ExitCode {
             print!("{}", kuma_version::text(detailed));
             ExitCode::SUCCESS
         }
+        Command::Store(args) => match store(&args) {
+            Ok(text) => {
+                print!("{text}");
+                ExitCode::SUCCESS
+            }
+            Err(error) => {
+                eprintln!("Error: {error:#}");
+                store_command::exit_code(&error).into()
+            }
+        },
         Command::Run(args) => {
             let (level, format) = (cli.log_level, cli.log_format);
             Logging { level, at_least: LevelFilter::OFF, only: None, format }.start();
@@ -67,15 +81,27 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(args: &RunArgs) -> anyhow::Result<()> {
+fn load(config_file: Option<&Path>) -> anyhow::Result<Loaded> {
     let environment =
         std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    let loaded = kuma_cp::config::load(args.config_file.as_deref(), environment)?;
+    Ok(kuma_cp::config::load(config_file, environment)?)
+}
+
+fn home() -> Option<PathBuf> {
+    std::env::var_os("HOME").map(PathBuf::from)
+}
+
+fn store(args: &StoreArgs) -> anyhow::Result<String> {
+    args.run(&load(args.config_file.as_deref())?.config, home().as_deref())
+}
+
+fn run(args: &RunArgs) -> anyhow::Result<()> {
+    let loaded = load(args.config_file.as_deref())?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
     kuma_cp::file_limit::raise();
-    let home = std::env::var_os("HOME").map(PathBuf::from);
+    let home = home();
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
     runtime.block_on(async {

@@ -3,6 +3,7 @@
 
 use std::fs::{File, TryLockError};
 use std::io::{self, Read as _, Write as _};
+use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
 
@@ -39,7 +40,24 @@ impl StateFolder {
     pub fn lock(&self) -> Result<FolderLock, LockError> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = rustix::fs::openat(&self.folder, NAME, flags, Mode::RUSR | Mode::WUSR);
-        let mut file = File::from(file.map_err(|error| LockError::Impossible(error.into()))?);
+        FolderLock::take(File::from(file.map_err(|error| LockError::Impossible(error.into()))?))
+    }
+}
+
+impl FolderLock {
+    /// Takes a file for this process alone, by another one beside it: `FILE.lock`.
+    ///
+    /// # Errors
+    /// Another process has it, or the file system knows no locks.
+    pub fn beside(path: &Path) -> Result<FolderLock, LockError> {
+        let mut name = path.as_os_str().to_owned();
+        name.push(".lock");
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = rustix::fs::open(Path::new(&name), flags, Mode::RUSR | Mode::WUSR);
+        FolderLock::take(File::from(file.map_err(|error| LockError::Impossible(error.into()))?))
+    }
+
+    fn take(mut file: File) -> Result<FolderLock, LockError> {
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
