@@ -14,9 +14,9 @@ use crate::report::{distribution, rounded};
 /// How many write at the same time in the second part.
 const WRITERS: usize = 64;
 
-/// Writes documents that concern no proxy, first one after the other, then [`WRITERS`] at a time. Then kuma-cp is killed
-/// and started again, on what its store has kept; the documents are written again only where it has kept none. Nobody
-/// is connected before.
+/// Writes documents that concern no proxy, first one after the other, then [`WRITERS`] at a time. Then kuma-cp is
+/// killed and started again, on what its store has kept; the documents are written again only where it has kept none.
+/// Nobody is connected before.
 pub(super) async fn commits(lab: &mut Lab) -> anyhow::Result<Outcome> {
     let meter = lab.meter();
     let mut alone = Vec::new();

@@ -30,6 +30,7 @@ pub mod presence;
 pub mod run;
 pub mod sds;
 pub mod state_folder;
+pub mod store_command;
 pub mod store_seen;
 pub mod stores;
 mod voice;

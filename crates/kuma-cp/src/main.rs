@@ -1,11 +1,12 @@
 //! `kuma-cp`, the control plane.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use kuma_cp::config::Config;
+use kuma_cp::store_command::{self, StoreArgs};
 use kuma_logging::{LevelFilter, LogFormat, LogLevel, Logging};
 use kuma_store_postgres::Migration;
 use tokio::signal::unix::{SignalKind, signal};
@@ -36,6 +37,8 @@ enum Command {
     /// Prepare the database that documents are kept in.
     #[command(subcommand)]
     Migrate(Migrate),
+    /// Check, copy and restore the file that documents are kept in (store.type file).
+    Store(StoreArgs),
     /// Show the version.
     Version {
         /// Show the build as well.
@@ -66,6 +69,16 @@ fn main() -> ExitCode {
         }
         Command::Run(args) => logged(cli.log_level, cli.log_format, || run(&args)),
         Command::Migrate(Migrate::Up(args)) => logged(cli.log_level, cli.log_format, || migrate(&args)),
+        Command::Store(args) => match store(&args) {
+            Ok(text) => {
+                print!("{text}");
+                ExitCode::SUCCESS
+            }
+            Err(error) => {
+                eprintln!("Error: {error:#}");
+                store_command::exit_code(&error).into()
+            }
+        },
     }
 }
 
@@ -80,18 +93,26 @@ fn logged(level: LogLevel, format: LogFormat, work: impl FnOnce() -> anyhow::Res
     }
 }
 
-fn load(args: &RunArgs) -> anyhow::Result<Config> {
+fn load(config_file: Option<&Path>) -> anyhow::Result<Config> {
     let environment =
         std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    let loaded = kuma_cp::config::load(args.config_file.as_deref(), environment)?;
+    let loaded = kuma_cp::config::load(config_file, environment)?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
     Ok(loaded.config)
 }
 
+fn home() -> Option<PathBuf> {
+    std::env::var_os("HOME").map(PathBuf::from)
+}
+
+fn store(args: &StoreArgs) -> anyhow::Result<String> {
+    args.run(&load(args.config_file.as_deref())?, home().as_deref())
+}
+
 fn migrate(args: &RunArgs) -> anyhow::Result<()> {
-    let config = load(args)?;
+    let config = load(args.config_file.as_deref())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let done = match runtime.context("cannot start the runtime")?.block_on(kuma_cp::stores::migrate(&config))? {
         Migration::Done => "been",
@@ -103,9 +124,9 @@ fn migrate(args: &RunArgs) -> anyhow::Result<()> {
 
 fn run(args: &RunArgs) -> anyhow::Result<()> {
     kuma_cp::no_dumps::forbid();
-    let config = load(args)?;
+    let config = load(args.config_file.as_deref())?;
     kuma_cp::file_limit::raise();
-    let home = std::env::var_os("HOME").map(PathBuf::from);
+    let home = home();
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
     runtime.block_on(async {

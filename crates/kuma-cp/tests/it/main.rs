@@ -33,5 +33,6 @@ mod running;
 mod sds;
 mod serve;
 mod store;
+mod store_command;
 mod templates;
 mod test_api;

@@ -103,10 +103,7 @@ async fn damage_is_named_with_what_to_do() {
     store.close().await;
     let whole = std::fs::read(&path).expect("read");
     let damages = [
-        (
-            "UPDATE documents SET spec = '{}' WHERE name = 'web-1'",
-            r#""web-1" of mesh "default" at revision 3"#,
-        ),
+        ("UPDATE documents SET spec = '{}' WHERE name = 'web-1'", r#""web-1" of mesh "default" at revision 3"#),
         ("UPDATE documents SET version = 9 WHERE name = 'web-1'", r#"Dataplane "web-1" of mesh "default""#),
         ("DELETE FROM documents WHERE name = 'web-1'", "table `documents` has 4 rows, of 5"),
         ("UPDATE store SET revision = 3", "the row of table `store`"),

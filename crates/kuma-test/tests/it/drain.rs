@@ -13,7 +13,7 @@ use crate::http;
 use crate::scene::Scene;
 
 /// Far longer than the drains below take.
-const DRAIN: Start<'_> = Start { drain_time: "30s", admin: true, open_files: None };
+const DRAIN: Start<'_> = Start { drain_time: "30s", admin: true, open_files: None, others: &[] };
 
 /// How long to wait for a process to end.
 const END: Duration = Duration::from_secs(60);
@@ -77,8 +77,12 @@ async fn without_an_admin_server_the_drain_time_is_waited_out() {
     let mut scene = Scene::start().await;
     scene.web_proxy.process().kill();
     let drain = Duration::from_secs(6);
-    scene.web_proxy =
-        Dataplane::start_as(&scene.cp, "default", "web-1", &Start { drain_time: "6s", admin: false, open_files: None });
+    scene.web_proxy = Dataplane::start_as(
+        &scene.cp,
+        "default",
+        "web-1",
+        &Start { drain_time: "6s", admin: false, open_files: None, others: &[] },
+    );
     let mut connection = scene.open().await;
     let asked = Instant::now();
     scene.web_proxy.process().signal(Signal::TERM);
@@ -92,7 +96,7 @@ async fn without_an_admin_server_the_drain_time_is_waited_out() {
         &scene.cp,
         "default",
         "web-1",
-        &Start { drain_time: "600s", admin: false, open_files: None },
+        &Start { drain_time: "600s", admin: false, open_files: None, others: &[] },
     );
     scene.open().await;
     for _ in 0..2 {

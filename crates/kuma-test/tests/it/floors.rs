@@ -1,5 +1,5 @@
-//! Dependencies are not older than the versions in which known vulnerabilities were mended. The advisory database cannot
-//! be reached everywhere; these are its floors of August 2026 for what is used here.
+//! Dependencies are not older than the versions in which known vulnerabilities were mended. The advisory database
+//! cannot be reached everywhere; these are its floors of August 2026 for what is used here.
 
 use std::path::Path;
 
