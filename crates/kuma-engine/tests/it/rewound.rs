@@ -133,7 +133,8 @@ async fn what_a_replaced_store_lacks_is_taken_from_nobody_until_it_is_accepted()
     web_proxy.served(reaches_redis).await;
     redis_proxy.served(|snapshot| !snapshot.list(ResourceType::Listener).is_empty()).await;
     life.told().await;
-    (web_proxy.has_changed(), redis_proxy.has_changed());
+    web_proxy.has_changed();
+    redis_proxy.has_changed();
     // An older backup without redis, then an empty database.
     life.load(1, false, 3, &[mesh(false), web()]);
     life.load(2, false, 0, &[]);

@@ -36,6 +36,7 @@ mod scene;
 mod sds;
 mod secrets;
 mod silence;
+mod stores;
 mod switch;
 mod templates;
 mod tracing;
