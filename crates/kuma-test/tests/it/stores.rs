@@ -1,4 +1,4 @@
-//! Stores that last: a move from the memory store and a store that was replaced change nothing for proxies.
+//! Stores that last: a restart, a move from memory and a store that was replaced change nothing for proxies.
 
 use std::time::Duration;
 
@@ -37,6 +37,27 @@ async fn come_back(scene: &mut Scene) {
     connected(&scene.web_proxy).await;
     // Time for updates to arrive, if any are sent.
     tokio::time::sleep(Duration::from_secs(1)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_control_plane_on_a_file_comes_back_with_everything() {
+    let mut scene = secured(&[FILE]).await;
+    // All that there is has been written.
+    assert!(scene.cp.kumactl(&["store", "accept", "--yes"], "").status.success());
+    let before = sent(&scene).await;
+    let (documents, store) = (scene.cp.get("/meshes/default/dataplanes").await, scene.cp.get("/store").await);
+    // Time for it to be remembered.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    scene.cp.kill();
+    come_back(&mut scene).await;
+    reachable(&scene, "after the restart").await;
+    assert_eq!(sent(&scene).await, before);
+    assert_eq!(scene.cp.get("/meshes/default/dataplanes").await, documents);
+    let again = scene.cp.get("/store").await;
+    assert_eq!((&again["store"], &again["revision"]), (&store["store"], &store["revision"]));
+    // Changes take effect without anything being written again.
+    scene.cp.delete("/meshes/default/traffic-permissions/web-to-redis").await;
+    scene.closed().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
