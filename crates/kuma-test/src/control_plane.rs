@@ -75,6 +75,11 @@ impl ControlPlane {
         self.ready().await;
     }
 
+    /// Sets a variable of its environment, from the next start on.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.env.push((name.to_owned(), value.to_owned()));
+    }
+
     /// Its process.
     pub fn process(&mut self) -> &mut Process {
         &mut self.process

@@ -40,6 +40,7 @@ mod sds;
 mod secrets;
 mod several_control_planes;
 mod silence;
+mod stores;
 mod switch;
 mod templates;
 mod tracing;

@@ -74,7 +74,7 @@ pub(crate) async fn connected(proxy: &Dataplane) {
     .await;
 }
 
-async fn assert_not_plain(scene: &Scene) {
+pub(crate) async fn assert_not_plain(scene: &Scene) {
     let bytes = bytes_from(scene.inbound).await;
     assert!(!bytes.windows(GREETING.len()).any(|window| window == GREETING), "redis's inbound served plain text");
 }
