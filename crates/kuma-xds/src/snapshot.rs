@@ -100,7 +100,8 @@ impl SnapshotBuilder {
     pub fn insert(&mut self, resource: Arc<Resource>) -> &mut SnapshotBuilder {
         let part = &mut self.lists[resource.resource_type() as usize];
         match part {
-            Part::Shared(list) if contains(list, &resource) => {}
+            // By its pointer alone: to look for its name would read the name of each resource that it is compared with.
+            Part::Shared(list) if list.iter().any(|held| Arc::ptr_eq(held, &resource)) => {}
             Part::Own(resources) => resources.push(resource),
             Part::Shared(_) | Part::Edited(_) => {
                 let list = part.edit();
@@ -149,7 +150,10 @@ impl SnapshotBuilder {
     pub fn build_after(self, previous: &Snapshot) -> Snapshot {
         let mut snapshot = self.build();
         for (list, before) in snapshot.lists.iter_mut().zip(&previous.lists) {
-            let same = |(a, b): (&Arc<Resource>, &Arc<Resource>)| a.name() == b.name() && interchangeable(a, b);
+            if Arc::ptr_eq(list, before) {
+                continue;
+            }
+            let same = |(a, b): (&Arc<Resource>, &Arc<Resource>)| interchangeable(a, b);
             if list.len() == before.len() && list.iter().zip(before.iter()).all(same) {
                 *list = before.clone();
             }
@@ -189,18 +193,14 @@ fn sorted(mut resources: Vec<Arc<Resource>>) -> Vec<Arc<Resource>> {
     resources
 }
 
-/// Whether two resources of the same name are equal in everything that a session uses.
+/// Whether two resources are equal in everything that a session uses.
 fn interchangeable(a: &Arc<Resource>, b: &Arc<Resource>) -> bool {
     Arc::ptr_eq(a, b)
-        || (a.version() == b.version()
+        || (a.name() == b.name()
+            && a.version() == b.version()
             && a.has_body() == b.has_body()
             && a.is_placeholder() == b.is_placeholder()
             && a.requires() == b.requires())
-}
-
-/// Whether a list sorted by name has this very resource.
-fn contains(list: &[Arc<Resource>], resource: &Arc<Resource>) -> bool {
-    find(list, resource.name()).is_some_and(|held| Arc::ptr_eq(held, resource))
 }
 
 /// Finds a name in a list sorted by name.
