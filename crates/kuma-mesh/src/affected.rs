@@ -60,11 +60,15 @@ impl Affected {
                 Affected::Proxies { whole, admission, flows, endpoints, services },
                 Affected::Proxies { whole: w, admission: a, flows: f, endpoints: e, services: s },
             ) => {
-                whole.extend(w);
-                admission.extend(a);
-                flows.extend(f);
-                endpoints.extend(e);
-                services.extend(s);
+                let sets = [(whole, w), (admission, a), (flows, f), (endpoints, e), (services, s)];
+                for (names, others) in sets {
+                    // Most often nothing was there before.
+                    if names.is_empty() {
+                        *names = others;
+                    } else {
+                        names.extend(others);
+                    }
+                }
             }
         }
     }
