@@ -56,9 +56,9 @@ pub fn plan_endpoints(
     }
     let mut keys = Vec::new();
     for outbound in &dataplane.outbounds {
-        for destination in snapshot.destinations(dataplane, &outbound.service) {
+        for destination in snapshot.destinations(dataplane, &outbound.service).iter() {
             if services.contains(&destination.service) {
-                keys.push(endpoints(snapshot, &destination, cluster_name(&destination)));
+                keys.push(endpoints(snapshot, destination, cluster_name(destination)));
             }
         }
     }
@@ -95,6 +95,7 @@ pub fn plan_flows(
         return None;
     }
     let mut plan = Plan::new(snapshot, dataplane, None);
+    plan.keys.reserve_exact(dataplane.outbounds.len());
     for outbound in &dataplane.outbounds {
         let service = &outbound.service;
         let destinations = snapshot.destinations(dataplane, service);
@@ -216,15 +217,15 @@ impl<'a> Plan<'a> {
         let snapshot = self.snapshot;
         self.outbound_listener(outbound, http, || snapshot.flow(dataplane, service, &destinations));
         let mut clusters: Vec<WeightedCluster> = Vec::new();
-        for destination in destinations {
-            let name = cluster_name(&destination);
+        for destination in destinations.iter() {
+            let name = cluster_name(destination);
             // Envoy refuses a cluster that is listed twice, so entries with the same tags are merged and their weights
             // added.
             match clusters.iter_mut().find(|cluster| cluster.name == name) {
                 Some(cluster) => cluster.weight = cluster.weight.saturating_add(destination.weight),
                 None => clusters.push(WeightedCluster { name: name.clone(), weight: destination.weight }),
             }
-            self.service_cluster(dataplane, &destination, name);
+            self.service_cluster(dataplane, destination, name);
         }
         let outbound = Arc::from(names::outbound_listener(address, port));
         let (service, clusters) = (service.clone(), clusters.into());

@@ -36,4 +36,4 @@ pub use policies::Policies;
 pub use proxy_template::{RawResource, Template};
 pub use snapshot::{MeshSnapshot, Side};
 pub use traffic_permission::{Admitted, Flow, KnownCallers, Peer};
-pub use traffic_route::Destination;
+pub use traffic_route::{Destination, Destinations};

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use kuma_model::{HealthCheck, Rank, SERVICE_TAG, Selector, Tags, TrafficLog, TrafficRoute, TrafficTrace};
+use kuma_model::{ANY, HealthCheck, Rank, SERVICE_TAG, Selector, TrafficLog, TrafficRoute, TrafficTrace};
 
 use crate::{MeshDataplane, Policies};
 
@@ -90,13 +90,9 @@ pub fn best_policy<'a, P: ConnectionPolicy>(
     dataplane: &MeshDataplane,
     service: &str,
 ) -> Option<(&'a Arc<str>, &'a Arc<P>)> {
-    let mut candidates = policies.for_destination(service).peekable();
-    // Most services of most meshes have none.
-    candidates.peek()?;
-    let destination = Tags::from([(SERVICE_TAG, service)]);
     let mut best: Option<(Rank, &'a Arc<str>, &'a Arc<P>)> = None;
-    for (name, policy) in candidates {
-        let Some(rank) = rank(policy.as_ref(), dataplane, &destination) else {
+    for (name, policy) in policies.for_destination(service) {
+        let Some(rank) = rank(policy.as_ref(), dataplane, service) else {
             continue;
         };
         // `for_destination` goes by name: only a strictly better one replaces.
@@ -107,9 +103,14 @@ pub fn best_policy<'a, P: ConnectionPolicy>(
     best.map(|(_, name, policy)| (name, policy))
 }
 
-fn rank<P: ConnectionPolicy>(policy: &P, dataplane: &MeshDataplane, destination: &Tags) -> Option<Rank> {
-    let source = policy.sources().iter().filter(|selector| dataplane.matches(selector)).map(Selector::rank).max()?;
+fn rank<P: ConnectionPolicy>(policy: &P, dataplane: &MeshDataplane, service: &str) -> Option<Rank> {
     let target =
-        policy.destinations().iter().filter(|selector| selector.matches(destination)).map(Selector::rank).max()?;
+        policy.destinations().iter().filter(|selector| selects(selector, service)).map(Selector::rank).max()?;
+    let source = policy.sources().iter().filter(|selector| dataplane.matches(selector)).map(Selector::rank).max()?;
     Some(Rank { exact: source.exact + target.exact, wildcard: source.wildcard + target.wildcard })
+}
+
+/// Whether a selector matches what an application dials: a service, with no other tag.
+fn selects(selector: &Selector, service: &str) -> bool {
+    selector.tags.iter().all(|(key, wanted)| key == SERVICE_TAG && (wanted == ANY || wanted == service))
 }

@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use kuma_model::{Dataplane, HealthCheck, Mesh, Selector, TrafficLog, TrafficPermission, TrafficRoute};
+use kuma_model::{Dataplane, HealthCheck, Mesh, Selector, TrafficLog, TrafficPermission};
 use rustc_hash::FxHashMap;
 
 use crate::policies::{exact_service, may_be_service};
 use crate::proxy_template::Templates;
 use crate::services::{Protocol, Refreshed, Service};
 use crate::traffic_permission::Permission;
-use crate::traffic_route::Detours;
+use crate::traffic_route::{Detours, Route};
 use crate::traffic_trace::Traces;
 use crate::{Affected, ConnectionPolicy, Inbound, MeshDataplane, Policies};
 
@@ -31,7 +31,7 @@ pub struct MeshSnapshot {
     pub(crate) dataplanes: BTreeMap<Arc<str>, Arc<MeshDataplane>>,
     pub(crate) services: FxHashMap<Arc<str>, Service>,
     pub(crate) permissions: Policies<Permission>,
-    pub(crate) routes: Policies<TrafficRoute>,
+    pub(crate) routes: Policies<Route>,
     pub(crate) detours: Detours,
     pub(crate) health_checks: Policies<HealthCheck>,
     pub(crate) logs: Policies<TrafficLog>,

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use kuma_model::{ANY, SERVICE_TAG, Selector, Tags, TrafficPermission, spiffe_id, spiffe_prefix};
+use kuma_model::{ANY, SERVICE_TAG, Selector, TrafficPermission, spiffe_id, spiffe_prefix};
 use rustc_hash::FxHashMap;
 
 use crate::policies::service_or_any;
@@ -78,7 +78,7 @@ pub enum Flow {
 /// Who may call which destination, found out once for all proxies that do. It is about one state of a mesh, and no use
 /// for the next.
 #[derive(Default)]
-pub struct KnownCallers(FxHashMap<Arc<str>, FxHashMap<Tags, Callers>>);
+pub struct KnownCallers(FxHashMap<Destination, Callers>);
 
 /// Whose connections to a destination are permitted.
 enum Callers {
@@ -99,14 +99,13 @@ impl KnownCallers {
     }
 
     fn is_permitted(&mut self, snapshot: &MeshSnapshot, source: &MeshDataplane, to: &Destination) -> bool {
-        if !self.0.get(&to.service).is_some_and(|by_tags| by_tags.contains_key(&to.tags)) {
-            let callers = snapshot.callers(to);
-            self.0.entry(to.service.clone()).or_default().insert(to.tags.clone(), callers);
-        }
-        match self.0.get(&to.service).and_then(|by_tags| by_tags.get(&to.tags)) {
-            Some(Callers::Any) => true,
-            Some(Callers::Services(services)) => source.services.iter().any(|service| services.contains(service)),
-            None => false,
+        let callers = match self.0.get(to) {
+            Some(callers) => callers,
+            None => self.0.entry(to.clone()).or_insert(snapshot.callers(to)),
+        };
+        match callers {
+            Callers::Any => true,
+            Callers::Services(services) => source.services.iter().any(|service| services.contains(service)),
         }
     }
 }
@@ -139,12 +138,10 @@ impl MeshSnapshot {
         destinations: &[Destination],
         mut is_permitted: impl FnMut(&Destination) -> bool,
     ) -> Flow {
-        let idle;
-        let destinations = if destinations.is_empty() {
-            idle = self.idle_destinations(source, service);
-            &idle
-        } else {
-            destinations
+        let destinations = match destinations {
+            [] => self.idle_destinations(source, service),
+            [only] => return if is_permitted(only) { Flow::Permitted } else { Flow::Denied },
+            several => several,
         };
         let permitted: Vec<&Destination> = destinations.iter().filter(|to| is_permitted(to)).collect();
         match permitted.len() {

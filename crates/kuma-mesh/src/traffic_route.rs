@@ -1,13 +1,14 @@
 //! TrafficRoute: where the connections to a service go.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Deref;
 use std::sync::Arc;
 
-use kuma_model::{SERVICE_TAG, Tags, TrafficRoute};
+use kuma_model::{SERVICE_TAG, Selector, Tags, TrafficRoute};
 use rustc_hash::FxHashMap;
 
 use crate::policies::destination_services;
-use crate::{Affected, Endpoints, MeshDataplane, MeshSnapshot, best_policy};
+use crate::{Affected, ConnectionPolicy, Endpoints, MeshDataplane, MeshSnapshot, best_policy};
 
 /// One destination of an outbound, with its share of the connections.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -18,6 +19,62 @@ pub struct Destination {
     pub tags: Tags,
     /// Share, relative to the sum of all.
     pub weight: u32,
+}
+
+/// The destinations of an outbound, which are looked up for every outbound at every change: nothing is copied for that.
+#[derive(Clone, Debug)]
+pub enum Destinations<'a> {
+    /// No route applies: the service that is dialled.
+    Direct(Destination),
+    /// Those of a route.
+    Routed(&'a [Destination]),
+}
+
+impl Deref for Destinations<'_> {
+    type Target = [Destination];
+
+    fn deref(&self) -> &[Destination] {
+        match self {
+            Destinations::Direct(destination) => std::slice::from_ref(destination),
+            Destinations::Routed(destinations) => destinations,
+        }
+    }
+}
+
+/// A TrafficRoute, and where it leads.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Route {
+    spec: Arc<TrafficRoute>,
+    /// Its destinations with a weight, in its order.
+    active: Box<[Destination]>,
+    /// Its destinations of weight 0.
+    idle: Box<[Destination]>,
+}
+
+impl Route {
+    fn new(spec: Arc<TrafficRoute>) -> Route {
+        let destinations = spec.conf.iter().filter_map(|entry| {
+            let mut tags = entry.destination.clone();
+            let service = tags.remove(SERVICE_TAG)?;
+            Some(Destination { service: Arc::from(service), tags, weight: entry.weight })
+        });
+        let (active, idle): (Vec<_>, Vec<_>) = destinations.partition(|destination| destination.weight > 0);
+        Route { active: active.into(), idle: idle.into(), spec }
+    }
+
+    /// The services of all destinations, those of weight 0 too.
+    fn services(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.active.iter().chain(&self.idle).map(|destination| &destination.service)
+    }
+}
+
+impl ConnectionPolicy for Route {
+    fn sources(&self) -> &[Selector] {
+        &self.spec.sources
+    }
+    fn destinations(&self) -> &[Selector] {
+        &self.spec.destinations
+    }
 }
 
 /// The outbounds that routes lead to another service than their own: an index in both directions.
@@ -43,10 +100,9 @@ impl Detours {
         !self.routes.is_empty()
     }
 
-    fn set_route(&mut self, name: &Arc<str>, route: Option<&TrafficRoute>) {
-        let leads_elsewhere = |route: &TrafficRoute| {
-            destination_services(route).any(|service| services_of(route).any(|to| to != service))
-        };
+    fn set_route(&mut self, name: &Arc<str>, route: Option<&Route>) {
+        let leads_elsewhere =
+            |route: &Route| destination_services(route).any(|service| route.services().any(|to| **to != *service));
         if route.is_some_and(leads_elsewhere) {
             self.routes.insert(name.clone());
         } else {
@@ -72,39 +128,24 @@ impl Detours {
     }
 }
 
-/// All destinations of a route, in its order.
-fn destinations(route: &TrafficRoute) -> impl Iterator<Item = Destination> {
-    route.conf.iter().filter_map(|entry| {
-        let mut tags = entry.destination.clone();
-        let service = tags.remove(SERVICE_TAG)?;
-        Some(Destination { service: Arc::from(service), tags, weight: entry.weight })
-    })
-}
-
-/// The services of all destinations of a route.
-fn services_of(route: &TrafficRoute) -> impl Iterator<Item = &str> {
-    route.conf.iter().filter_map(|entry| entry.destination.service())
-}
-
 impl MeshSnapshot {
     /// Where the connections of a proxy to a service go: by the route that matches best, else to the service itself.
     /// Destinations of weight 0 are left out; an empty list means that the route stops the traffic.
-    pub fn destinations(&self, dataplane: &MeshDataplane, service: &Arc<str>) -> Vec<Destination> {
-        let Some((_, route)) = best_policy(&self.routes, dataplane, service) else {
-            return vec![Destination { service: service.clone(), tags: Tags::default(), weight: 1 }];
-        };
-        destinations(route).filter(|destination| destination.weight > 0).collect()
+    pub fn destinations(&self, dataplane: &MeshDataplane, service: &Arc<str>) -> Destinations<'_> {
+        match best_policy(&self.routes, dataplane, service) {
+            Some((_, route)) => Destinations::Routed(&route.active),
+            None => Destinations::Direct(Destination { service: service.clone(), tags: Tags::default(), weight: 1 }),
+        }
     }
 
     /// The destinations of weight 0 of the route that applies to the connections of a proxy to a service.
-    pub(crate) fn idle_destinations(&self, dataplane: &MeshDataplane, service: &str) -> Vec<Destination> {
-        let route = best_policy(&self.routes, dataplane, service).map(|(_, route)| route);
-        let listed = route.into_iter().flat_map(|route| destinations(route));
-        listed.filter(|destination| destination.weight == 0).collect()
+    pub(crate) fn idle_destinations(&self, dataplane: &MeshDataplane, service: &str) -> &[Destination] {
+        best_policy(&self.routes, dataplane, service).map_or(&[], |(_, route)| &route.idle)
     }
 
     /// Puts or deletes a TrafficRoute.
     pub fn set_route(&mut self, name: &Arc<str>, route: Option<Arc<TrafficRoute>>) -> Affected {
+        let route = route.map(|route| Arc::new(Route::new(route)));
         let before = self.routes.get(name).cloned();
         if before == route {
             return Affected::none();
@@ -131,7 +172,7 @@ impl MeshSnapshot {
         if self.detours.has_routes() {
             for outbound in dataplane.consumed_services() {
                 if let Some((_, route)) = best_policy(&self.routes, dataplane, outbound) {
-                    services.extend(services_of(route).filter(|&to| *to != **outbound).map(Arc::from));
+                    services.extend(route.services().filter(|to| *to != outbound).cloned());
                 }
             }
         }

@@ -215,7 +215,8 @@ fn views(mesh: &MeshSnapshot) -> BTreeMap<String, View> {
             http: mesh.is_http_outbound(dataplane, &outbound.service),
             ways: mesh
                 .destinations(dataplane, &outbound.service)
-                .into_iter()
+                .iter()
+                .cloned()
                 .map(|to| Way {
                     endpoints: mesh.endpoints(&to),
                     check: mesh.health_check(dataplane, &to.service).cloned(),
