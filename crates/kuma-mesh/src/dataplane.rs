@@ -5,6 +5,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use kuma_model::{Dataplane, Selector, Tags};
+use rustc_hash::FxHashMap;
+
+use crate::services::Service;
 
 /// One inbound of a proxy: where it listens, where its application does, and what it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,22 +42,26 @@ pub struct Outbound {
 pub struct MeshDataplane {
     /// Name of the Dataplane.
     pub name: Arc<str>,
-    /// The document as it was written.
+    /// The document without its outbounds, which are most of it and are below.
     pub spec: Dataplane,
     /// Its inbounds, in the order of the document. Empty in gateway mode.
-    pub inbounds: Vec<Inbound>,
+    pub inbounds: Box<[Inbound]>,
     /// Its outbounds, in the order of the document.
-    pub outbounds: Vec<Outbound>,
+    pub outbounds: Box<[Outbound]>,
     /// Tags of each inbound, or those of the gateway: policies match each set by itself, never a mix of two.
-    pub tag_sets: Vec<Arc<Tags>>,
+    pub tag_sets: Box<[Arc<Tags>]>,
     /// Every service that it stands for: its identities.
     pub services: BTreeSet<Arc<str>>,
 }
 
 impl MeshDataplane {
     /// Reads a Dataplane. What does not parse is left out: validation refused it when it was written.
-    pub fn new(name: Arc<str>, spec: Dataplane) -> MeshDataplane {
-        let tag_sets: Vec<Arc<Tags>> = spec.tag_sets().into_iter().map(|tags| Arc::new(tags.clone())).collect();
+    pub fn new(name: Arc<str>, mut spec: Dataplane) -> MeshDataplane {
+        let tag_sets: Box<[Arc<Tags>]> = spec.tag_sets().into_iter().map(|tags| Arc::new(tags.clone())).collect();
+        let shared = |tags: &Tags| match tag_sets.iter().find(|shared| ***shared == *tags) {
+            Some(shared) => shared.clone(),
+            None => Arc::new(tags.clone()),
+        };
         let inbounds = spec
             .inbounds()
             .into_iter()
@@ -63,7 +70,7 @@ impl MeshDataplane {
                 advertised: inbound.advertised,
                 port: inbound.port,
                 service_port: inbound.service_port,
-                tags: Arc::new(inbound.tags.clone()),
+                tags: shared(inbound.tags),
                 service: service_of(inbound.tags),
             })
             .collect();
@@ -77,7 +84,25 @@ impl MeshDataplane {
             })
             .collect();
         let services = spec.services().into_iter().map(Arc::from).collect();
+        if let Some(networking) = &mut spec.networking {
+            networking.outbound = Vec::new();
+        }
         MeshDataplane { name, spec, inbounds, outbounds, tag_sets, services }
+    }
+
+    /// Takes names and tags that the mesh has already from there, so that a thousand Dataplanes that dial a service, or
+    /// are one, hold them once.
+    pub(crate) fn share(&mut self, services: &FxHashMap<Arc<str>, Service>) {
+        for outbound in &mut self.outbounds {
+            if let Some((name, _)) = services.get_key_value(&outbound.service) {
+                outbound.service = name.clone();
+            }
+        }
+        for tags in self.tag_sets.iter_mut().chain(self.inbounds.iter_mut().map(|inbound| &mut inbound.tags)) {
+            if let Some(shared) = tags.service().and_then(|service| services.get(service)?.shared(tags)) {
+                *tags = shared.clone();
+            }
+        }
     }
 
     /// Whether one of its tag sets satisfies the selector entirely.

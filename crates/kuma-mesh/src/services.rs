@@ -74,6 +74,12 @@ impl Service {
         &self.tag_sets
     }
 
+    /// The tag set of an endpoint that equals this one.
+    pub(crate) fn shared(&self, tags: &Tags) -> Option<&Arc<Tags>> {
+        let at = self.tag_sets.binary_search_by(|shared| (**shared).cmp(tags)).ok()?;
+        Some(&self.tag_sets[at])
+    }
+
     /// Enters a Dataplane's inbounds of this service, of which those that take traffic are endpoints;
     /// [`Service::refresh`] makes them count.
     pub(crate) fn enter(&mut self, service: &str, dataplane: &MeshDataplane, takes_traffic: impl Fn(&Inbound) -> bool) {

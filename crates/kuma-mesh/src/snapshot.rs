@@ -98,7 +98,11 @@ impl MeshSnapshot {
             self.departed.remove(name);
             self.unopened.remove(name);
         }
-        let after = spec.map(|spec| Arc::new(MeshDataplane::new(name.clone(), spec)));
+        let after = spec.map(|spec| {
+            let mut dataplane = MeshDataplane::new(name.clone(), spec);
+            dataplane.share(&self.services);
+            Arc::new(dataplane)
+        });
         let mut affected = self.replace(name, after);
         affected.merge(Affected::proxies(BTreeSet::from([name.clone()])));
         affected

@@ -5,5 +5,6 @@ mod best_policy;
 mod matching;
 mod metrics;
 mod protocols;
+mod sharing;
 mod support;
 mod templates;
