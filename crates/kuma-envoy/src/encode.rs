@@ -42,7 +42,7 @@ pub fn encode(key: &ResourceKey) -> Encoded {
         // Not transparent: Prometheus may run on this machine, where the firewall does not redirect its connections.
         ResourceKey::MetricsListener { port, path } => listener(metrics::listener(*port, path), false),
         ResourceKey::ServiceCluster { name, tls, health, http } => {
-            let cluster = cluster::service(name, tls.as_deref(), health.as_ref(), *http);
+            let cluster = cluster::service(name, tls.as_deref(), health.as_deref(), *http);
             Encoded {
                 requires: Some((ResourceType::Endpoint, name.clone())),
                 ..resource(ResourceType::Cluster, name.clone(), &cluster)
@@ -78,7 +78,7 @@ pub fn encode(key: &ResourceKey) -> Encoded {
             listener(outbound::listener(*address, *port, flow, *http), *transparent)
         }
         ResourceKey::HttpOutbound { outbound, service, log, tracing } => {
-            extension(names::http(outbound), Any::pack(&http::outbound(service, log.as_ref(), tracing.as_deref())))
+            extension(names::http(outbound), Any::pack(&http::outbound(service, log.as_deref(), tracing.as_deref())))
         }
         ResourceKey::Routes { service, clusters } => {
             let routes = routes::to_service(service, clusters);
@@ -86,7 +86,7 @@ pub fn encode(key: &ResourceKey) -> Encoded {
         }
         ResourceKey::CatchAllListener { address, port } => listener(transparent::catch_all(*address, *port), false),
         ResourceKey::Split { outbound, service, clusters, log } => {
-            extension(names::split(outbound), Any::pack(&outbound::split(service, clusters, log.as_ref())))
+            extension(names::split(outbound), Any::pack(&outbound::split(service, clusters, log.as_deref())))
         }
         ResourceKey::Raw { resource_type, resource } => raw::encoded(*resource_type, resource),
         ResourceKey::MeshCa { roots } => resource(ResourceType::Secret, names::MESH_CA.into(), &secret::mesh_ca(roots)),

@@ -229,7 +229,7 @@ impl<'a> Plan<'a> {
         }
         let outbound = Arc::from(names::outbound_listener(address, port));
         let (service, clusters) = (service.clone(), clusters.into());
-        let log = log_line::access_log(self.snapshot, dataplane, &service, http);
+        let log = log_line::access_log(self.snapshot, dataplane, &service, http).map(Box::new);
         if http {
             let tracing = self.traced();
             self.keys.push(ResourceKey::HttpOutbound { outbound, service: service.clone(), log, tracing });
@@ -248,7 +248,7 @@ impl<'a> Plan<'a> {
         let http = self.snapshot.is_http(&destination.service);
         let check = self.snapshot.health_check(dataplane, &destination.service);
         let conf = check.and_then(|check| check.conf.as_ref());
-        let health = conf.and_then(|conf| health(conf, http.then_some(&destination.service)));
+        let health = conf.and_then(|conf| health(conf, http.then_some(&destination.service))).map(Box::new);
         self.keys.push(ResourceKey::ServiceCluster { name: name.clone(), tls, health, http });
         self.keys.push(endpoints(self.snapshot, destination, name));
     }

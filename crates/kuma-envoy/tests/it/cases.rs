@@ -171,7 +171,7 @@ fn checked(site: &Site, checks: Health) -> Vec<ResourceKey> {
     let mut keys = without_mtls(site);
     for key in &mut keys {
         if let ResourceKey::ServiceCluster { health, .. } = key {
-            *health = Some(checks.clone());
+            *health = Some(Box::new(checks.clone()));
         }
     }
     keys
@@ -189,7 +189,7 @@ pub(crate) fn logged(site: &Site, to: AccessLog) -> Vec<ResourceKey> {
     let mut keys = without_mtls(site);
     for key in &mut keys {
         if let ResourceKey::Split { log, .. } = key {
-            *log = Some(to.clone());
+            *log = Some(Box::new(to.clone()));
         }
     }
     keys
