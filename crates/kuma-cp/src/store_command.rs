@@ -11,9 +11,7 @@ use kuma_store_sqlite::{MaintainError, Report};
 
 use crate::config::Config;
 use crate::state_folder::{FolderLock, LockError};
-
-/// The file of `store.type=file` in the state folder.
-const FILE: &str = "store.db";
+use crate::stores::FILE;
 
 /// The exit code when a file is not what was written; 1 is everything else that was not done.
 pub const DAMAGED: u8 = 3;

@@ -22,7 +22,7 @@ use crate::store_seen::{Seen, Trust};
 const NAMED: usize = 50;
 
 /// The file of `store.type=file` in the state folder.
-const FILE: &str = "store.db";
+pub(crate) const FILE: &str = "store.db";
 
 /// Pause between two attempts to reach a database.
 const RETRY: Duration = Duration::from_secs(1);
