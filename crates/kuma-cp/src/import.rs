@@ -12,24 +12,15 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use kuma_ca::{ImportedKey, mesh_secret};
 use kuma_envoy::raw;
 use kuma_model::{Ca, DataplaneInsight, Document, Key, Mesh, ProxyTemplate, Resource as _, SECRET_KIND, decode_spec};
+use kuma_store::{Cause, Expect, Proposal, Store, StoreError, Write};
+use kuma_store_postgres::OriginalRow;
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
+use crate::identity::AUTHOR;
+
 /// The name of the Secret with the key that signs dataplane tokens.
 const TOKEN_KEY: &str = "dataplane-token-signing-key";
-
-/// One row of the table `resources`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Row {
-    /// `type`
-    pub kind: String,
-    /// `mesh`
-    pub mesh: String,
-    /// `name`
-    pub name: String,
-    /// `spec`, which may be NULL.
-    pub spec: Option<String>,
-}
 
 /// What becomes of rows.
 #[derive(Debug, Default, PartialEq)]
@@ -55,8 +46,31 @@ impl fmt::Display for Left {
     }
 }
 
+/// Takes over what the original has left, in one commit, into a store in which nothing has ever been; says what it took
+/// and what it could not. If another control plane was faster, it has done the same.
+///
+/// # Errors
+/// The store does not work.
+pub async fn take_over(store: &dyn Store, rows: &[OriginalRow]) -> Result<(), StoreError> {
+    let Import { documents, left } = import(rows);
+    let taken = names(&documents);
+    let writes = documents.into_iter().map(Write::Create).collect();
+    let note = "taken over from the table `resources` of the original Kuma".into();
+    let cause = Cause { author: AUTHOR.into(), note, ..Cause::default() };
+    match store.propose(Proposal { expected: vec![Expect::Head(0)], writes, cause }).await {
+        Ok(_) => {}
+        Err(StoreError::HeadMoved { .. }) => return Ok(()),
+        Err(error) => return Err(error),
+    }
+    tracing::warn!("took over from the original Kuma, whose table `resources` stays as it is: {}", taken.join(", "));
+    for left in &left {
+        tracing::error!("not taken over from the original Kuma: {left}");
+    }
+    Ok(())
+}
+
 /// Reads all rows. What proxies had reported is left without a word: proxies report anew.
-pub fn import(rows: &[Row]) -> Import {
+pub fn import(rows: &[OriginalRow]) -> Import {
     let mut import = Import::default();
     for row in rows.iter().filter(|row| row.kind != DataplaneInsight::KIND) {
         match document(row) {
@@ -81,14 +95,14 @@ fn is_token_key(document: &Document) -> bool {
 }
 
 impl Left {
-    fn of(row: &Row, reason: String) -> Left {
-        let Row { kind, mesh, name, .. } = row;
+    fn of(row: &OriginalRow, reason: String) -> Left {
+        let OriginalRow { kind, mesh, name, .. } = row;
         Left { row: format!("{kind} {name:?} of mesh {mesh:?}"), reason }
     }
 }
 
 /// The document of a row, or why there is none.
-fn document(row: &Row) -> Result<Document, String> {
+fn document(row: &OriginalRow) -> Result<Document, String> {
     let spec = row.spec.as_deref().ok_or("it has no spec")?;
     let spec: Value =
         kuma_model::text::parse_json(spec.as_bytes()).map_err(|error| format!("its spec is not JSON: {error}"))?;
@@ -114,7 +128,7 @@ fn document(row: &Row) -> Result<Document, String> {
     Ok(document)
 }
 
-fn secret(row: &Row, spec: &Value) -> Result<Document, String> {
+fn secret(row: &OriginalRow, spec: &Value) -> Result<Document, String> {
     let text = spec.as_str().ok_or("it is not a string in base64")?;
     let bytes = Zeroizing::new(BASE64.decode(text).map_err(|_| "it is not in base64")?);
     if row.name == TOKEN_KEY {

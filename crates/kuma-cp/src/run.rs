@@ -8,7 +8,7 @@ use anyhow::{Context as _, bail};
 use axum::Router;
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
-use kuma_ca::TokenVerifier;
+use kuma_ca::{ImportedKey, TokenVerifier};
 use kuma_model::{DataplaneInsight, Resource as _};
 use kuma_store::{Followed, Follower, Store};
 use kuma_xds::server::{Bounds, Routes, Server, Service};
@@ -45,7 +45,7 @@ use crate::state_folder::{FolderLock, LockError, StateFolder};
 use crate::store_seen::Trust;
 use crate::stores::{self, OpenStore, Surroundings};
 use crate::xds_certificate::xds_tls;
-use crate::{admin, api, bootstrap, diagnostics, mads, store_seen};
+use crate::{admin, api, bootstrap, diagnostics, import, mads, store_seen};
 use kuma_engine::{DueStep, Engine, Observer, Settings, Warning, is_of_this_machine};
 
 /// Pause between two audits.
@@ -183,12 +183,17 @@ async fn start_from(source: Source, mut config: Config, home: Option<&Path>) -> 
     );
 
     let surroundings = Surroundings { folder: folder.clone(), instance: instance.clone(), metrics: metrics.clone() };
-    let OpenStore { store, trust, is_shared, was_empty, close } = match source {
+    let OpenStore { store, trust, is_shared, was_empty, original, close } = match source {
         Source::Configured => stores::open(&config, surroundings).await?,
         Source::Given(store) => OpenStore::unmanaged(store),
     };
     running.close_store = close;
     let store: Arc<dyn Store> = Arc::new(MeteredStore::new(store, metrics.clone()));
+    if !original.is_empty() {
+        import::take_over(store.as_ref(), &original)
+            .await
+            .context("cannot take over what the original Kuma has left")?;
+    }
     let authority: Arc<dyn MeshAuthority> = match folder.clone() {
         Some(folder) if store.durable() => Arc::new(AdoptedRoots(folder)),
         Some(folder) => Arc::new(KeptRoots(folder)),
@@ -242,7 +247,8 @@ async fn start_from(source: Source, mut config: Config, home: Option<&Path>) -> 
     let api =
         Api::new(store.clone(), departures.clone(), documents, engine.clone(), &config).map_err(anyhow::Error::msg)?;
 
-    let tokens = Arc::new(TokenVerifier::new([signing_key.verifying_key()]));
+    let imported = store.get(&ImportedKey::key()).await?.and_then(|stored| ImportedKey::read(&stored.spec()));
+    let tokens = Arc::new(TokenVerifier::new([signing_key.verifying_key()]).with_imported(imported));
     let params = &config.bootstrap_server.params;
     let admin_address = params.admin_address.parse().context("bootstrapServer.params.adminAddress")?;
     let ads = Arc::new(Ads {

@@ -9,7 +9,7 @@ use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use kuma_model::SECRET_KIND;
 use kuma_store::{Journal, JournaledStore, MemoryStore, Options, Store, StoreError, Stored};
-use kuma_store_postgres::{Migration, Password, PostgresConfig, PostgresJournal, PostgresTls};
+use kuma_store_postgres::{Migration, OriginalRow, Password, PostgresConfig, PostgresJournal, PostgresTls};
 use kuma_store_sqlite::SqliteJournal;
 
 use crate::config::{Config, PostgresStore, StoreType, TlsMode};
@@ -37,6 +37,8 @@ pub struct OpenStore {
     pub is_shared: bool,
     /// Whether nothing had ever been in it.
     pub was_empty: bool,
+    /// What the original Kuma has left in the same database, if nothing of ours had ever been in it.
+    pub original: Vec<OriginalRow>,
     /// Leaves it in order before the process ends.
     pub close: BoxFuture<'static, ()>,
 }
@@ -45,7 +47,14 @@ impl OpenStore {
     /// A store that ends with the process, or that others take care of.
     pub fn unmanaged(store: Arc<dyn Store>) -> OpenStore {
         let was_empty = store.head().position.revision == 0;
-        OpenStore { store, trust: Trust::Whole, is_shared: false, was_empty, close: Box::pin(async {}) }
+        OpenStore {
+            store,
+            trust: Trust::Whole,
+            is_shared: false,
+            was_empty,
+            original: Vec::new(),
+            close: Box::pin(async {}),
+        }
     }
 }
 
@@ -118,7 +127,7 @@ async fn open_postgres(config: &Config, surroundings: &Surroundings) -> anyhow::
     let mut told = String::new();
     loop {
         let opened = match PostgresJournal::connect(postgres(&config.store.postgres)).await {
-            Ok(journal) => open_journal(journal, config, surroundings.clone(), seen).await,
+            Ok(journal) => open_database(journal, config, surroundings, seen).await,
             Err(error) => Err(error),
         };
         let reason = match opened {
@@ -145,6 +154,19 @@ pub async fn migrate(config: &Config) -> anyhow::Result<Migration> {
         bail!("store.type (KUMA_STORE_TYPE) is not postgres: there is no database to migrate");
     }
     Ok(kuma_store_postgres::migrate(&postgres(&config.store.postgres)).await?)
+}
+
+/// The store in a database, with what the original has left beside it.
+async fn open_database(
+    journal: PostgresJournal,
+    config: &Config,
+    surroundings: &Surroundings,
+    seen: Option<Seen>,
+) -> Result<OpenStore, StoreError> {
+    let original = journal.original_rows().await?;
+    let store = open_journal(journal, config, surroundings.clone(), seen).await?;
+    let original = if store.was_empty && store.trust == Trust::New { original } else { Vec::new() };
+    Ok(OpenStore { original, ..store })
 }
 
 /// The settings as the journal takes them.
@@ -224,7 +246,8 @@ async fn open_journal<J: Journal>(
         }
     };
     let closing = store.clone();
-    Ok(OpenStore { store, trust, is_shared, was_empty, close: Box::pin(async move { closing.close().await }) })
+    let close = Box::pin(async move { closing.close().await });
+    Ok(OpenStore { store, trust, is_shared, was_empty, original: Vec::new(), close })
 }
 
 /// Says which documents the store has lost, and leaves them in the state folder for whoever wants them back. Secrets

@@ -16,6 +16,7 @@ mod feed;
 mod insights;
 mod journal;
 mod link;
+mod original;
 mod past;
 mod presence;
 mod prune;
@@ -27,5 +28,6 @@ mod tls;
 
 pub use config::{Password, PostgresConfig, PostgresTls, TlsMode};
 pub use journal::PostgresJournal;
+pub use original::OriginalRow;
 pub use presence::LEASED_FOR;
 pub use schema::{Migration, SCHEMA, migrate};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures_util::future::try_join;
-use kuma_model::Key;
+use kuma_model::{Key, stored_kind};
 use kuma_store::{HistoryChange, HistoryEntry, HistoryPage, HistoryQuery, Moment, Revision, StoreError, Stored};
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Error};
@@ -11,7 +11,7 @@ use tokio_postgres::{Client, Error};
 use crate::PostgresJournal;
 use crate::journal::begin_read;
 use crate::link::{statement_limit, transaction};
-use crate::read::{cause, documents_at, known_kind, number, revision};
+use crate::read::{cause, documents_at, number, revision};
 
 /// A large page or an old state may take this long.
 const DEADLINE: std::time::Duration = std::time::Duration::from_secs(30);
@@ -119,7 +119,7 @@ async fn entries(client: &Client, query: &HistoryQuery) -> Result<(Vec<HistoryEn
             let (id, at) = (row.try_get(1)?, row.try_get(2)?);
             entries.push(HistoryEntry { revision, id, at, cause: cause(row, 3)?, changes: Vec::new() });
         }
-        if let (Some(last), Some(kind)) = (entries.last_mut(), known_kind(row.try_get(6)?)) {
+        if let (Some(last), Some(kind)) = (entries.last_mut(), stored_kind(row.try_get(6)?)) {
             let version = row.try_get::<_, Option<i64>>(9)?.map(i64::unsigned_abs);
             let key = Key::new(kind, row.try_get(7)?, row.try_get(8)?);
             last.changes.push(HistoryChange { key, version });

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures_util::future::try_join;
 use jiff::Timestamp;
-use kuma_model::{Key, SECRET_KIND};
+use kuma_model::{Key, SECRET_KIND, stored_kind};
 use kuma_store::{Cause, Commit, DocumentChange, Head, Loaded, Position, Revision, Since, Stored};
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Error, Row};
@@ -116,7 +116,7 @@ async fn commits(client: &Client, from: Revision) -> Result<Vec<Told>, Error> {
         }
         let Some(last) = told.last_mut() else { continue };
         // A commit of which everything was pruned has no row of a change.
-        let Some(kind) = row.try_get::<_, Option<&str>>(6)?.and_then(known_kind) else { continue };
+        let Some(kind) = row.try_get::<_, Option<&str>>(6)?.and_then(stored_kind) else { continue };
         let (key, stored) = change(row, kind, 7, last.commit.at)?;
         last.is_whole &= stored.is_some() || row.try_get::<_, Option<i64>>(9)?.is_none();
         last.commit.changes.push((key, stored));
@@ -164,7 +164,7 @@ pub(crate) async fn load(client: &Client, clock: &Clock, begin: &str) -> Result<
     let mut unknown = 0;
     let mut known = Vec::with_capacity(documents.len());
     for row in &documents {
-        match known_kind(row.try_get(0)?) {
+        match stored_kind(row.try_get(0)?) {
             Some(kind) => known.extend(change(row, kind, 1, row.try_get(6)?)?.1),
             None => unknown += 1,
         }
@@ -187,7 +187,7 @@ pub(crate) async fn documents_at(client: &Client, revision: Revision) -> Result<
         &[(&number(revision), Type::INT8), (&SECRET_KIND, Type::TEXT)];
     let mut found = Vec::new();
     for row in &client.query_typed(SQL, parameters).await? {
-        if let Some(kind) = known_kind(row.try_get(0)?) {
+        if let Some(kind) = stored_kind(row.try_get(0)?) {
             found.extend(change(row, kind, 1, row.try_get(6)?)?.1);
         }
     }
@@ -198,11 +198,6 @@ pub(crate) async fn documents_at(client: &Client, revision: Revision) -> Result<
 pub(crate) fn cause(row: &Row, at: usize) -> Result<Cause, Error> {
     let text = |at| Ok::<_, Error>(row.try_get::<_, &str>(at)?.into());
     Ok(Cause { author: text(at)?, via: text(at + 1)?, note: text(at + 2)? })
-}
-
-/// The kind of that name, if this program knows it.
-pub(crate) fn known_kind(name: &str) -> Option<&'static str> {
-    kuma_model::kind(name).map(|kind| kind.name).or_else(|| (name == SECRET_KIND).then_some(SECRET_KIND))
 }
 
 /// PostgreSQL has no unsigned numbers.

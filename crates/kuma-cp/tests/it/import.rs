@@ -3,9 +3,10 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use kuma_ca::{ImportedKey, mesh_secret};
-use kuma_cp::import::{Left, Row, import, names};
+use kuma_cp::import::{Left, import, names};
 use kuma_model::{Ca, SECRET_KIND};
 use kuma_store::{MemoryStore, Store as _, Write};
+use kuma_store_postgres::OriginalRow as Row;
 
 /// The rows of an SQL file with one `INSERT` in a line, as `pg_dump --inserts` writes them.
 fn rows(sql: &str) -> Vec<Row> {

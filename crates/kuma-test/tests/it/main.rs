@@ -12,6 +12,7 @@ mod documents;
 mod drain;
 mod fleet;
 mod floors;
+mod from_kuma;
 mod health_checks;
 mod history;
 mod hitless;
