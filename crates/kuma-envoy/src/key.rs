@@ -352,7 +352,7 @@ pub enum LogFormat {
 mod tests {
     use super::*;
 
-    /// A mesh of 1,000 proxies has a table of 8,192 keys.
+    /// Each proxy has several of its own in the table of resources.
     #[test]
     fn a_key_is_small() {
         assert!(size_of::<ResourceKey>() <= 64, "{} bytes", size_of::<ResourceKey>());
