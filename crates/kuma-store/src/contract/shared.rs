@@ -1,5 +1,7 @@
 //! Promises of stores that several processes have open: each check gets two handles on one empty store.
 
+use kuma_model::{DEPARTURE_KIND, KINDS};
+
 use super::*;
 
 /// One promise of two handles on one store.
@@ -17,6 +19,7 @@ const CHECKS: &[SharedCheck] = &[
     check("two handles know that they have one store", |handles| identity(handles).boxed()),
     check("what is written to one handle is read from the other at once", |handles| read_writes(handles).boxed()),
     check("each handle tells the other's commits in their order", |handles| told(handles).boxed()),
+    check("documents of every kind are told, also of those that no API serves", |handles| every_kind(handles).boxed()),
     check("of writers of one version exactly one succeeds", |handles| one_winner(handles).boxed()),
     check("what a commit expects, and what it refuses, is what all have written", |handles| refusals(handles).boxed()),
     check("what the other handle has replaced is not taken for unchanged", |handles| unchanged(handles).boxed()),
@@ -47,6 +50,21 @@ where
         }
     }
     assert!(failed.is_empty(), "the store breaks {} promises: {failed:#?}", failed.len());
+}
+
+async fn every_kind([a, b]: Handles) {
+    let kinds =
+        KINDS.iter().map(|kind| kind.name).filter(|kind| *kind != DataplaneInsight::KIND && *kind != Mesh::KIND);
+    let kinds: Vec<_> = kinds.chain([SECRET_KIND, DEPARTURE_KIND]).collect();
+    let document =
+        |kind: &&'static str| Document { key: Key::new(kind, "default", "web"), spec: json!({"kind": kind}) };
+    commit(&*a, [Write::Put(mesh("default"))].into_iter().chain(kinds.iter().map(document).map(Write::Put))).await;
+    let told = next_commit(&mut b.changes(0)).await;
+    let (_, state) = read_all(&*b).await;
+    for document in kinds.iter().map(document) {
+        assert_eq!(state.get(&document.key).map(|stored| stored.document()), Some(document.clone()));
+        assert!(told.changes.iter().any(|(key, _)| *key == document.key), "{}", document.key);
+    }
 }
 
 async fn identity([a, b]: Handles) {
