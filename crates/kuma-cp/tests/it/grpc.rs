@@ -1,7 +1,7 @@
 //! A raw gRPC client for streams of discovery requests.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,9 +20,8 @@ use kuma_xds::grpc::{FrameDecoder, Status, frame};
 use kuma_xds::{DeltaDiscoveryRequest, DiscoveryRequest, ErrorDetail, Node, ResourceType};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
-use tokio::net::TcpSocket;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::mpsc;
-use tokio::task::AbortHandle;
 use tokio_stream::wrappers::ReceiverStream;
 
 /// Enough for a loaded machine; nothing that works takes it.
@@ -33,7 +32,7 @@ pub(crate) async fn patiently<T>(future: impl Future<Output = T>) -> T {
 }
 
 #[derive(Clone)]
-pub(crate) struct Grpc(SendRequest<BoxBody<Bytes, Infallible>>, AbortHandle);
+pub(crate) struct Grpc(SendRequest<BoxBody<Bytes, Infallible>>, Arc<std::net::TcpStream>);
 
 impl Grpc {
     /// Over TLS with the CA in the state folder, or in plain text.
@@ -46,7 +45,10 @@ impl Grpc {
         let socket = TcpSocket::new_v4().expect("a socket");
         socket.bind(SocketAddr::from((address, 0))).expect("an address of loopback");
         let socket = socket.connect(SocketAddr::from(([127, 0, 0, 1], port))).await.expect("connects");
-        let (sender, connection) = match state_folder {
+        let socket = socket.into_std().expect("a socket");
+        let connection = Arc::new(socket.try_clone().expect("a second handle"));
+        let socket = TcpStream::from_std(socket).expect("a socket");
+        let sender = match state_folder {
             Some(folder) => {
                 let ca = CertificateDer::from_pem_file(folder.join("xds-ca.pem")).expect("a certificate");
                 let mut roots = rustls::RootCertStore::empty();
@@ -69,7 +71,7 @@ impl Grpc {
 
     /// Closes the connection with all that is on it, as the system does for a process that is killed.
     pub(crate) fn kill(&self) {
-        self.1.abort();
+        self.1.shutdown(Shutdown::Both).expect("it was open");
     }
 
     pub(crate) async fn call(&mut self, path: &str, token: Option<&str>) -> Call {
@@ -90,9 +92,10 @@ impl Grpc {
 
 async fn handshake(
     io: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
-) -> (SendRequest<BoxBody<Bytes, Infallible>>, AbortHandle) {
+) -> SendRequest<BoxBody<Bytes, Infallible>> {
     let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(io)).await.expect("HTTP/2");
-    (sender, tokio::spawn(connection).abort_handle())
+    tokio::spawn(connection);
+    sender
 }
 
 pub(crate) struct Call {
