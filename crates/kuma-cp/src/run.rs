@@ -9,7 +9,7 @@ use axum::Router;
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use kuma_ca::{ImportedKey, TokenVerifier};
-use kuma_model::{DataplaneInsight, Resource as _};
+use kuma_model::{DataplaneInsight, Mesh, Resource as _};
 use kuma_store::{Followed, Follower, Store};
 use kuma_xds::server::{Bounds, Routes, Server, Service};
 use tokio::net::TcpListener;
@@ -229,6 +229,7 @@ async fn start_from(source: Source, mut config: Config, home: Option<&Path>) -> 
     let forgetting = Arc::new(Forgetting::new(departures.clone()));
     documents.cas().restore().await.context("the provided CAs of meshes cannot be read again")?;
     let mesh = config.defaults.mesh_document().map_err(anyhow::Error::msg)?;
+    let default_mesh = mesh.key.clone();
     documents.create_mesh_if_missing(mesh).await.context("cannot create the default mesh")?;
 
     if !is_shared {
@@ -243,6 +244,15 @@ async fn start_from(source: Source, mut config: Config, home: Option<&Path>) -> 
         touched.0.touch_mesh(mesh);
         touched.1.touch_mesh(mesh);
     }));
+    if trust == Trust::New {
+        // Nothing of this store was ever lost, so a Mesh in it is what somebody wants, unless we have made it.
+        let stored = store.list(Mesh::KIND, None).await?;
+        let written = stored.iter().filter(|mesh| mesh.key != default_mesh || mesh.version > 1);
+        for mesh in written {
+            engine.touch_mesh(&mesh.key.name);
+            assignments.touch_mesh(&mesh.key.name);
+        }
+    }
     let cas = documents.cas();
     let api =
         Api::new(store.clone(), departures.clone(), documents, engine.clone(), &config).map_err(anyhow::Error::msg)?;

@@ -42,8 +42,6 @@ async fn come_back(scene: &mut Scene) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_control_plane_on_a_file_comes_back_with_everything() {
     let mut scene = secured(&[FILE]).await;
-    // All that there is has been written.
-    assert!(scene.cp.kumactl(&["store", "accept", "--yes"], "").status.success());
     let before = sent(&scene).await;
     let (documents, store) = (scene.cp.get("/meshes/default/dataplanes").await, scene.cp.get("/store").await);
     // Time for it to be remembered.
