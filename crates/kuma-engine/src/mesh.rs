@@ -506,15 +506,6 @@ impl MeshEngine {
                 }
             }
             Affected::Proxies { whole, admission, flows, endpoints, services } => {
-                let connected = |name: &&Arc<str>| self.connections.proxies.contains_key(*name);
-                for name in whole.iter().filter(connected).cloned().collect::<Vec<_>>() {
-                    if self.plan(&name)
-                        || self.documents.snapshot().dataplane(&name).is_none()
-                        || self.has_outdated_identity(&name)
-                    {
-                        self.publish_proxy(&name, now);
-                    }
-                }
                 let in_parts = admission.iter().chain(flows).chain(endpoints).filter(|name| !whole.contains(*name));
                 let mut callers = KnownCallers::default();
                 for name in in_parts.collect::<BTreeSet<_>>() {
@@ -528,6 +519,16 @@ impl MeshEngine {
                     };
                     if self.plan_parts(name, &parts, &mut callers) {
                         self.publish_proxy(name, now);
+                    }
+                }
+                // Last: when an inbound moves, its clients are told before its proxy closes the old one.
+                let connected = |name: &&Arc<str>| self.connections.proxies.contains_key(*name);
+                for name in whole.iter().filter(connected).cloned().collect::<Vec<_>>() {
+                    if self.plan(&name)
+                        || self.documents.snapshot().dataplane(&name).is_none()
+                        || self.has_outdated_identity(&name)
+                    {
+                        self.publish_proxy(&name, now);
                     }
                 }
             }

@@ -73,15 +73,20 @@ impl Load {
     /// # Panics
     /// If a request has failed, with the reason.
     pub async fn end(self) -> usize {
+        let (done, failures) = self.end_with_failures().await;
+        let first: Vec<&String> = failures.iter().take(5).collect();
+        assert!(failures.is_empty(), "{} of {} requests failed: {first:?}", failures.len(), failures.len() + done);
+        done
+    }
+
+    /// Ends it, and returns how many requests were answered, and why the others failed.
+    pub async fn end_with_failures(self) -> (usize, Vec<String>) {
         self.state.ended.store(true, Ordering::Relaxed);
         for sender in self.senders {
             sender.await.expect("a sender of requests does not panic");
         }
-        let failures = self.state.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        let done = self.state.done.load(Ordering::Relaxed);
-        let first: Vec<&String> = failures.iter().take(5).collect();
-        assert!(failures.is_empty(), "{} of {} requests failed: {first:?}", failures.len(), failures.len() + done);
-        done
+        let failures = self.state.failures.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        (self.state.done.load(Ordering::Relaxed), failures)
     }
 }
 

@@ -12,16 +12,22 @@ use crate::restart::connected;
 use crate::scene::Scene;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_only_instance_that_moves_to_another_port_costs_no_connection() {
+async fn the_only_instance_moves_to_another_port_under_load() {
+    const MOVES: usize = 5;
     let scene = Scene::start().await;
     let load = Load::start(scene.outbound);
-    for _ in 0..5 {
+    for _ in 0..MOVES {
         tokio::time::sleep(Duration::from_secs(1)).await;
         let moved = dataplane("default", "redis-1", "redis", (free_port(), scene.redis.port), &[]);
         scene.cp.apply(&moved).await;
     }
     tokio::time::sleep(Duration::from_secs(1)).await;
-    println!("{} connections, none lost", load.end().await);
+    let (done, failures) = load.end_with_failures().await;
+    println!("{done} connections, {} lost", failures.len());
+    // Envoy closes the old port at once. A connection that has reached it in that millisecond and is not accepted yet
+    // is reset.
+    assert!(failures.len() <= MOVES, "{failures:?}");
+    assert!(done > 1000, "{done}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
