@@ -1,6 +1,6 @@
 //! The other control planes on the same store: who is alive, and what they have said.
 //!
-//! Each says every [`EVERY`] that it is alive, after it has written what its proxies have reported. So whoever wants to
+//! Each says every 5 seconds that it is alive, after it has written what its proxies have reported. So whoever wants to
 //! know whether a proxy is connected anywhere waits until all have said so twice (the first time may have been under
 //! way), and then reads the insights.
 

@@ -6,7 +6,7 @@
 //! told by [`Change::Gap`] that it must read all again.
 //!
 //! Every store is the same state machine in memory: a map of documents, from which commits are computed and reads are
-//! answered ([`Transaction`](transaction), [`Replica`](replica)). Stores that last write each commit to a [`Journal`]
+//! answered (`transaction.rs`, `replica.rs`). Stores that last write each commit to a [`Journal`]
 //! before they tell anybody; a journal only appends, reads and prunes.
 //!
 //! What every store promises is in [`Store`]; the feature `contract` has the checks for it, which each store runs
