@@ -57,8 +57,11 @@ async fn an_instance_that_is_killed_costs_no_connection() {
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_go_to_the_instance_that_lives() {
     let mut scene = http::Scene::start(true).await;
-    // Its Envoy ends with it.
+    let envoy = scene.api[1].envoy().await;
     scene.api[1].process().kill();
+    // Its Envoy ends with it, and a request that is under way there with both.
+    let process = format!("/proc/{envoy}");
+    eventually("its Envoy has ended", async || (!std::fs::exists(&process).unwrap_or(true)).then_some(())).await;
     let mut client = HttpClient::connect(scene.outbound).await.expect("a connection");
     for number in 0..300 {
         let method = ["GET", "POST", "PUT", "PATCH"][number % 4];
