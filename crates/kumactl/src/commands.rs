@@ -2,6 +2,7 @@
 
 mod apply;
 mod config;
+mod confirm;
 mod delete;
 mod diff;
 mod export;

@@ -1,12 +1,13 @@
 //! `kumactl rollback`: restores resources of an earlier revision.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::Write as _;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Outcome;
 use super::apply::finish;
+use super::confirm::confirm;
 use super::past::failure;
 use crate::cli::{NoteFlag, Rollback, WaitFlag};
 use crate::client::{CallError, Client, Written};
@@ -48,7 +49,7 @@ pub(super) async fn run(session: &Session, arguments: Rollback) -> Result<Outcom
             .hint("use --force to execute it all the same"));
     }
     if !yes {
-        confirm()?;
+        confirm("Execute this plan?", "the rollback", "use --yes to execute the plan without confirmation")?;
     }
     request["dryRun"] = false.into();
     request["force"] = force.into();
@@ -103,20 +104,4 @@ fn print(text: &str) {
     let mut stdout = std::io::stdout().lock();
     // A closed stdout is no reason to stop.
     let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
-}
-
-/// Asks for confirmation on the terminal.
-fn confirm() -> Result<(), Failure> {
-    if !std::io::stdin().is_terminal() {
-        return Err(Failure::new("the rollback needs a confirmation, and there is no terminal to ask for it")
-            .note("Nothing was done.")
-            .hint("use --yes to execute the plan without confirmation"));
-    }
-    eprint!("Execute this plan? [y/N] ");
-    let mut answer = String::new();
-    let read = std::io::stdin().read_line(&mut answer);
-    match answer.trim().to_ascii_lowercase().as_str() {
-        "y" | "yes" if read.is_ok() => Ok(()),
-        _ => Err(Failure::new("nothing was done")),
-    }
 }

@@ -1,10 +1,11 @@
 //! `kumactl store accept`: what the store of the control plane lacks is deleted.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::Write as _;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::confirm::confirm;
 use crate::cli::AcceptStore;
 use crate::client::CallError;
 use crate::failure::Failure;
@@ -44,7 +45,7 @@ pub(super) async fn accept(session: &Session, arguments: AcceptStore) -> Result<
     let mut stdout = std::io::stdout();
     let _ = stdout.write_all(store.show().as_bytes()).and_then(|()| stdout.flush());
     if !arguments.yes {
-        confirm()?;
+        confirm("Accept this store?", "accepting a store", "use --yes to accept it without confirmation")?;
     }
     let request = json!({"store": store.store});
     client.post(&["store", "accept"], &request).await.map_err(failed)?;
@@ -77,20 +78,5 @@ impl Store {
             lines.push(text.to_owned());
         }
         lines.iter().map(|line| format!("{line}\n")).collect()
-    }
-}
-
-fn confirm() -> Result<(), Failure> {
-    if !std::io::stdin().is_terminal() {
-        return Err(Failure::new("accepting a store needs a confirmation, and there is no terminal to ask for it")
-            .note("Nothing was done.")
-            .hint("use --yes to accept it without confirmation"));
-    }
-    eprint!("Accept this store? [y/N] ");
-    let mut answer = String::new();
-    let read = std::io::stdin().read_line(&mut answer);
-    match answer.trim().to_ascii_lowercase().as_str() {
-        "y" | "yes" if read.is_ok() => Ok(()),
-        _ => Err(Failure::new("nothing was done")),
     }
 }
