@@ -5,6 +5,7 @@
 
 mod records;
 
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
@@ -138,25 +139,28 @@ impl Departures {
                  network or this control plane. Their endpoints stay until the proxies reconnect"
             );
         }
-        for (proxy, unproved) in due {
-            let mut trusted = true;
-            for address in unproved {
-                let caller = Caller { authenticated: false, encrypted: true, address };
-                trusted &= self.engine.standing(&proxy.0, &proxy.1, caller).await.speaks();
-            }
-            if trusted && let Some((peers, _)) = self.shared.get() {
-                // It may have gone to another control plane.
-                trusted = !peers.have(&proxy).await;
-            }
-            let mut presence = self.presence();
-            if presence.confirm_vanished(&proxy, trusted, Instant::now()) {
-                tracing::warn!(mesh = %proxy.0, dataplane = %proxy.1,
+        // Each may have to wait for the other control planes: all wait at the same time.
+        futures_util::future::join_all(due.into_iter().map(|due| self.vanish(due))).await;
+    }
+
+    /// Takes a proxy that has been absent for long enough for vanished, unless something speaks against it.
+    async fn vanish(&self, (proxy, unproved): (Proxy, Vec<IpAddr>)) {
+        let mut trusted = true;
+        for address in unproved {
+            let caller = Caller { authenticated: false, encrypted: true, address };
+            trusted &= self.engine.standing(&proxy.0, &proxy.1, caller).await.speaks();
+        }
+        if trusted && let Some((peers, _)) = self.shared.get() {
+            // It may have gone to another control plane.
+            trusted = !peers.have(&proxy).await;
+        }
+        let mut presence = self.presence();
+        if presence.confirm_vanished(&proxy, trusted, Instant::now()) {
+            tracing::warn!(mesh = %proxy.0, dataplane = %proxy.1,
                     "the proxy has vanished: its connections and those of its kuma-dp were closed");
-                self.metrics.left(true);
-                let why =
-                    format!("it has vanished: its connections were closed and not opened again within {ABSENCE:?}");
-                self.departed(&presence, &proxy, why);
-            }
+            self.metrics.left(true);
+            let why = format!("it has vanished: its connections were closed and not opened again within {ABSENCE:?}");
+            self.departed(&presence, &proxy, why);
         }
     }
 

@@ -113,7 +113,7 @@ impl Peers {
         }
         let key = Key::new(DataplaneInsight::KIND, &proxy.0, &proxy.1);
         match self.store.get(&key).await {
-            Ok(Some(stored)) => stored.decode().is_ok_and(|insight: DataplaneInsight| {
+            Ok(Some(stored)) => stored.decode().map_or(true, |insight: DataplaneInsight| {
                 let of_another = |id: &str| *id != *self.instance;
                 let mut subscriptions = insight.subscriptions.iter();
                 subscriptions.any(|one| one.disconnect_time.is_none() && of_another(&one.control_plane_instance_id))
