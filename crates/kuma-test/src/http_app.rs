@@ -16,6 +16,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 use crate::http_client::HttpClient;
@@ -29,6 +30,7 @@ const TRACE_HEADERS: [&str; 5] = ["x-request-id", "x-b3-traceid", "x-b3-spanid",
 ///
 /// - `/call/<port>/<path>` sends a request to another server on loopback, and adds its response as `answer`.
 /// - `/slow/<milliseconds>` delays the response.
+/// - `/held` is answered once [`HttpApp::release`] has been called.
 /// - A request with `upgrade: websocket` upgrades the connection, which then echoes bytes.
 /// - A request with `content-type: application/grpc` is answered with its own body, and trailers.
 pub struct HttpApp {
@@ -42,6 +44,8 @@ struct State {
     name: String,
     status: AtomicU16,
     requests: AtomicUsize,
+    /// Has no permits; is closed when requests for `/held` are answered.
+    held: Semaphore,
 }
 
 impl HttpApp {
@@ -49,7 +53,12 @@ impl HttpApp {
     pub async fn start(name: &str) -> HttpApp {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free loopback port");
         let port = listener.local_addr().expect("a bound listener has an address").port();
-        let state = State { name: name.to_owned(), status: AtomicU16::new(200), requests: AtomicUsize::new(0) };
+        let state = State {
+            name: name.to_owned(),
+            status: AtomicU16::new(200),
+            requests: AtomicUsize::new(0),
+            held: Semaphore::new(0),
+        };
         let state = Arc::new(state);
         let shared = state.clone();
         let task = tokio::spawn(async move {
@@ -70,6 +79,11 @@ impl HttpApp {
     /// Answers with this status from now on.
     pub fn answers_with(&self, status: u16) {
         self.state.status.store(status, Ordering::Relaxed);
+    }
+
+    /// Answers the requests for `/held`, and from now on each at once.
+    pub fn release(&self) {
+        self.state.held.close();
     }
 
     /// Stops it: it refuses new connections and closes the open ones.
@@ -106,6 +120,10 @@ async fn answer(request: Request<Incoming>, state: Arc<State>) -> Result<Respons
     });
     if let Some(milliseconds) = path.strip_prefix("/slow/").and_then(|text| text.parse().ok()) {
         tokio::time::sleep(Duration::from_millis(milliseconds)).await;
+    }
+    if path == "/held" {
+        // It ends with an error when the semaphore is closed, and in no other way.
+        let _ = state.held.acquire().await;
     }
     if let Some((port, path)) = path.strip_prefix("/call/").and_then(|rest| rest.split_once('/')) {
         said["answer"] = ask(port.parse().unwrap_or_default(), &format!("/{path}"), request.headers()).await;

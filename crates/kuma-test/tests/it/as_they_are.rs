@@ -84,13 +84,14 @@ async fn many_streams_of_one_connection_at_a_time() {
 
 /// Sends one request of each client, all at the same time.
 async fn at_a_time(scene: &http::Scene, clients: Vec<HttpClient>) {
-    // Slow enough that all of them are in progress at the same time.
-    let requests = clients.into_iter().map(|mut client| tokio::spawn(async move { client.get("/slow/10000").await }));
+    let requests = clients.into_iter().map(|mut client| tokio::spawn(async move { client.get("/held").await }));
     let requests: Vec<_> = requests.collect();
     eventually("all are under way", async || {
         (scene.web.stat("http.api.downstream_rq_active").await == MANY as u64).then_some(())
     })
     .await;
+    scene.one.release();
+    scene.two.release();
     for (number, request) in requests.into_iter().enumerate() {
         let answer = request.await.expect("no panic");
         let status = answer.map(|answer| answer.status);

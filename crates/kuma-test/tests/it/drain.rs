@@ -37,16 +37,19 @@ async fn a_gateway_that_is_stopped_cuts_no_request() {
         (client.get("/").await.ok()?.status == 200).then_some(())
     })
     .await;
-    let slow = tokio::spawn(async move {
+    let held = tokio::spawn(async move {
         let mut client = HttpClient::connect(outbound).await.expect("a connection");
-        client.get("/slow/5000").await
+        client.get("/held").await
     });
     eventually("the request is under way", async || {
         (edge.stat("http.api.downstream_rq_active").await == 1).then_some(())
     })
     .await;
     edge.process().signal(Signal::TERM);
-    let answer = slow.await.expect("no panic");
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    scene.one.release();
+    scene.two.release();
+    let answer = held.await.expect("no panic");
     assert_eq!(answer.map(|answer| answer.status), Ok(200));
     // The response said that it was the last one of its connection.
     let status = edge.process().wait(END);
