@@ -18,9 +18,13 @@ use kuma_store::Revision;
 use kuma_xds::{Refusal, ResourceType, Unanswered};
 use rustc_hash::FxHashMap;
 
-/// How many commits are remembered, complete or not. With 15,000 proxies that have accepted none of them, their bits
-/// take 2.1 MB (docs/performance.md, *Receipts*).
+/// How many commits are remembered, complete or not.
 const REMEMBERED: usize = 1024;
+
+/// How many bytes the bits of proxies that have not accepted a commit may take. Beyond it the oldest commits are
+/// forgotten: with 15,000 proxies of which none accepts anything, the latest 250 are remembered, and all of a mesh's
+/// receipts take 2 MB (docs/performance.md, *Receipts*).
+const MAX_BYTES_OF_BITS: usize = 512_000;
 
 /// How many proxies that have not accepted a commit a receipt names.
 const MAX_EXCEPTIONS: usize = 100;
@@ -218,7 +222,7 @@ struct Silent {
 #[derive(Default)]
 pub(crate) struct Receipts {
     slots: Slots,
-    /// By revision. At most [`REMEMBERED`].
+    /// By revision. At most [`REMEMBERED`], with at most [`MAX_BYTES_OF_BITS`].
     commits: VecDeque<Commit>,
     /// For each slot, how many commits its proxy has not accepted. Most often 0, which makes a search unnecessary.
     outstanding: Vec<u32>,
@@ -238,8 +242,9 @@ impl Receipts {
                 before.superseded_by = Some(revision);
             }
         }
-        if self.commits.len() >= REMEMBERED {
-            self.forget_oldest();
+        let mut bytes: usize = self.commits.iter().map(|commit| commit.waiting.bytes() + commit.held.bytes()).sum();
+        while self.commits.len() >= REMEMBERED || bytes > MAX_BYTES_OF_BITS {
+            bytes -= self.forget_oldest();
         }
         self.commits.push_back(Commit {
             revision,
@@ -444,13 +449,15 @@ impl Receipts {
         self.commits.range(first..).take_while(move |commit| commit.revision == revision)
     }
 
-    fn forget_oldest(&mut self) {
-        let Some(oldest) = self.commits.pop_front() else { return };
+    /// Returns how many bytes its bits took.
+    fn forget_oldest(&mut self) -> usize {
+        let Some(oldest) = self.commits.pop_front() else { return 0 };
         for slot in oldest.waiting.iter() {
             if let Some(outstanding) = self.outstanding.get_mut(slot as usize) {
                 *outstanding -= 1;
             }
         }
+        oldest.waiting.bytes() + oldest.held.bytes()
     }
 }
 
@@ -613,6 +620,11 @@ impl Bits {
         self.len == 0
     }
 
+    /// The memory that it takes.
+    fn bytes(&self) -> usize {
+        self.words.capacity() * size_of::<u64>()
+    }
+
     fn contains(&self, number: u32) -> bool {
         self.words.get(number as usize / 64).is_some_and(|word| word & (1 << (number % 64)) != 0)
     }
@@ -647,5 +659,28 @@ impl Bits {
             let base = u32::try_from(at * 64).unwrap_or(u32::MAX);
             (0..64).filter(move |bit| word & (1 << bit) != 0).map(move |bit| base + bit)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The receipts of a large mesh whose proxies accept nothing take a bounded amount of memory.
+    #[test]
+    fn the_oldest_commits_that_nobody_accepts_are_forgotten() {
+        let names: Vec<Arc<str>> = (0..15_000).map(|number| format!("web-{number}").into()).collect();
+        let (mut receipts, now) = (Receipts::default(), SystemTime::UNIX_EPOCH);
+        for revision in 1..=600 {
+            receipts.begin(revision, vec![Key::mesh("default")], now);
+            names.iter().for_each(|name| receipts.given(name));
+        }
+        let bytes: usize = receipts.commits.iter().map(|commit| commit.waiting.bytes()).sum();
+        assert!(bytes <= MAX_BYTES_OF_BITS + 2048, "{bytes}");
+        assert_eq!(receipts.receipt(401).map(|receipt| receipt.counts.waiting), Some(15_000));
+        assert!(receipts.receipt(300).is_none());
+        // What is forgotten is not waited for: each proxy waits for the remembered commits alone.
+        let remembered = u32::try_from(receipts.commits.len()).unwrap();
+        assert!(receipts.outstanding.iter().all(|&outstanding| outstanding == remembered));
     }
 }
