@@ -1,18 +1,19 @@
 # `make demo` shows a mesh at work; `make test` runs every test, with a real Envoy. Both set up what they need.
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
+PROGRAMS := kuma-cp kuma-dp kumactl kuma-prometheus-sd kuma-tcp-echo
 
 .PHONY: help
 help: ## Say what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
-build: ## Build all programs (release) into target/release
-	cargo build --release --locked --workspace --bins
+build: ## Build the programs into target/release
+	cargo build --release --locked $(addprefix -p ,$(PROGRAMS))
 
 .PHONY: demo
-demo: ## Two services under mTLS on this machine, with STORE=file on a file; Ctrl-C ends it and leaves nothing
-	@python3 scripts/demo.py $(if $(STORE),--store $(STORE))
+demo: ## Two services under mTLS on this machine (STORE=file: kept in a file; PORTS=free: not on the documented ports)
+	@python3 scripts/demo.py $(if $(STORE),--store $(STORE)) $(if $(PORTS),--ports $(PORTS))
 
 .PHONY: envoy
 envoy: ## Fetch Envoy into .envoy/
@@ -34,22 +35,22 @@ soak: ## Repeat the long proofs: 200 rounds of receipts over 20 Envoys, 1,000 ki
 
 .PHONY: bench
 bench: ## Measure kuma-cp with 1,000 simulated proxies (docs/performance.md)
-	cargo build --release --locked -p kuma-cp -p xdsload
-	target/release/xdsload run connect policy-mesh policy-service join leave endpoint new-service \
+	cargo build --profile dist --locked -p kuma-cp -p xdsload
+	target/dist/xdsload run connect policy-mesh policy-service join leave endpoint new-service \
 	  churn10 churn100 slow hostile restart rotation memory --repeats 10 --seconds 30 > target/bench.jsonl
-	target/release/xdsload run idle --seconds 60 >> target/bench.jsonl
-	target/release/xdsload run documents -n 10000 -s 2000 >> target/bench.jsonl
-	target/release/xdsload run commits -n 10000 -s 2000 --repeats 1000 --seconds 5 >> target/bench.jsonl
-	target/release/xdsload run commits -n 10000 -s 2000 --repeats 1000 --seconds 5 --env KUMA_STORE_TYPE=file \
+	target/dist/xdsload run idle --seconds 60 >> target/bench.jsonl
+	target/dist/xdsload run documents -n 10000 -s 2000 >> target/bench.jsonl
+	target/dist/xdsload run commits -n 10000 -s 2000 --repeats 1000 --seconds 5 >> target/bench.jsonl
+	target/dist/xdsload run commits -n 10000 -s 2000 --repeats 1000 --seconds 5 --env KUMA_STORE_TYPE=file \
 	  >> target/bench.jsonl
 	@echo "One line of JSON per scenario: target/bench.jsonl"
 
 .PHONY: bench-growth
 bench-growth: ## Measure meshes of 100 to 15,000 proxies and the largest one, and draw the curves
-	cargo build --release --locked -p kuma-cp -p xdsload
-	target/release/xdsload growth > target/growth.jsonl
-	target/release/xdsload plot target/growth.jsonl --folder docs/performance
-	target/release/xdsload run largest -n 8000 --repeats 5 > target/largest.jsonl
+	cargo build --profile dist --locked -p kuma-cp -p xdsload
+	target/dist/xdsload growth > target/growth.jsonl
+	target/dist/xdsload plot target/growth.jsonl --folder docs/performance
+	target/dist/xdsload run largest -n 8000 --repeats 5 > target/largest.jsonl
 	@echo "One line of JSON per mesh: target/growth.jsonl, target/largest.jsonl; curves: docs/performance/"
 
 .PHONY: microbench

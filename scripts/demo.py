@@ -20,14 +20,32 @@ import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 BIN = ROOT / "target" / "release"
-ECHO_PORT, ECHO_INBOUND, WEB_APP, WEB_INBOUND, WEB_OUTBOUND = 9000, 10000, 9100, 10100, 10001
-PORTS = {
-    5676: "kuma-cp (monitoring assignments)", 5677: "kuma-cp (SDS)", 5678: "kuma-cp (xDS)",
-    5679: "kuma-cp (admin)", 5680: "kuma-cp (diagnostics)",
-    5681: "kuma-cp (HTTP API)", 5682: "kuma-cp (bootstrap)",
-    ECHO_PORT: "the echo application", ECHO_INBOUND: "the dataplane of echo",
-    WEB_INBOUND: "the dataplane of web", WEB_OUTBOUND: "the dataplane of web",
-}
+
+
+class Port:
+    def __init__(self, number, user, setting=None):
+        self.number, self.user = number, user
+        # The environment variable by which kuma-cp learns of another number.
+        self.setting = setting
+
+    def __str__(self):
+        return str(self.number)
+
+
+MADS = Port(5676, "kuma-cp (monitoring assignments)", "KUMA_MONITORING_ASSIGNMENT_SERVER_GRPC_PORT")
+SDS = Port(5677, "kuma-cp (SDS)", "KUMA_SDS_SERVER_GRPC_PORT")
+XDS = Port(5678, "kuma-cp (xDS)", "KUMA_XDS_SERVER_GRPC_PORT")
+ADMIN = Port(5679, "kuma-cp (admin)", "KUMA_ADMIN_SERVER_LOCAL_PORT")
+DIAGNOSTICS = Port(5680, "kuma-cp (diagnostics)", "KUMA_XDS_SERVER_DIAGNOSTICS_PORT")
+API = Port(5681, "kuma-cp (HTTP API)", "KUMA_API_SERVER_PORT")
+BOOTSTRAP = Port(5682, "kuma-cp (bootstrap)", "KUMA_BOOTSTRAP_SERVER_PORT")
+ECHO_PORT = Port(9000, "the echo application")
+ECHO_INBOUND = Port(10000, "the dataplane of echo")
+WEB_INBOUND = Port(10100, "the dataplane of web")
+WEB_OUTBOUND = Port(10001, "the dataplane of web")
+PORTS = [MADS, SDS, XDS, ADMIN, DIAGNOSTICS, API, BOOTSTRAP, ECHO_PORT, ECHO_INBOUND, WEB_INBOUND, WEB_OUTBOUND]
+# Web only calls others: nothing listens on the port of its application.
+WEB_APP = 9100
 
 MESH = """type: Mesh
 name: default
@@ -36,25 +54,25 @@ mtls:
   ca:
     builtin: {{}}
 """
-ECHO = f"""type: Dataplane
+ECHO = """type: Dataplane
 mesh: default
 name: echo-1
 networking:
   inbound:
-  - interface: 127.0.0.1:{ECHO_INBOUND}:{ECHO_PORT}
+  - interface: 127.0.0.1:{inbound}:{application}
     tags:
       service: echo
 """
-WEB = f"""type: Dataplane
+WEB = """type: Dataplane
 mesh: default
 name: web-1
 networking:
   inbound:
-  - interface: 127.0.0.1:{WEB_INBOUND}:{WEB_APP}
+  - interface: 127.0.0.1:{inbound}:{application}
     tags:
       service: web
   outbound:
-  - interface: :{WEB_OUTBOUND}
+  - interface: :{outbound}
     service: echo
 """
 PERMISSION = """type: TrafficPermission
@@ -117,14 +135,16 @@ class Demo:
             for name, _ in self.processes
         )
 
+    def kumactl(self, *arguments, **options):
+        subprocess.run([BIN / "kumactl", *arguments], env=self.env, check=True, **options)
+
     def apply(self, document):
-        subprocess.run([BIN / "kumactl", "apply", "-f", "-"], input=document.encode(), env=self.env, check=True)
+        self.kumactl("apply", "-f", "-", input=document.encode())
 
     def token(self, name):
         path = self.work / f"{name}.token"
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            command = [BIN / "kumactl", "generate", "dataplane-token", f"--dataplane={name}"]
-            subprocess.run(command, stdout=file, env=self.env, check=True)
+            self.kumactl("generate", "dataplane-token", f"--dataplane={name}", stdout=file)
         return path
 
     def stop(self):
@@ -147,16 +167,25 @@ def listens(port):
 
 def check_ports():
     taken = []
-    for port, user in PORTS.items():
+    for port in PORTS:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                probe.bind(("127.0.0.1", port))
+                probe.bind(("127.0.0.1", port.number))
             except OSError:
-                taken.append(f"  {port} for {user}")
+                taken.append(f"  {port} for {port.user}")
     if taken:
-        fail("the demo needs these ports, and something else listens on them (an earlier demo that was killed, "
-             "perhaps; `ss -ltnp` shows what):\n" + "\n".join(taken))
+        fail("the demo uses these ports, and something else listens on them (an earlier demo that was killed, "
+             "perhaps; `ss -ltnp` shows what). `make demo PORTS=free` uses others:\n" + "\n".join(taken))
+
+
+def choose_free_ports():
+    probes = [socket.socket() for _ in PORTS]
+    for port, probe in zip(PORTS, probes):
+        probe.bind(("127.0.0.1", 0))
+        port.number = probe.getsockname()[1]
+    for probe in probes:
+        probe.close()
 
 
 def request():
@@ -172,35 +201,39 @@ def request():
 
 def reachable():
     try:
-        with urllib.request.urlopen("http://127.0.0.1:5680/ready", timeout=1) as response:
+        with urllib.request.urlopen(f"http://127.0.0.1:{DIAGNOSTICS}/ready", timeout=1) as response:
             return response.status == 200
     except OSError:
         return False
 
 
 def build():
+    """Returns the path of Envoy. It comes first: without it there is no need to wait for the compiler."""
+    fetch = subprocess.run([ROOT / "scripts" / "get-envoy.sh"], stdout=subprocess.PIPE, text=True)
+    if fetch.returncode:
+        fail("there is no Envoy; see above")
     step("Building the programs (the first time takes some minutes, later runs seconds)")
-    packages = ["kuma-cp", "kuma-dp", "kumactl", "kuma-tcp-echo"]
-    flags = [flag for package in packages for flag in ("-p", package)]
-    if subprocess.run(["cargo", "build", "--release", "--locked", *flags], cwd=ROOT).returncode:
+    if subprocess.run(["make", "--no-print-directory", "build"], cwd=ROOT).returncode:
         fail("the build failed; see above")
-    fetch = subprocess.run([ROOT / "scripts" / "get-envoy.sh"], check=True, stdout=subprocess.PIPE, text=True)
     return fetch.stdout.strip()
 
 
 def run(demo, envoy):
     demo.env["KUMA_DATAPLANE_RUNTIME_BINARY_PATH"] = envoy
+    demo.env |= {port.setting: str(port) for port in PORTS if port.setting}
     step(f"Starting the control plane with the store `{demo.env['KUMA_STORE_TYPE']}`")
     demo.start("kuma-cp", BIN / "kuma-cp", "run")
     demo.wait("readiness of kuma-cp", reachable)
 
     step("Starting the service echo, and a dataplane for echo and for web")
+    demo.kumactl("config", "control-planes", "add", "--name=demo", f"--address=http://127.0.0.1:{API}",
+                 stdout=subprocess.DEVNULL)
     demo.start("echo", BIN / "kuma-tcp-echo", "-port", ECHO_PORT)
-    demo.apply(ECHO)
-    demo.apply(WEB)
+    demo.apply(ECHO.format(inbound=ECHO_INBOUND, application=ECHO_PORT))
+    demo.apply(WEB.format(inbound=WEB_INBOUND, application=WEB_APP, outbound=WEB_OUTBOUND))
     for name in ("echo-1", "web-1"):
         demo.start(name, BIN / "kuma-dp", "run", f"--name={name}", "--mesh=default",
-                   "--cp-address=http://127.0.0.1:5681", f"--dataplane-token-file={demo.token(name)}")
+                   f"--cp-address=http://127.0.0.1:{API}", f"--dataplane-token-file={demo.token(name)}")
     demo.wait("the first request through both proxies", lambda: request() is not None)
     print(f"    {GREEN}web -> echo answers{RESET} {DIM}(no mTLS yet: everybody may talk to everybody){RESET}")
 
@@ -217,8 +250,10 @@ def run(demo, envoy):
         print(f"      {DIM}{line}{RESET}")
 
     print()
-    subprocess.run([BIN / "kumactl", "inspect", "dataplanes"], env=demo.env, check=True)
+    demo.kumactl("inspect", "dataplanes")
     kumactl = os.path.relpath(BIN / "kumactl")
+    if API.number != 5681:
+        kumactl += f" --config-file={demo.work}/.kumactl/config"
     print(f"""
 {BOLD}The mesh is up.{RESET} Try, in another terminal:
 
@@ -227,7 +262,7 @@ def run(demo, envoy):
   {kumactl} inspect dataplanes
   {kumactl} get traffic-permissions -o yaml
   {kumactl} delete traffic-permission web-to-echo   {DIM}# then curl again: refused{RESET}
-  curl http://127.0.0.1:5681/meshes/default/dataplanes+insights
+  curl http://127.0.0.1:{API}/meshes/default/dataplanes+insights
 
 Logs: {demo.work}
 Ctrl-C ends the demo and removes everything it made.""", flush=True)
@@ -243,11 +278,15 @@ def main():
         signal.signal(ending, lambda *_: sys.exit(0))
     arguments = argparse.ArgumentParser(description="Two services under mTLS on this machine")
     arguments.add_argument("--store", choices=["memory", "file"], default="memory", help="where documents are kept")
-    store = arguments.parse_args().store
+    arguments.add_argument("--ports", choices=["default", "free"], default="default",
+                           help="listen on the documented ports, or on free ones")
+    options = arguments.parse_args()
+    if options.ports == "free":
+        choose_free_ports()
     check_ports()
     envoy = build()
     demo = Demo()
-    demo.env["KUMA_STORE_TYPE"] = store
+    demo.env["KUMA_STORE_TYPE"] = options.store
     try:
         run(demo, envoy)
     except KeyboardInterrupt:

@@ -67,7 +67,7 @@ struct Run {
     #[arg(value_enum, required = true)]
     scenarios: Vec<Scenario>,
     /// The program to measure.
-    #[arg(long, default_value = "target/release/kuma-cp")]
+    #[arg(long, default_value = "target/dist/kuma-cp")]
     kuma_cp: PathBuf,
     /// Its log level.
     #[arg(long, default_value = "info")]
@@ -125,7 +125,7 @@ struct Run {
 #[derive(Args)]
 struct Growth {
     /// The program to measure.
-    #[arg(long, default_value = "target/release/kuma-cp")]
+    #[arg(long, default_value = "target/dist/kuma-cp")]
     kuma_cp: PathBuf,
     /// How often each change is made.
     #[arg(long, default_value_t = 10)]

@@ -131,6 +131,12 @@ impl Watched {
         self.pid.map(|pid| memory(pid, "VmRSS:")).unwrap_or_default()
     }
 
+    /// The part of its resident memory that is its own, in bytes: without the pages of the program and its libraries,
+    /// which the kernel can drop.
+    pub(crate) fn anonymous(&self) -> u64 {
+        self.pid.map(|pid| memory(pid, "RssAnon:")).unwrap_or_default()
+    }
+
     /// Its peak of resident memory since [`Watched::reset_peak`].
     pub(crate) fn peak_rss(&self) -> u64 {
         self.pid.map(|pid| memory(pid, "VmHWM:")).unwrap_or_default()

@@ -58,6 +58,7 @@ pub(super) async fn memory(lab: &mut Lab) -> anyhow::Result<Outcome> {
     tokio::time::sleep(SETTLE).await;
     let meter = lab.meter();
     let documents = lab.control_plane.costs.rss();
+    let own_documents = lab.control_plane.costs.anonymous();
     let fleet = lab.connect().await?;
     let storm = meter.read(&lab.control_plane.costs, Some(&fleet));
     fleet.quiet(Duration::from_millis(500)).await;
@@ -68,6 +69,7 @@ pub(super) async fn memory(lab: &mut Lab) -> anyhow::Result<Outcome> {
     let also = json!({
         "rss_empty": lab.rss_empty, "rss_documents": documents, "rss_documents_before_settling": lab.rss_documents,
         "rss_connected": connected, "rss_peak": peak,
+        "anonymous_documents": own_documents, "anonymous_connected": lab.control_plane.costs.anonymous(),
         "storm": {
             "s_to_last": rounded(fleet.first_complete().iter().max().map_or(0.0, Duration::as_secs_f64)),
             "cpu_us_per_proxy": rounded(storm.server * 1e6 / fleet.len() as f64),

@@ -1,6 +1,6 @@
 //! How long kuma-cp takes from its start to ready when its store holds many documents.
 //!
-//!     cargo run --release -p kuma-cp --example cold_start -- 10000
+//!     cargo run --profile dist -p kuma-cp --example cold_start -- 10000
 //!
 //! No store that outlives the process exists yet, so this process fills a memory store first and then starts the
 //! control plane on it, by the very path that `kuma-cp run` takes: all servers are bound, everything is read, and the

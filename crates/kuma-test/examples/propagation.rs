@@ -1,7 +1,7 @@
 //! How long a change of a permission takes from the HTTP answer to its effect on requests through real Envoys.
 //!
-//!     cargo build --release --workspace --bins
-//!     ENVOY_BINARY=… cargo run --release -p kuma-test --example propagation
+//!     cargo build --profile dist --workspace --bins
+//!     ENVOY_BINARY=… cargo run --profile dist -p kuma-test --example propagation
 //!
 //! Two applications and their proxies in a mesh with mTLS. The permission from one to the other is created and deleted
 //! in turn. After the response to each write, requests are sent one after the other until one has the new outcome. So

@@ -1,7 +1,7 @@
 //! What kuma-dp costs beside its Envoy: from its start to the first byte of traffic, and its own memory.
 //!
-//!     cargo build --release --workspace --bins
-//!     ENVOY_BINARY=… cargo run --release -p kuma-test --example sidecar
+//!     cargo build --profile dist --workspace --bins
+//!     ENVOY_BINARY=… cargo run --profile dist -p kuma-test --example sidecar
 //!
 //! In a mesh with mTLS, the proxy of a client is started several times, while that of the application keeps running.
 //! The client tries to connect without a pause, until it has received a byte of the application through both. The
