@@ -3,7 +3,7 @@
 //! An insight is kept in memory while a stream of its Dataplane is open, and written to the store in batches. Insights
 //! are not part of the configuration: a changed insight does not wake an engine. No task runs while nothing changes.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use kuma_model::{
     Counters, Dataplane, DataplaneInsight, Departure, Document, Key, Rejection, Resource as _, Subscription,
     UnsettledResource,
 };
-use kuma_store::Store;
+use kuma_store::{Store, StoreError};
 use kuma_xds::{Refusal, ResourceType, Unanswered};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -26,12 +26,16 @@ use crate::presence::Proxy;
 /// kept, so that totals never decrease.
 const HISTORY: usize = 10;
 
-/// The minimum pause between two writes, as a multiple of the duration of the last write. When many proxies connect,
-/// all insights change every second; the HTTP API shows the values in memory, so writing them later is no loss.
+/// How many insights are written at a time. When many proxies connect, all insights change, and the streams of proxies
+/// do not wait for more than these.
+const SLICE: usize = 64;
+
+/// The pause after each slice, as a multiple of the time that it took. The HTTP API shows the values in memory, so
+/// writing them later is no loss.
 const REST: u32 = 10;
 
-/// The maximum pause between two writes, also when the store answers slowly or not at all.
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// The longest pause after a slice, also when the store answers slowly.
+const LONGEST_REST: Duration = Duration::from_millis(100);
 
 /// The insights of all Dataplanes that have connected to this process or that the store has.
 pub struct Insights {
@@ -115,50 +119,67 @@ impl Insights {
         handle
     }
 
-    /// Writes changed insights to the store until cancelled, and once more then: at most once per `interval`, with
-    /// longer pauses when the store is slow.
+    /// Writes changed insights to the store until cancelled, and once more then. It begins at most once per `interval`,
+    /// and writes in slices with pauses.
     pub async fn flush(self: Arc<Self>, store: Arc<dyn Store>, interval: Duration, cancel: CancellationToken) {
-        let mut pause = interval;
         loop {
             tokio::select! {
                 () = self.unwritten.notified() => {}
                 () = cancel.cancelled() => break,
             }
             tokio::select! {
-                () = tokio::time::sleep(pause) => {}
+                () = tokio::time::sleep(interval) => {}
                 () = cancel.cancelled() => break,
             }
-            let began = Instant::now();
-            self.write(store.as_ref()).await;
-            pause = interval.max((began.elapsed() * REST).min(LONGEST_PAUSE));
+            self.write_in_slices(store.as_ref(), Some(&cancel)).await;
         }
         self.write(store.as_ref()).await;
     }
 
-    /// Writes what has changed, at once.
+    /// Writes what has changed, without pauses.
     pub async fn write(&self, store: &dyn Store) {
-        self.confirm(store).await;
-        let due: Vec<Proxy> = {
-            let Records { entries, unwritten } = &mut *self.records();
-            let waits = |entry: &Entry| entry.changed && !entry.confirmed;
-            unwritten.extract_if(.., |proxy| !entries.get(proxy).is_some_and(waits)).collect()
-        };
-        // Streams wait for this lock. It is taken for one record at a time, so that no stream waits for the whole
-        // batch.
-        let batch: Vec<Document> = due.iter().filter_map(|proxy| self.take_changed(proxy)).collect();
-        if batch.is_empty() {
-            return;
-        }
-        let keys: Vec<Proxy> = batch.iter().map(|doc| (doc.key.mesh.clone(), doc.key.name.clone())).collect();
-        if let Err(error) = store.put_insights(batch).await {
-            tracing::warn!(%error, "cannot write the insights of dataplanes; the next flush tries again");
-            let Records { entries, unwritten } = &mut *self.records();
-            for proxy in keys {
-                if let Some(entry) = entries.get_mut(&proxy) {
-                    self.mark_changed(entry, unwritten, &proxy);
+        self.write_in_slices(store, None).await;
+    }
+
+    /// Writes what has changed; with pauses, if there is something that ends them.
+    async fn write_in_slices(&self, store: &dyn Store, hurry: Option<&CancellationToken>) {
+        let due = std::mem::take(&mut self.records().unwritten);
+        for (number, slice) in due.chunks(SLICE).enumerate() {
+            let began = Instant::now();
+            if let Err(error) = self.write_slice(store, slice).await {
+                tracing::warn!(%error, "cannot write the insights of dataplanes; the next flush tries again");
+                self.put_back(&due[number * SLICE..]);
+                return;
+            }
+            match hurry {
+                Some(hurry) => {
+                    let rest = (began.elapsed() * REST).min(LONGEST_REST);
+                    let _ = hurry.run_until_cancelled(tokio::time::sleep(rest)).await;
                 }
+                None => tokio::task::yield_now().await,
             }
         }
+    }
+
+    async fn write_slice(&self, store: &dyn Store, slice: &[Proxy]) -> Result<(), StoreError> {
+        for proxy in slice {
+            self.confirm(store, proxy).await?;
+        }
+        // Streams wait for this lock. It is taken for one record at a time.
+        let batch: Vec<Document> = slice.iter().filter_map(|proxy| self.take_changed(proxy)).collect();
+        if batch.is_empty() { Ok(()) } else { store.put_insights(batch).await }
+    }
+
+    /// What could not be written is written later.
+    fn put_back(&self, proxies: &[Proxy]) {
+        let Records { entries, unwritten } = &mut *self.records();
+        for proxy in proxies {
+            if let Some(entry) = entries.get_mut(proxy) {
+                entry.changed = true;
+                unwritten.push(proxy.clone());
+            }
+        }
+        self.unwritten.notify_one();
     }
 
     /// The document of an insight to write, if it has changed and its Dataplane exists.
@@ -168,37 +189,26 @@ impl Insights {
         std::mem::take(&mut entry.changed).then(|| document(proxy, &entry.insight))?
     }
 
-    /// Looks up the Dataplanes of insights that would be written for the first time, and removes insights that have
-    /// none.
-    async fn confirm(&self, store: &dyn Store) {
-        let unconfirmed: Vec<Proxy> = {
-            let Records { entries, unwritten } = &*self.records();
-            let waits = |proxy: &&Proxy| entries.get(*proxy).is_some_and(|entry| entry.changed && !entry.confirmed);
-            // A name is listed twice if its insight was removed and created again.
-            let names: BTreeSet<&Proxy> = unwritten.iter().filter(waits).collect();
-            names.into_iter().cloned().collect()
-        };
-        for proxy in unconfirmed {
-            let found = store.get(&Key::new(Dataplane::KIND, &proxy.0, &proxy.1)).await;
-            let records = &mut *self.records();
-            let Some(entry) = records.entries.get_mut(&proxy) else { continue };
-            match found {
-                Ok(Some(_)) => entry.confirmed = true,
-                Ok(None) => {
-                    // While the stream is open the insight is shown, should the Dataplane come; the next change looks
-                    // again.
-                    entry.changed = false;
-                    if !entry.insight.is_online() {
-                        records.entries.remove(&proxy);
-                    }
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "cannot look for the dataplane of an insight; the next flush tries again");
-                    self.unwritten.notify_one();
-                    return;
-                }
+    /// Looks up the Dataplane of an insight that would be written for the first time, and removes the insight if there
+    /// is none.
+    async fn confirm(&self, store: &dyn Store, proxy: &Proxy) -> Result<(), StoreError> {
+        let waits = |entry: &Entry| entry.changed && !entry.confirmed;
+        if !self.records().entries.get(proxy).is_some_and(waits) {
+            return Ok(());
+        }
+        let found = store.get(&Key::new(Dataplane::KIND, &proxy.0, &proxy.1)).await?;
+        let records = &mut *self.records();
+        let Some(entry) = records.entries.get_mut(proxy) else { return Ok(()) };
+        if found.is_some() {
+            entry.confirmed = true;
+        } else {
+            // While the stream is open the insight is shown, should the Dataplane come; the next change looks again.
+            entry.changed = false;
+            if !entry.insight.is_online() {
+                records.entries.remove(proxy);
             }
         }
+        Ok(())
     }
 
     /// Records that a proxy has left, with the reason, or (`None`) that it is back.

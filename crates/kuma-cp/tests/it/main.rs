@@ -21,6 +21,7 @@ mod gate;
 mod grpc;
 mod history;
 mod import;
+mod insights;
 mod locality;
 mod mads;
 mod mads_documents;
