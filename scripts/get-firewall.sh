@@ -1,18 +1,16 @@
 #!/usr/bin/env bash
-# Installs nft and iptables, which the tests of transparent proxying need, where they are missing and apt-get is at
-# hand.
+# Prints the folder of nft and iptables, which the tests of transparent proxying need: that of installed ones, or else
+# of Debian's packages, unpacked into .firewall/. Nothing is installed.
 set -euo pipefail
-missing() {
-  ! command -v nft >/dev/null || ! command -v iptables-nft >/dev/null || ! command -v iptables-legacy >/dev/null
-}
-export PATH="$PATH:/usr/sbin:/sbin"
-missing || exit 0
-echo "Installing nftables and iptables ..." >&2
-if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-  install=(apt-get install --yes --quiet --no-install-recommends nftables iptables)
-  "${install[@]}" >/dev/null 2>&1 || { apt-get update --quiet >/dev/null && "${install[@]}" >/dev/null; }
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+
+PATH="$PATH:/usr/sbin:/sbin"
+if command -v nft >/dev/null && command -v iptables-nft >/dev/null && command -v iptables-legacy >/dev/null; then
+  dirname "$(command -v nft)"
+  exit 0
 fi
-if missing; then
-  echo "Please install nftables and iptables: the tests of transparent proxying need them." >&2
-  exit 1
+if [ ! -d "$root/.firewall" ]; then
+  echo "Fetching nftables and iptables ..." >&2
+  "$root/scripts/unpack-debian.sh" "$root/.firewall" nftables iptables
 fi
+echo "$root/.firewall/bin"

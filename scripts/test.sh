@@ -7,7 +7,8 @@ PROMETHEUS_BINARY=$(scripts/get-prometheus.sh)
 POSTGRES_BIN=$(scripts/get-postgres.sh)
 PGBOUNCER_BINARY=$(scripts/get-pgbouncer.sh)
 export ENVOY_BINARY PROMETHEUS_BINARY POSTGRES_BIN PGBOUNCER_BINARY
-scripts/get-firewall.sh
+PATH="$PATH:$(scripts/get-firewall.sh)"
+export PATH
 # Tests of one program start the others: build them all first.
 cargo build --locked --workspace --bins
 if cargo nextest --version >/dev/null 2>&1; then

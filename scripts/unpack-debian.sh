@@ -34,10 +34,14 @@ for package in ./*.deb; do
 done
 mkdir -p "$folder.part/bin"
 libraries=$(find "$folder.part" -name '*.so.*' -printf '%h\n' | sort -u | sed "s|^$folder.part|$folder|" | paste -sd:)
+# Where iptables looks for its extensions.
+extensions=$(find "$folder.part" /usr/lib -type d -name xtables | head -n 1)
+extensions=${extensions/#$folder.part/$folder}
 for program in "$folder.part"/usr/lib/postgresql/*/bin/* "$folder.part"/usr/sbin/*; do
   if [ -f "$program" ] && [ -x "$program" ]; then
     target="$folder.part/bin/${program##*/}"
-    printf '#!/bin/sh\nLD_LIBRARY_PATH=%q exec %q "$@"\n' "$libraries" "${program/#$folder.part/$folder}" >"$target"
+    printf '#!/bin/sh\nXTABLES_LIBDIR=%q LD_LIBRARY_PATH=%q exec %q "$@"\n' "$extensions" "$libraries" \
+      "${program/#$folder.part/$folder}" >"$target"
     chmod 0755 "$target"
   fi
 done

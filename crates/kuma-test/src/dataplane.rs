@@ -69,6 +69,8 @@ impl Dataplane {
             .arg(format!("--admin-port={admin_port}"))
             .args(arguments)
             .env("HOME", cp.folder())
+            // A proxy that is killed leaves its folder.
+            .env("TMPDIR", cp.folder())
             .env("KUMA_DATAPLANE_RUNTIME_BINARY_PATH", envoy_binary())
             .env("KUMA_DATAPLANE_DRAIN_TIME", start.drain_time);
         let process = Process::start(&format!("{mesh}.{name}"), &mut command, cp.folder());

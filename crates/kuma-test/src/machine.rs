@@ -94,6 +94,8 @@ impl Machine {
             .arg("--dataplane-token-file")
             .arg(cp.token_file("default", name))
             .env("HOME", cp.folder())
+            // A proxy that is killed leaves its folder.
+            .env("TMPDIR", cp.folder())
             .env("KUMA_DATAPLANE_RUNTIME_BINARY_PATH", envoy_binary());
         Process::start(name, &mut command, cp.folder())
     }

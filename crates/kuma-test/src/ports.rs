@@ -1,6 +1,5 @@
 //! Free ports.
 
-use std::fs::File;
 use std::net::{Ipv6Addr, TcpListener};
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
@@ -14,7 +13,8 @@ const BLOCK: u16 = 50;
 
 /// The blocks that this process has reserved, and the unused ports of the last one.
 struct Reserved {
-    locks: Vec<File>,
+    /// Listeners on the first port of each block, which is not handed out.
+    locks: Vec<TcpListener>,
     left: Range<u16>,
 }
 
@@ -36,20 +36,14 @@ pub fn free_port() -> u16 {
     }
 }
 
-/// Reserves the first free block by a file lock, which the system releases when the process ends.
-fn reserve() -> (File, Range<u16>) {
-    let folder = std::env::temp_dir().join("kuma-test-ports");
-    std::fs::create_dir_all(&folder).expect("a temporary folder");
+/// Reserves the first free block by listening on its first port, which the system frees when the process ends.
+fn reserve() -> (TcpListener, Range<u16>) {
     for first in PORTS.step_by(usize::from(BLOCK)) {
-        let path = folder.join(first.to_string());
-        let file = File::options().create(true).append(true).open(path);
-        if let Ok(file) = file
-            && file.try_lock().is_ok()
-        {
-            return (file, first..first + BLOCK);
+        if let Ok(listener) = TcpListener::bind(("127.0.0.1", first)) {
+            return (listener, first + 1..first + BLOCK);
         }
     }
-    panic!("all ports in {PORTS:?} are reserved: see {}", folder.display());
+    panic!("all ports in {PORTS:?} are reserved");
 }
 
 fn is_free(port: u16) -> bool {

@@ -251,8 +251,9 @@ async fn the_session_by_which_one_came_stays_reachable() {
     let host = Host::start().await;
     let mut command = host.machine.command("sh");
     // As under sudo, which removes the variable.
+    let kumactl = program("kumactl");
     let line =
-        format!("env -i {} install transparent-proxy --kuma-dp-uid {PROXY}; exit $?", program("kumactl").display());
+        format!("env -i \"PATH=$PATH\" {} install transparent-proxy --kuma-dp-uid {PROXY}; exit $?", kumactl.display());
     command.args(["-c", &line]).env("SSH_CONNECTION", "192.0.2.1 50000 192.0.2.2 2222");
     assert!(succeeds(&mut command));
     assert!(host.enters(2222) && !host.enters(8080));
