@@ -31,14 +31,14 @@ fn unix(time: SystemTime) -> UnixTime {
     UnixTime::since_unix_epoch(time.duration_since(SystemTime::UNIX_EPOCH).expect("after 1970"))
 }
 
-/// As a server does with the certificate of a client. Names are not looked at: Envoy matches SPIFFE ids itself.
+/// Verifies as a server does the certificate of a client. Names are not checked: Envoy matches SPIFFE ids itself.
 fn verify(root_pem: &str, leaf: &Leaf, at: SystemTime) -> Result<(), rustls::Error> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let verifier = WebPkiClientVerifier::builder_with_provider(trust(root_pem), provider).build().expect("a verifier");
     verifier.verify_client_cert(&der(&leaf.chain_pem), &[], unix(at)).map(drop)
 }
 
-/// As a TLS client does that knows the server by a name.
+/// Verifies as a TLS client that knows the server by a name.
 fn verify_server(root_pem: &str, leaf: &Leaf, name: &str) -> Result<(), rustls::Error> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let verifier = rustls::client::WebPkiServerVerifier::builder_with_provider(trust(root_pem), provider)
@@ -48,7 +48,7 @@ fn verify_server(root_pem: &str, leaf: &Leaf, name: &str) -> Result<(), rustls::
     verifier.verify_server_cert(&der(&leaf.chain_pem), &[], &name, &[], unix(now())).map(drop)
 }
 
-/// What rustls demands of a pair before it serves with it: the key parses and belongs to the certificate.
+/// What rustls requires of a pair: the key parses and belongs to the certificate.
 fn assert_usable(leaf: &Leaf) {
     let provider = rustls::crypto::aws_lc_rs::default_provider();
     let key = PrivateKeyDer::from_pem_slice(leaf.key_pem.expose().as_bytes()).expect("a key in PEM");
@@ -157,7 +157,7 @@ fn root_read_back_is_the_same_ca() {
     verify(root.cert_pem(), &leaf, now()).expect("signed by the same CA");
 }
 
-/// A CA as a user could bring it. `change` spoils it, or not.
+/// A CA as a user could provide it. `change` may make it invalid.
 fn provided(
     algorithm: &'static rcgen::SignatureAlgorithm,
     change: impl FnOnce(&mut rcgen::CertificateParams),
@@ -305,8 +305,8 @@ fn lint_finds_what_is_wrong() {
     assert_eq!(svid_lint("nonsense"), ["no PEM block"]);
 }
 
-/// Names are compared byte for byte, and the library that writes ours keeps one part of each type. Better no root than
-/// one whose certificates nobody accepts.
+/// Names are compared byte for byte, and the library that writes ours keeps one part of each type. A root
+/// whose certificates would not be accepted is refused.
 #[test]
 fn a_root_whose_subject_we_cannot_repeat_is_refused_and_says_so() {
     let error = Root::from_pem(TWO_UNITS_CERT, &Secret::new(TWO_UNITS_KEY.to_string()));

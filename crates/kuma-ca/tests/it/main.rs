@@ -1,4 +1,4 @@
-//! Certificates held against rustls and the X509-SVID rules, tokens held against a JWT library and a table of bad ones.
+//! Certificates checked with rustls and against the X509-SVID rules; tokens with a JWT library and many invalid ones.
 
 mod certificates;
 mod mesh_roots;
@@ -7,7 +7,7 @@ mod tokens;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// 2020-01-26T00:53:20Z, the time at which tests happen.
+/// 2020-01-26T00:53:20Z, the time that tests use.
 fn now() -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(1_580_000_000)
 }

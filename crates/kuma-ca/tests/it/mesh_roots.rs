@@ -50,7 +50,7 @@ fn one_change_at_a_time_and_to_another_root() {
     assert_eq!(MeshRoots::new(one).introduce(same, now(), None).map(drop), Err(ChangeError::Same));
 }
 
-/// Two roots of one name are told apart by their key identifiers: verifiers do not try the second if the first fails.
+/// Two roots of one name are distinguished by key identifiers: verifiers do not try the second if the first fails.
 #[test]
 fn roots_that_look_alike_are_refused() {
     let make = |key_id: rcgen::KeyIdMethod| {
@@ -93,7 +93,7 @@ fn a_root_is_taken_away_at_once() {
 enum Act {
     Introduce,
     Advance,
-    /// The proxy of this number takes what there is now: first what it trusts, then its certificate.
+    /// The proxy of this number is given the present roots, then its certificate.
     Update(usize),
 }
 
@@ -104,11 +104,11 @@ fn act() -> impl Strategy<Value = Act> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// As long as a step waits for all proxies to have taken the one before, each trusts what any other shows.
+    /// While each step waits until all proxies have taken the one before, each trusts the certificate of any other.
     #[test]
     fn every_proxy_trusts_every_other_all_the_time(acts in prop::collection::vec(act(), 1..40)) {
         let mut roots = MeshRoots::new(root());
-        // What each trusts, and the root whose certificate it shows.
+        // The roots that each trusts, and the root of its certificate.
         let mut proxies = vec![(roots.bundle_pem(), roots.signing().cert_pem().to_owned(), roots.generation()); 4];
         for act in acts {
             match act {

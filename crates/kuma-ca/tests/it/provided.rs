@@ -1,4 +1,4 @@
-//! The rules for roots that users bring.
+//! The rules for roots that users provide.
 
 use kuma_ca::{Root, Secret, provided_root, svid_lint};
 use rcgen::{
@@ -18,7 +18,7 @@ fn must_not(usage: &str) -> String {
     format!("cert: key usage extension '{usage}' must NOT be set (see X509-SVID: Appendix A. X.509 Field Reference)")
 }
 
-/// What a good root is made of.
+/// The parameters of a valid root.
 fn params() -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
@@ -170,7 +170,7 @@ fn nobody_would_accept_what_a_root_out_of_its_time_signs() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
-    /// Whatever is sent, the answer is a root or reasons, and the reasons hold nothing of the key.
+    /// Any input gives a root or reasons, and the reasons have no part of the key.
     #[test]
     fn garbage_is_refused(cert in ".{0,200}", key in ".{0,200}", at in 0..2000usize, byte in 0..128u8) {
         prop_assert!(check(&cert, &key).is_err());

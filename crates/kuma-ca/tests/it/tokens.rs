@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use crate::now;
 
-/// RSA keys take a while to make, so tests share one.
+/// Generating an RSA key is slow, so tests share one.
 fn key() -> &'static SigningKey {
     static KEY: OnceLock<SigningKey> = OnceLock::new();
     KEY.get_or_init(|| SigningKey::generate().expect("a key"))
@@ -31,7 +31,7 @@ fn token() -> String {
     key().issue_token("default", "web-1", now()).unwrap().expose().to_string()
 }
 
-/// Signs any header and payload with the right key, by another library.
+/// Signs any header and payload with the valid key, with another library.
 fn forge(header: &str, payload: &str) -> String {
     let message = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(payload));
     let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &encoding_key(), Algorithm::RS256).unwrap();
@@ -161,7 +161,7 @@ fn bad_tokens_are_refused_each_for_its_reason() {
         ("control characters", "\0\u{1}\u{7f}.\0.\0".into(), Malformed),
         ("not ASCII", "é.é.é".into(), Malformed),
         ("a blank inside", good.replacen('.', ". ", 1), BadSignature),
-        // Spoiled.
+        // Changed.
         ("truncated signature", good[..good.len() - 42].into(), BadSignature),
         ("truncated in the payload", good[..signed.len() - 3].into(), Malformed),
         ("no signature", format!("{signed}."), BadSignature),
@@ -213,7 +213,7 @@ fn bad_tokens_are_refused_each_for_its_reason() {
         ("kid capitals", with_header(json!({"alg": "RS256", "kid": format!("{id}X")})), UnknownKey),
         ("kid twice", forge(&format!(r#"{{"alg":"RS256","kid":"x","kid":"{id}"}}"#), &payload), Malformed),
         ("crit", with_header(json!({"alg": "RS256", "kid": id, "crit": ["exp"]})), Malformed),
-        // Headers and claims of the wrong shape, rightly signed.
+        // Headers and claims of the wrong shape, with a valid signature.
         ("header a list", forge("[]", &payload), Malformed),
         ("header a string", forge("\"RS256\"", &payload), Malformed),
         ("header nested deep", forge(&"[".repeat(2000), &payload), Malformed),
@@ -337,7 +337,7 @@ proptest! {
     }
 }
 
-/// An RSA key of 1024 bits, made for this test and good for nothing else.
+/// An RSA key of 1024 bits, made for this test.
 const WEAK_KEY: &str = "\
 -----BEGIN PRIVATE KEY-----
 MIICdwIBADANBgkqhkiG9w0BAQEFAASCAmEwggJdAgEAAoGBAOVX5X6s27IbFOtu
@@ -356,7 +356,7 @@ WtdzGnWdinnLq468FHxysXBoOSIZEb+RYp5Xi/RAl5mRJdg0Na+6NtRLtx4c/Yrh
 4dsTC7pGGITC3tE=
 -----END PRIVATE KEY-----";
 
-/// A token of the original Kuma, by another library.
+/// A token of the original Kuma, made with another library.
 fn imported_token(secret: &[u8], header: &Header, claims: &Value) -> String {
     jsonwebtoken::encode(header, claims, &EncodingKey::from_secret(secret)).unwrap()
 }
@@ -374,10 +374,10 @@ fn tokens_of_the_original_are_accepted_with_its_key_alone() {
         Claims { mesh: "default".into(), name: "web-1".into(), key_id: ImportedKey::ID.into(), expires: None };
     assert_eq!(verifier.verify(&token, now()), Ok(expected));
     assert!(verifier.has_key(ImportedKey::ID) && verifier.has_key(key().id()));
-    // Ours go on being accepted.
+    // Ours are still accepted.
     assert_eq!(verifier.verify(&self::token(), now()).unwrap().key_id, key().id());
 
-    // Where the key was not taken over, nothing of that algorithm is accepted.
+    // Where the key was not imported, no token of that algorithm is accepted.
     assert_eq!(verify(&token), Err(TokenError::WrongAlgorithm));
     assert!(!self::verifier().has_key(ImportedKey::ID));
 
@@ -389,7 +389,7 @@ fn tokens_of_the_original_are_accepted_with_its_key_alone() {
         (imported_token(secret, &Header::new(Algorithm::HS384), &claims), TokenError::WrongAlgorithm),
         (imported_token(secret, &header, &json!({"Name": "web-1"})), TokenError::MissingClaim),
         (imported_token(secret, &header, &json!({"Name": "web-1", "Mesh": "default", "exp": 1})), TokenError::Expired),
-        // With the id of one of our keys it is to be of our algorithm.
+        // A token with the id of one of our keys has to use our algorithm.
         (
             imported_token(secret, &Header { kid: Some(key().id().into()), ..header.clone() }, &claims),
             TokenError::WrongAlgorithm,

@@ -17,7 +17,7 @@ pub(super) const DESCRIPTIONS: &[(&str, &str)] = &[
     (
         "apiServer.allowRemoteWrites",
         "Whether the HTTP API takes writes from other machines without a client certificate: whoever may write \
-         Dataplanes decides who may be whom.",
+         Dataplanes can give any proxy any identity.",
     ),
     (
         "apiServer.corsAllowedDomains",

@@ -12,8 +12,8 @@ use crate::http::cors::Origins;
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct ApiServer {
-    /// Whether writes are taken from other machines too. Whoever may write Dataplanes decides who may be whom, so this
-    /// is off unless somebody asks for it.
+    /// Whether writes are taken from other machines too. Whoever may write Dataplanes can give any proxy any
+    /// identity, so this is off by default.
     pub allow_remote_writes: bool,
     /// Origins whose scripts may read answers: exact, or regular expressions.
     pub cors_allowed_domains: Vec<String>,

@@ -1,4 +1,4 @@
-//! Who is believed about a Dataplane: what strangers say on any stream has no effect on anybody.
+//! Whose reports about a Dataplane count: those of unauthenticated clients have no effect, on any stream.
 
 use std::collections::HashMap;
 use std::time::Duration;

@@ -1,44 +1,44 @@
 //! One stream of the protocol as a state machine, without I/O.
 //!
-//! A session knows what its client subscribed to and what the client holds (what was sent last, or reported after a
-//! reconnect). What has to be sent is the difference to the latest [`Snapshot`], found when there is room to send it: a
-//! dirty set, never a queue. The rules, most of them from Envoy's xds_protocol.rst; each is the name of a test:
+//! A session records what its client has subscribed to and what the client has (what was sent last, or reported after
+//! a reconnect). What has to be sent is the difference to the latest [`Snapshot`], computed when the stream can send:
+//! there is a dirty set and no queue. Most of the rules are from Envoy's xds_protocol.rst; each is the name of a test:
 //!
 //! | rule | |
 //! | --- | --- |
 //! | C1 | The node comes with the first message and never changes. |
-//! | C2, C3 | A nonce is unique within its stream and means nothing in another. |
-//! | C4, C15 | An ACK is not answered. Nothing is sent unless something changed or was asked for. |
+//! | C2, C3 | A nonce is unique within its stream and has no meaning in another. |
+//! | C4, C15 | An ACK is not answered. Nothing is sent unless something changed or was requested. |
 //! | C5, C6 | A NACK is an `error_detail`. Refused content is sent again only by [`retry`](Session::retry). |
-//! | C7 | Of a burst of requests the last state counts. |
+//! | C7 | Of several requests in a row only the last state is answered. |
 //! | C8, C9 | A newly named resource is sent, unchanged or not; one that does not exist yet is sent when it does. |
 //! | C10 | No response names a resource twice. |
 //! | C11, C12 | The empty first request of clusters or listeners means all, as `*` does. |
-//! | C13 | An unknown type stays unanswered and hurts nothing. |
+//! | C13 | An unknown type stays unanswered and does not affect the other types. |
 //! | C14 | Equal content has equal versions, in every process. |
-//! | S1 | SotW: a request with a stale nonce is as if it had never come. |
+//! | S1 | SotW: a request with a stale nonce is ignored. |
 //! | S2, S3 | SotW: clusters and listeners are sent whole; of endpoints and routes only those that changed. |
-//! | S4, S5 | SotW: omission unsubscribes. A version on a new stream spares sending for a pure wildcard only. |
+//! | S4, S5 | SotW: omission unsubscribes. A version on a new stream avoids sending for a pure wildcard only. |
 //! | D1, D2 | Delta: answers match by nonce; a stale nonce cancels no change of a subscription. |
-//! | D3, D4, D5 | Delta: asked again is sent again. Needless unsubscribing is ignored, out of a wildcard answered. |
-//! | D6, D7 | Delta: what does not exist is answered as removed, and what goes is removed, except as said below. |
+//! | D3, D4, D5 | Delta: a repeated request is answered again. Needless unsubscribing: only under a wildcard. |
+//! | D6, D7 | Delta: what does not exist is answered as removed, and what is deleted is removed, except as below. |
 //! | D8, D9 | Delta: only what changed is sent; after a reconnect only what differs from what is reported. |
-//! | D10 | A version is of one resource. |
+//! | D10 | Each resource has a version of its own. |
 //! | O1 | Clusters, endpoints, secrets, listeners, extension configs, routes; removed clusters and endpoints last. |
-//! | O2 | What a resource that was sent [requires](crate::Resource::requiring) is sent again behind it. |
-//! | O3 | What a new resource refers to is provided when it is asked for. |
+//! | O2 | What a resource that was sent [requires](crate::Resource::requiring) is sent again after it. |
+//! | O3 | What a new resource refers to is provided when it is requested. |
 //!
-//! Three things the protocol leaves open:
+//! Three choices that the protocol leaves open:
 //!
 //! - Secrets and extension configs are never answered as removed: Envoy resets connections when they are. One that does
-//!   not exist is answered when it does, and one that goes stays with the client until the client unsubscribes.
+//!   not exist is answered once it exists, and the client keeps a deleted one until it unsubscribes.
 //! - Clusters and endpoints are taken away once listeners, extension configs and routes have been sent and accepted,
-//!   so that nothing the client runs still refers to them. A refused listener holds them back as well: the client goes
-//!   on with the old one. After a reconnect they wait until the client has asked for listeners.
+//!   so that nothing the client runs still refers to them. A refused listener delays this as well, because the client
+//!   continues with the old one. After a reconnect they wait until the client has asked for listeners.
 //! - Listeners, extension configs and routes wait for new clusters: for one that has to wait for an ACK itself, and for
-//!   one that was sent and [requires](crate::Resource::requiring) more, until it is accepted. Envoy withholds that ACK
-//!   until the cluster is warm, and refuses connections to it before. Endpoints and secrets never wait for clusters,
-//!   being what they are warmed with; nor does anything wait for a cluster that merely changed.
+//!   one that was sent and [requires](crate::Resource::requiring) more, until it is accepted. Envoy sends that ACK only
+//!   when the cluster is warm, and refuses connections to it before. Endpoints and secrets never wait for clusters,
+//!   because they warm them; nothing waits for a cluster that was only changed.
 
 mod core;
 mod delta;
@@ -149,7 +149,7 @@ mod tests {
         assert!(size_of::<Session>() <= 900, "{}", size_of::<Session>());
     }
 
-    /// What a client holds costs nothing while it is what it should hold, also when others got the change before.
+    /// A client that has what it should have costs no memory for it, also if others were sent the change before it.
     #[test]
     fn what_a_client_holds_is_the_list_of_the_snapshot() {
         let cluster = |name: &str, value: &[u8]| Arc::new(Resource::new(ResourceType::Cluster, name, value));

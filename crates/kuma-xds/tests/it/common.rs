@@ -68,7 +68,7 @@ fn c5_a_nack_is_an_error_detail() {
         client.ack("C");
         client.serve("C a:1 b:1");
         client.take_events();
-        // The version that a SotW client repeats is the one that it accepted, or the same: neither says anything.
+        // The version that a SotW client repeats is the accepted or the same one, and has no meaning here.
         assert_eq!(client.nack("C", "bad\n  b"), NOTHING);
         assert_eq!(client.take_events(), ["C nacked bad b"]);
     }
@@ -163,7 +163,7 @@ fn c11_the_empty_first_request_means_all() {
     assert_eq!(client.ask("C -a"), NOTHING);
     assert_eq!(client.serve("C a:2 b:2"), NOTHING);
 
-    // Of other types the empty list means nothing.
+    // For other types the empty list subscribes to nothing.
     for mut client in [Client::sotw("E a:1; S a:1"), Client::delta("E a:1; S a:1")] {
         assert_eq!(client.ask("E"), NOTHING);
         assert_eq!(client.ask("S"), NOTHING);

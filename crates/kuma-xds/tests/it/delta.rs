@@ -148,7 +148,7 @@ fn d8_only_what_changed_is_sent() {
 #[test]
 fn d9_a_client_that_came_back_is_sent_what_differs() {
     let mut client = Client::delta("C same:1 changed:2 new:1; L l:1; E e:1 f:2");
-    // Removing waits for the listeners, which may still use what is to go.
+    // Removal waits for the listeners, which may still use the clusters.
     assert_eq!(client.come_back("C", "same:1 changed:1 gone:1"), ["C changed:2 new:1"]);
     assert_eq!(client.ack("C"), NOTHING);
     assert_eq!(client.come_back("L", "l:1"), ["C -gone"]);

@@ -1,7 +1,8 @@
-//! Histories at random: whatever is interleaved with whatever, the client ends with what it should hold.
+//! Random histories: however messages and changes are interleaved, the client ends with the resources that it should
+//! have.
 //!
-//! The client here is a model of its own: it knows the protocol as a client does, keeps what it is sent, and shares no
-//! code with the session. Requests and responses wait in queues, so that they cross.
+//! The client is a separate model of the protocol that shares no code with the session. Requests and responses wait in
+//! queues, so that they cross.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -82,22 +83,22 @@ fn snapshot(world: &World) -> Snapshot {
     builder.build()
 }
 
-/// What the client knows of one type.
+/// The client's state of one type.
 #[derive(Default)]
 struct Known {
     started: bool,
-    /// SotW: it means all by naming nothing.
+    /// SotW: it subscribes to all by an empty list.
     is_tacit: bool,
     all: bool,
     names: BTreeSet<String>,
-    /// What it was sent, refused or not: the server goes by what it sent.
+    /// What it was sent, refused or not, which is what the server compares with.
     held: BTreeMap<String, String>,
     refused: BTreeSet<String>,
     /// SotW: what it had when it accepted `version`.
     accepted: BTreeMap<String, String>,
     nonce: String,
     version: String,
-    /// How often a resource may come unchanged: it was asked for, or its cluster came.
+    /// How often a resource may be sent unchanged: it was requested, or its cluster was sent.
     credit: BTreeMap<String, usize>,
 }
 
@@ -135,13 +136,13 @@ struct Play {
     warming: Option<Warming>,
 }
 
-/// Envoy asks for the endpoints of a cluster when it has the cluster, uses it when it has both, and accepts no clusters
-/// until all of them are warm.
+/// Envoy requests the endpoints of a cluster when it has the cluster, uses the cluster when it has both, and sends the
+/// ACK of clusters only when all of them are warm.
 #[derive(Default)]
 struct Warming {
-    /// New or changed, and without endpoints since.
+    /// New or changed, and without endpoints since then.
     cold: BTreeSet<String>,
-    /// To which connections can go.
+    /// Clusters that accept connections.
     ready: BTreeSet<String>,
     withholds_ack: bool,
 }
@@ -195,7 +196,7 @@ impl Play {
             }
             Step::SubscribeAll { resource_type } => {
                 if self.known[*resource_type].started && !self.is_quiet() {
-                    // What was sent before an earlier "all" was taken back must not be taken for an answer to this one.
+                    // A response to an earlier subscription to all must not count as the answer to this one.
                     return;
                 }
                 let known = &mut self.known[*resource_type];
@@ -212,7 +213,7 @@ impl Play {
                 }
                 known.all = false;
                 if known.is_tacit && self.variant == Variant::Sotw {
-                    // Naming nothing is how it says "all": it has to name something before it can take that back.
+                    // The empty list subscribes to all: only a list with a name can undo that.
                     known.names.insert(NAMES[0].to_owned());
                     known.allow(NAMES[0]);
                 }
@@ -233,7 +234,7 @@ impl Play {
 
     fn set(&mut self, state: StreamState) {
         if let (StreamState::Serve(snapshot), Variant::Sotw) = (&state, self.variant) {
-            // S3: deletion is implicit, so what comes back may be sent again.
+            // S3: deletion is implicit, so a resource that exists again may be sent again.
             for resource_type in [ResourceType::Endpoint, ResourceType::Route] {
                 let gone = NAMES.iter().filter(|name| snapshot.get(resource_type, name).is_none());
                 gone.for_each(|name| self.known[resource_type as usize].allow(name));
@@ -358,7 +359,7 @@ impl Play {
         self.warming = Some(warming);
     }
 
-    /// What Envoy does after 15 s. Whether there was anything to do.
+    /// What Envoy does after 15 s. Returns whether there was anything to do.
     fn give_up_warming(&mut self) -> bool {
         let Some(warming) = self.warming.as_mut().filter(|warming| warming.withholds_ack) else {
             return false;
@@ -440,14 +441,14 @@ impl Play {
         self.to_client.clear();
         self.to_server.clear();
         if let Some(warming) = &mut self.warming {
-            // A server cannot know what was cold when the stream broke; Envoy gives up on that after 15 s.
+            // A server cannot know what was warming when the stream ended; Envoy stops warming after 15 s.
             warming.withholds_ack = false;
             warming.cold.clear();
         }
         self.is_resumed = !self.known[0].held.is_empty() || !self.known[0].version.is_empty();
         for index in 0..ResourceType::COUNT {
             let known = &mut self.known[index];
-            // What it refused it does not hold.
+            // It does not have what it refused.
             let refused = std::mem::take(&mut known.refused);
             match self.variant {
                 Variant::Delta => known.held.retain(|name, _| !refused.contains(name)),
@@ -487,7 +488,7 @@ impl Play {
         }
     }
 
-    /// Lets everything happen that is going to.
+    /// Delivers messages until there are none.
     fn settle(&mut self) {
         for _ in 0..1000 {
             let mut has_moved = false;
@@ -542,11 +543,11 @@ fn play(variant: Variant, steps: &[Step], last: World) {
     play.step(&Step::Serve(last));
     play.settle();
     play.check();
-    // And it stays at rest.
+    // Nothing more is sent.
     assert!(!play.respond());
 }
 
-/// A world in which each listener refers to the cluster that has its version's number.
+/// Each listener refers to the cluster with the number of its version.
 fn referring_worlds() -> impl Strategy<Value = Vec<(usize, u8)>> {
     prop::collection::vec((0..NAMES.len(), 0..4_u8), 0..4)
 }
@@ -582,7 +583,7 @@ fn referring_world(listeners: &[(usize, u8)]) -> World {
     world
 }
 
-/// Make before break: whenever one looks, what the client's listeners refer to can be used.
+/// Make before break: at any time the clusters that the client's listeners refer to can be used.
 fn check_references(play: &Play) {
     let ready = &play.warming.as_ref().expect("a client that warms").ready;
     for version in play.known[ResourceType::Listener as usize].held.values() {
@@ -591,7 +592,7 @@ fn check_references(play: &Play) {
     }
 }
 
-/// Two thousand histories of each kind take two seconds; `PROPTEST_CASES` asks for more.
+/// Two thousand histories of each kind take two seconds; `PROPTEST_CASES` sets another number.
 fn config() -> ProptestConfig {
     let default = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
     ProptestConfig { cases: default.cases.max(2000), ..default }
@@ -645,8 +646,8 @@ proptest! {
         }
         play.step(&Step::Serve(referring_world(&last)));
         play.settle();
-        // A SotW server cannot say that endpoints do not exist, when a cluster went while the client asked for them;
-        // and what was reported by a client that came back cannot be sent once more.
+        // A SotW server cannot answer that endpoints do not exist, if a cluster was deleted while the client requested
+        // them; and what a client reported after a reconnect cannot be sent again.
         while (variant == Variant::Sotw || play.is_resumed) && play.give_up_warming() {
             play.settle();
         }

@@ -1,4 +1,4 @@
-//! The rules of the protocol, each by its id, on the pure session; histories at random; and the server over loopback.
+//! The rules of the protocol, each by its id, with the session alone; random histories; and the server over loopback.
 
 mod common;
 mod delta;

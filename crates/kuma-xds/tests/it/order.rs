@@ -81,8 +81,8 @@ fn o1_listeners_wait_for_a_new_cluster_that_waits_for_an_ack() {
     }
 }
 
-/// Envoy asks for the endpoints of a new cluster only when it has the cluster. A listener that came before them would
-/// send its connections nowhere.
+/// Envoy requests the endpoints of a new cluster only when it has the cluster. A listener that is sent before them
+/// would refuse its connections.
 #[test]
 fn o1_listeners_wait_for_a_new_cluster_to_warm() {
     let [mut sotw, mut delta] = both("C a:1; E a:1; L l:1");
@@ -151,8 +151,8 @@ fn o2_endpoints_that_wait_for_an_ack_are_owed() {
     }
 }
 
-/// Envoy repeats its request for endpoints when a cluster changed. It looks like an ACK of what it had before, and what
-/// it asks for is on its way.
+/// Envoy repeats its request for endpoints when a cluster changed. It looks like an ACK of the previous response, and
+/// the endpoints have been sent already.
 #[test]
 fn o2_the_repeated_request_is_answered_already() {
     let [mut client, _] = both("C a:1>a; E a:1");
@@ -179,7 +179,7 @@ fn o2_what_is_not_subscribed_to_is_not_sent() {
     }
 }
 
-/// They go when nothing needs them any more; until then the cluster is warmed with what the client has.
+/// They are removed when nothing needs them; until then the cluster is warmed with the endpoints that the client has.
 #[test]
 fn o2_endpoints_that_are_to_go_are_sent_again_first() {
     let [mut sotw, mut delta] = both("C a:1>a; E a:1; L l:1");
@@ -227,7 +227,7 @@ fn o2_any_type_may_require_any() {
         assert_eq!(client.serve("S s:1; L l:2>S/s; X x:1"), ["L l:2", "S s:1"]);
         client.ack("S");
         client.ack("L");
-        // In a circle it comes to an end.
+        // The circular wait ends.
         assert_eq!(client.serve("S s:2>X/x; L l:2; X x:1>S/s").len(), 2);
         client.ack("S");
         assert_eq!(client.ack("X"), NOTHING);

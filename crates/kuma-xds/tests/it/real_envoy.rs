@@ -31,7 +31,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-/// Far more than anything here takes, and less than the 15 s after which Envoy ends a warming that nobody helped.
+/// Far longer than any of these tests takes, and less than the 15 s after which Envoy gives up warming.
 const PATIENCE: Duration = Duration::from_secs(12);
 
 struct Door {
@@ -89,7 +89,7 @@ impl ControlPlane {
         self.server.await.expect("it ends");
     }
 
-    /// Serves a snapshot and waits until all of it is answered; says what happened on the way.
+    /// Serves a snapshot and waits until all of it is answered; returns the events until then.
     async fn serve(&mut self, snapshot: Snapshot) -> Vec<Event> {
         let revision = snapshot.revision();
         self.states.send_replace(StreamState::Serve(Arc::new(snapshot)));
@@ -196,9 +196,9 @@ impl Drop for Envoy {
 #[derive(Clone)]
 struct Mesh {
     revision: u64,
-    /// Clusters by name, with the seconds of their connect timeout, which changes nothing but their bytes.
+    /// Clusters by name, with the seconds of their connect timeout, by which a cluster is changed without an effect.
     clusters: Vec<(String, i64)>,
-    /// Where the listener is, and its cluster.
+    /// The port of the listener, and its cluster.
     listener: (SocketAddr, String),
     echo: SocketAddr,
 }
@@ -312,7 +312,7 @@ fn count(events: &[Event], resource_type: ResourceType) -> usize {
     events.iter().filter(|event| **event == sent).count()
 }
 
-/// Starts both and waits until the listener is there.
+/// Starts both and waits until the listener is open.
 async fn start(variant: Variant) -> (ControlPlane, Envoy, Mesh) {
     let mesh = Mesh::new(echo_server().await).await;
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -454,14 +454,14 @@ async fn c14(variant: Variant) {
     control_plane.stop().await;
     assert!(is_echoed(mesh.listener.0).await, "nobody needs the control plane for that");
 
-    // Made anew, of the same content.
+    // Created again, with the same content.
     let mut control_plane = ControlPlane::start(address, mesh.snapshot()).await;
     let back = |event: &Event| matches!(event, Event::Reported { resource_type: ResourceType::Listener, .. });
     let mut events = control_plane.until(back).await;
     events.extend(control_plane.settled(1).await);
     let expected = match variant {
         Variant::Delta => 0,
-        // S5: whoever names resources is sent them.
+        // S5: a client that names resources is sent them.
         Variant::Sotw => 1,
     };
     for resource_type in ResourceType::ALL {

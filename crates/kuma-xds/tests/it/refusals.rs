@@ -1,4 +1,4 @@
-//! What a client has refused, and what it waits for, is known by resource and revision.
+//! The resources that a client has refused, or waits for, are recorded with their revisions.
 
 use kuma_xds::{Event, ResourceType};
 
@@ -98,7 +98,7 @@ fn what_was_refused_is_sent_once_more_when_asked_to() {
     }
 }
 
-/// E3 of the trials: a listener that refers to a secret which nobody has is accepted and does not work.
+/// A listener that refers to a secret that does not exist is accepted and does not work.
 #[test]
 fn a_name_without_an_answer_is_told_until_it_has_one() {
     for (mut client, secret) in [(Client::sotw(""), "S s"), (Client::delta(""), "S +s")] {
@@ -108,7 +108,7 @@ fn a_name_without_an_answer_is_told_until_it_has_one() {
         client.ask("E");
         client.ask(secret);
         assert_eq!(settled(&mut client), Some((1, vec![], names(&[("s", 1)]))));
-        // An endpoint has no use for it; a listener that is sent now may have.
+        // An endpoint cannot refer to it; a listener that is sent now may do so.
         client.serve_snapshot(at(2, "L a:1; E e:1"));
         assert_eq!(settled(&mut client), Some((2, vec![], names(&[("s", 1)]))));
         client.serve_snapshot(at(3, "L a:2; E e:1"));
@@ -120,7 +120,7 @@ fn a_name_without_an_answer_is_told_until_it_has_one() {
     }
 }
 
-/// Whether the client goes on with an older version of what it has refused, by name.
+/// Whether the client keeps an older version of what it has refused, by name.
 fn has_older(client: &mut Client) -> Vec<(String, u64, bool)> {
     let events = std::mem::take(&mut client.events);
     let last = events.into_iter().rev().find_map(|event| match event {

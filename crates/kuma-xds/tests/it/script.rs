@@ -1,4 +1,4 @@
-//! A scripted client: requests and what comes back are short lines, so that a rule reads as a dialogue.
+//! A scripted client: requests and responses are short lines, so that a test reads as a dialogue.
 //!
 //! Types are one letter: `C`lusters, `E`ndpoints, `S`ecrets, `L`isteners, e`X`tension configs, `R`outes. A snapshot is
 //! `C a:1 b:1>a; E a:1`: clusters `a` and `b` in version 1, where `b` requires the endpoints `a`. `a:1?` is a
@@ -79,7 +79,7 @@ pub(crate) struct Client {
     has_named_node: bool,
     /// Per type, the newest response.
     last: BTreeMap<ResourceType, Response>,
-    /// Per type, in the SotW variant, what it asks for, and the version that it accepted last.
+    /// Per type, in the SotW variant, its subscription, and the version that it accepted last.
     names: BTreeMap<ResourceType, Vec<String>>,
     accepted: BTreeMap<ResourceType, String>,
 }
@@ -140,7 +140,7 @@ impl Client {
         &self.last[&of_letter(text)]
     }
 
-    /// Delta: `E +a -b`. SotW: `E a b`, all that is wanted. With the newest nonce if there is one.
+    /// Delta: `E +a -b`. SotW: `E a b`, the whole subscription. With the newest nonce if there is one.
     pub(crate) fn ask(&mut self, text: &str) -> Vec<String> {
         let nonce = match self.variant {
             Variant::Delta => String::new(),
@@ -180,7 +180,7 @@ impl Client {
         self.send(request).expect("a good request")
     }
 
-    /// Accepts the newest response of a type, and says what is sent then.
+    /// Accepts the newest response of a type, and returns what is sent then.
     pub(crate) fn ack(&mut self, text: &str) -> Vec<String> {
         let resource_type = of_letter(text);
         let nonce = self.nonce(text);

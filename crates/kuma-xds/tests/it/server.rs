@@ -1,4 +1,4 @@
-//! The server over loopback, asked by a raw HTTP/2 client.
+//! The server over loopback, with a raw HTTP/2 client.
 
 mod bounds;
 mod frames;
@@ -34,7 +34,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::script::snapshot;
 
-/// Enough for a loaded machine; nothing that works takes it.
+/// Enough for a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Clone, PartialEq, Message)]
@@ -79,7 +79,7 @@ struct SotwResponse {
     nonce: String,
 }
 
-/// Lets in whoever has no token, or the token `good`, unless its node is `stranger`.
+/// Admits clients without a token, or with the token `good`, unless their node is `stranger`.
 struct Door {
     states: watch::Receiver<StreamState>,
     log: mpsc::UnboundedSender<String>,
@@ -235,7 +235,7 @@ impl Call {
         }
     }
 
-    /// How it ended; what is received before is dropped.
+    /// Its outcome; what is received before is ignored.
     async fn outcome(mut self) -> (u16, String) {
         if let Some(outcome) = Status::from_headers(&self.headers) {
             return outcome;
@@ -300,7 +300,7 @@ async fn a_large_update_and_a_large_request() {
     world.states.send_replace(StreamState::Hold);
     let mut connection = world.connect().await;
     let mut call = connection.call(DELTA_PATH, Some("good")).await;
-    // 5 MB in pieces, as after a reconnect of a client that holds much.
+    // 5 MB in pieces, as from a client with many resources after a reconnect.
     let names = (0..40_000).map(|number| (format!("{number:0>100}"), "0123456789abcdef".to_owned()));
     let request = DeltaDiscoveryRequest { initial_resource_versions: names.collect(), ..first_request("big") };
     let bytes = frame(&request.encode_to_vec());
@@ -557,7 +557,7 @@ async fn a_method_that_does_not_read_leaves_room_for_other_streams() {
     };
     let world = World::start_with(|server| server.routes(Routes::new().with("/kuma.Test/Refuse", refuse))).await;
     let mut connection = world.connect().await;
-    // More than all windows together, were they not given back.
+    // More than all flow-control windows together.
     for _ in 0..4 {
         let call = connection.call_once("/kuma.Test/Refuse", first_request(&"x".repeat(60_000))).await;
         assert_eq!(call.outcome().await.0, Code::ResourceExhausted as u16);
