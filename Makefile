@@ -41,7 +41,7 @@ bench: ## Measure kuma-cp with 1,000 simulated proxies (docs/performance.md)
 	target/dist/xdsload run idle --seconds 60 >> target/bench.jsonl
 	target/dist/xdsload run documents -n 10000 -s 2000 >> target/bench.jsonl
 	target/dist/xdsload run commits -n 10000 -s 2000 --repeats 1000 --seconds 5 >> target/bench.jsonl
-	target/dist/xdsload run commits -n 10000 -s 2000 --repeats 1000 --seconds 5 --env KUMA_STORE_TYPE=file \
+	target/dist/xdsload run commits -n 10000 -s 2000 --repeats 1000 --seconds 5 --store file \
 	  >> target/bench.jsonl
 	@echo "One line of JSON per scenario: target/bench.jsonl"
 

@@ -122,17 +122,17 @@ async fn measure(arguments: &Connect, threads: usize) -> anyhow::Result<Value> {
         ensure!(server.rss() > 0, "there is no process {pid}");
     }
     let settings = settings(arguments).await?;
-    let over = match &settings.target.tls {
+    let over = match &settings.targets[0].tls {
         Some(_) => "over TLS",
         None => "over plain connections, which they are without --ca and --insecure",
     };
     let clients = (0..arguments.proxies).map(|number| (number, None)).collect();
     let shared: Arc<Shared> = Arc::default();
     let limit = LIMIT + LIMIT_PER_PROXY * arguments.proxies;
-    let storm = Meter::start(&server, None);
+    let storm = Meter::start(&[&server], None);
     let fleet = Fleet::start(settings, &shared, clients)?;
     fleet.complete(limit).await.context(over)?;
-    let storm = storm.read(&server, Some(&fleet));
+    let storm = storm.read(&[&server], Some(&fleet));
     tokio::time::sleep(Duration::from_secs(arguments.hold)).await;
     let mut line = json!({
         "proxies": fleet.len(), "variant": format!("{:?}", arguments.variant), "api": format!("{:?}", arguments.api),
@@ -184,14 +184,14 @@ async fn settings(arguments: &Connect) -> anyhow::Result<Settings> {
         None => arguments.metadata.clone(),
     };
     Ok(Settings {
-        target: Target {
+        targets: vec![Target {
             address,
             authority: arguments.address.clone(),
             tls,
             path: arguments.variant.path(arguments.api),
             headers: arguments.headers.iter().map(|text| header(text)).collect::<anyhow::Result<_>>()?,
             sources: arguments.sources.clone(),
-        },
+        }],
         variant: arguments.variant,
         api: arguments.api,
         node: Pattern {
@@ -235,7 +235,7 @@ async fn changes(
 ) -> anyhow::Result<Value> {
     let fresh = Fresh::anywhere();
     let concerned: BTreeSet<u32> = (0..arguments.concerned.unwrap_or(arguments.proxies)).collect();
-    let meter = Meter::start(server, Some(fleet));
+    let meter = Meter::start(&[server], Some(fleet));
     let mut changes = Vec::new();
     for round in 0..arguments.repeats {
         let (placeholder, marker) = match (command.contains("{address}"), command.contains("{name}")) {
@@ -252,7 +252,7 @@ async fn changes(
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    let usage = meter.read(server, Some(fleet));
+    let usage = meter.read(&[server], Some(fleet));
     let mut fields = arrivals::summary(&changes);
     fields.extend(usage.fields(threads));
     fields.insert("server_cpu_ms_per_change".to_owned(), per_change(usage.server * 1e3, &changes));

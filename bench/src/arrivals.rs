@@ -31,6 +31,8 @@ pub(crate) struct Arrivals {
     pub(crate) write_took: Duration,
     /// For each client, the time from just before the request until its ACK was sent.
     pub(crate) since_asked: Vec<Duration>,
+    /// The same, of the clients alone that are connected to another control plane than the one that was written to.
+    pub(crate) elsewhere: Vec<Duration>,
     /// For each client, the time from the response to the write; 0 if the ACK came first.
     pub(crate) since_answered: Vec<Duration>,
     /// Number of clients that the change concerns.
@@ -55,9 +57,11 @@ pub(crate) async fn measure(
     fleet.markers.seen_by_all(marker, answered + LIMIT).await;
     tokio::time::sleep(AFTERWARDS).await;
     let seen = fleet.markers.take(marker);
+    let elsewhere = seen.iter().filter(|(client, _)| fleet.is_elsewhere(**client));
     Ok(Arrivals {
         write_took,
         since_asked: seen.values().map(|at| at.duration_since(asked)).collect(),
+        elsewhere: elsewhere.map(|(_, at)| at.duration_since(asked)).collect(),
         since_answered: seen.values().map(|at| at.saturating_duration_since(answered)).collect(),
         concerned: concerned.len(),
         missing: concerned.iter().filter(|client| !seen.contains_key(client)).count(),
@@ -80,6 +84,7 @@ pub(crate) fn summary(changes: &[Arrivals]) -> Map<String, Value> {
         "changes": changes.len(),
         "concerned_per_change": rounded_or_null(concerned as f64 / changes.len() as f64),
         "ms_from_request": times(|change| &change.since_asked),
+        "ms_from_request_on_other_control_planes": times(|change| &change.elsewhere),
         "ms_from_answer": times(|change| &change.since_answered),
         "ms_api_answer": distribution(&writes),
         "missing": changes.iter().map(|change| change.missing).sum::<usize>(),

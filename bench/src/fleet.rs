@@ -32,7 +32,8 @@ const HOPELESS: usize = 3;
 /// Settings of all clients of a fleet.
 #[derive(Clone)]
 pub(crate) struct Settings {
-    pub(crate) target: Target,
+    /// The control planes, of which each client has one, in turn.
+    pub(crate) targets: Vec<Target>,
     pub(crate) variant: Variant,
     pub(crate) api: ApiVersion,
     pub(crate) node: Pattern,
@@ -280,7 +281,7 @@ impl Fleet {
 
     /// One stream, until it ends. The permit is released once the client has all its resources.
     async fn stream(&self, client: &Client, turn: Option<SemaphorePermit<'_>>) -> anyhow::Result<String> {
-        let opened = connection::open(&self.settings.target, client.number, client.token.as_ref()).await?;
+        let opened = connection::open(self.target(client.number), client.number, client.token.as_ref()).await?;
         let Stream { mut connection, response, requests } = opened;
         client.connects.fetch_add(1, Relaxed);
         let mut exchange = std::pin::pin!(self.exchange(client, response, requests, turn));
@@ -355,6 +356,15 @@ impl Fleet {
             }
         }
         Ok(messages.outcome().await)
+    }
+
+    fn target(&self, number: u32) -> &Target {
+        &self.settings.targets[number as usize % self.settings.targets.len()]
+    }
+
+    /// Whether a client is connected to another control plane than the first.
+    pub(crate) fn is_elsewhere(&self, number: u32) -> bool {
+        !(number as usize).is_multiple_of(self.settings.targets.len())
     }
 
     /// The id of a client's node.

@@ -16,7 +16,7 @@ use crate::mesh::{Api, MESH, Shape};
 use crate::meter::{Meter, Usage};
 use crate::names::Id;
 use crate::node::Pattern;
-use crate::process::{ControlPlane, Launch};
+use crate::process::{ControlPlane, Kept, Launch, Store, Watched};
 use crate::session::{Shared, Variant};
 use crate::types::ApiVersion;
 
@@ -30,6 +30,9 @@ pub(crate) const LIMIT_PER_PROXY: Duration = Duration::from_millis(10);
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) launch: Launch,
+    pub(crate) store: Store,
+    /// How many control planes there are, all on one store.
+    pub(crate) control_planes: usize,
     pub(crate) shape: Shape,
     pub(crate) variant: Variant,
     pub(crate) tls: bool,
@@ -48,45 +51,83 @@ pub(crate) struct Plan {
 /// See the module's description.
 pub(crate) struct Lab {
     pub(crate) plan: Plan,
+    /// The control plane over whose API everything is written.
     pub(crate) control_plane: ControlPlane,
+    /// The others. Proxies connect to all of them in turn.
+    others: Vec<ControlPlane>,
+    kept: Kept,
     pub(crate) api: Api,
     tokens: Vec<HeaderValue>,
     fleet: Option<Arc<Fleet>>,
     pub(crate) shared: Arc<Shared>,
     /// Unused markers.
     pub(crate) fresh: Fresh,
-    /// Memory of the control plane without documents, and with all of them.
+    /// Memory of all control planes without documents, and with all of them.
     pub(crate) rss_empty: u64,
     pub(crate) rss_documents: u64,
-    /// Time and CPU seconds of the control plane for writing the documents.
+    /// Time, and CPU seconds of all control planes, for writing the documents.
     pub(crate) documents_took: Duration,
     pub(crate) documents_cpu: f64,
 }
 
 impl Lab {
-    /// Starts a control plane and writes the documents of the mesh. No client is connected yet.
+    /// Starts the control planes and writes the documents of the mesh. No client is connected yet.
     pub(crate) async fn start(plan: Plan) -> anyhow::Result<Lab> {
-        let control_plane = ControlPlane::start(plan.launch.clone()).await?;
-        let rss_empty = control_plane.costs.rss();
+        let kept = Kept::start(plan.store);
+        let control_plane = ControlPlane::start(&plan.launch, &kept).await?;
+        let mut others = Vec::new();
+        while others.len() + 1 < plan.control_planes {
+            others.push(ControlPlane::start(&plan.launch, &kept).await?);
+        }
         let api = Api::of(&control_plane)?;
-        let (began, spent) = (Instant::now(), control_plane.costs.cpu_seconds());
-        api.make(&plan.shape).await?;
-        let (documents_took, documents_cpu) = (began.elapsed(), control_plane.costs.cpu_seconds() - spent);
-        let tokens = if plan.tls { api.tokens(plan.shape.dataplanes).await? } else { Vec::new() };
-        let rss_documents = control_plane.costs.rss();
-        Ok(Lab {
+        let mut lab = Lab {
             plan,
             control_plane,
+            others,
+            kept,
             api,
-            tokens,
+            tokens: Vec::new(),
             fleet: None,
             shared: Arc::default(),
             fresh: Fresh::default(),
-            rss_empty,
-            rss_documents,
-            documents_took,
-            documents_cpu,
-        })
+            rss_empty: 0,
+            rss_documents: 0,
+            documents_took: Duration::ZERO,
+            documents_cpu: 0.0,
+        };
+        lab.rss_empty = lab.rss();
+        let (began, meter) = (Instant::now(), lab.meter());
+        lab.api.make(&lab.plan.shape).await?;
+        (lab.documents_took, lab.documents_cpu) = (began.elapsed(), lab.read(&meter).server);
+        if lab.plan.tls {
+            lab.tokens = lab.api.tokens(lab.plan.shape.dataplanes).await?;
+        }
+        lab.rss_documents = lab.rss();
+        Ok(lab)
+    }
+
+    fn control_planes(&self) -> impl Iterator<Item = &ControlPlane> {
+        std::iter::once(&self.control_plane).chain(&self.others)
+    }
+
+    /// The processes of all control planes.
+    pub(crate) fn costs(&self) -> Vec<&Watched> {
+        self.control_planes().map(|control_plane| &control_plane.costs).collect()
+    }
+
+    /// Resident memory of all control planes, in bytes.
+    pub(crate) fn rss(&self) -> u64 {
+        self.costs().into_iter().map(Watched::rss).sum()
+    }
+
+    /// The type of the store.
+    pub(crate) fn store(&self) -> &'static str {
+        self.kept.store.name()
+    }
+
+    /// Lines of the logs of all control planes that are warnings or errors.
+    pub(crate) fn complaints(&self) -> Vec<String> {
+        self.control_planes().flat_map(ControlPlane::complaints).collect()
     }
 
     /// Connects a proxy for each Dataplane, and waits until each has all its resources.
@@ -98,15 +139,18 @@ impl Lab {
 
     /// Connects the proxies of the first Dataplanes, which then belong to the caller.
     pub(crate) async fn connect_only(&self, count: u32) -> anyhow::Result<Arc<Fleet>> {
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.control_plane.ports.xds));
         let tls = match self.plan.tls {
             true => Some((tls(&self.api.ca().await?, None)?, ServerName::try_from("localhost")?)),
             false => None,
         };
         let api = ApiVersion::V3;
-        let (authority, path) = (address.to_string(), self.plan.variant.path(api));
+        let target = |control_plane: &ControlPlane| {
+            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, control_plane.ports.xds));
+            let (authority, path) = (address.to_string(), self.plan.variant.path(api));
+            Target { address, authority, tls: tls.clone(), path, headers: Vec::new(), sources: Vec::new() }
+        };
         let settings = Settings {
-            target: Target { address, authority, tls, path, headers: Vec::new(), sources: Vec::new() },
+            targets: self.control_planes().map(target).collect(),
             variant: self.plan.variant,
             api,
             node: Pattern::new(&format!("{MESH}.dp-{{i}}"), self.plan.node_extensions),
@@ -150,11 +194,11 @@ impl Lab {
 
     /// Starts a measurement.
     pub(crate) fn meter(&self) -> Meter {
-        Meter::start(&self.control_plane.costs, self.fleet.as_deref())
+        Meter::start(&self.costs(), self.fleet.as_deref())
     }
 
     /// The costs and traffic since the start of the measurement.
     pub(crate) fn read(&self, meter: &Meter) -> Usage {
-        meter.read(&self.control_plane.costs, self.fleet.as_deref())
+        meter.read(&self.costs(), self.fleet.as_deref())
     }
 }

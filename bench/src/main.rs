@@ -32,7 +32,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::lab::Plan;
 use crate::mesh::Shape;
-use crate::process::Launch;
+use crate::process::{Launch, Store};
 use crate::scenarios::Scenario;
 use crate::session::Variant;
 
@@ -78,6 +78,14 @@ struct Run {
     /// Further variables of its environment, as NAME=VALUE; may be given more than once.
     #[arg(long, value_name = "NAME=VALUE", value_parser = variable)]
     env: Vec<(String, String)>,
+    /// Where it keeps its documents. PostgreSQL is started for each scenario, from the folder of programs that
+    /// `POSTGRES_BIN` names.
+    #[arg(long, value_enum, default_value = "memory")]
+    store: Store,
+    /// Control planes on that store, which has to be PostgreSQL for more than one. Documents are written to the first,
+    /// and proxies connect to all of them in turn.
+    #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..))]
+    control_planes: u8,
     /// Proxies, each with a Dataplane.
     #[arg(short = 'n', long, default_value_t = 1000)]
     proxies: u32,
@@ -169,6 +177,10 @@ fn variable(text: &str) -> Result<(String, String), String> {
 }
 
 async fn run(arguments: Run, threads: usize) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        arguments.control_planes == 1 || arguments.store == Store::Postgres,
+        "several control planes need a store that they share: --store postgres"
+    );
     let services = arguments.services.unwrap_or((arguments.proxies / arguments.instances.max(1)).max(1));
     let plan = Plan {
         launch: Launch {
@@ -177,6 +189,8 @@ async fn run(arguments: Run, threads: usize) -> anyhow::Result<()> {
             cpus: arguments.cpus,
             variables: arguments.env,
         },
+        store: arguments.store,
+        control_planes: arguments.control_planes.into(),
         shape: Shape {
             dataplanes: arguments.proxies,
             services,
@@ -207,6 +221,8 @@ async fn growth(arguments: Growth, threads: usize) -> anyhow::Result<()> {
             cpus: None,
             variables: Vec::new(),
         },
+        store: Store::Memory,
+        control_planes: 1,
         shape: Shape {
             dataplanes: proxies,
             services: (proxies / instances).max(1),

@@ -22,7 +22,7 @@ pub(crate) struct Meter {
 /// What was used and moved.
 pub(crate) struct Usage {
     pub(crate) wall: Duration,
-    /// CPU seconds of the control plane.
+    /// CPU seconds of all control planes; their memory below, too.
     pub(crate) server: f64,
     /// CPU seconds of this process.
     pub(crate) own: f64,
@@ -33,25 +33,25 @@ pub(crate) struct Usage {
 
 impl Meter {
     /// Begins to measure.
-    pub(crate) fn start(server: &Watched, fleet: Option<&Fleet>) -> Meter {
-        server.reset_peak();
+    pub(crate) fn start(servers: &[&Watched], fleet: Option<&Fleet>) -> Meter {
+        servers.iter().for_each(|server| server.reset_peak());
         Meter {
             began: Instant::now(),
-            server: server.cpu_seconds(),
+            server: servers.iter().map(|server| server.cpu_seconds()).sum(),
             own: own_cpu_seconds(),
             totals: fleet.map(Fleet::totals).unwrap_or_default(),
         }
     }
 
     /// What has been used and moved since. The fleet is the one of the beginning, or one that has come since.
-    pub(crate) fn read(&self, server: &Watched, fleet: Option<&Fleet>) -> Usage {
+    pub(crate) fn read(&self, servers: &[&Watched], fleet: Option<&Fleet>) -> Usage {
         Usage {
             wall: self.began.elapsed(),
-            server: server.cpu_seconds() - self.server,
+            server: servers.iter().map(|server| server.cpu_seconds()).sum::<f64>() - self.server,
             own: own_cpu_seconds() - self.own,
             moved: fleet.map(Fleet::totals).unwrap_or_default() - self.totals,
-            rss: server.rss(),
-            peak_rss: server.peak_rss(),
+            rss: servers.iter().map(|server| server.rss()).sum(),
+            peak_rss: servers.iter().map(|server| server.peak_rss()).sum(),
         }
     }
 }

@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
+use kuma_store_postgres::testing::{PASSWORD, Server};
 
 /// How a kuma-cp is started.
 #[derive(Clone, Debug)]
@@ -14,8 +15,61 @@ pub(crate) struct Launch {
     pub(crate) log_level: String,
     /// Processors that it may use, in the syntax of taskset.
     pub(crate) cpus: Option<String>,
-    /// Further variables of its environment, such as those of another store.
+    /// Further variables of its environment.
     pub(crate) variables: Vec<(String, String)>,
+}
+
+/// Where control planes keep their documents.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+pub(crate) enum Store {
+    Memory,
+    File,
+    /// A PostgreSQL that is started for the run, with its own settings but for shared buffers of 128 MB, WAL files of
+    /// 1 MB and no just-in-time compilation.
+    Postgres,
+}
+
+/// A store that a process of its own keeps, which ends when this is dropped.
+pub(crate) struct Kept {
+    pub(crate) store: Store,
+    /// What control planes have to know to use it.
+    variables: Vec<(String, String)>,
+    _server: Option<Server>,
+}
+
+impl Kept {
+    pub(crate) fn start(store: Store) -> Kept {
+        let variable = |name: &str, value: &str| (format!("KUMA_STORE_{name}"), value.to_owned());
+        let (mut variables, server) = match store {
+            Store::Memory => (Vec::new(), None),
+            Store::File => (Vec::new(), None),
+            Store::Postgres => {
+                let server = Server::start(&["fsync=on", "full_page_writes=on", "shared_buffers=128MB"]);
+                let config = server.database();
+                let variables = vec![
+                    variable("POSTGRES_HOST", "127.0.0.1"),
+                    variable("POSTGRES_PORT", &server.port().to_string()),
+                    variable("POSTGRES_USER", "kuma"),
+                    variable("POSTGRES_PASSWORD", PASSWORD),
+                    variable("POSTGRES_DB_NAME", &config.db_name),
+                ];
+                (variables, Some(server))
+            }
+        };
+        variables.push(variable("TYPE", store.name()));
+        Kept { store, variables, _server: server }
+    }
+}
+
+impl Store {
+    /// As in `KUMA_STORE_TYPE`.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Store::Memory => "memory",
+            Store::File => "file",
+            Store::Postgres => "postgres",
+        }
+    }
 }
 
 /// Where its servers listen.
@@ -48,8 +102,10 @@ pub(crate) struct Watched {
 }
 
 impl ControlPlane {
-    /// Starts one and waits until it is ready.
-    pub(crate) async fn start(launch: Launch) -> anyhow::Result<ControlPlane> {
+    /// Starts one on a store and waits until it is ready.
+    pub(crate) async fn start(launch: &Launch, kept: &Kept) -> anyhow::Result<ControlPlane> {
+        let mut launch = launch.clone();
+        launch.variables.extend(kept.variables.iter().cloned());
         let ports = Ports::free()?;
         let folder = tempfile::tempdir()?;
         let child = spawn(&launch, ports, folder.path())?;
@@ -85,12 +141,6 @@ impl ControlPlane {
 
     pub(crate) fn bootstrap_url(&self) -> String {
         format!("http://127.0.0.1:{}", self.ports.bootstrap)
-    }
-
-    /// The type of its store.
-    pub(crate) fn store(&self) -> &str {
-        let mut variables = self.launch.variables.iter();
-        variables.find(|(name, _)| name == "KUMA_STORE_TYPE").map_or("memory", |(_, value)| value)
     }
 
     /// Lines of its log that are warnings or errors.

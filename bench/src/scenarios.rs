@@ -131,10 +131,10 @@ async fn report(scenario: Scenario, lab: &Lab, outcome: Outcome) -> anyhow::Resu
     if lab.plan.settle {
         tokio::time::sleep(SETTLE).await;
     }
-    let settled_rss = lab.control_plane.costs.rss();
+    let settled_rss = lab.rss();
     let verified = verify(lab.fleet()?, &lab.shared, &OWN.map(|name| lab.name(name)), lab.limit()).await?;
     let errors = lab.fleet()?.errors();
-    let complaints = lab.control_plane.complaints();
+    let complaints = lab.complaints();
     let shape = lab.plan.shape;
     let mut fields = Map::new();
     fields.insert("scenario".to_owned(), scenario.name().into());
@@ -142,6 +142,7 @@ async fn report(scenario: Scenario, lab: &Lab, outcome: Outcome) -> anyhow::Resu
         json!({
             "proxies": shape.dataplanes, "services": shape.services, "outbounds": shape.outbounds,
             "instances": shape.instances, "policies": shape.policies, "mtls": shape.mtls, "tls": lab.plan.tls,
+            "store": lab.store(), "control_planes": lab.plan.control_planes,
             "variant": format!("{:?}", lab.plan.variant),
         }),
         Value::Object(arrivals::summary(&changes)),

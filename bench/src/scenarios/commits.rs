@@ -20,11 +20,11 @@ const WRITERS: usize = 64;
 pub(super) async fn commits(lab: &mut Lab) -> anyhow::Result<Outcome> {
     let meter = lab.meter();
     let mut alone = Vec::new();
-    let before = lab.control_plane.costs.cpu_seconds();
+    let meter_alone = lab.meter();
     for number in 0..lab.plan.repeats {
         alone.push(lab.api.put(&document("alone", number)).await?);
     }
-    let cpu_alone = lab.control_plane.costs.cpu_seconds() - before;
+    let cpu_alone = lab.read(&meter_alone).server;
 
     let end = Instant::now() + Duration::from_secs(lab.plan.seconds);
     let began = Instant::now();
@@ -45,7 +45,7 @@ pub(super) async fn commits(lab: &mut Lab) -> anyhow::Result<Outcome> {
         together.extend(times??);
     }
     let per_second = together.len() as f64 / began.elapsed().as_secs_f64();
-    let rss = lab.control_plane.costs.rss();
+    let rss = lab.rss();
     let usage = lab.read(&meter);
 
     lab.control_plane.kill()?;
@@ -61,7 +61,7 @@ pub(super) async fn commits(lab: &mut Lab) -> anyhow::Result<Outcome> {
     lab.plan.at_once = lab.plan.at_once.min(500);
     lab.connect().await?;
     let also = json!({
-        "store": lab.control_plane.store(),
+        "store": lab.store(),
         "ms_commit": distribution(&alone),
         "server_cpu_us_per_commit": rounded(cpu_alone * 1e6 / alone.len().max(1) as f64),
         "ms_commit_of_many_writers": distribution(&together),

@@ -8,6 +8,7 @@ use super::{Outcome, SETTLE};
 use crate::arrivals::Arrivals;
 use crate::lab::Lab;
 use crate::meter::Usage;
+use crate::process::Watched;
 use crate::report::rounded;
 
 /// All proxies connect at once, several times. Each time counts as a change that concerns all proxies, from the
@@ -23,13 +24,14 @@ pub(super) async fn connect(lab: &mut Lab) -> anyhow::Result<Outcome> {
         }
         let meter = lab.meter();
         let fleet = lab.connect().await?;
-        storms.push(meter.read(&lab.control_plane.costs, Some(&fleet)));
+        storms.push(meter.read(&lab.costs(), Some(&fleet)));
         let complete = fleet.first_complete();
         changes.push(Arrivals {
             write_took: Duration::ZERO,
             concerned: fleet.len(),
             missing: fleet.len() - complete.len(),
             wrong: 0,
+            elsewhere: Vec::new(),
             since_answered: complete.clone(),
             since_asked: complete,
         });
@@ -49,7 +51,7 @@ pub(super) async fn connect(lab: &mut Lab) -> anyhow::Result<Outcome> {
         "resources_per_proxy": of(&|usage| usage.moved.resources as f64 / proxies),
     });
     // The totals are those of the last fleet, since each has its own. The costs are those of all.
-    let usage = all.read(&lab.control_plane.costs, lab.fleet().ok().map(AsRef::as_ref));
+    let usage = all.read(&lab.costs(), lab.fleet().ok().map(AsRef::as_ref));
     Ok(Outcome { changes, usage, also })
 }
 
@@ -57,19 +59,20 @@ pub(super) async fn connect(lab: &mut Lab) -> anyhow::Result<Outcome> {
 pub(super) async fn memory(lab: &mut Lab) -> anyhow::Result<Outcome> {
     tokio::time::sleep(SETTLE).await;
     let meter = lab.meter();
-    let documents = lab.control_plane.costs.rss();
-    let own_documents = lab.control_plane.costs.anonymous();
+    let anonymous = |lab: &Lab| -> u64 { lab.costs().into_iter().map(Watched::anonymous).sum() };
+    let documents = lab.rss();
+    let own_documents = anonymous(lab);
     let fleet = lab.connect().await?;
-    let storm = meter.read(&lab.control_plane.costs, Some(&fleet));
+    let storm = meter.read(&lab.costs(), Some(&fleet));
     fleet.quiet(Duration::from_millis(500)).await;
-    let peak = lab.control_plane.costs.peak_rss();
+    let peak = lab.read(&meter).peak_rss;
     tokio::time::sleep(SETTLE).await;
-    let connected = lab.control_plane.costs.rss();
+    let connected = lab.rss();
     let per_proxy = |rss: u64| (rss.saturating_sub(documents)) / fleet.len() as u64;
     let also = json!({
         "rss_empty": lab.rss_empty, "rss_documents": documents, "rss_documents_before_settling": lab.rss_documents,
         "rss_connected": connected, "rss_peak": peak,
-        "anonymous_documents": own_documents, "anonymous_connected": lab.control_plane.costs.anonymous(),
+        "anonymous_documents": own_documents, "anonymous_connected": anonymous(lab),
         "storm": {
             "s_to_last": rounded(fleet.first_complete().iter().max().map_or(0.0, Duration::as_secs_f64)),
             "cpu_us_per_proxy": rounded(storm.server * 1e6 / fleet.len() as f64),

@@ -38,7 +38,7 @@ pub(super) async fn hostile(lab: &Lab) -> anyhow::Result<Outcome> {
     for &client in &deaf {
         fleet.set_reading(client, false);
     }
-    let before = lab.control_plane.costs.rss();
+    let before = lab.rss();
     let meter = lab.meter();
     let horde = Horde::start(lab.control_plane.ports, lab.plan.hostile)?;
     tokio::time::sleep(SPREAD).await;
@@ -54,7 +54,7 @@ pub(super) async fn hostile(lab: &Lab) -> anyhow::Result<Outcome> {
         "hostile_on_each_port": lab.plan.hostile, "deaf_proxies": deaf.len(), "hostile": deeds,
         "without": without.to_json(), "with": with.to_json(),
         "rss_before": before, "rss_growth_peak": usage.peak_rss.saturating_sub(before),
-        "rss_growth_settled": lab.control_plane.costs.rss().saturating_sub(before),
+        "rss_growth_settled": lab.rss().saturating_sub(before),
     });
     Ok(Outcome { changes: with.changes, usage, also })
 }

@@ -93,7 +93,7 @@ pub(super) async fn slow(lab: &Lab) -> anyhow::Result<Outcome> {
     for &client in &slow {
         fleet.set_reading(client, false);
     }
-    let before = lab.control_plane.costs.rss();
+    let before = lab.rss();
     let meter = lab.meter();
     let mut arrivals = Vec::new();
     let mut last = None;
