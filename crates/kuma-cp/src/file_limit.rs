@@ -32,11 +32,17 @@ impl Shares {
     }
 
     fn of(files: usize) -> Shares {
-        // A quarter for the other servers, of which there are seven, and for what the process opens itself.
-        let others = (files / 4).min(8 * MOST_OF_A_SERVER);
-        Shares { proxies: (files - others).min(MOST_PROXIES), each_server: (others / 8).max(4) }
+        let others = (files.saturating_sub(OWN) / 8).clamp(8 * LEAST_OF_A_SERVER, 8 * MOST_OF_A_SERVER);
+        let proxies = files.saturating_sub(OWN + others).clamp(1, MOST_PROXIES);
+        Shares { proxies, each_server: others / 8 }
     }
 }
+
+/// What the process opens itself: its store, its log, its listeners.
+const OWN: usize = 32;
+
+/// Of the other servers there are seven. Together they have an eighth, but each at least this.
+const LEAST_OF_A_SERVER: usize = 8;
 
 /// More connections than these would not be served well.
 const MOST_PROXIES: usize = 1 << 17;
@@ -48,11 +54,13 @@ mod tests {
 
     #[test]
     fn no_share_takes_the_files_of_the_others() {
-        for files in [256, 1024, 4096, 65_536, 1 << 20] {
+        for files in [256, 1024, 4096, 20_000, 65_536, 1 << 20] {
             let Shares { proxies, each_server } = Shares::of(files);
-            assert!(proxies + 7 * each_server < files, "{files}");
+            assert!(OWN + proxies + 7 * each_server < files, "{files}");
             assert!(proxies >= files / 2 || proxies == MOST_PROXIES, "{files}");
+            assert!(each_server >= LEAST_OF_A_SERVER, "{files}");
         }
+        assert_eq!(Shares::of(20_000).proxies, 17_472);
         let many = Shares::of(usize::MAX);
         assert_eq!((many.proxies, many.each_server), (MOST_PROXIES, MOST_OF_A_SERVER));
     }

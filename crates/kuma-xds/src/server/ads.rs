@@ -143,7 +143,15 @@ impl<A: Authority> AdsStream<A> {
                 let message = "the first request did not come in time";
                 Poll::Ready(Err(Status::new(Code::DeadlineExceeded, message)))
             }
-            Phase::Open(open) => open.poll_message(cx),
+            Phase::Open(open) => {
+                let polled = open.poll_message(cx);
+                match (&polled, &self.held) {
+                    (Poll::Ready(Ok(_)), Some(held)) => {
+                        held.serve().map_or_else(|full| Poll::Ready(Err(full)), |()| polled)
+                    }
+                    _ => polled,
+                }
+            }
             Phase::Refused => Poll::Pending,
         }
     }

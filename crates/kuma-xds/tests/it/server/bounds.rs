@@ -58,17 +58,23 @@ async fn all_who_have_no_token_hold_so_much_together_and_no_more() {
 /// Neither connections that say nothing nor streams of strangers keep anybody out who has a token.
 #[tokio::test]
 async fn there_is_room_for_who_has_a_token() {
-    let bounds = Bounds::new(4);
+    let bounds = Bounds::new(16);
     let mut world = World::start_with(|server| server.bounds(bounds)).await;
     let mut own = world.connect().await.call(DELTA_PATH, Some("good")).await;
     own.send(&first_request("default.own")).await;
     let first: DeltaResponse = own.receive().await;
     world.log().await;
     let mut strangers = Vec::new();
-    for _ in 0..20 {
-        let call = world.connect().await.call(DELTA_PATH, None).await;
+    for number in 0..20 {
+        let mut call = world.connect().await.call(DELTA_PATH, None).await;
         call.send(&first_request("default.nobody")).await;
-        strangers.push(call);
+        // One place of 16 is kept for who may have a token.
+        if number < 14 {
+            let _: DeltaResponse = call.receive().await;
+            strangers.push(call);
+        } else {
+            assert_eq!(call.outcome().await.0, Code::Unavailable as u16, "{number}");
+        }
     }
     let mut next = world.connect().await.call(DELTA_PATH, Some("good")).await;
     next.send(&first_request("default.next")).await;
