@@ -411,13 +411,25 @@ impl<J: Journal> Store for JournaledStore<J> {
     }
 
     fn history(&self, query: HistoryQuery) -> StoreFuture<'_, HistoryPage> {
-        let query = HistoryQuery { limit: query.limit.min(PAGE_LIMIT), ..query };
-        self.shared.journal.history(query)
+        Box::pin(async move {
+            self.fresh().await;
+            // The journal may have a commit that is not known to last: its disk has failed to sync it.
+            let known = self.head().position.revision + 1;
+            let before = Some(query.before.map_or(known, |before| before.min(known)));
+            let query = HistoryQuery { before, limit: query.limit.min(PAGE_LIMIT), ..query };
+            self.shared.journal.history(query).await
+        })
     }
 
     fn at(&self, moment: Moment) -> StoreFuture<'_, Contents> {
         Box::pin(async move {
-            let (revision, documents) = self.shared.journal.at(moment).await?;
+            self.fresh().await;
+            let known = self.head().position.revision;
+            let (mut revision, mut documents) = self.shared.journal.at(moment).await?;
+            if revision > known {
+                // As above.
+                (revision, documents) = self.shared.journal.at(Moment::Revision(known)).await?;
+            }
             let generation = self.generation();
             Ok(Contents { revision, documents, complete: true, generation })
         })

@@ -242,7 +242,7 @@ async fn the_text_of_a_replaced_secret_goes_after_a_while() {
     let kept = || count(&path, "SELECT count(*) FROM changes WHERE spec IS NOT NULL");
     store.journal().prune(Keep::default()).await.expect("pruned");
     assert_eq!(kept(), 2, "the second was replaced a moment ago, and others may have to read it");
-    let told = store.history(everything()).await.expect("read");
+    let told = store.journal().history(everything()).await.expect("read");
     let versions: Vec<_> = told.entries.iter().map(|entry| entry.changes[0].version).collect();
     assert_eq!(versions, [Some(2), Some(1), None, Some(1)], "that it was changed is told");
     assert_eq!(store.journal().since(Position::default()).await, Ok(Since::Behind));
