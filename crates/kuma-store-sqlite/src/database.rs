@@ -191,12 +191,25 @@ impl Open {
                 return Err(Fault::Refused(format!("its file system allows no write-ahead log (mode {mode})")));
             }
             let mut connection = connection;
+            make_log_durable(&mut connection, path)?;
             create(&mut connection)?;
             return Ok(Open { connection, identity, data_version: None });
         }
         connection.pragma_update(None, "query_only", true)?;
         Ok(Open { connection, identity, data_version: None })
     }
+}
+
+/// Makes the commits durable that are in the log: a process that had one of its syncs fail, this or an earlier one, has
+/// left some there that the disk may not have. Commits after them would be lost with them.
+fn make_log_durable(connection: &mut Connection, path: &Path) -> Result<()> {
+    if connection.is_readonly("main")? {
+        return Ok(());
+    }
+    // Nobody else writes to the log meanwhile.
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    file::write_again(&file::beside(path, "-wal"))?;
+    Ok(transaction.rollback()?)
 }
 
 /// A connection with our settings. The file must be there.

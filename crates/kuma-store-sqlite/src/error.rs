@@ -62,7 +62,30 @@ impl Fault {
             fault if fault.is_damage() => {
                 StoreError::Unusable { reason: format!("{path} is damaged: {fault}; {REMEDY}") }
             }
-            fault => StoreError::Unavailable { reason: format!("{path}: {fault}") },
+            fault => StoreError::Unavailable { reason: format!("{path}: {fault}{}", fault.advice()) },
+        }
+    }
+
+    /// What to do about a disk that does not work.
+    fn advice(&self) -> &'static str {
+        const FULL: &str = "; make room on its disk: it is tried again until there is some";
+        const READ_ONLY: &str = "; make its file system writable: it is tried again until it is";
+        const BROKEN: &str =
+            "; the kernel's log (dmesg) says what its disk failed to do: it is tried again until it works";
+        match self {
+            Fault::Sql(rusqlite::Error::SqliteFailure(error, _)) => match error.code {
+                ErrorCode::DiskFull => FULL,
+                ErrorCode::ReadOnly => READ_ONLY,
+                ErrorCode::SystemIoFailure => BROKEN,
+                _ => "",
+            },
+            Fault::Io(error) => match error.kind() {
+                io::ErrorKind::StorageFull => FULL,
+                io::ErrorKind::ReadOnlyFilesystem => READ_ONLY,
+                _ if error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) => BROKEN,
+                _ => "",
+            },
+            _ => "",
         }
     }
 }

@@ -1,8 +1,8 @@
 //! The file of a database: who may read it, and where it may lie.
 
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::io::{self, Read as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Fault, Result};
@@ -57,6 +57,19 @@ pub(crate) fn prepare(path: &Path) -> Result<bool> {
 /// Makes what happened to the names in the file's folder durable.
 pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
     File::open(folder(path))?.sync_all()
+}
+
+/// Makes what can be read from a file durable, if the file is there. A sync alone is not enough: after one that failed
+/// Linux keeps the pages, takes them for written, and has nothing to do for the next one.
+pub(crate) fn write_again(path: &Path) -> io::Result<()> {
+    let mut file = match OpenOptions::new().read(true).write(true).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        opened => opened?,
+    };
+    let mut content = Vec::new();
+    file.read_to_end(&mut content)?;
+    file.write_all_at(&content, 0)?;
+    file.sync_data()
 }
 
 /// The folder of a file.

@@ -7,10 +7,10 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use kuma_store::{Keep, Store as _};
-use kuma_store_sqlite::{SqliteJournal, check};
+use kuma_store::{Keep, Store as _, StoreError, Write};
+use kuma_store_sqlite::check;
 
-use crate::scene::{Folder, Random, commit, key, put, put_mesh, put_secret, setting, try_open};
+use crate::scene::{FileStore, Folder, Random, key, put, put_mesh, put_secret, setting, try_open};
 
 /// The file that a child is to write to.
 const STORE: &str = "KUMA_TEST_STORE";
@@ -27,10 +27,16 @@ pub(crate) struct Writer(Child);
 
 impl Writer {
     pub(crate) fn start(path: &Path, prefix: &str) -> Writer {
+        Writer::start_with(path, prefix, &[])
+    }
+
+    /// Starts one with further variables in its environment.
+    pub(crate) fn start_with(path: &Path, prefix: &str, env: &[(&str, &str)]) -> Writer {
         let child = Command::new(std::env::current_exe().expect("this program"))
             .args(["--exact", "crash::child", "--ignored", "--nocapture"])
             .env(STORE, path)
             .env(PREFIX, prefix)
+            .envs(env.iter().copied())
             .stdout(Stdio::piped())
             .spawn();
         Writer(child.expect("it starts"))
@@ -44,11 +50,8 @@ impl Writer {
         for line in lines {
             // The last line may be half written.
             let line = line.expect("text");
-            let Some((name, n)) = line.strip_prefix("stored ").and_then(|line| line.strip_suffix('.')?.split_once(' '))
-            else {
-                continue;
-            };
-            acknowledged.insert(name.to_owned(), n.parse().expect("a number"));
+            let Some((name, n)) = acknowledgement(&line) else { continue };
+            acknowledged.insert(name, n);
             if Instant::now() >= *kill_at.get_or_insert_with(|| Instant::now() + after) {
                 self.0.kill().expect("killed");
             }
@@ -56,6 +59,12 @@ impl Writer {
         self.0.wait().expect("ended");
         acknowledged
     }
+}
+
+/// Writer and number in a line of a child, if it is whole.
+pub(crate) fn acknowledgement(line: &str) -> Option<(String, u64)> {
+    let (name, n) = line.strip_prefix("stored ")?.strip_suffix('.')?.split_once(' ')?;
+    Some((name.to_owned(), n.parse().expect("a number")))
 }
 
 impl Drop for Writer {
@@ -74,7 +83,7 @@ fn child() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
         let store = Arc::new(try_open(&path, None).await.expect("opens"));
-        commit(&*store, [put_mesh()]).await;
+        commit_at_last(&store, || vec![put_mesh()]).await;
         for writer in 0..WRITERS {
             let (store, name) = (store.clone(), format!("{prefix}{writer}"));
             tokio::spawn(async move {
@@ -82,7 +91,7 @@ fn child() {
                 let mut n = stored.and_then(|stored| stored.spec()["text"].as_u64()).unwrap_or_default();
                 loop {
                     n += 1;
-                    commit(&*store, [put(&format!("{name}-a"), n), put(&format!("{name}-b"), n)]).await;
+                    commit_at_last(&store, || vec![put(&format!("{name}-a"), n), put(&format!("{name}-b"), n)]).await;
                     writeln!(std::io::stdout(), "stored {name} {n}.").expect("somebody reads");
                 }
             });
@@ -90,15 +99,27 @@ fn child() {
         // All that happens to a file happens beside the commits, again and again.
         loop {
             tokio::time::sleep(Duration::from_millis(20)).await;
-            commit(&*store, [put_secret(&format!("{:?}", Instant::now()))]).await;
+            let secret = format!("{:?}", Instant::now());
+            commit_at_last(&store, || vec![put_secret(&secret)]).await;
             prune(&store).await;
         }
     });
 }
 
-async fn prune(store: &kuma_store::JournaledStore<SqliteJournal>) {
+/// Commits, again and again while the store cannot be written.
+async fn commit_at_last(store: &FileStore, writes: impl Fn() -> Vec<Write>) {
+    while let Err(error) = store.commit(writes()).await {
+        assert!(matches!(error, StoreError::Unavailable { .. }), "{error}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+async fn prune(store: &FileStore) {
     use kuma_store::Journal as _;
-    store.journal().prune(Keep { age: Duration::ZERO, commits: 20 }).await.expect("pruned");
+    match store.journal().prune(Keep { age: Duration::ZERO, commits: 20 }).await {
+        Ok(_) | Err(StoreError::Unavailable { .. }) => {}
+        Err(error) => panic!("{error}"),
+    }
 }
 
 /// Compares what is stored with what was acknowledged. Returns what is stored, from which the next child goes on.
