@@ -1,7 +1,7 @@
-//! What whoever writes documents should know although nothing refuses them: policies that have no effect, because no
-//! backend of the mesh is the one that they name.
+//! What whoever writes documents should know although nothing refuses them: a Mesh that turns mTLS off, and policies
+//! that have no effect, because no backend of the mesh is the one that they name.
 //!
-//! Nothing refuses that, because a policy may be there before the Mesh gets its backend, and be changed after the Mesh
+//! Nothing refuses these, because a policy may be there before the Mesh gets its backend, and be changed after the Mesh
 //! loses it.
 
 use std::collections::BTreeMap;
@@ -38,6 +38,7 @@ pub(super) async fn warnings(store: &dyn Store, steps: &[Step]) -> Result<Vec<Wa
         let mut texts = Vec::new();
         match key.kind {
             Mesh::KIND => {
+                texts.extend(after.mtls_turned_off(key).await?);
                 texts.extend(after.of_all(&key.mesh, log_without_backend).await?);
                 texts.extend(after.of_all(&key.mesh, trace_without_backend).await?);
             }
@@ -75,6 +76,21 @@ impl<'a> After<'a> {
             Write::Delete { .. } | Write::DeleteMesh { .. } => (&step.key, None),
         });
         After { store, written: written.collect() }
+    }
+
+    /// What to say of a Mesh that is replaced by one without mTLS. Its writer may have left the field out, to mean that
+    /// it stays as it is.
+    async fn mtls_turned_off(&self, key: &Key) -> Result<Option<String>, StoreError> {
+        let before = self.store.get(key).await?.and_then(|stored| stored.decode::<Mesh>().ok());
+        let was_on = before.is_some_and(|mesh| mesh.mtls_enabled());
+        let is_on = self.get::<Mesh>(key).await?.is_some_and(|mesh| mesh.mtls_enabled());
+        Ok((was_on && !is_on).then(|| {
+            format!(
+                "Mesh {:?}: this turns mTLS off. A document replaces the whole one before it; to keep mTLS, it needs \
+                 mtls.enabled: true",
+                key.name
+            )
+        }))
     }
 
     async fn of_one<R: Resource>(&self, key: &Key, check: Check<R>) -> Result<Option<String>, StoreError> {

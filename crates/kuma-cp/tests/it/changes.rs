@@ -545,18 +545,41 @@ async fn a_ca_and_its_mesh_rest_on_each_other() {
     assert!(store.get(&Key::mesh("demo")).await.expect("a store").is_some());
 }
 
+/// The warnings in an answer to a write.
+fn warnings(answer: &Answer) -> Vec<String> {
+    assert!(answer.status.is_success(), "{}", answer.text());
+    let all = answer.headers.get_all("warning").iter().map(|value| value.to_str().expect("text"));
+    let unquoted = |text: &str| {
+        let quoted = text.strip_prefix("299 kuma-cp \"").and_then(|rest| rest.strip_suffix('"'));
+        quoted.unwrap_or_else(|| panic!("{text}")).replace("\\\"", "\"")
+    };
+    all.map(unquoted).collect()
+}
+
+#[tokio::test]
+async fn a_mesh_that_turns_mtls_off_is_told() {
+    let api = TestApi::with_mesh("demo").await;
+    let with = |mtls: Value| json!({"type": "Mesh", "name": "demo", "mtls": mtls});
+    let on = with(json!({"enabled": true, "ca": {"builtin": {}}}));
+    let told = "Mesh \"demo\": this turns mTLS off. A document replaces the whole one before it; to keep mTLS, it \
+                needs mtls.enabled: true";
+    for (next, expected) in [
+        (&on, vec![]),
+        (&on, vec![]),
+        (&mesh("demo"), vec![told]),
+        (&mesh("demo"), vec![]),
+        (&on, vec![]),
+        (&with(json!({"enabled": false, "ca": {"builtin": {}}})), vec![told]),
+    ] {
+        let dry = json!({"apply": [next], "dryRun": true});
+        assert_eq!(warnings(&post(&api, &dry).await), expected, "{next}");
+        assert_eq!(warnings(&put(&api.router, "/meshes/demo", next.to_string()).await), expected, "{next}");
+    }
+}
+
 #[tokio::test]
 async fn policies_without_effect_are_told() {
     let api = TestApi::with_mesh("demo").await;
-    let warnings = |answer: &Answer| -> Vec<String> {
-        assert!(answer.status.is_success(), "{}", answer.text());
-        let all = answer.headers.get_all("warning").iter().map(|value| value.to_str().expect("text"));
-        let unquoted = |text: &str| {
-            let quoted = text.strip_prefix("299 kuma-cp \"").and_then(|rest| rest.strip_suffix('"'));
-            quoted.unwrap_or_else(|| panic!("{text}")).replace("\\\"", "\"")
-        };
-        all.map(unquoted).collect()
-    };
     let with_backend = |name: &str| {
         let backend = json!({"name": "file", "file": {"path": "/log"}});
         json!({"type": "Mesh", "name": name, "logging": {"backends": [backend]}})
