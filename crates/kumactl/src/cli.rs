@@ -71,7 +71,7 @@ pub(crate) enum Command {
     Config(Config),
     /// Delete resources: one by its name, or those that a file holds
     Delete(Delete),
-    /// Show the differences between two revisions
+    /// Show the differences between two revisions, or between files and what is stored
     #[command(after_help = past::DIFF_HELP)]
     Diff(Diff),
     /// Print all resources in a form that can be applied again
@@ -134,6 +134,9 @@ pub(crate) struct Apply {
     /// Say what would be done, and do nothing
     #[arg(long, conflicts_with = "wait")]
     pub(crate) dry_run: bool,
+    /// Show what is different from what is stored
+    #[arg(long)]
+    pub(crate) diff: bool,
     #[command(flatten)]
     pub(crate) note: NoteFlag,
     #[command(flatten)]

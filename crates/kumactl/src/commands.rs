@@ -1,6 +1,7 @@
 //! The commands, one file per verb. Each returns its output for stdout.
 
 mod apply;
+mod compare;
 mod config;
 mod confirm;
 mod delete;

@@ -4,12 +4,13 @@ use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 use kuma_model::Kind;
 
-use super::{NoteFlag, WaitFlag, kind_parser};
+use super::{Input, NoteFlag, WaitFlag, kind_parser};
 
 pub(super) const HISTORY_HELP: &str = "Without --mesh, it lists the history of all meshes.";
 
 pub(super) const DIFF_HELP: &str = "\
-Without --mesh, all meshes are compared. Exit code 3: they differ.";
+With -f, the resources of files are compared with those that are stored: what `kumactl apply` would change. With \
+--from, two revisions are compared; without --mesh, all meshes of them. Exit code 3: they differ.";
 
 pub(super) const ROLLBACK_HELP: &str = "\
 It shows the plan first. Without --mesh, it rolls back all meshes. Without --type, it rolls back meshes and policies, \
@@ -59,11 +60,14 @@ pub(crate) enum Form {
 #[derive(Debug, Args)]
 pub(crate) struct Diff {
     /// The first state: a revision, or a time such as 2026-11-30T14:00:00Z
-    #[arg(long, value_name = "REVISION", value_parser = moment)]
-    pub(crate) from: String,
+    #[arg(long, value_name = "REVISION", value_parser = moment, required_unless_present = "file",
+        conflicts_with = "file")]
+    pub(crate) from: Option<String>,
     /// The second state [default: the present one]
-    #[arg(long, value_name = "REVISION", value_parser = moment)]
+    #[arg(long, value_name = "REVISION", value_parser = moment, requires = "from")]
     pub(crate) to: Option<String>,
+    #[command(flatten)]
+    pub(crate) input: Input,
 }
 
 /// `rollback`

@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use kuma_model::Scope;
 use serde_json::{Value, json};
 
+use super::compare::{differences, stored};
 use super::read::{Checked, read};
 use super::wait::wait;
 use super::{Outcome, collection, segment};
@@ -18,16 +19,18 @@ use crate::client::{CallError, Client, Refusal, Written};
 use crate::failure::Failure;
 use crate::session::Session;
 
-/// Runs `apply`. Prints nothing for one document that was applied, and a line for each of several.
+/// Runs `apply`. Prints nothing for one document that was applied, and a line for each of several; before that, with
+/// `--diff`, what is different.
 pub(super) async fn run(session: &Session, arguments: Apply) -> Result<Outcome, Failure> {
-    let Apply { input, dry_run, note: NoteFlag { note }, wait: WaitFlag { wait: limit } } = arguments;
+    let Apply { input, dry_run, diff, note: NoteFlag { note }, wait: WaitFlag { wait: limit } } = arguments;
     let mut documents = read(input).await?;
     // Meshes come first, since documents in a mesh need it. The sort is stable.
     documents.sort_by_key(|checked| checked.kind.scope != Scope::Global);
+    let shown = if diff { differences(&session.api()?, &documents).await? } else { String::new() };
     if documents.len() == 1 && !dry_run {
         let client = session.writer().await?.with_note(note);
         let written = send(&client, &documents).await?;
-        return finish(&client, String::new(), written, limit).await;
+        return finish(&client, shown, written, limit).await;
     }
     let (client, takes_changes) = session.writer_of_changes().await?;
     let client = client.with_note(note);
@@ -44,15 +47,15 @@ pub(super) async fn run(session: &Session, arguments: Apply) -> Result<Outcome, 
             }
             done => {
                 let (said, written) = done?;
-                return finish(&client, said, vec![written], limit).await;
+                return finish(&client, shown + &said, vec![written], limit).await;
             }
         }
     }
     match dry_run {
-        true => Ok(preview(&client, &documents).await?.into()),
+        true => Ok((shown + &preview(&client, &documents).await?).into()),
         false => {
             let written = send(&client, &documents).await?;
-            finish(&client, String::new(), written, limit).await
+            finish(&client, shown, written, limit).await
         }
     }
 }
@@ -193,13 +196,4 @@ async fn preview(client: &Client, documents: &[Checked]) -> Result<String, Failu
         lines.push_str(&format!("{} {what}\n", document.key));
     }
     if failures.is_empty() { Ok(lines) } else { Err(Failure::all(failures)) }
-}
-
-/// The stored document.
-async fn stored(client: &Client, path: &[&str]) -> Result<Option<Value>, Failure> {
-    match client.get(path, &[]).await {
-        Ok(stored) => Ok(Some(stored)),
-        Err(CallError::Refused(refusal)) if refusal.is_not_found() => Ok(None),
-        Err(error) => Err(error.into()),
-    }
 }

@@ -1,7 +1,9 @@
-//! `kumactl diff`: shows the differences between two revisions.
+//! `kumactl diff`: shows the differences between two revisions, or between files and what is stored.
 
 use super::Outcome;
+use super::compare::differences;
 use super::past::failure;
+use super::read::read;
 use crate::cli::Diff;
 use crate::failure::Failure;
 use crate::session::Session;
@@ -12,8 +14,13 @@ const DIFFERENT: u8 = 3;
 
 /// Runs `diff`.
 pub(super) async fn run(session: &Session, arguments: Diff) -> Result<Outcome, Failure> {
-    let Diff { from, to } = arguments;
+    let Diff { from, to, input } = arguments;
     let client = session.api()?;
+    let Some(from) = from else {
+        let text = differences(&client, &read(input).await?).await?;
+        let code = if text.is_empty() { 0 } else { DIFFERENT };
+        return Ok(Outcome { text, code });
+    };
     let mut query = vec![("from", from)];
     query.extend(to.map(|to| ("to", to)));
     query.extend(session.only_mesh.clone().map(|mesh| ("mesh", mesh)));

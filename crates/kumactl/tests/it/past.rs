@@ -97,7 +97,7 @@ fn two_revisions_are_compared() {
     let mut transcript = Transcript::new(&control_plane);
     transcript.run("diff --from 400 --to 412").run("diff --from 2026-11-30T14:00:00+01:00 --mesh demo");
     transcript.run("diff --from 3").run("diff --from 3");
-    transcript.run("diff").run("diff --from yesterday");
+    transcript.run("diff").run("diff --from yesterday").run("diff --to 3").run("diff -f - --from 3");
     assert_snapshot!(transcript.text());
 }
 

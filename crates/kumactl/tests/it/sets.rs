@@ -39,6 +39,23 @@ fn folders_patterns_and_several_files() {
 }
 
 #[test]
+fn files_are_compared_with_what_is_stored() {
+    let control_plane = ControlPlane::start();
+    let mut transcript = Transcript::new(&control_plane);
+    let all = |source: &str| format!("{MESH}---\n{}", log("log-1").replacen("'*'", source, 1));
+    transcript.file("all.yaml", &all("web"));
+    transcript.run("diff -f all.yaml").run("apply --diff -f all.yaml").run("diff -f all.yaml");
+    transcript.file("all.yaml", &all("app"));
+    transcript.run("diff -f all.yaml").run("apply --diff --dry-run -f all.yaml").run("apply --diff -f all.yaml");
+    transcript.run("apply --diff -f all.yaml");
+    transcript.file("one.yaml", &log("log-1").replacen("'*'", "web", 1));
+    transcript.run("apply --diff -f one.yaml").run("diff -f one.yaml");
+    control_plane.answers("GET /meshes/demo/traffic-logs/log-1", Answer::new(503, "away"));
+    transcript.run("diff -f one.yaml").run("apply --diff -f one.yaml");
+    assert_snapshot!(transcript.text());
+}
+
+#[test]
 fn what_a_file_holds_is_deleted_the_other_way_round() {
     let control_plane = ControlPlane::start();
     let mut transcript = Transcript::new(&control_plane);
