@@ -100,9 +100,11 @@ struct Told {
 }
 
 async fn commits(client: &Client, from: Revision) -> Result<Vec<Told>, Error> {
+    // Both tables are bounded: with one bound, and without statistics of the tables, PostgreSQL reads all changes.
     const SQL: &str = "SELECT c.revision, c.id, c.at, c.author, c.via, c.note, h.kind, h.mesh, h.name, h.version,
             h.created, h.spec
-        FROM kuma_commits c LEFT JOIN kuma_changes h USING (revision)
+        FROM kuma_commits c LEFT JOIN kuma_changes h
+            ON h.revision = c.revision AND h.revision >= $1 AND h.revision < $1 + $2
         WHERE c.revision >= $1 AND c.revision < $1 + $2
         ORDER BY c.revision, h.kind, h.mesh, h.name";
     let rows = client.query_typed(SQL, &[(&number(from), Type::INT8), (&PAGE, Type::INT8)]).await?;

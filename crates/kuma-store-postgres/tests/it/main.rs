@@ -5,6 +5,7 @@ mod failover;
 mod faults;
 mod pooler;
 mod pruning;
+mod scans;
 mod schema;
 mod several;
 mod tls;
