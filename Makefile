@@ -56,7 +56,7 @@ bench-growth: ## Measure meshes of 100 to 15,000 proxies and the largest one, an
 .PHONY: microbench
 microbench: ## Time and count the allocations of matching, generation, encoding and sessions
 	cargo bench --locked --quiet -p kuma-mesh --bench matching -p kuma-envoy --bench generation \
-	  -p kuma-xds --bench session -p kuma-engine --bench engine
+	  -p kuma-xds --bench session -p kuma-engine --bench engine -p kuma-cp --bench handshake
 
 .PHONY: fuzz
 fuzz: ## Fuzz what reads strangers' input, a minute per target (docs/fuzzing.md)

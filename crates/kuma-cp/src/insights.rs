@@ -88,12 +88,13 @@ impl Insights {
         }
     }
 
-    /// Records that a proxy opened a stream.
+    /// Records that a proxy opened a stream, and with which key exchange.
     pub fn connected(
         self: &Arc<Self>,
         mesh: &Arc<str>,
         name: &Arc<str>,
         stream: StreamId,
+        key_exchange: &str,
         now: Timestamp,
     ) -> SubscriptionHandle {
         let id = uuid::Uuid::new_v4().to_string();
@@ -111,6 +112,7 @@ impl Insights {
         insight.subscriptions.push(Subscription {
             id,
             control_plane_instance_id: self.instance.clone(),
+            key_exchange: key_exchange.to_owned(),
             connect_time: Some(now.into()),
             ..Subscription::default()
         });
@@ -425,7 +427,7 @@ mod tests {
     fn connect(insights: &Arc<Insights>, name: &str) -> SubscriptionHandle {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let stream = NEXT.fetch_add(1, Ordering::Relaxed);
-        insights.connected(&Arc::from("default"), &Arc::from(name), stream, Timestamp::now())
+        insights.connected(&Arc::from("default"), &Arc::from(name), stream, "X25519", Timestamp::now())
     }
 
     fn warn(insights: &Insights, handle: &SubscriptionHandle, messages: Vec<String>) {

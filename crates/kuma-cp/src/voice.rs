@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use kuma_engine::{OnStanding, Standing, StreamId, Warning};
+use kuma_model::UNENCRYPTED;
 use kuma_xds::Event;
 use kuma_xds::server::Peer;
 
@@ -47,7 +48,7 @@ impl Voice {
             if heard.ended {
                 return;
             }
-            let connected = || insights.connected(&proxy.0, &proxy.1, id, Timestamp::now());
+            let connected = || insights.connected(&proxy.0, &proxy.1, id, key_exchange(&peer), Timestamp::now());
             let warn = |messages| insights.warn(&proxy.0, Warning { proxy: proxy.1.clone(), stream: id, messages });
             match standing {
                 Standing::Speaks => {
@@ -110,6 +111,13 @@ impl Voice {
     fn heard(&self) -> MutexGuard<'_, Heard> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn key_exchange(peer: &Peer) -> &'static str {
+    if !peer.tls {
+        return UNENCRYPTED;
+    }
+    peer.key_exchange.and_then(|group| group.as_str()).unwrap_or_default()
 }
 
 fn stranger(peer: &Peer) -> String {

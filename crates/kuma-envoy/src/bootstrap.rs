@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::names;
+use crate::{names, tls};
 
 /// The inputs of a bootstrap.
 #[derive(Clone, Copy, Debug)]
@@ -142,7 +142,11 @@ fn transport_socket(params: &BootstrapParams<'_>) -> Value {
     let mut context = json!({
         "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
         "common_tls_context": {
-            "tls_params": {"tls_minimum_protocol_version": "TLSv1_2", "tls_maximum_protocol_version": "TLSv1_3"},
+            "tls_params": {
+                "tls_minimum_protocol_version": "TLSv1_2",
+                "tls_maximum_protocol_version": "TLSv1_3",
+                "ecdh_curves": tls::KEY_EXCHANGE,
+            },
             "alpn_protocols": ["h2"],
             "validation_context": {
                 "trusted_ca": {"inline_string": params.xds_ca_pem},

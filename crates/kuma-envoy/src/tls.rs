@@ -16,6 +16,10 @@ use envoy_api::envoy::r#type::matcher::v3::{StringMatcher, string_matcher::Match
 use crate::key::Peer;
 use crate::{ads, names};
 
+/// The groups of the key exchange, the preferred one first: a hybrid with ML-KEM, so that recorded traffic stays
+/// secret from a quantum computer, and what peers have that lack it.
+pub(crate) const KEY_EXCHANGE: [&str; 3] = ["X25519MLKEM768", "X25519", "P-256"];
+
 /// The server's side. The secret `allowed` holds the identities that it admits.
 pub(crate) fn downstream(allowed: &str) -> TransportSocket {
     socket(Any::pack(&DownstreamTlsContext {
@@ -67,6 +71,7 @@ fn common(validation: ValidationContextType) -> CommonTlsContext {
             tls_minimum_protocol_version: TlsProtocol::TlSv12 as i32,
             // The default of Envoy as a client is TLS 1.2.
             tls_maximum_protocol_version: TlsProtocol::TlSv13 as i32,
+            ecdh_curves: KEY_EXCHANGE.map(str::to_owned).into(),
             ..TlsParameters::default()
         }),
         tls_certificate_sds_secret_configs: vec![ads::secret(names::IDENTITY_CERT)],

@@ -22,7 +22,7 @@ pub use dataplane::{
     takes_over,
 };
 pub use dataplane_insight::{
-    Counters, DataplaneInsight, Departure, Rejection, Subscription, SubscriptionStatus, UnsettledResource,
+    Counters, DataplaneInsight, Departure, Rejection, Subscription, SubscriptionStatus, UNENCRYPTED, UnsettledResource,
 };
 pub use health_check::{ActiveChecks, HealthCheck, HealthCheckConf, HttpChecks, PassiveChecks};
 pub use mesh::{

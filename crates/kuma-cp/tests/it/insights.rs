@@ -25,7 +25,7 @@ async fn connected() -> (MemoryStore, Arc<Insights>, Vec<kuma_cp::insights::Subs
         let name: Arc<str> = format!("web-{number}").into();
         let key = Key::new(Dataplane::KIND, "default", &name);
         writes.push(Write::Create(Document { key, spec: spec.clone() }));
-        handles.push(insights.connected(&"default".into(), &name, number, Timestamp::now()));
+        handles.push(insights.connected(&"default".into(), &name, number, "X25519", Timestamp::now()));
     }
     store.commit(writes).await.expect("a commit that is in order");
     (store, insights, handles)

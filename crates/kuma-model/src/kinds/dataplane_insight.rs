@@ -39,6 +39,9 @@ pub struct Subscription {
     /// Which control plane process it was with.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub control_plane_instance_id: String,
+    /// The group of the key exchange of TLS as the TLS registry of IANA calls it, or [`UNENCRYPTED`].
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub key_exchange: String,
     /// When it was opened.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connect_time: Option<Timestamp>,
@@ -48,6 +51,9 @@ pub struct Subscription {
     /// What passed over it.
     pub status: SubscriptionStatus,
 }
+
+/// The `key_exchange` of a stream in plain text.
+pub const UNENCRYPTED: &str = "none";
 
 /// What passed over a stream.
 #[derive(Clone, Default, PartialEq, Debug, Serialize)]
@@ -238,6 +244,7 @@ impl Decode for Subscription {
         decode::object(value, path, violations, |fields| Subscription {
             id: fields.get("id"),
             control_plane_instance_id: fields.get("controlPlaneInstanceId"),
+            key_exchange: fields.get("keyExchange"),
             connect_time: fields.opt("connectTime"),
             disconnect_time: fields.opt("disconnectTime"),
             status: fields.get("status"),
@@ -315,6 +322,7 @@ subscriptions:
     total: {responsesSent: "3", responsesAcknowledged: 2, responsesRejected: "18446744073709551615"}
     cds: {responses_sent: 0}
 - id: two
+  keyExchange: X25519MLKEM768
   connectTime: "2019-10-24T16:04:56+02:00"
   status:
     total: {responsesSent: 1}
@@ -327,7 +335,7 @@ subscriptions:
             + r#""status":{"lastUpdateTime":"2019-10-24T14:04:57.832482Z","#
             + r#""total":{"responsesSent":"3","responsesAcknowledged":"2","responsesRejected":"18446744073709551615"},"#
             + r#""cds":{},"eds":{},"lds":{},"rds":{}}},"#
-            + r#"{"id":"two","connectTime":"2019-10-24T14:04:56Z","#
+            + r#"{"id":"two","keyExchange":"X25519MLKEM768","connectTime":"2019-10-24T14:04:56Z","#
             + r#""status":{"total":{"responsesSent":"1"},"cds":{},"eds":{},"lds":{},"rds":{}}}]}"#;
         assert_eq!(stored::<DataplaneInsight>(INSIGHT), expected);
         assert_eq!(stored::<DataplaneInsight>(""), "{}");

@@ -22,6 +22,7 @@ mod http_load;
 mod http_logs;
 mod identity;
 mod instances;
+mod key_exchange;
 mod late_address;
 mod lifecycle;
 mod long_lived;

@@ -116,8 +116,13 @@ pub(crate) fn uris(der: &[u8]) -> Vec<String> {
 
 /// The certificate that a TLS server presents to a client without a certificate. The handshake may fail after that.
 pub(crate) async fn shown_certificate(port: u16) -> Option<Vec<u8>> {
+    certificate_for(port, rustls::crypto::aws_lc_rs::default_provider()).await
+}
+
+/// The same, for a client with this cryptography.
+pub(crate) async fn certificate_for(port: u16, provider: rustls::crypto::CryptoProvider) -> Option<Vec<u8>> {
     let seen = std::sync::Arc::new(std::sync::Mutex::new(None));
-    let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let provider = std::sync::Arc::new(provider);
     let config = rustls::ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
         .ok()?

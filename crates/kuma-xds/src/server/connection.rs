@@ -102,8 +102,9 @@ async fn serve<A: Authority>(
         tls = begin_connection(context, &mut transport) => tls?,
         () = context.shutdown.cancelled() => return Ok(()),
     };
+    let peer = Peer { address, tls, key_exchange: transport.key_exchange(), far_end, place };
     // Boxed: its state is larger than all that is needed before, and lives for as long as the connection.
-    Box::pin(Connection::new(context, transport, Peer { address, tls, far_end, place }).run()).await
+    Box::pin(Connection::new(context, transport, peer).run()).await
 }
 
 /// Detects the protocol of the peer by its first byte, and completes the handshake if it is TLS. Returns whether it is.

@@ -20,6 +20,7 @@ use std::time::Duration;
 use envoy_api::ResourceType;
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, Request, Response};
+use rustls::NamedGroup;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -120,6 +121,8 @@ pub struct Peer {
     pub address: SocketAddr,
     /// Whether the connection is encrypted.
     pub tls: bool,
+    /// The group of the key exchange, if it is.
+    pub key_exchange: Option<NamedGroup>,
     /// The other end of it.
     pub far_end: FarEnd,
     place: Arc<Place>,

@@ -12,9 +12,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use rustls::ServerConfig;
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus};
+use rustls::{NamedGroup, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -107,6 +107,14 @@ impl Transport {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
             opened = timeout(per_message, poll_fn(|cx| self.poll_read_ahead(cx))).await?;
+        }
+    }
+
+    /// The group with which keys were exchanged, after the handshake of TLS.
+    pub(super) fn key_exchange(&self) -> Option<NamedGroup> {
+        match &self.layer {
+            Layer::Tls(tls) => Some(tls.negotiated_key_exchange_group()?.name()),
+            Layer::Plain | Layer::Failed => None,
         }
     }
 

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use jiff::Timestamp;
-use kuma_model::{Counters, DataplaneInsight, SubscriptionStatus, UnsettledResource};
+use kuma_model::{Counters, DataplaneInsight, SubscriptionStatus, UNENCRYPTED, UnsettledResource};
 use serde_json::Value;
 
 use super::{dataplane_cells, insight, status};
@@ -40,6 +40,14 @@ pub(super) fn text(overview: &Value, now: Timestamp) -> String {
     match latest.status.accepted_time {
         Some(time) => line("Config", &format!("{config}, last accepted as a whole {} ago", age(Some(time)))),
         None => line("Config", config),
+    }
+    match latest.key_exchange.as_str() {
+        "" => {}
+        UNENCRYPTED => line("Key exchange", "none: its connection to the control plane is not encrypted"),
+        group if group.contains("MLKEM") => {
+            line("Key exchange", &format!("{group} (post-quantum) with the control plane"));
+        }
+        group => line("Key exchange", &format!("{group} with the control plane")),
     }
     for warning in &latest.status.warnings {
         line("Warning", warning);
@@ -147,9 +155,24 @@ mod tests {
     }
 
     #[test]
+    fn the_key_exchange() {
+        let line = |key_exchange: &str| {
+            let stream = json!({"connectTime": "2020-01-26T11:00:00Z", "keyExchange": key_exchange});
+            let text = shown(json!({"subscriptions": [stream]}));
+            text.lines().find(|line| line.starts_with("Key exchange:")).map(str::to_owned)
+        };
+        let expected = "Key exchange:  X25519MLKEM768 (post-quantum) with the control plane";
+        assert_eq!(line("X25519MLKEM768").as_deref(), Some(expected));
+        assert_eq!(line("X25519").as_deref(), Some("Key exchange:  X25519 with the control plane"));
+        let expected = "Key exchange:  none: its connection to the control plane is not encrypted";
+        assert_eq!(line("none").as_deref(), Some(expected));
+        assert_eq!(line(""), None, "an older control plane has not noted it");
+    }
+
+    #[test]
     fn one_that_has_refused_something() {
         insta::assert_snapshot!(shown(json!({"subscriptions": [
-            {"id": "1", "connectTime": "2020-01-26T11:00:00Z", "status": {
+            {"id": "1", "keyExchange": "X25519MLKEM768", "connectTime": "2020-01-26T11:00:00Z", "status": {
                 "acceptedTime": "2020-01-26T11:00:01Z",
                 "total": {"responsesSent": "6", "responsesAcknowledged": "4", "responsesRejected": "1"},
                 "cds": {"responsesSent": "2", "responsesAcknowledged": "2",
