@@ -6,7 +6,8 @@ ENVOY_BINARY=$(scripts/get-envoy.sh)
 PROMETHEUS_BINARY=$(scripts/get-prometheus.sh)
 POSTGRES_BIN=$(scripts/get-postgres.sh)
 PGBOUNCER_BINARY=$(scripts/get-pgbouncer.sh)
-export ENVOY_BINARY PROMETHEUS_BINARY POSTGRES_BIN PGBOUNCER_BINARY
+H2SPEC_BINARY=$(scripts/get-h2spec.sh)
+export ENVOY_BINARY PROMETHEUS_BINARY POSTGRES_BIN PGBOUNCER_BINARY H2SPEC_BINARY
 PATH="$PATH:$(scripts/get-firewall.sh)"
 export PATH
 # Tests of one program start the others: build them all first.

@@ -181,7 +181,7 @@ mod tests {
 
     #[test]
     fn what_is_malformed() {
-        let cases: [(&str, &[(&str, &str)]); 20] = [
+        let cases: [(&str, &[(&str, &str)]); 21] = [
             ("8.3.1 no method", &GOOD[1..]),
             ("8.3.1 no scheme", &[GOOD[0], GOOD[2], GOOD[3]]),
             ("8.3.1 no path", &GOOD[..3]),
@@ -195,6 +195,7 @@ mod tests {
             ("8.3 a pseudo-header behind others", &[GOOD[0], GOOD[1], ("x", "1"), GOOD[3]]),
             ("8.2.1 an uppercase name", &[GOOD[0], GOOD[1], GOOD[3], ("X", "1")]),
             ("8.2.1 an empty name", &[GOOD[0], GOOD[1], GOOD[3], ("", "1")]),
+            ("8.2.1 a NUL", &[GOOD[0], GOOD[1], GOOD[3], ("x", "1\0")]),
             ("8.2.1 a line feed", &[GOOD[0], GOOD[1], GOOD[3], ("x", "1\n2")]),
             ("8.2.1 a blank before", &[GOOD[0], GOOD[1], GOOD[3], ("x", " 1")]),
             ("8.2.1 a blank behind", &[GOOD[0], GOOD[1], GOOD[3], ("x", "1\t")]),

@@ -13,6 +13,7 @@ mod drain;
 mod fleet;
 mod floors;
 mod from_kuma;
+mod h2spec;
 mod health_checks;
 mod history;
 mod hitless;
