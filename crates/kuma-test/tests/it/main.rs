@@ -31,6 +31,7 @@ mod mads;
 mod meshes;
 mod metrics;
 mod migrate;
+mod named_tests;
 mod permissions;
 mod programs;
 mod receipts;
