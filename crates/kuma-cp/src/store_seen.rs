@@ -33,6 +33,9 @@ pub struct Seen {
     /// Whether documents may still be on their way into a store that was new: then what it lacks is not taken for
     /// deleted by the next process either.
     new: bool,
+    /// Whether the store has turned out to be another or an older one since then, and nobody has accepted it.
+    #[serde(default)]
+    doubtful: bool,
 }
 
 impl Seen {
@@ -61,9 +64,15 @@ impl Seen {
         self.new
     }
 
-    fn write(folder: &StateFolder, head: Head, new: bool) -> Result<(), StateFolderError> {
+    /// Whether the store was not accepted since it turned out to be another one.
+    pub fn is_doubtful(&self) -> bool {
+        self.doubtful
+    }
+
+    fn write(folder: &StateFolder, head: Head, trust: Trust) -> Result<(), StateFolderError> {
         let Head { store, position: Position { revision, commit } } = head;
-        let text = serde_json::to_vec(&Seen { store, revision, commit, new }).unwrap_or_default();
+        let seen = Seen { store, revision, commit, new: trust == Trust::New, doubtful: trust == Trust::Doubtful };
+        let text = serde_json::to_vec(&seen).unwrap_or_default();
         folder.replace(FILE, &text)
     }
 }
@@ -75,13 +84,14 @@ pub enum Trust {
     Whole,
     /// Its first documents may still be on their way.
     New,
-    /// It is another or an older one than it was: what was seen last stays until somebody accepts it.
+    /// It is another or an older one than it was, until somebody accepts it.
     Doubtful,
 }
 
 /// Keeps the file at what the store has, until cancelled, and once more then.
 pub async fn keep(store: Arc<dyn Store>, folder: Arc<StateFolder>, mut trust: Trust, cancel: CancellationToken) {
-    let mut written = None;
+    // What was seen of a store before it turned out to be another one stays.
+    let mut written = (trust == Trust::Doubtful).then(|| (store.head(), trust));
     // From when on a new store counts as filled.
     let mut filled_at = None;
     let mut changes = store.changes(store.head().position.revision);
@@ -93,8 +103,11 @@ pub async fn keep(store: Arc<dyn Store>, folder: Arc<StateFolder>, mut trust: Tr
         } else if trust == Trust::Whole && filled_at.is_none() {
             trust = Trust::Doubtful;
         }
-        let now = (head, trust == Trust::New);
-        if trust != Trust::Doubtful && written != Some(now) {
+        let now = match written {
+            Some((before, _)) if trust == Trust::Doubtful => (before, trust),
+            _ => (head, trust),
+        };
+        if written != Some(now) {
             match Seen::write(&folder, now.0, now.1) {
                 Ok(()) => written = Some(now),
                 Err(error) => tracing::warn!(

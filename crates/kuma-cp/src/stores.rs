@@ -217,7 +217,7 @@ async fn open_journal<J: Journal>(
     let options = Options {
         instance,
         seen: seen.map(|seen| seen.head()),
-        was_incomplete: seen.is_some_and(|seen| seen.is_new()),
+        was_incomplete: seen.is_some_and(|seen| seen.is_new() || seen.is_doubtful()),
         keep: config.store.history.keep(),
         on_rewound: Box::new(move |lost| {
             lost_metrics.store_rewound(true);

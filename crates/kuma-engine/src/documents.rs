@@ -2,7 +2,7 @@
 //! ([`MeshView`]), the CAs, and which Dataplanes were deleted. A document that does not parse is reported and left out;
 //! a permission that does not parse permits nothing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -27,6 +27,8 @@ pub(crate) struct Documents {
     keys: BTreeSet<Key>,
     /// What the store may have lost.
     missing: Missing,
+    /// The Mesh and its CAs, as they were applied.
+    vital: BTreeMap<Key, Arc<Stored>>,
     /// Dataplanes that were deleted since the start. After a restart, others that are missing may not have been written
     /// again yet.
     deleted: BTreeSet<Arc<str>>,
@@ -50,6 +52,7 @@ impl Documents {
             mesh_written: false,
             keys: BTreeSet::new(),
             missing: Missing::default(),
+            vital: BTreeMap::new(),
             deleted: BTreeSet::new(),
         }
     }
@@ -145,7 +148,8 @@ impl Documents {
         Arc::make_mut(&mut self.view.snapshot).set_unopened(proxy, unopened)
     }
 
-    /// Replaces all documents but those that the store may have lost.
+    /// Replaces all documents but those that the store may have lost. A Mesh and its CAs that another store has in
+    /// another text count as lost: they would turn a running mesh to plain text, or divide it.
     pub(crate) fn load(&mut self, contents: &Contents) -> Affected {
         self.view.revision = self.view.revision.max(contents.revision);
         let mut affected = Affected::none();
@@ -153,10 +157,17 @@ impl Documents {
             Arc::make_mut(&mut self.view.snapshot).forgetful = !contents.complete;
             affected = Affected::All;
         }
+        let is_another = self.missing.is_another(contents);
+        let kept: BTreeSet<Key> = self.missing.lost().filter(|key| self.vital.contains_key(key)).cloned().collect();
         for key in self.missing.gone(&self.keys, contents) {
             affected.merge(self.apply(&key, None));
         }
         for stored in &contents.documents {
+            let is_kept = !contents.complete && (is_another || kept.contains(&stored.key));
+            if is_kept && self.vital.get(&stored.key).is_some_and(|known| known.spec_text() != stored.spec_text()) {
+                self.missing.keep(stored.key.clone());
+                continue;
+            }
             affected.merge(self.apply(&stored.key, Some(stored)));
         }
         affected
@@ -197,6 +208,12 @@ impl Documents {
             Some(_) => self.keys.insert(key.clone()),
             None => self.keys.remove(key),
         };
+        if matches!(key.kind, Mesh::KIND | SECRET_KIND) {
+            match stored {
+                Some(stored) => self.vital.insert(key.clone(), stored.clone()),
+                None => self.vital.remove(key),
+            };
+        }
         let spec = stored.map(|stored| stored.spec());
         if key.kind == SECRET_KIND {
             return mesh_secret::kind(key).map_or(Affected::none(), |ca| self.set_ca(ca, spec.as_ref()));

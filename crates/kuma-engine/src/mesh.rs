@@ -623,6 +623,10 @@ impl MeshEngine {
         let Some(config) = self.current(&proxy) else { return StreamState::Hold };
         let mtls = snapshot.has_any_mtls();
         let Some(stream) = self.connections.stream_mut(id) else { return StreamState::Hold };
+        if self.settings.complete {
+            // Somebody has said so since the stream was opened: no document is waited for.
+            stream.recovery = None;
+        }
         if let Some(recovery) = &mut stream.recovery {
             if recovery.waits_for_mesh(self.documents.mesh_written) {
                 return StreamState::Hold;

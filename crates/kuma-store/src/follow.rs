@@ -50,6 +50,16 @@ impl Missing {
         gone
     }
 
+    /// Whether this is not the store that was read before.
+    pub fn is_another(&self, contents: &Contents) -> bool {
+        self.generation.is_some_and(|generation| generation != contents.generation)
+    }
+
+    /// Counts a document as lost that the store has in another text.
+    pub fn keep(&mut self, key: Key) {
+        self.lost.insert(key);
+    }
+
     /// What stays although the store has lost it.
     pub fn lost(&self) -> impl Iterator<Item = &Key> {
         self.lost.iter()
