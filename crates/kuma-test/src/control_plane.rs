@@ -1,10 +1,12 @@
 //! kuma-cp as a process.
 
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
+use crate::machine::{Machine, command_on};
 use crate::{Process, eventually, ports::free_port, program};
 
 /// A running kuma-cp with the memory store, and a folder for its files.
@@ -15,6 +17,8 @@ pub struct ControlPlane {
     process: Process,
     http: reqwest::Client,
     folder: tempfile::TempDir,
+    machine: Option<String>,
+    host: Ipv4Addr,
 }
 
 #[derive(Clone, Copy)]
@@ -36,15 +40,20 @@ impl ControlPlane {
 
     /// Starts one with further variables in its environment.
     pub async fn start_with(env: &[(&str, &str)]) -> ControlPlane {
-        ControlPlane::start_at("info", env).await
+        ControlPlane::start_at("info", env, None).await
+    }
+
+    /// Starts one on another machine.
+    pub async fn start_on(machine: &Machine, env: &[(&str, &str)]) -> ControlPlane {
+        ControlPlane::start_at("info", env, Some(machine)).await
     }
 
     /// The same, with the most detailed log.
     pub async fn start_logging_all(env: &[(&str, &str)]) -> ControlPlane {
-        ControlPlane::start_at("debug", env).await
+        ControlPlane::start_at("debug", env, None).await
     }
 
-    async fn start_at(log_level: &'static str, env: &[(&str, &str)]) -> ControlPlane {
+    async fn start_at(log_level: &'static str, env: &[(&str, &str)], machine: Option<&Machine>) -> ControlPlane {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let ports = Ports {
             mads: free_port(),
@@ -57,9 +66,11 @@ impl ControlPlane {
         };
         let env: Vec<(String, String)> =
             env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        let process = run(ports, log_level, &env, folder.path());
+        let host = machine.map_or(Ipv4Addr::LOCALHOST, |machine| machine.there);
+        let machine = machine.map(|machine| machine.name().to_owned());
+        let process = run(ports, log_level, &env, folder.path(), machine.as_deref());
         let http = reqwest::Client::builder().no_proxy().build().expect("an HTTP client");
-        let cp = ControlPlane { ports, env, log_level, process, http, folder };
+        let cp = ControlPlane { ports, env, log_level, process, http, folder, machine, host };
         cp.ready().await;
         cp
     }
@@ -71,7 +82,7 @@ impl ControlPlane {
 
     /// Starts it again after [`ControlPlane::kill`], on the same ports and with the same state folder.
     pub async fn restart(&mut self) {
-        self.process = run(self.ports, self.log_level, &self.env, self.folder.path());
+        self.process = run(self.ports, self.log_level, &self.env, self.folder.path(), self.machine.as_deref());
         self.ready().await;
     }
 
@@ -97,17 +108,17 @@ impl ControlPlane {
 
     /// The URL of its HTTP API.
     pub fn api_url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.ports.api)
+        format!("http://{}:{}", self.host, self.ports.api)
     }
 
     /// The URL of its admin API.
     pub fn admin_url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.ports.admin)
+        format!("http://{}:{}", self.host, self.ports.admin)
     }
 
     /// The URL of its bootstrap API.
     pub fn bootstrap_url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.ports.bootstrap)
+        format!("http://{}:{}", self.host, self.ports.bootstrap)
     }
 
     /// The port of its xDS server.
@@ -127,7 +138,7 @@ impl ControlPlane {
 
     /// The URL of its diagnostics.
     pub fn diagnostics_url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.ports.diagnostics)
+        format!("http://{}:{}", self.host, self.ports.diagnostics)
     }
 
     /// Writes a document over the HTTP API.
@@ -245,7 +256,7 @@ impl ControlPlane {
     }
 
     async fn ready(&self) {
-        let url = format!("http://127.0.0.1:{}/ready", self.ports.diagnostics);
+        let url = format!("http://{}:{}/ready", self.host, self.ports.diagnostics);
         eventually("kuma-cp is ready", || async {
             let response = self.http.get(&url).send().await.ok()?;
             response.status().is_success().then_some(())
@@ -254,8 +265,11 @@ impl ControlPlane {
     }
 }
 
-fn run(ports: Ports, log_level: &str, env: &[(String, String)], folder: &Path) -> Process {
-    let mut command = Command::new(program("kuma-cp"));
+fn run(ports: Ports, log_level: &str, env: &[(String, String)], folder: &Path, machine: Option<&str>) -> Process {
+    let mut command = match machine {
+        None => Command::new(program("kuma-cp")),
+        Some(machine) => command_on(machine, program("kuma-cp")),
+    };
     command
         .args(["run", "--log-level", log_level])
         .env("HOME", folder)

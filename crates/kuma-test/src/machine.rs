@@ -102,9 +102,12 @@ impl Machine {
 
     /// A command that runs on it.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.name]).arg(program);
-        command
+        command_on(&self.name, program)
+    }
+
+    /// The name of its namespace.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// A command that runs on it as the user with this number, who can read the files of all users.
@@ -125,6 +128,13 @@ impl Drop for Machine {
             let _ = Command::new("ip").args(arguments).output();
         }
     }
+}
+
+/// A command that runs in a namespace.
+pub(crate) fn command_on(machine: &str, program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new("ip");
+    command.args(["netns", "exec", machine]).arg(program);
+    command
 }
 
 /// A pair of devices, and a network of four addresses for them.

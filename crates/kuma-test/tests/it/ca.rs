@@ -269,12 +269,12 @@ fn openssl(folder: &Path, name: &str, key: &[&str], extensions: &[&str]) -> Stri
     format!("--key-file={} --cert-file={}", path("key").display(), path("pem").display())
 }
 
-fn kumactl(cp: &ControlPlane, line: &str) -> Output {
+pub(crate) fn kumactl(cp: &ControlPlane, line: &str) -> Output {
     cp.kumactl(&line.split_whitespace().collect::<Vec<_>>(), "")
 }
 
 /// The output of a command, which must succeed.
-fn text(output: &Output) -> String {
+pub(crate) fn text(output: &Output) -> String {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
@@ -299,7 +299,7 @@ fn states(cp: &ControlPlane, ca: &str) -> Vec<String> {
 }
 
 /// The state of a rotation, from the admin API.
-async fn rotation(cp: &ControlPlane, ca: &str) -> Value {
+pub(crate) async fn rotation(cp: &ControlPlane, ca: &str) -> Value {
     let client = reqwest::Client::builder().no_proxy().build().expect("a client");
     let answer = client.get(format!("{}/meshes/default/ca/{ca}/rotation", cp.admin_url())).send().await;
     answer.expect("the admin API answers").json().await.expect("JSON")
@@ -325,7 +325,7 @@ async fn issuer(scene: &Scene) -> String {
 }
 
 /// How many roots a proxy trusts, counted over all validation secrets.
-async fn trusted(proxy: &Dataplane) -> usize {
+pub(crate) async fn trusted(proxy: &Dataplane) -> usize {
     let dump: Value = serde_json::from_str(&proxy.config_dump().await).expect("JSON");
     let mut counts = Vec::new();
     note_roots(&dump, &mut counts);

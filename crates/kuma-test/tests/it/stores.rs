@@ -11,7 +11,7 @@ use crate::scene::Scene;
 const FILE: (&str, &str) = ("KUMA_STORE_TYPE", "file");
 
 /// A mesh with mTLS in which web may call redis.
-async fn secured(env: &[(&str, &str)]) -> Scene {
+pub(crate) async fn secured(env: &[(&str, &str)]) -> Scene {
     let scene = Scene::start_with(env).await;
     scene.cp.apply(&mesh("default", true)).await;
     scene.cp.apply(&permission("default", "web-to-redis", "web", "redis")).await;
