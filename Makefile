@@ -12,7 +12,7 @@ build: ## Build the programs into target/release
 	cargo build --release --locked $(addprefix -p ,$(PROGRAMS))
 
 .PHONY: demo
-demo: ## Two services under mTLS on this machine (STORE=file: kept in a file; PORTS=free: not on the documented ports)
+demo: ## Two services under mTLS on this machine (STORE=file or postgres: kept there; PORTS=free)
 	@python3 scripts/demo.py $(if $(STORE),--store $(STORE)) $(if $(PORTS),--ports $(PORTS))
 
 .PHONY: envoy
@@ -28,10 +28,16 @@ test-fast: ## Run the tests that need no Envoy, no Prometheus, no PostgreSQL and
 	@scripts/test-fast.sh
 
 .PHONY: soak
-soak: ## Repeat the long proofs: 200 rounds of receipts over 20 Envoys, 1,000 killed stores (some minutes)
+soak: ## Repeat the long proofs: receipts over 20 Envoys, and what stores are exposed to (about an hour)
 	KUMA_TEST_ROUNDS=200 KUMA_TEST_PROXIES=20 scripts/test.sh --test it receipts::
 	KUMA_TEST_ROUNDS=1000 cargo test --locked -p kuma-store-sqlite --test it crash::
+	KUMA_TEST_CUTS=3000 cargo test --locked -p kuma-store-sqlite --test it power_cut::
 	KUMA_TEST_FLIPS=600 cargo test --locked -p kuma-store-sqlite --test it damage::
+	KUMA_TEST_ROUNDS=100 scripts/test.sh --test it failover::
+	KUMA_TEST_ROUNDS=2000 scripts/test.sh --test it faults::
+	KUMA_TEST_ROUNDS=100 scripts/test.sh --test it first_start::
+	KUMA_TEST_OUTAGE=600 KUMA_TEST_PROXIES=20 scripts/test.sh --test it outage::
+	KUMA_TEST_PARTITION=60 scripts/test.sh --test it partition::
 
 .PHONY: bench
 bench: ## Measure kuma-cp with 1,000 simulated proxies (docs/performance.md)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A mesh on one machine: a control plane on the memory store, the services `web` and `echo` with a dataplane each.
+"""A mesh on one machine: a control plane, the services `web` and `echo` with a dataplane each.
 
 Shows a request go through without mTLS, refused once mTLS is on, and through again under a permission. Everything it
 starts, files and processes, is gone when it ends.
@@ -8,6 +8,7 @@ starts, files and processes, is gone when it ends.
 import argparse
 import os
 import pathlib
+import secrets
 import shutil
 import signal
 import socket
@@ -106,11 +107,11 @@ class Demo:
         # What the user has set for other control planes must not reach this one.
         self.env = {name: value for name, value in os.environ.items() if not name.startswith("KUMA_")} | mine
 
-    def start(self, name, *command):
+    def start(self, name, *command, **options):
         log = open(self.work / f"{name}.log", "wb")
         # A session of its own: Ctrl-C reaches this script alone, which ends the others in order.
         process = subprocess.Popen(
-            [str(part) for part in command], stdout=log, stderr=log, env=self.env, start_new_session=True
+            [str(part) for part in command], stdout=log, stderr=log, env=self.env, start_new_session=True, **options
         )
         self.processes.append((name, process))
 
@@ -149,15 +150,69 @@ class Demo:
 
     def stop(self):
         # Dataplanes first, so that they can say goodbye; kuma-cp last.
-        for _, process in reversed(self.processes):
+        for name, process in reversed(self.processes):
             if process.poll() is None:
-                process.send_signal(signal.SIGTERM)
+                # PostgreSQL: at once, without waiting for connections.
+                process.send_signal(signal.SIGINT if name == "postgres" else signal.SIGTERM)
                 try:
                     process.wait(10)
                 except subprocess.TimeoutExpired:
                     os.killpg(process.pid, signal.SIGKILL)
                     process.wait()
         shutil.rmtree(self.work, ignore_errors=True)
+
+
+class Postgres:
+    """A server of the demo's own, on a free port, in the demo's folder; it answers on loopback alone."""
+
+    def __init__(self, demo):
+        find = subprocess.run([ROOT / "scripts" / "get-postgres.sh"], stdout=subprocess.PIPE, text=True)
+        if find.returncode:
+            fail("there is no PostgreSQL; see above")
+        self.programs, self.folder = pathlib.Path(find.stdout.strip()), demo.work / "postgres"
+        self.folder.mkdir()
+        # PostgreSQL refuses to run as root.
+        self.user = {}
+        if os.geteuid() == 0:
+            self.user = {"user": 65534, "group": 65534, "extra_groups": []}
+            os.chown(self.folder, 65534, 65534)
+            demo.work.chmod(0o711)
+        self.password = secrets.token_urlsafe(16)
+        password_file = self.folder / "password"
+        password_file.write_text(self.password)
+        if self.user:
+            os.chown(password_file, 65534, 65534)
+        password_file.chmod(0o600)
+        data = self.folder / "data"
+        self.command("initdb", "-D", data, "-U", "kuma", "-E", "UTF8", "--locale=C.UTF-8", "--auth=scram-sha-256",
+                     f"--pwfile={password_file}")
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        demo.start("postgres", self.programs / "postgres", "-D", data, "-p", self.port, "-k", self.folder,
+                   "-c", "listen_addresses=127.0.0.1", **self.user)
+        demo.wait("readiness of PostgreSQL", self.is_ready)
+        self.command("createdb", "-h", "127.0.0.1", "-p", self.port, "-U", "kuma", "kuma")
+
+    def command(self, program, *arguments):
+        command = [str(part) for part in (self.programs / program, *arguments)]
+        env = {"PGPASSWORD": self.password, "PATH": os.environ.get("PATH", ""), "LC_ALL": "C.UTF-8"}
+        done = subprocess.run(command, env=env, cwd="/", stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                              **self.user)
+        if done.returncode:
+            fail(f"{program} failed (exit code {done.returncode}):\n{done.stdout}")
+
+    def is_ready(self):
+        command = [self.programs / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port)]
+        return subprocess.run(command).returncode == 0
+
+    def settings(self):
+        return {
+            "KUMA_STORE_POSTGRES_PORT": str(self.port),
+            "KUMA_STORE_POSTGRES_USER": "kuma",
+            "KUMA_STORE_POSTGRES_PASSWORD": self.password,
+            "KUMA_STORE_POSTGRES_DB_NAME": "kuma",
+        }
 
 
 def listens(port):
@@ -221,6 +276,9 @@ def build():
 def run(demo, envoy):
     demo.env["KUMA_DATAPLANE_RUNTIME_BINARY_PATH"] = envoy
     demo.env |= {port.setting: str(port) for port in PORTS if port.setting}
+    if demo.env["KUMA_STORE_TYPE"] == "postgres":
+        step("Starting a PostgreSQL of its own")
+        demo.env |= Postgres(demo).settings()
     step(f"Starting the control plane with the store `{demo.env['KUMA_STORE_TYPE']}`")
     demo.start("kuma-cp", BIN / "kuma-cp", "run")
     demo.wait("readiness of kuma-cp", reachable)
@@ -277,7 +335,8 @@ def main():
     for ending in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(ending, lambda *_: sys.exit(0))
     arguments = argparse.ArgumentParser(description="Two services under mTLS on this machine")
-    arguments.add_argument("--store", choices=["memory", "file"], default="memory", help="where documents are kept")
+    arguments.add_argument("--store", choices=["memory", "file", "postgres"], default="memory",
+                           help="where documents are kept")
     arguments.add_argument("--ports", choices=["default", "free"], default="default",
                            help="listen on the documented ports, or on free ones")
     options = arguments.parse_args()
