@@ -78,11 +78,20 @@ const REMEMBERED: usize = 1024;
 /// How long a commit may take from the store to the engine.
 const HEAR_WITHIN: Duration = Duration::from_secs(1);
 
+/// What a mesh has answered about a commit of which it has a document. An error if it has ended since, because nothing
+/// is left in it.
+type Answer = Result<Option<Receipt>, oneshot::error::RecvError>;
+
 /// The receipt of a commit in all meshes together.
-fn merged(revision: Revision, parts: Vec<Option<Receipt>>) -> Receipt {
+///
+/// # Errors
+/// A mesh has forgotten it: which of its proxies have accepted it is not known.
+fn merged(revision: Revision, answers: Vec<Answer>) -> Result<Receipt, NoReceipt> {
     let mut whole = Receipt { revision, ..Receipt::default() };
-    parts.into_iter().flatten().for_each(|part| whole.merge(part));
-    whole
+    for answer in answers.into_iter().flatten() {
+        whole.merge(answer.ok_or(NoReceipt::Forgotten)?);
+    }
+    Ok(whole)
 }
 
 /// All meshes, each with its task.
@@ -255,22 +264,23 @@ impl Engine {
             let ask = |mesh: &Arc<str>| self.ask_receipt(mesh.clone(), revision, Some(Wait { all }));
             let answers = join_all(change.meshes.iter().map(ask));
             if let Ok(answers) = tokio::time::timeout(time, answers).await {
-                return Ok((change, merged(revision, answers)));
+                return Ok((change, merged(revision, answers)?));
             }
         }
         let answers = join_all(change.meshes.iter().map(|mesh| self.ask_receipt(mesh.clone(), revision, None))).await;
-        Ok((change, merged(revision, answers)))
+        Ok((change, merged(revision, answers)?))
     }
 
-    async fn ask_receipt(&self, mesh: Arc<str>, revision: Revision, wait: Option<Wait>) -> Option<Receipt> {
+    async fn ask_receipt(&self, mesh: Arc<str>, revision: Revision, wait: Option<Wait>) -> Answer {
         let (reply, answer) = oneshot::channel();
         let internal = self.numbering().internal(revision);
         self.tell(&mesh, Event::Receipt { revision: internal, wait, reply });
-        let mut receipt = answer.await.ok().flatten()?;
-        for exception in &mut receipt.exceptions {
-            exception.since_revision = self.store_revision(exception.since_revision);
-        }
-        Some(Receipt { revision, ..receipt })
+        Ok(answer.await?.map(|mut receipt| {
+            for exception in &mut receipt.exceptions {
+                exception.since_revision = self.store_revision(exception.since_revision);
+            }
+            Receipt { revision, ..receipt }
+        }))
     }
 
     /// The revision of the store that a snapshot's revision stands for. They are the same until the store is replaced
@@ -428,5 +438,21 @@ impl Engine {
 
     fn meshes(&self) -> MutexGuard<'_, HashMap<Arc<str>, Handle>> {
         self.meshes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_one_mesh_has_forgotten_is_not_taken_for_accepted() {
+        let (reply, answer) = oneshot::channel::<Option<Receipt>>();
+        drop(reply);
+        let ended = answer.await.expect_err("nobody answers");
+        let known = Receipt { revision: 7, ..Receipt::default() };
+        let whole = merged(7, vec![Ok(Some(known.clone())), Err(ended.clone())]);
+        assert_eq!(whole.map(|receipt| receipt.revision), Ok(7));
+        assert_eq!(merged(7, vec![Ok(Some(known)), Ok(None), Err(ended)]).err(), Some(NoReceipt::Forgotten));
     }
 }
