@@ -62,5 +62,5 @@ pub use root::{Leaf, LeafRequest, Root};
 pub use secret::Secret;
 pub use spiffe::{mesh_id, service_id};
 pub use time::BACKDATE;
-pub use token::{Claims, MAX_TOKEN_BYTES, SigningKey, TokenError, TokenVerifier, VerifyingKey};
+pub use token::{Claims, IssuedToken, MAX_TOKEN_BYTES, SigningKey, TokenError, TokenVerifier, VerifyingKey};
 pub use xds_ca::XdsCa;

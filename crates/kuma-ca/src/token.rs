@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::signature::{ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey};
@@ -57,8 +57,19 @@ pub struct Claims {
     pub name: String,
     /// The key that signed it; see [`TokenVerifier::has_key`].
     pub key_id: String,
-    /// When it expires. Tokens that are issued here do not expire.
+    /// When it expires, if it does.
     pub expires: Option<SystemTime>,
+    /// Its id (`jti`). Tokens of earlier versions and of the original Kuma have none.
+    pub id: Option<String>,
+}
+
+/// A new token.
+#[derive(Debug)]
+pub struct IssuedToken {
+    /// The token.
+    pub token: Secret,
+    /// Its id, which may be logged: 32 hexadecimal digits.
+    pub id: String,
 }
 
 /// Why a token is not accepted. The messages are constant and reveal nothing about keys or the token's content.
@@ -98,6 +109,9 @@ struct ClaimsOut<'a> {
     #[serde(rename = "Mesh")]
     mesh: &'a str,
     iat: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exp: Option<u64>,
+    jti: &'a str,
 }
 
 // Derived implementations of Deserialize refuse duplicate fields. Otherwise two parsers could read different identities
@@ -117,6 +131,7 @@ struct ClaimsIn {
     #[serde(rename = "Mesh", default)]
     mesh: String,
     exp: Option<u64>,
+    jti: Option<String>,
 }
 
 impl SigningKey {
@@ -159,18 +174,27 @@ impl SigningKey {
         self.public.clone()
     }
 
-    /// A token for Dataplane `name` of `mesh`. It has the time of issue and does not expire.
+    /// A token for Dataplane `name` of `mesh`, with the time of issue and an id. It expires after `valid_for`, to the
+    /// second; without it, never.
     ///
     /// # Errors
     /// [`CaError::Crypto`] when the library refuses.
-    pub fn issue_token(&self, mesh: &str, name: &str, now: SystemTime) -> Result<Secret, CaError> {
+    pub fn issue_token(
+        &self,
+        mesh: &str,
+        name: &str,
+        valid_for: Option<Duration>,
+        now: SystemTime,
+    ) -> Result<IssuedToken, CaError> {
         let header = HeaderOut { alg: ALGORITHM, kid: self.id(), typ: "JWT" };
-        let claims = ClaimsOut { name, mesh, iat: unix_seconds(now) };
+        let (id, iat) = (random_id()?, unix_seconds(now));
+        let exp = valid_for.map(|valid_for| iat.saturating_add(valid_for.as_nanos().div_ceil(1_000_000_000) as u64));
+        let claims = ClaimsOut { name, mesh, iat, exp, jti: &id };
         let mut token = format!("{}.{}", encode(&header), encode(&claims));
         let signature = self.key.sign(token.as_bytes()).map_err(CaError::crypto("sign a token"))?;
         token.push('.');
         URL_SAFE_NO_PAD.encode_string(signature, &mut token);
-        Ok(Secret::new(token))
+        Ok(IssuedToken { token: Secret::new(token), id })
     }
 }
 
@@ -244,15 +268,23 @@ impl TokenVerifier {
             }
         };
 
-        let ClaimsIn { name, mesh, exp } = decode(payload)?;
+        let ClaimsIn { name, mesh, exp, jti } = decode(payload)?;
         if name.is_empty() || mesh.is_empty() {
             return Err(TokenError::MissingClaim);
         }
         if exp.is_some_and(|exp| exp <= unix_seconds(now)) {
             return Err(TokenError::Expired);
         }
-        Ok(Claims { mesh, name, key_id: key_id.to_owned(), expires: exp.map(from_unix) })
+        Ok(Claims { mesh, name, key_id: key_id.to_owned(), expires: exp.map(from_unix), id: jti })
     }
+}
+
+/// 128 random bits.
+fn random_id() -> Result<String, CaError> {
+    let mut bytes = [0; 16];
+    aws_lc_rs::rand::fill(&mut bytes)
+        .map_err(|_| CaError::crypto("make the id of a token")(rcgen::Error::RemoteKeyError))?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// Removes `Bearer`, in upper or lower case (RFC 9110, 11.1). Many clients send it; Envoy sends the token alone.

@@ -5,15 +5,16 @@
 //! before anything else is looked at. With one, the whole HTTP API is here too: this is where other machines write.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
+use go_duration::GoDuration;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Method, Request, StatusCode};
-use kuma_ca::{Secret, SigningKey};
+use kuma_ca::{IssuedToken, SigningKey};
 use kuma_model::Violation;
 use serde_json::Value;
 
@@ -25,17 +26,19 @@ use crate::mesh_ca::routes::{self, CaAdmin};
 
 /// Largest request, in bytes.
 const MAX_BODY: usize = 64 * 1024;
+/// Tokens end on a whole second.
+const SHORTEST: Duration = Duration::from_secs(1);
 const TITLE: &str = "Could not issue a token";
 
 /// Issues tokens.
 pub trait TokenIssuer: Send + Sync + 'static {
-    /// A token for the Dataplane `name` of `mesh`. The error is for the log.
-    fn issue(&self, mesh: &str, name: &str) -> Result<Secret, String>;
+    /// A token for the Dataplane `name` of `mesh`, which expires after `valid_for`, or never. The error is for the log.
+    fn issue(&self, mesh: &str, name: &str, valid_for: Option<Duration>) -> Result<IssuedToken, String>;
 }
 
 impl TokenIssuer for SigningKey {
-    fn issue(&self, mesh: &str, name: &str) -> Result<Secret, String> {
-        self.issue_token(mesh, name, SystemTime::now()).map_err(|error| error.to_string())
+    fn issue(&self, mesh: &str, name: &str, valid_for: Option<Duration>) -> Result<IssuedToken, String> {
+        self.issue_token(mesh, name, valid_for, SystemTime::now()).map_err(|error| error.to_string())
     }
 }
 
@@ -105,14 +108,21 @@ async fn issue_token(tokens: &dyn TokenIssuer, request: Request<Body>, who: &str
     }
     // The content type is not looked at: the documented call leaves it to curl, which says that it sends a form.
     let sent = body::read(&parts.headers, sent, MAX_BODY).await.map_err(|error| error.into_api_error(TITLE))?;
-    let (mesh, name) = wanted(&sent)?;
-    let token = tokens.issue(&mesh, &name).map_err(|reason| ApiError::internal(TITLE, &reason))?;
-    tracing::info!(mesh, dataplane = name, client = who, "issued a dataplane token");
+    let Wanted { mesh, name, valid_for } = wanted(&sent)?;
+    let issued = tokens.issue(&mesh, &name, valid_for).map_err(|reason| ApiError::internal(TITLE, &reason))?;
+    let IssuedToken { token, id } = issued;
+    tracing::info!(mesh, dataplane = name, id, ?valid_for, client = who, "issued a dataplane token");
     Ok(([(CONTENT_TYPE, "text/plain; charset=utf-8")], token.expose().to_string()).into_response())
 }
 
-/// Mesh and name of a request.
-fn wanted(body: &[u8]) -> Result<(String, String), ApiError> {
+/// The token that a request asks for.
+struct Wanted {
+    mesh: String,
+    name: String,
+    valid_for: Option<Duration>,
+}
+
+fn wanted(body: &[u8]) -> Result<Wanted, ApiError> {
     let fields = json::object(body).map_err(|error| {
         let mut unreadable = ApiError::unreadable("Invalid request", &error);
         unreadable.details.push_str(hint(body));
@@ -136,7 +146,21 @@ fn wanted(body: &[u8]) -> Result<(String, String), ApiError> {
         text.to_string()
     };
     let (name, mesh) = (text("name"), text("mesh"));
-    if causes.is_empty() { Ok((mesh, name)) } else { Err(ApiError::invalid("Invalid request", causes)) }
+    let valid_for = match fields.get("validFor") {
+        None | Some(Value::Null) => None,
+        Some(given) => match given.as_str().map(str::parse::<GoDuration>) {
+            Some(Ok(valid_for)) if valid_for.get() >= SHORTEST => Some(valid_for.get()),
+            _ => {
+                causes.push(cause("validFor", "must be a length of time of at least 1s, such as 24h or 90m"));
+                None
+            }
+        },
+    };
+    if causes.is_empty() {
+        Ok(Wanted { mesh, name, valid_for })
+    } else {
+        Err(ApiError::invalid("Invalid request", causes))
+    }
 }
 
 /// What to write instead. The documented call has its first colon inside the quotes, and people copy it.

@@ -2,11 +2,11 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
-use kuma_ca::{Claims, TokenVerifier};
+use kuma_ca::{Claims, TokenError, TokenVerifier};
 use kuma_envoy::names::IDENTITY_CERT;
 use kuma_xds::grpc::{Code, Status};
 use kuma_xds::server::{Authority, Peer, StreamHandler};
@@ -52,7 +52,7 @@ impl Ads {
         }
         let token =
             value.to_str().map_err(|_| Status::new(Code::Unauthenticated, "the dataplane token is not valid"))?;
-        match self.tokens.verify(token, std::time::SystemTime::now()) {
+        match self.tokens.verify(token, SystemTime::now()) {
             Ok(claims) => Ok(Some(claims)),
             Err(error) => {
                 static LIMIT: LogLimit = LogLimit::new();
@@ -68,6 +68,12 @@ impl Ads {
 /// Who is at the other end of a connection, with what its token proves.
 pub(crate) fn caller(peer: &Peer, claims: Option<&Claims>) -> Caller {
     Caller { authenticated: claims.is_some(), encrypted: peer.tls, address: peer.address.ip() }
+}
+
+/// When a token expires, and what its streams are told then.
+pub(crate) fn end_of_token(claims: &Claims) -> Option<(SystemTime, Status)> {
+    let message = format!("the dataplane token is not valid: {}", TokenError::Expired);
+    Some((claims.expires?, Status::new(Code::Unauthenticated, message)))
 }
 
 /// The mesh and the name in a node's id, `<mesh>.<name>`. Names may contain dots, meshes may not.
@@ -131,6 +137,10 @@ impl Authority for Ads {
 
     fn is_proof(&self, claims: &Option<Claims>) -> bool {
         claims.is_some()
+    }
+
+    fn end_of_proof(&self, claims: &Option<Claims>) -> Option<(SystemTime, Status)> {
+        end_of_token(claims.as_ref()?)
     }
 
     fn open(

@@ -4,7 +4,7 @@
 //! to `presence.rs`.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures_util::future::BoxFuture;
 use http::header::CONTENT_TYPE;
@@ -18,7 +18,7 @@ use kuma_xds::grpc::{BoxBody, CONTENT_TYPE_GRPC, Code, FrameDecoder, Status};
 use kuma_xds::server::{Peer, RequestBody};
 use prost::Message as _;
 
-use crate::ads::{Ads, are_names, caller, check_claims};
+use crate::ads::{Ads, are_names, caller, check_claims, end_of_token};
 use crate::departures::StreamGuard;
 use crate::log_limit::LogLimit;
 use crate::presence::Proxy;
@@ -79,6 +79,7 @@ impl Lifecycle {
         // That a proxy runs, which does not count yet: its Dataplane may come, or get another address.
         let mut unheard: Option<Report> = None;
         let deadline = tokio::time::Instant::now() + FIRST_REPORT_WITHIN;
+        let mut expired = std::pin::pin!(expires(claims));
         loop {
             let refused = async {
                 match &first {
@@ -93,6 +94,7 @@ impl Lifecycle {
                 biased;
                 // So that kuma-dp can say it: without a token its proxy has nothing, from when the mesh has mTLS on.
                 refusal = refused => return Err(refusal),
+                refusal = &mut expired => return Err(refusal),
                 frame = body.frame() => match frame {
                     Some(frame) => frame,
                     None => break,
@@ -176,6 +178,13 @@ impl Lifecycle {
 }
 
 /// One stream is of one kuma-dp, and what it says is what a kuma-dp says.
+/// Waits until a token expires; for ever, where it does not.
+async fn expires(claims: Option<&Claims>) -> Status {
+    let Some((end, outcome)) = claims.and_then(end_of_token) else { return std::future::pending().await };
+    tokio::time::sleep(end.duration_since(SystemTime::now()).unwrap_or_default()).await;
+    outcome
+}
+
 fn check_report(report: &Report, first: Option<&Report>) -> Result<(), Status> {
     let refused = |why: &str| Err(Status::new(Code::InvalidArgument, why));
     if !are_names(&report.mesh, &report.name) {

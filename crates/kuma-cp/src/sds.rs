@@ -6,6 +6,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use http::HeaderMap;
 use kuma_ca::Claims;
@@ -15,7 +16,7 @@ use kuma_xds::server::{Authority, Peer, StreamHandler};
 use kuma_xds::{Event, Node, StreamState, Variant};
 use tokio::sync::watch;
 
-use crate::ads::{Ads, caller, check_claims, parse_node_id, warn_of_distrust};
+use crate::ads::{Ads, caller, check_claims, end_of_token, parse_node_id, warn_of_distrust};
 use crate::metrics::{Discovery, StreamMetrics};
 use kuma_engine::{Engine, OpenStream, Settled, StreamId};
 
@@ -41,6 +42,10 @@ impl Authority for Sds {
 
     fn is_proof(&self, _: &Claims) -> bool {
         true
+    }
+
+    fn end_of_proof(&self, claims: &Claims) -> Option<(SystemTime, Status)> {
+        end_of_token(claims)
     }
 
     fn open(

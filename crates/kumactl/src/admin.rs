@@ -5,6 +5,7 @@
 //! the HTTP API has the addresses of both. From another machine, documents are written through the admin server too: it
 //! serves the whole HTTP API to clients with a certificate.
 
+use go_duration::GoDuration;
 use kuma_wire::catalog::{AdminServer, Apis, Catalog};
 use serde_json::json;
 use url::Url;
@@ -13,12 +14,30 @@ use crate::client::{ADMIN_TIMEOUT, API_TIMEOUT, CallError, Client};
 use crate::config::{Active, AdminApi, parse_address};
 use crate::failure::Failure;
 
-/// A new token for the dataplane `name` of `mesh`.
-pub(crate) async fn dataplane_token(active: Active<'_>, name: &str, mesh: &str, log: bool) -> Result<String, Failure> {
+/// What a token is asked for.
+pub(crate) struct WantedToken<'a> {
+    /// Of the Dataplane.
+    pub(crate) name: &'a str,
+    pub(crate) mesh: &'a str,
+    /// Without it, it does not expire.
+    pub(crate) valid_for: Option<GoDuration>,
+}
+
+/// A new token.
+pub(crate) async fn dataplane_token(
+    active: Active<'_>,
+    wanted: &WantedToken<'_>,
+    log: bool,
+) -> Result<String, Failure> {
+    let WantedToken { name, mesh, valid_for } = wanted;
     let admin = tokens_client(active, log)
         .await
         .map_err(|failure| failure.context("failed to create dataplane token client"))?;
-    let answer = admin.post(&["tokens"], &json!({"name": name, "mesh": mesh})).await;
+    let mut request = json!({"name": name, "mesh": mesh});
+    if let Some(valid_for) = valid_for {
+        request["validFor"] = valid_for.to_string().into();
+    }
+    let answer = admin.post(&["tokens"], &request).await;
     answer.map_err(|error| match error {
         CallError::Refused(refusal) => {
             let status = refusal.status.as_u16();

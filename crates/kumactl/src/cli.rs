@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use go_duration::GoDuration;
 use kuma_model::{KINDS, Kind};
 
 pub(crate) use self::manage::{
@@ -324,6 +325,16 @@ pub(crate) struct DataplaneToken {
     /// Name of the dataplane
     #[arg(long, visible_alias = "name", value_name = "NAME")]
     pub(crate) dataplane: String,
+    /// How long the token is valid, such as 24h; without it, it does not expire
+    #[arg(long, value_name = "DURATION", value_parser = valid_for)]
+    pub(crate) valid_for: Option<GoDuration>,
+}
+
+fn valid_for(text: &str) -> Result<GoDuration, String> {
+    match text.parse::<GoDuration>() {
+        Ok(valid_for) if valid_for >= GoDuration::from_secs(1) => Ok(valid_for),
+        _ => Err("it must be a length of time of at least 1s, such as 24h or 90m".to_owned()),
+    }
 }
 
 /// `get`

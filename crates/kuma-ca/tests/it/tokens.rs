@@ -28,7 +28,7 @@ fn verify(token: &str) -> Result<Claims, TokenError> {
 }
 
 fn token() -> String {
-    key().issue_token("default", "web-1", now()).unwrap().expose().to_string()
+    key().issue_token("default", "web-1", None, now()).unwrap().token.expose().to_string()
 }
 
 /// Signs any header and payload with the valid key, with another library.
@@ -51,13 +51,19 @@ fn header() -> String {
     json!({"alg": "RS256", "kid": key().id(), "typ": "JWT"}).to_string()
 }
 
+/// What two tokens of one Dataplane have in common.
+fn without_id(claims: Claims) -> Claims {
+    Claims { id: None, ..claims }
+}
+
 #[test]
 fn a_token_says_which_dataplane_its_bearer_is() {
     let claims = verify(&token()).unwrap();
-    let expected = Claims { mesh: "default".into(), name: "web-1".into(), key_id: key().id().into(), expires: None };
-    assert_eq!(claims, expected);
+    let (mesh, name, key_id) = ("default".into(), "web-1".into(), key().id().into());
+    let expected = Claims { mesh, name, key_id, expires: None, id: None };
+    assert_eq!(without_id(claims), expected);
     for carried in [format!("Bearer {}", token()), format!("bearer  {}", token()), format!("{}\n", token())] {
-        assert_eq!(verify(&carried), Ok(expected.clone()), "{carried:?}");
+        assert_eq!(verify(&carried).map(without_id), Ok(expected.clone()), "{carried:?}");
     }
 }
 
@@ -69,10 +75,14 @@ fn a_token_has_the_documented_shape() {
         serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap()
     };
     assert_eq!(part(0), json!({"alg": "RS256", "kid": key().id(), "typ": "JWT"}));
-    assert_eq!(part(1), json!({"Name": "web-1", "Mesh": "default", "iat": 1_580_000_000}));
+    let id = part(1)["jti"].as_str().unwrap().to_owned();
+    assert_eq!(part(1), json!({"Name": "web-1", "Mesh": "default", "iat": 1_580_000_000, "jti": id}));
+    assert!(id.len() == 32 && id.chars().all(|digit| digit.is_ascii_hexdigit()), "{id}");
+    assert_eq!(verify(&token).unwrap().id, Some(id));
+    assert_ne!(verify(&token), verify(&self::token()), "each has its own id");
     assert_eq!(token.split('.').count(), 3);
     assert_eq!(key().id().len(), 16);
-    let longest = key().issue_token(&"m".repeat(100), &"n".repeat(100), now()).unwrap();
+    let longest = key().issue_token(&"m".repeat(100), &"n".repeat(100), None, now()).unwrap().token;
     assert!(longest.expose().len() < MAX_TOKEN_BYTES / 2);
 }
 
@@ -104,7 +114,7 @@ fn tokens_live_until_their_key_is_retired() {
     let newer = SigningKey::generate().unwrap();
     let both = TokenVerifier::new([key().verifying_key(), newer.verifying_key()]);
     assert!(both.verify(&token(), now()).is_ok());
-    assert!(both.verify(newer.issue_token("default", "web-1", now()).unwrap().expose(), now()).is_ok());
+    assert!(both.verify(newer.issue_token("default", "web-1", None, now()).unwrap().token.expose(), now()).is_ok());
 
     let retired = TokenVerifier::new([newer.verifying_key()]);
     assert_eq!(retired.verify(&token(), now()), Err(TokenError::UnknownKey));
@@ -138,7 +148,7 @@ fn bad_tokens_are_refused_each_for_its_reason() {
     let private_der = PrivateKeyDer::from_pem_slice(key().to_pem().expose().as_bytes()).unwrap();
     let public_pem = rcgen::KeyPair::from_pem(key().to_pem().expose()).unwrap().public_key_pem();
     let stranger = SigningKey::generate().unwrap();
-    let by_stranger = stranger.issue_token("default", "web-1", now()).unwrap().expose().to_string();
+    let by_stranger = stranger.issue_token("default", "web-1", None, now()).unwrap().token.expose().to_string();
     let with_our_id = {
         let message = message(&header(), &payload);
         let key = EncodingKey::from_rsa_pem(stranger.to_pem().expose().as_bytes()).unwrap();
@@ -274,6 +284,17 @@ fn ps256_as_rs256() -> String {
 }
 
 #[test]
+fn a_token_that_is_valid_for_a_time_ends_after_it() {
+    let second = Duration::from_secs(1);
+    for (valid_for, seconds) in [(60 * second, 60), (second / 2, 1), (second * 3 / 2, 2)] {
+        let token = key().issue_token("default", "web-1", Some(valid_for), now()).unwrap().token;
+        let at = |seconds: u32| verifier().verify(token.expose(), now() + seconds * second);
+        assert_eq!(at(seconds - 1).unwrap().expires, Some(now() + seconds * second));
+        assert_eq!(at(seconds), Err(TokenError::Expired));
+    }
+}
+
+#[test]
 fn an_end_is_respected_and_claims_we_do_not_know_are_ignored() {
     let end = 1_580_000_060;
     let token = forge(
@@ -298,7 +319,7 @@ fn only_rsa_keys_of_2048_bits_and_more_sign_tokens() {
 
 #[test]
 fn nothing_printed_shows_a_key_or_token() {
-    let token = key().issue_token("default", "web-1", now()).unwrap();
+    let token = key().issue_token("default", "web-1", None, now()).unwrap().token;
     assert_eq!(format!("{:?}", key()), format!("SigningKey {{ id: {:?}, .. }}", key().id()));
     assert_eq!(format!("{token} {token:?} {}", key().to_pem()), "***** ***** *****");
 }
@@ -370,8 +391,13 @@ fn tokens_of_the_original_are_accepted_with_its_key_alone() {
     let header = Header::new(Algorithm::HS256);
     let claims = json!({"Name": "web-1", "Mesh": "default"});
     let token = imported_token(secret, &header, &claims);
-    let expected =
-        Claims { mesh: "default".into(), name: "web-1".into(), key_id: ImportedKey::ID.into(), expires: None };
+    let expected = Claims {
+        mesh: "default".into(),
+        name: "web-1".into(),
+        key_id: ImportedKey::ID.into(),
+        expires: None,
+        id: None,
+    };
     assert_eq!(verifier.verify(&token, now()), Ok(expected));
     assert!(verifier.has_key(ImportedKey::ID) && verifier.has_key(key().id()));
     // Ours are still accepted.

@@ -1,11 +1,12 @@
 //! The administrative port.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
 use http::{Method, Request};
-use kuma_ca::Secret;
+use kuma_ca::{IssuedToken, Secret};
 use kuma_cp::admin::{Admin, TokenIssuer, router};
 
 use crate::client::{get, post, request, send};
@@ -13,11 +14,12 @@ use crate::client::{get, post, request, send};
 struct Issuer;
 
 impl TokenIssuer for Issuer {
-    fn issue(&self, mesh: &str, name: &str) -> Result<Secret, String> {
+    fn issue(&self, mesh: &str, name: &str, valid_for: Option<Duration>) -> Result<IssuedToken, String> {
         if mesh == "broken" {
             return Err("the key is gone".into());
         }
-        Ok(Secret::new(format!("token-of-{mesh}-{name}")))
+        let end = valid_for.map(|valid_for| format!("-for-{}s", valid_for.as_secs())).unwrap_or_default();
+        Ok(IssuedToken { token: Secret::new(format!("token-of-{mesh}-{name}{end}")), id: "id".into() })
     }
 }
 
@@ -35,6 +37,20 @@ async fn issues_tokens() {
         let request = request(Method::POST, "/tokens/").header("content-type", content_type);
         let body = Body::from(r#"{"name": "a", "mesh": "b", "newer": 1}"#);
         assert_eq!(send(&admin(), request.body(body).expect("a request")).await.status, 200, "{content_type}");
+    }
+}
+
+#[tokio::test]
+async fn issues_tokens_that_end() {
+    let answer = post(&admin(), "/tokens", r#"{"name": "web-1", "mesh": "default", "validFor": "1h30m"}"#).await;
+    assert_eq!((answer.status.as_u16(), answer.text()), (200, "token-of-default-web-1-for-5400s"));
+    let answer = post(&admin(), "/tokens", r#"{"name": "web-1", "mesh": "default", "validFor": null}"#).await;
+    assert_eq!(answer.text(), "token-of-default-web-1");
+    for bad in ["\"\"", "\"1\"", "60", "\"-1h\"", "\"0s\"", "\"999ms\"", "\"1d\"", "\"400y\"", "[]"] {
+        let body = format!(r#"{{"name": "web-1", "mesh": "default", "validFor": {bad}}}"#);
+        let expected = "Invalid request | Resource is not valid | validFor: must be a length of time of at least 1s, \
+                        such as 24h or 90m";
+        assert_eq!(post(&admin(), "/tokens", body).await.error(), (400, expected.to_owned()), "{bad}");
     }
 }
 

@@ -8,6 +8,7 @@ use kuma_test::apps::{Client, Greeter, bytes_from};
 use kuma_test::documents::{dataplane, mesh, permission};
 use kuma_test::ports::free_port;
 use kuma_test::{ControlPlane, Dataplane, Load, eventually};
+use rustix::process::Signal;
 use serde_json::Value;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
@@ -86,6 +87,33 @@ async fn a_proxy_with_the_wrong_token_is_refused_and_told_why() {
         proxy.live().await;
         eventually("it is served", async || proxy.config_dump().await.contains("inbound:").then_some(())).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_expires_ends_its_streams_and_the_next_one_opens_them() {
+    let cp = ControlPlane::start().await;
+    cp.apply(&mesh("default", true)).await;
+    cp.apply(&dataplane("default", "redis-1", "redis", (free_port(), free_port()), &[])).await;
+    let token = |flags: &[&str]| {
+        let command = ["generate", "dataplane-token", "--dataplane=redis-1"];
+        let output = cp.kumactl(&[&command, flags].concat(), "");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        output.stdout
+    };
+    let file = cp.folder().join("redis-1.token");
+    std::fs::write(&file, token(&["--valid-for=20s"])).expect("a file");
+    let path = file.to_str().expect("UTF-8");
+    let mut proxy = Dataplane::start_with(&cp, "default", "redis-1", &["--dataplane-token-file", path]);
+    proxy.live().await;
+    eventually("it is online", async || is_online(&cp, "default", "redis-1").await.then_some(())).await;
+
+    proxy.process().prints("the dataplane token is not valid: the token has expired").await;
+    eventually("it is offline", async || (!is_online(&cp, "default", "redis-1").await).then_some(())).await;
+    assert!(proxy.config_dump().await.contains("inbound:"), "it keeps what it has");
+
+    std::fs::write(&file, token(&[])).expect("a file");
+    proxy.process().signal(Signal::HUP);
+    eventually("it is online again", async || is_online(&cp, "default", "redis-1").await.then_some(())).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

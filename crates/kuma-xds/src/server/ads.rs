@@ -3,7 +3,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures_util::Stream;
@@ -41,6 +41,8 @@ pub(super) struct AdsStream<A: Authority> {
     /// What is held of a message of a client that has proved nothing; `None` if it has.
     held: Option<Held>,
     phase: Phase<A>,
+    /// When its proof ends, if it does.
+    end: Option<Box<End>>,
     /// How the stream ends, once that is known. What belongs to it is dropped with it, and not before.
     outcome: Option<Box<Status>>,
 }
@@ -71,6 +73,12 @@ struct Open<S> {
     handler: S,
     /// When what the client has refused is sent again, if it has refused something.
     retry: Option<Box<Retry>>,
+}
+
+/// The end of what a client has proved.
+struct End {
+    at: Pin<Box<Sleep>>,
+    outcome: Status,
 }
 
 struct Retry {
@@ -108,8 +116,12 @@ impl<A: Authority> AdsStream<A> {
         let place = &opening.peer.place;
         let held = (!place.is_proved()).then(|| Held::new(place.clone()));
         let decoder = FrameDecoder::new(if held.is_some() { MAX_UNPROVED_REQUEST } else { MAX_REQUEST });
+        let end = opening.authority.end_of_proof(&opening.proof).map(|(end, outcome)| {
+            let left = end.duration_since(SystemTime::now()).unwrap_or_default();
+            Box::new(End { at: Box::pin(tokio::time::sleep(left)), outcome })
+        });
         let phase = Phase::Opening(Box::new(Waiting { opening, session }));
-        AdsStream { variant, decoder, held, phase, outcome: None }
+        AdsStream { variant, decoder, held, phase, end, outcome: None }
     }
 
     /// Takes a piece of the request body. All that has come is taken before anything is sent, so that after a
@@ -136,6 +148,11 @@ impl<A: Authority> AdsStream<A> {
     pub(super) fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<Message, Status>> {
         if let Some(outcome) = &self.outcome {
             return Poll::Ready(Err(Status::clone(outcome)));
+        }
+        if let Some(end) = &mut self.end
+            && end.at.as_mut().poll(cx).is_ready()
+        {
+            return Poll::Ready(Err(end.outcome.clone()));
         }
         match &mut self.phase {
             Phase::Opening(waiting) => {

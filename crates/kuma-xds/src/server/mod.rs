@@ -15,7 +15,7 @@ mod transport;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use envoy_api::ResourceType;
 use futures_util::future::BoxFuture;
@@ -148,6 +148,11 @@ pub trait Authority: Send + Sync + 'static {
 
     /// Whether that shows who the client is.
     fn is_proof(&self, proof: &Self::Proof) -> bool;
+
+    /// Until when it shows that, and the outcome of streams that are open then; `None` if there is no end.
+    fn end_of_proof(&self, _proof: &Self::Proof) -> Option<(SystemTime, Status)> {
+        None
+    }
 
     /// Opens a stream, at its first message. An error ends it with this status. The latest state of the receiver
     /// counts, and dropping its sender ends the stream with UNAVAILABLE.

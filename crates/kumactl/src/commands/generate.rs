@@ -6,6 +6,9 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::SystemTime;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
 use super::meshes;
 use crate::admin;
 use crate::certificate::{Holder, SelfSigned, self_signed};
@@ -15,9 +18,14 @@ use crate::session::Session;
 
 /// Prints a token, without a final newline.
 pub(super) async fn dataplane_token(session: &Session, arguments: DataplaneToken) -> Result<String, Failure> {
-    let DataplaneToken { dataplane } = arguments;
+    let DataplaneToken { dataplane, valid_for } = arguments;
     let configuration = session.configuration()?;
-    let token = admin::dataplane_token(configuration.active()?, &dataplane, &session.mesh, session.log).await?;
+    let wanted = admin::WantedToken { name: &dataplane, mesh: &session.mesh, valid_for };
+    let token = admin::dataplane_token(configuration.active()?, &wanted, session.log).await?;
+    if valid_for.is_some() && !expires(&token) {
+        let failure = Failure::new("the Control Plane has issued a token that does not expire, and it is not printed");
+        return Err(failure.hint("this Control Plane is older than --valid-for: upgrade it"));
+    }
     // A token may be generated before its Dataplane exists. The warning is for mistyped names, which would otherwise
     // only show when the proxy is refused.
     let (client, mesh) = (session.api()?, session.mesh.as_str());
@@ -30,6 +38,13 @@ pub(super) async fn dataplane_token(session: &Session, arguments: DataplaneToken
         None => {}
     }
     Ok(token.trim_end().to_owned())
+}
+
+/// Whether a token says when it expires.
+fn expires(token: &str) -> bool {
+    let payload = token.split('.').nth(1).and_then(|payload| URL_SAFE_NO_PAD.decode(payload).ok());
+    let claims = payload.and_then(|payload| serde_json::from_slice::<serde_json::Value>(&payload).ok());
+    claims.is_some_and(|claims| claims["exp"].is_u64())
 }
 
 /// Creates a key and a certificate for it, in two new files.

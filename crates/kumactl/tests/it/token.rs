@@ -37,3 +37,16 @@ fn why_there_is_no_token() {
     transcript.run("generate dataplane-token --name=x");
     assert_snapshot!(transcript.text());
 }
+
+/// An older control plane takes no notice of the length of time, and issues a token without an end.
+#[test]
+fn a_token_that_should_end_and_does_not_is_not_printed() {
+    let control_plane = ControlPlane::start();
+    let mut transcript = Transcript::new(&control_plane);
+    transcript.run("generate dataplane-token --name=x --valid-for=24h");
+    // {"exp":1}
+    control_plane.answers("POST /tokens", Answer::new(200, "e30.eyJleHAiOjF9.c2ln"));
+    transcript.run("generate dataplane-token --name=x --valid-for=24h");
+    transcript.run("generate dataplane-token --name=x --valid-for=1d");
+    assert_snapshot!(transcript.text());
+}
