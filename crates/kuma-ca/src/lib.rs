@@ -46,6 +46,7 @@ pub mod mesh_secret;
 mod provided;
 mod renewal;
 mod root;
+pub mod sealing;
 mod secret;
 mod spiffe;
 mod time;

@@ -10,6 +10,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use kuma_model::{Ca, Document, Key, NO_MESH, SECRET_KIND};
 use serde_json::{Value, json};
 
+use crate::sealing::sealed_with;
 use crate::{CaError, Change, MeshRoots, OldRoot, Other, Root, RootState, Secret, id_of_pem};
 
 /// Why the stored form of a CA cannot be used.
@@ -18,6 +19,12 @@ pub enum MeshSecretError {
     /// It is damaged. The message describes the error and holds none of the content.
     #[error("the stored CA of a mesh cannot be read: {0}")]
     Damaged(&'static str),
+    /// The store could not open it.
+    #[error(
+        "the stored CA of the mesh is sealed with the key {0:?}, which store.secretsKeyFile \
+         (KUMA_STORE_SECRETS_KEY_FILE) does not have or has otherwise: add it there and start kuma-cp again"
+    )]
+    Sealed(String),
     /// Its certificate and key cannot be used.
     #[error("the CA of a mesh cannot be used")]
     Ca(#[from] CaError),
@@ -96,6 +103,9 @@ pub fn document(ca: Ca, mesh: &str, roots: Option<&MeshRoots>) -> Document {
 /// If the spec is damaged. A damaged CA is never replaced by a new one, since proxies trust the old one.
 pub fn read(ca: Ca, spec: &Value) -> Result<Option<MeshRoots>, MeshSecretError> {
     let damaged = MeshSecretError::Damaged;
+    if let Some(id) = sealed_with(spec) {
+        return Err(MeshSecretError::Sealed(id.to_owned()));
+    }
     let list = spec.get(list_field(ca)).and_then(Value::as_array).ok_or(damaged("it has no list of roots"))?;
     let entries = list.iter().map(Entry::read).collect::<Result<Vec<_>, _>>()?;
     let (signing, other) = match entries.as_slice() {

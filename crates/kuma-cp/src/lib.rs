@@ -29,6 +29,7 @@ pub mod peers;
 pub mod presence;
 pub mod run;
 pub mod sds;
+pub mod sealed_journal;
 pub mod state_folder;
 pub mod store_command;
 pub mod store_seen;

@@ -7,14 +7,18 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
-use kuma_model::SECRET_KIND;
+use kuma_ca::mesh_secret;
+use kuma_ca::sealing::{SealingKeys, sealed_with};
+use kuma_model::{NO_MESH, SECRET_KIND};
 use kuma_store::{Journal, JournaledStore, MemoryStore, Options, Store, StoreError, Stored};
 use kuma_store_postgres::{Migration, OriginalRow, Password, PostgresConfig, PostgresJournal, PostgresTls};
 use kuma_store_sqlite::SqliteJournal;
+use zeroize::Zeroizing;
 
 use crate::config::{Config, PostgresStore, StoreType, TlsMode};
 use crate::http::error::chain;
 use crate::metrics::Metrics;
+use crate::sealed_journal::SealedJournal;
 use crate::state_folder::{FolderLock, StateFolder};
 use crate::store_seen::{Seen, Trust};
 
@@ -77,6 +81,11 @@ pub async fn open(config: &Config, surroundings: Surroundings) -> anyhow::Result
     match config.store.store_type {
         StoreType::Memory => {
             tracing::warn!("documents end with this process; KUMA_STORE_TYPE=file keeps them");
+            if !config.store.secrets_key_file.as_os_str().is_empty() {
+                tracing::warn!(
+                    "store.secretsKeyFile does nothing with store.type memory: the state folder is not sealed"
+                );
+            }
             Ok(OpenStore::unmanaged(Arc::new(MemoryStore::new())))
         }
         StoreType::File => open_file(config, surroundings).await,
@@ -103,6 +112,7 @@ pub fn file_of(config: &Config, folder: Option<&StateFolder>) -> anyhow::Result<
 
 async fn open_file(config: &Config, surroundings: Surroundings) -> anyhow::Result<OpenStore> {
     let seen = surroundings.seen()?;
+    let keys = sealing_keys(config)?;
     let path = file_of(config, surroundings.folder.as_deref())?;
     let opening = path.clone();
     let opened = tokio::task::spawn_blocking(move || -> anyhow::Result<_> {
@@ -112,6 +122,7 @@ async fn open_file(config: &Config, surroundings: Surroundings) -> anyhow::Resul
     });
     let named = || format!("the store cannot be opened: {} (KUMA_STORE_FILE_PATH)", path.display());
     let (lock, journal) = opened.await?.with_context(named)?;
+    let journal = SealedJournal::new(journal, keys);
     let store = open_journal(journal, config, surroundings, seen).await.with_context(named)?;
     let close = store.close;
     let close = async move {
@@ -124,10 +135,11 @@ async fn open_file(config: &Config, surroundings: Surroundings) -> anyhow::Resul
 
 async fn open_postgres(config: &Config, surroundings: &Surroundings) -> anyhow::Result<OpenStore> {
     let seen = surroundings.seen()?;
+    let keys = sealing_keys(config)?;
     let mut told = String::new();
     loop {
         let opened = match PostgresJournal::connect(postgres(&config.store.postgres)).await {
-            Ok(journal) => open_database(journal, config, surroundings, seen).await,
+            Ok(journal) => open_database(journal, keys.clone(), config, surroundings, seen).await,
             Err(error) => Err(error),
         };
         let reason = match opened {
@@ -159,11 +171,13 @@ pub async fn migrate(config: &Config) -> anyhow::Result<Migration> {
 /// The store in a database, with what the original has left beside it.
 async fn open_database(
     journal: PostgresJournal,
+    keys: Arc<SealingKeys>,
     config: &Config,
     surroundings: &Surroundings,
     seen: Option<Seen>,
 ) -> Result<OpenStore, StoreError> {
     let original = journal.original_rows().await?;
+    let journal = SealedJournal::new(journal, keys);
     let store = open_journal(journal, config, surroundings.clone(), seen).await?;
     let original = if store.was_empty && store.trust == Trust::New { original } else { Vec::new() };
     Ok(OpenStore { original, ..store })
@@ -206,13 +220,14 @@ impl Surroundings {
 
 /// The store over a journal, of which this is remembered.
 async fn open_journal<J: Journal>(
-    journal: J,
+    journal: SealedJournal<J>,
     config: &Config,
     surroundings: Surroundings,
     seen: Option<Seen>,
 ) -> Result<OpenStore, StoreError> {
     let Surroundings { folder, instance, metrics } = surroundings;
     let is_shared = journal.is_shared();
+    journal.seal_anew().await?;
     let (lost_folder, lost_metrics) = (folder.clone(), metrics.clone());
     let options = Options {
         instance,
@@ -225,6 +240,7 @@ async fn open_journal<J: Journal>(
         }),
     };
     let store = Arc::new(JournaledStore::open(journal, options).await?);
+    check_opened(store.as_ref()).await?;
     let head = store.head();
     let was_empty = head.position.revision == 0;
     let trust = match seen {
@@ -248,6 +264,38 @@ async fn open_journal<J: Journal>(
     let closing = store.clone();
     let close = Box::pin(async move { closing.close().await });
     Ok(OpenStore { store, trust, is_shared, was_empty, original: Vec::new(), close })
+}
+
+/// The keys of `store.secretsKeyFile`; none if it is not set.
+///
+/// # Errors
+/// The file cannot be read, or holds something else.
+pub fn sealing_keys(config: &Config) -> anyhow::Result<Arc<SealingKeys>> {
+    let path = &config.store.secrets_key_file;
+    if path.as_os_str().is_empty() {
+        tracing::info!("secrets are stored as they are; store.secretsKeyFile seals them");
+        return Ok(Arc::default());
+    }
+    let named = || format!("store.secretsKeyFile (KUMA_STORE_SECRETS_KEY_FILE): {}", path.display());
+    let text = std::fs::read(path).map(Zeroizing::new).with_context(named)?;
+    let keys = SealingKeys::parse(std::str::from_utf8(&text).with_context(named)?).with_context(named)?;
+    Ok(Arc::new(keys))
+}
+
+/// Looks whether the keys of the control plane itself could be opened. Without them it cannot work, and new ones would
+/// cut off every proxy. The CA of a mesh that cannot be opened concerns that mesh alone.
+async fn check_opened(store: &dyn Store) -> Result<(), StoreError> {
+    for stored in store.list(SECRET_KIND, Some(NO_MESH)).await? {
+        if let (Some(id), None) = (sealed_with(&stored.spec()), mesh_secret::kind(&stored.key)) {
+            let reason = format!(
+                "{} is sealed with the key {id:?}, which store.secretsKeyFile (KUMA_STORE_SECRETS_KEY_FILE) does not \
+                 have, or has otherwise; add a line with that key to the file",
+                stored.key
+            );
+            return Err(StoreError::Unusable { reason });
+        }
+    }
+    Ok(())
 }
 
 /// Says which documents the store has lost, and leaves them in the state folder for whoever wants them back. Secrets

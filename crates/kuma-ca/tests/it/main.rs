@@ -3,6 +3,7 @@
 mod certificates;
 mod mesh_roots;
 mod provided;
+mod sealing;
 mod tokens;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

@@ -125,6 +125,11 @@ pub(super) const DESCRIPTIONS: &[(&str, &str)] = &[
     ),
     ("store.postgres.user", "User of the PostgreSQL database."),
     (
+        "store.secretsKeyFile",
+        "File with keys that seal secrets in a file or in PostgreSQL, a line for each: an id, a space and 32 random \
+         bytes in base64. The first one seals, all open; empty = secrets are stored as they are.",
+    ),
+    (
         "store.type",
         "Where documents are kept: memory, until the process ends; file, in a file on this machine; postgres, in a \
          database that several control planes share (kubernetes is not supported by this version).",

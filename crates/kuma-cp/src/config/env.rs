@@ -8,6 +8,7 @@ pub const ENV: &[(&str, &str)] = &[
     ("KUMA_STORE_TYPE", "store.type"),
     ("KUMA_STORE_FILE_PATH", "store.file.path"),
     ("KUMA_STORE_HISTORY_KEEP", "store.history.keep"),
+    ("KUMA_STORE_SECRETS_KEY_FILE", "store.secretsKeyFile"),
     ("KUMA_STORE_KUBERNETES_SYSTEM_NAMESPACE", "store.kubernetes.systemNamespace"),
     ("KUMA_STORE_POSTGRES_HOST", "store.postgres.host"),
     ("KUMA_STORE_POSTGRES_PORT", "store.postgres.port"),

@@ -20,6 +20,8 @@ pub struct StoreConfig {
     pub kubernetes: KubernetesStore,
     /// Used when `type` is `postgres`.
     pub postgres: PostgresStore,
+    /// File with the keys that secrets are sealed with; empty: they are stored as they are.
+    pub secrets_key_file: PathBuf,
     /// Which store is used.
     #[serde(rename = "type")]
     pub store_type: StoreType,

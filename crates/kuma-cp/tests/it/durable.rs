@@ -13,13 +13,13 @@ use crate::running::{folder, start};
 const FILE: (&str, &str) = ("KUMA_STORE_TYPE", "file");
 
 /// A control plane in a folder, and how it is talked to.
-struct Life {
-    running: Running,
-    http: Client,
+pub(crate) struct Life {
+    pub(crate) running: Running,
+    pub(crate) http: Client,
 }
 
 impl Life {
-    async fn start(folder: &Path, variables: &[(&str, &str)]) -> Life {
+    pub(crate) async fn start(folder: &Path, variables: &[(&str, &str)]) -> Life {
         let running = eventually("it starts", || async {
             match start(folder, variables).await {
                 Ok(running) => Some(running),
@@ -32,7 +32,7 @@ impl Life {
         Life { running, http: Client::builder().no_proxy().build().expect("a client") }
     }
 
-    async fn get(&self, path: &str) -> Value {
+    pub(crate) async fn get(&self, path: &str) -> Value {
         self.at(self.running.addresses.api.port(), path).await
     }
 
@@ -42,7 +42,7 @@ impl Life {
         serde_json::from_slice(&answer.bytes().await.expect("a body")).expect("JSON")
     }
 
-    async fn put(&self, path: &str, document: &Value) {
+    pub(crate) async fn put(&self, path: &str, document: &Value) {
         let url = format!("http://127.0.0.1:{}{path}", self.running.addresses.api.port());
         let request = self.http.put(url).header("content-type", "application/json").body(document.to_string());
         let status = request.send().await.expect("it answers").status();
@@ -63,7 +63,7 @@ impl Life {
     }
 
     /// The id of the certificate that signs in a mesh.
-    async fn signer(&self, ca: &str, mesh: &str) -> String {
+    pub(crate) async fn signer(&self, ca: &str, mesh: &str) -> String {
         let path = format!("/meshes/{mesh}/ca/{ca}/certificates");
         let certificates = self.at(self.running.addresses.admin.port(), &path).await;
         certificates[0]["id"].as_str().expect("an id").to_owned()

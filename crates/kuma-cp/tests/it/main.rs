@@ -32,6 +32,7 @@ mod public_admin;
 mod rollback;
 mod running;
 mod sds;
+mod sealing;
 mod serve;
 mod store;
 mod store_command;
