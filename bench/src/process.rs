@@ -41,8 +41,7 @@ impl Kept {
     pub(crate) fn start(store: Store) -> Kept {
         let variable = |name: &str, value: &str| (format!("KUMA_STORE_{name}"), value.to_owned());
         let (mut variables, server) = match store {
-            Store::Memory => (Vec::new(), None),
-            Store::File => (Vec::new(), None),
+            Store::Memory | Store::File => (Vec::new(), None),
             Store::Postgres => {
                 let server = Server::start(&["fsync=on", "full_page_writes=on", "shared_buffers=128MB"]);
                 let config = server.database();

@@ -125,6 +125,15 @@ impl Server {
         run(command.args(["-p", &self.port.to_string(), "-c", sql]))
     }
 
+    /// Runs SQL while nobody is connected to a database.
+    pub fn alone(&self, database: &str, sql: &[String]) {
+        let allow = |allowed: bool| format!("ALTER DATABASE \"{database}\" WITH ALLOW_CONNECTIONS {allowed}");
+        self.sql("postgres", &allow(false));
+        self.cut(database);
+        sql.iter().for_each(|sql| drop(self.sql("postgres", sql)));
+        self.sql("postgres", &allow(true));
+    }
+
     /// Ends all connections to a database.
     pub fn cut(&self, database: &str) {
         let sql = format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{database}'");

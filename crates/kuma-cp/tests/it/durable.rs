@@ -218,15 +218,6 @@ impl Database {
             ("KUMA_STORE_POSTGRES_PASSWORD_FILE", &self.password_file),
         ]
     }
-
-    /// Runs SQL while nobody is connected to the database.
-    fn alone(&self, sql: &[String]) {
-        let allow = |allowed: bool| format!("ALTER DATABASE \"{}\" WITH ALLOW_CONNECTIONS {allowed}", self.name);
-        self.server.sql("postgres", &allow(false));
-        self.server.cut(&self.name);
-        sql.iter().for_each(|sql| drop(self.server.sql("postgres", sql)));
-        self.server.sql("postgres", &allow(true));
-    }
 }
 
 impl Life {
@@ -287,14 +278,14 @@ async fn a_database_that_goes_back_while_it_is_used_is_noticed() {
     life.put("/meshes/demo", &json!({"type": "Mesh", "name": "demo"})).await;
     life.accept().await;
     let name = &database.name;
-    database.alone(&[format!("CREATE DATABASE backup TEMPLATE \"{name}\" OWNER kuma")]);
+    database.server.alone(&database.name, &[format!("CREATE DATABASE backup TEMPLATE \"{name}\" OWNER kuma")]);
     life.put_eventually("/meshes/demo/dataplanes/web-1", &dataplane("web-1")).await;
     assert_eq!(life.metric("kuma_cp_store_rewound").await, 0.0);
 
-    database.alone(&[
-        format!("ALTER DATABASE \"{name}\" RENAME TO gone"),
-        format!("ALTER DATABASE backup RENAME TO \"{name}\""),
-    ]);
+    database.server.alone(
+        &database.name,
+        &[format!("ALTER DATABASE \"{name}\" RENAME TO gone"), format!("ALTER DATABASE backup RENAME TO \"{name}\"")],
+    );
     eventually("it is noticed", || async { (life.metric("kuma_cp_store_rewound").await == 1.0).then_some(()) }).await;
     let state = std::fs::read_dir(here.path().join("state")).expect("a folder");
     let lost: Vec<PathBuf> = state

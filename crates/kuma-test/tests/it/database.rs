@@ -48,26 +48,20 @@ impl Database {
     /// Makes a copy of it, or an empty one.
     pub(crate) fn make(&self, name: &str, template: Option<&str>) {
         let template = template.map_or(String::new(), |template| format!(" TEMPLATE \"{template}\""));
-        self.alone(&[format!("CREATE DATABASE \"{name}\" OWNER kuma{template}")]);
+        self.server.alone(&self.name, &[format!("CREATE DATABASE \"{name}\" OWNER kuma{template}")]);
     }
 
     /// Puts another database in its place, with its name.
     pub(crate) fn replace_by(&self, other: &str) {
         let name = &self.name;
-        self.alone(&[
-            format!("ALTER DATABASE \"{name}\" RENAME TO \"before {other}\""),
-            format!("ALTER DATABASE \"{other}\" RENAME TO \"{name}\""),
-            format!("ALTER DATABASE \"before {other}\" WITH ALLOW_CONNECTIONS true"),
-        ]);
-    }
-
-    /// Runs SQL while nobody is connected to the database.
-    fn alone(&self, sql: &[String]) {
-        let allow = |allowed: bool| format!("ALTER DATABASE \"{}\" WITH ALLOW_CONNECTIONS {allowed}", self.name);
-        self.server.sql("postgres", &allow(false));
-        self.server.cut(&self.name);
-        sql.iter().for_each(|sql| drop(self.server.sql("postgres", sql)));
-        self.server.sql("postgres", &allow(true));
+        self.server.alone(
+            &self.name,
+            &[
+                format!("ALTER DATABASE \"{name}\" RENAME TO \"before {other}\""),
+                format!("ALTER DATABASE \"{other}\" RENAME TO \"{name}\""),
+                format!("ALTER DATABASE \"before {other}\" WITH ALLOW_CONNECTIONS true"),
+            ],
+        );
     }
 }
 
