@@ -16,7 +16,7 @@ use crate::mesh::{Api, MESH, Shape};
 use crate::meter::{Meter, Usage};
 use crate::names::Id;
 use crate::node::Pattern;
-use crate::process::{ControlPlane, Kept, Launch, Store, Watched};
+use crate::process::{ControlPlane, Launch, RunningStore, Store, Watched};
 use crate::session::{Shared, Variant};
 use crate::types::ApiVersion;
 
@@ -55,7 +55,7 @@ pub(crate) struct Lab {
     pub(crate) control_plane: ControlPlane,
     /// The others. Proxies connect to all of them in turn.
     others: Vec<ControlPlane>,
-    kept: Kept,
+    running_store: RunningStore,
     pub(crate) api: Api,
     tokens: Vec<HeaderValue>,
     fleet: Option<Arc<Fleet>>,
@@ -73,18 +73,18 @@ pub(crate) struct Lab {
 impl Lab {
     /// Starts the control planes and writes the documents of the mesh. No client is connected yet.
     pub(crate) async fn start(plan: Plan) -> anyhow::Result<Lab> {
-        let kept = Kept::start(plan.store);
-        let control_plane = ControlPlane::start(&plan.launch, &kept).await?;
+        let running_store = RunningStore::start(plan.store);
+        let control_plane = ControlPlane::start(&plan.launch, &running_store).await?;
         let mut others = Vec::new();
         while others.len() + 1 < plan.control_planes {
-            others.push(ControlPlane::start(&plan.launch, &kept).await?);
+            others.push(ControlPlane::start(&plan.launch, &running_store).await?);
         }
         let api = Api::of(&control_plane)?;
         let mut lab = Lab {
             plan,
             control_plane,
             others,
-            kept,
+            running_store,
             api,
             tokens: Vec::new(),
             fleet: None,
@@ -122,7 +122,7 @@ impl Lab {
 
     /// The type of the store.
     pub(crate) fn store(&self) -> &'static str {
-        self.kept.store.name()
+        self.running_store.store.name()
     }
 
     /// Lines of the logs of all control planes that are warnings or errors.

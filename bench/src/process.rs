@@ -29,16 +29,16 @@ pub(crate) enum Store {
     Postgres,
 }
 
-/// A store that a process of its own keeps, which ends when this is dropped.
-pub(crate) struct Kept {
+/// A store that control planes can use. The server of PostgreSQL ends when this is dropped.
+pub(crate) struct RunningStore {
     pub(crate) store: Store,
     /// What control planes have to know to use it.
     variables: Vec<(String, String)>,
     _server: Option<Server>,
 }
 
-impl Kept {
-    pub(crate) fn start(store: Store) -> Kept {
+impl RunningStore {
+    pub(crate) fn start(store: Store) -> RunningStore {
         let variable = |name: &str, value: &str| (format!("KUMA_STORE_{name}"), value.to_owned());
         let (mut variables, server) = match store {
             Store::Memory | Store::File => (Vec::new(), None),
@@ -56,7 +56,7 @@ impl Kept {
             }
         };
         variables.push(variable("TYPE", store.name()));
-        Kept { store, variables, _server: server }
+        RunningStore { store, variables, _server: server }
     }
 }
 
@@ -102,9 +102,9 @@ pub(crate) struct Watched {
 
 impl ControlPlane {
     /// Starts one on a store and waits until it is ready.
-    pub(crate) async fn start(launch: &Launch, kept: &Kept) -> anyhow::Result<ControlPlane> {
+    pub(crate) async fn start(launch: &Launch, running_store: &RunningStore) -> anyhow::Result<ControlPlane> {
         let mut launch = launch.clone();
-        launch.variables.extend(kept.variables.iter().cloned());
+        launch.variables.extend(running_store.variables.iter().cloned());
         let ports = Ports::free()?;
         let folder = tempfile::tempdir()?;
         let child = spawn(&launch, ports, folder.path())?;
